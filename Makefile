@@ -1,0 +1,74 @@
+# `make help` lists the targets. Only git, make, go and gcc have to be there;
+# the targets install or build what else they need.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Put into binaries and image labels.
+VERSION ?= dev
+export VERSION
+
+CLUSTER := .build/tools/cluster
+# Programs for people and tests, at stable paths: kubectl, helm, envoy, ctr.
+TOOLS := $(CURDIR)/.build/tools
+
+##@ Help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Development
+
+.PHONY: test
+test: ## Run all tests
+	go test ./...
+
+.PHONY: bin
+bin: $(CLUSTER) ## Build the binaries into .build/bin
+	@$(CLUSTER) bin
+
+.PHONY: images
+images: bin ## Build the images from them, as archives in .build/images (ONLY="proxy controller" for some)
+	@$(CLUSTER) images $(ONLY)
+
+##@ Embedded cluster
+
+.PHONY: tools
+tools: $(CLUSTER) ## Build and fetch what the cluster is made of (10 minutes once, then cached)
+	@$(CLUSTER) tools
+
+.PHONY: cluster-up
+cluster-up: $(CLUSTER) ## Start a Kubernetes cluster of this checkout's own
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: $(CLUSTER) ## Stop it and remove all it left on the machine
+	@$(CLUSTER) down
+
+.PHONY: cluster-status
+cluster-status: $(CLUSTER) ## Show its components
+	@$(CLUSTER) status
+
+.PHONY: kubeconfig
+kubeconfig: $(CLUSTER) ## Print the line for your shell: eval "$(make kubeconfig)"
+	@echo "export KUBECONFIG=$$($(CLUSTER) kubeconfig) PATH=$(TOOLS):\$$PATH"
+
+.PHONY: load
+load: bin ## Build the images and load them into the cluster (ONLY="proxy controller" for some)
+	@$(CLUSTER) images --load $(ONLY)
+
+##@ Other
+
+.PHONY: clean
+clean: ## Stop the cluster and remove everything built in this checkout
+	@if [ -e .cluster ]; then $(MAKE) cluster-down; fi
+	rm -rf .build
+
+# Go decides itself whether there is anything to do.
+.PHONY: $(CLUSTER)
+$(CLUSTER):
+	@mkdir -p $(@D)
+	@go build -C hack -trimpath -buildvcs=false -o $(CURDIR)/$@ ./cmd/cluster

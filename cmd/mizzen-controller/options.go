@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
+)
+
+type options struct {
+	config            string
+	namespace         string
+	podName           string
+	webhookConfigName string
+	webhookService    string
+	webhookSecret     string
+	webhookPort       int
+	xdsPort           int
+	httpPort          int
+	logLevel          string
+	leaderElect       bool
+	shutdownDelay     time.Duration
+	certificates      webhookcert.Policy
+}
+
+func defaultOptions() *options {
+	return &options{
+		config:            "/etc/mizzen/mesh.yaml",
+		namespace:         os.Getenv("POD_NAMESPACE"),
+		podName:           os.Getenv("POD_NAME"),
+		webhookConfigName: "mizzen",
+		webhookService:    "mizzen-controller",
+		webhookSecret:     "mizzen-webhook-ca",
+		webhookPort:       config.WebhookPort,
+		xdsPort:           config.XDSPort,
+		httpPort:          config.ControllerHTTPPort,
+		logLevel:          "info",
+		leaderElect:       true,
+		shutdownDelay:     5 * time.Second,
+		certificates:      webhookcert.DefaultPolicy,
+	}
+}
+
+func (o *options) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.config, "config", o.config, "mesh configuration file")
+	f.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the control plane (default: $POD_NAMESPACE)")
+	f.StringVar(&o.podName, "pod-name", o.podName, "name of this replica in leader election (default: $POD_NAME, else the host's name)")
+	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle is kept current")
+	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook; owns the Secret and the Lease made at run time")
+	f.StringVar(&o.webhookSecret, "webhook-ca-secret", o.webhookSecret, "Secret that holds the webhook's CA")
+	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "HTTPS port of the admission webhook")
+	f.IntVar(&o.xdsPort, "xds-port", o.xdsPort, "gRPC port of the xDS server")
+	f.IntVar(&o.httpPort, "http-port", o.httpPort, "HTTP port of /metrics, /healthz, /readyz and /debug/")
+	f.StringVar(&o.logLevel, "log-level", o.logLevel, "one of "+strings.Join(config.LogLevels, ", "))
+	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "elect one replica for writes; switch off only for a single replica")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay, "how long to serve on after SIGTERM, so that callers stop choosing this replica first")
+	f.DurationVar(&o.certificates.CALifetime, "webhook-ca-lifetime", o.certificates.CALifetime, "life of the webhook's CA; its successor is made when a third of it is left")
+	f.DurationVar(&o.certificates.LeafLifetime, "webhook-cert-lifetime", o.certificates.LeafLifetime, "life of a serving certificate; renewed at half of it")
+	f.DurationVar(&o.certificates.Settle, "webhook-ca-settle", o.certificates.Settle, "how long a new CA is in the caBundle before it signs")
+}
+
+// complete checks the flags and loads the configuration. The error names the flag or field, its value
+// and what is allowed.
+func (o *options) complete() (*config.Mesh, error) {
+	if o.podName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("--pod-name: not set, and the host has no name: %w", err)
+		}
+		o.podName = name
+	}
+	for flag, value := range map[string]string{
+		"namespace": o.namespace, "webhook-config-name": o.webhookConfigName,
+		"webhook-service": o.webhookService, "webhook-ca-secret": o.webhookSecret,
+	} {
+		if value == "" {
+			return nil, fmt.Errorf("--%s: %q: want a name", flag, value)
+		}
+	}
+	if err := o.checkPorts(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(config.LogLevels, o.logLevel) {
+		return nil, fmt.Errorf("--log-level: %q: want one of %s", o.logLevel, strings.Join(config.LogLevels, ", "))
+	}
+	if o.shutdownDelay < 0 {
+		return nil, fmt.Errorf("--shutdown-delay: %q: want 0s or more", o.shutdownDelay)
+	}
+	if err := o.certificates.Validate(); err != nil {
+		return nil, fmt.Errorf("--webhook-ca-lifetime, --webhook-cert-lifetime, --webhook-ca-settle: %w", err)
+	}
+	mesh, err := config.Load(o.config)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	if err := mesh.ValidateForInjection(); err != nil {
+		return nil, fmt.Errorf("--config: %s: %w", o.config, err)
+	}
+	return mesh, nil
+}
+
+func (o *options) checkPorts() error {
+	taken := map[int]string{}
+	for _, p := range []struct {
+		flag string
+		port int
+	}{{"webhook-port", o.webhookPort}, {"xds-port", o.xdsPort}, {"http-port", o.httpPort}} {
+		if p.port < 1 || p.port > 65535 {
+			return fmt.Errorf("--%s: %d: want a TCP port from 1 to 65535", p.flag, p.port)
+		}
+		if other, ok := taken[p.port]; ok {
+			return fmt.Errorf("--%s: %d: --%s has it already, want another port", p.flag, p.port, other)
+		}
+		taken[p.port] = p.flag
+	}
+	return nil
+}

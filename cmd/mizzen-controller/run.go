@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/leader"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
+	"github.com/mizzen-mesh/mizzen/webhook"
+)
+
+// controller is the process: its parts and the order in which they end.
+type controller struct {
+	opts    *options
+	log     logr.Logger
+	mgr     ctrl.Manager
+	leader  *leader.Elector
+	api     *apiHealth
+	ready   *readiness
+	webhook *server
+	status  *server
+}
+
+func run(ctx context.Context, o *options, mesh *config.Mesh) error {
+	log := newLogger(os.Stderr, o.logLevel)
+	log.Info("mizzen-controller starts", "version", version.Version, "namespace", o.namespace)
+	c, err := newController(ctx, o, mesh, log)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx)
+}
+
+func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.Logger) (*controller, error) {
+	restConfig, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("Kubernetes client configuration: %w", err)
+	}
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Logger: log,
+		// Within the grace period that the chart gives.
+		GracefulShutdownTimeout: new(10 * time.Second),
+		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
+		Cache:                   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the Kubernetes API server: %w", err)
+	}
+	clients, err := kubernetes.NewForConfigAndClient(restConfig, mgr.GetHTTPClient())
+	if err != nil {
+		return nil, err
+	}
+	c := &controller{opts: o, log: log, mgr: mgr, ready: newReadiness()}
+	c.leader = leader.Alone()
+	if o.leaderElect {
+		c.leader = leader.New(leader.Options{
+			Client: clients.CoordinationV1(), Namespace: o.namespace, Name: "mizzen-controller",
+			Identity: o.podName, Owner: c.owner, Log: log.WithName("leader"),
+		})
+	}
+	if c.api, err = newAPIHealth(clients.Discovery().RESTClient(), ctrlmetrics.Registry, log); err != nil {
+		return nil, err
+	}
+	c.ready.add("kubernetes-api", c.api.note)
+	if err := c.setupWebhook(ctx, mesh); err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	debug, err := setupXDS(ctx, mgr, xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add})
+	if err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	c.status = newServer("status", o.httpPort, statusHandler(c.ready, debug), nil, log)
+	return c, nil
+}
+
+func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error {
+	cert, err := webhookcert.New(webhookcert.Options{
+		Namespace:     c.opts.namespace,
+		SecretName:    c.opts.webhookSecret,
+		ServiceName:   c.opts.webhookService,
+		ConfigName:    c.opts.webhookConfigName,
+		ClusterDomain: mesh.ClusterDomain,
+		Policy:        c.opts.certificates,
+		Client:        c.mgr.GetClient(),
+		Reader:        c.mgr.GetAPIReader(),
+		Owner:         c.owner,
+		IsLeader:      c.leader.IsLeader,
+		Recorder:      c.mgr.GetEventRecorder("mizzen-controller"),
+		Registerer:    ctrlmetrics.Registry,
+		Log:           c.log.WithName("webhook-certificate"),
+		Now:           time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	if err := cert.SetupWithManager(c.mgr, c.leader.OnLead); err != nil {
+		return err
+	}
+	c.ready.add("webhook-certificate", func() (string, error) { return cert.Note(), cert.Ready() })
+	labels, err := namespaceLabels(ctx, c.mgr)
+	if err != nil {
+		return err
+	}
+	handler := webhook.NewHandler(webhook.Options{
+		Config:                mesh,
+		Version:               version.Version,
+		ControlPlaneNamespace: c.opts.namespace,
+		NamespaceLabels:       labels,
+		Recorder:              c.mgr.GetEventRecorder("mizzen-injector"),
+		Registerer:            ctrlmetrics.Registry,
+		Log:                   c.log.WithName("webhook"),
+	})
+	c.webhook = newServer("webhook", c.opts.webhookPort, webhookHandler(handler),
+		&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.GetCertificate}, c.log)
+	return nil
+}
+
+// owner is the webhook's Service: an object of the release with a known name, so that garbage
+// collection removes what was made at run time when the release is uninstalled.
+func (c *controller) owner(ctx context.Context) (metav1.OwnerReference, error) {
+	svc := &corev1.Service{}
+	key := types.NamespacedName{Namespace: c.opts.namespace, Name: c.opts.webhookService}
+	if err := c.mgr.GetAPIReader().Get(ctx, key, svc); err != nil {
+		return metav1.OwnerReference{}, err
+	}
+	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: svc.Name, UID: svc.UID}, nil
+}
+
+// run serves until ctx ends or a part fails, and then takes the parts down in an order in which no
+// caller is refused: not ready, serve on, finish admissions, end the streams, stop telling about it.
+func (c *controller) run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, 4)
+	ended := c.start(ctx, serving, failed)
+	var err error
+	select {
+	case <-ctx.Done():
+		c.log.Info("on its way down", "servingFor", c.opts.shutdownDelay.String())
+		c.ready.shuttingDown.Store(true)
+		select {
+		case <-time.After(c.opts.shutdownDelay):
+		case err = <-failed:
+		}
+	case err = <-failed:
+		c.ready.shuttingDown.Store(true)
+	}
+	c.webhook.stop(c.log)
+	stop()
+	<-ended
+	c.status.stop(c.log)
+	return err
+}
+
+// start runs every part. A part that fails says so on failed; ended is closed when the manager has ended.
+// Leadership is given up when ctx ends, everything else when serving does.
+func (c *controller) start(ctx, serving context.Context, failed chan<- error) (ended <-chan struct{}) {
+	for _, part := range []func() error{
+		c.webhook.run,
+		c.status.run,
+		func() error { return c.leader.Run(ctx) },
+	} {
+		go func() {
+			if err := part(); err != nil {
+				failed <- err
+			}
+		}()
+	}
+	go c.api.run(serving)
+	var synced atomic.Bool
+	c.ready.add("caches", func() (string, error) {
+		if synced.Load() {
+			return "", nil
+		}
+		return "", errors.New("not filled yet")
+	})
+	go func() { synced.Store(c.mgr.GetCache().WaitForCacheSync(serving)) }()
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		if err := c.mgr.Start(serving); err != nil {
+			failed <- err
+		}
+	}()
+	return end
+}

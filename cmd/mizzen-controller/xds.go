@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/leader"
+	"github.com/mizzen-mesh/mizzen/xds"
+	"github.com/mizzen-mesh/mizzen/xds/kube"
+	ads "github.com/mizzen-mesh/mizzen/xds/server"
+)
+
+type xdsOptions struct {
+	Mesh   *config.Mesh
+	Port   int
+	Leader *leader.Elector
+	// Ready registers a part of the process's readiness.
+	Ready func(name string, check func() (note string, err error))
+}
+
+// setupXDS adds the mesh's translation and its ADS server to the manager; every replica runs both.
+// The handler serves the /debug/ pages.
+func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
+	log := mgr.GetLogger().WithName("xds")
+	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper())
+	if err != nil {
+		return nil, err
+	}
+	reporter := kube.NewReporter(log, mgr.GetEventRecorder("mizzen-controller"), o.Leader.IsLeader, ctrlmetrics.Registry)
+	o.Leader.OnLead(reporter.Lead)
+	store := ads.NewStore()
+	controller := xds.NewController(xds.Options{
+		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report,
+	})
+	o.Ready("xds", func() (string, error) {
+		select {
+		case <-controller.Ready():
+			return "", nil
+		default:
+			return "", errors.New("the cluster is not read yet")
+		}
+	})
+	server := ads.New(ads.Options{Store: store, Log: log, Registerer: ctrlmetrics.Registry})
+	serve := func(ctx context.Context) error {
+		select {
+		case <-controller.Ready(): // a proxy must not take what is not read yet for gone
+		case <-ctx.Done():
+			return nil
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(o.Port)))
+		if err != nil {
+			return fmt.Errorf("xDS server: %w", err)
+		}
+		return server.Serve(ctx, l)
+	}
+	for _, run := range []manager.RunnableFunc{controller.Run, serve} {
+		if err := mgr.Add(run); err != nil {
+			return nil, err
+		}
+	}
+	return server.Debug(), nil
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mizzen-mesh/mizzen/internal/agent"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+func TestCommandLine(t *testing.T) {
+	pod := map[string]string{
+		"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_UID": "0c5a", "SERVICE_ACCOUNT": "cart", "POD_IPS": "10.1.2.3",
+	}
+	for _, tt := range []struct {
+		args   string
+		env    map[string]string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{"version", nil, 0, version.Version, ""},
+		{"", nil, 0, "Available Commands", ""},
+		{"run --help", nil, 0, "--drain-timeout", ""},
+		{"capture --help", nil, 0, "--exclude-outbound-cidrs", ""},
+		{"sail", nil, 2, "", `unknown command "sail"`},
+		{"capture --nope", nil, 2, "", "unknown flag: --nope"},
+		{"capture now", nil, 2, "", "now"},
+		{"capture --proxy-uid=0", nil, 2, "", `--proxy-uid: "0": want a user id, 1 to 4294967295`},
+		{"capture --inbound-port=70000", nil, 2, "", `--inbound-port: "70000": want a port number, 1 to 65535`},
+		{"capture --outbound-port=x", nil, 2, "", `--outbound-port: "x": want a port number`},
+		{"capture --exclude-inbound-ports=80,x", nil, 2, "", `--exclude-inbound-ports: "x": want a port number`},
+		{"capture --exclude-outbound-ports=-1", nil, 2, "", `--exclude-outbound-ports: "-1": want a port number`},
+		{"capture --exclude-outbound-cidrs=10.0.0.0/40", nil, 2, "", `--exclude-outbound-cidrs: "10.0.0.0/40": want a CIDR`},
+		{"capture --dry-run", nil, 0, capture.Rules(capture.Default(), capture.Full).String(), ""},
+		{"capture --dry-run --exclude-outbound-ports=25", nil, 0, "tcp dport 25 return", ""},
+		{"run", nil, 2, "", "environment variable POD_NAME is not set"},
+		{"run", pod, 2, "", `--control-plane: "": want <host>:<port>`},
+		{"run --control-plane=a:1 --log-level=loud", pod, 2, "", `--log-level: "loud": want one of trace`},
+		{"run --concurrency=many", pod, 2, "", `invalid argument "many" for "--concurrency"`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			for k, v := range tt.env {
+				t.Setenv(k, v)
+			}
+			var stdout, stderr bytes.Buffer
+			code := execute(strings.Fields(tt.args), &stdout, &stderr)
+			if code != tt.code || !strings.Contains(stdout.String(), tt.stdout) || !strings.Contains(stderr.String(), tt.stderr) {
+				t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s", code, tt.code, &stdout, &stderr)
+			}
+		})
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{fmt.Errorf("some: %w", &agent.ExitError{Code: 139}), 139},
+		{usageError{fmt.Errorf("flag")}, 2},
+		{fmt.Errorf("other"), 1},
+	} {
+		if got := exitCode(tt.err); got != tt.want {
+			t.Errorf("%v: exit code %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mizzen-mesh/mizzen/internal/agent"
+)
+
+// softMemoryLimit makes the garbage collector work harder before the agent, of which there is one in
+// every pod, grows beyond this. It is no hard limit. The environment (GOMEMLIMIT, GOGC) wins.
+const softMemoryLimit = 10 << 20
+
+func runCommand() *cobra.Command {
+	s := agent.Defaults()
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Start Envoy, watch it, and drain it at the end",
+		Long: `Start Envoy, watch it, and drain it at the end.
+
+Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
+POD_IPS are required; NODE_NAME and MIZZEN_APP_PROBES (the application's probes, JSON) may be empty.
+
+Serves on port 15020: /readyz, /healthz, /metrics and the application's probes under /app-health/.
+
+Exits with Envoy's own code (128 + the signal) if Envoy ends by itself, 2 if flags or environment are
+wrong, and 0 after SIGTERM or SIGINT.`,
+		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
+		Args:    noArgs,
+		RunE:    func(*cobra.Command, []string) error { return run(s) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.ControlPlane, "control-plane", s.ControlPlane, "host:port of the control plane's ADS server (required)")
+	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "log level of Envoy and the agent: "+strings.Join(agent.LogLevels, ", "))
+	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
+	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
+	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
+	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and admin socket")
+	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")
+	for _, name := range []string{"envoy", "dir", "listen"} {
+		_ = f.MarkHidden(name) // fails only for a name that does not exist
+	}
+	return cmd
+}
+
+func run(s agent.Settings) error {
+	if err := s.ReadEnv(os.Getenv); err != nil {
+		return usageError{err}
+	}
+	if err := s.Validate(); err != nil {
+		return usageError{err}
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemoryLimit)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	// A second signal ends the agent at once, and the kernel ends Envoy with it.
+	context.AfterFunc(ctx, stop)
+	return agent.Run(ctx, s, agent.NewLogger(os.Stderr, s.LogLevel))
+}

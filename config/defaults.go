@@ -1,0 +1,77 @@
+package config
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DefaultOpaquePorts are Service ports that are never inspected. To detect a protocol Envoy waits for
+// the client's first bytes, so a protocol whose server speaks first would stall for the detection
+// timeout on every connection; the same holds for idle connections that a client pool opens ahead.
+// TLS variants (465, 993, 995 …) are missing on purpose: there the client speaks first.
+var DefaultOpaquePorts = []int32{
+	21,    // FTP: the server greets with 220
+	22,    // SSH: both sides send a banner, many clients only after the server's
+	25,    // SMTP: the server greets with 220
+	110,   // POP3: the server greets with +OK
+	119,   // NNTP: the server greets with 200
+	143,   // IMAP: the server greets with * OK
+	587,   // SMTP submission: as 25, TLS only after STARTTLS
+	3306,  // MySQL and MariaDB: the server sends the handshake
+	4222,  // NATS: the server sends INFO
+	4444,  // Galera state transfer: raw streams in either direction
+	5432,  // PostgreSQL: the client begins, but TLS starts only after the server's one-byte answer
+	5900,  // VNC: the server sends its version
+	6379,  // Redis: never HTTP, and pools open connections long before the first command
+	9300,  // Elasticsearch transport: never HTTP, and nodes hold silent connections
+	11211, // memcached: never HTTP, and pools open connections long before the first command
+}
+
+// Default is the configuration of an empty file. Its Sidecar.Image is empty: no image fits every
+// installation, so whoever injects has to give one (Mesh.ValidateForInjection).
+func Default() *Mesh {
+	m := &Mesh{}
+	m.setDefaults()
+	return m
+}
+
+func (m *Mesh) setDefaults() {
+	m.TypeMeta = metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}
+	setDefault(&m.ClusterDomain, "cluster.local")
+	setDefault(&m.ControlPlaneAddress, net.JoinHostPort(
+		"mizzen-controller."+SystemNamespace+".svc."+m.ClusterDomain, strconv.Itoa(XDSPort)))
+
+	setDefault(&m.Detection.Timeout, &metav1.Duration{Duration: time.Second})
+	if m.Detection.OpaquePorts == nil { // an empty list in the file says "none"
+		m.Detection.OpaquePorts = slices.Clone(DefaultOpaquePorts)
+	}
+
+	setDefault(&m.Traffic.ConnectTimeout, &metav1.Duration{Duration: 5 * time.Second})
+	setDefault(&m.Traffic.Retry.Attempts, new(int32(2)))
+	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(20)))
+	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(3)))
+
+	setDefault(&m.Sidecar.LogLevel, "warning")
+	setDefault(&m.Sidecar.Concurrency, new(int32(2)))
+	setDefault(&m.Sidecar.DrainDelay, &metav1.Duration{Duration: 3 * time.Second})
+	if m.Sidecar.Resources.Requests == nil && m.Sidecar.Resources.Limits == nil {
+		// Requests only: a limit that is too low throttles or kills the pod's whole traffic.
+		m.Sidecar.Resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("50m"),
+			corev1.ResourceMemory: resource.MustParse("64Mi"),
+		}
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

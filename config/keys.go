@@ -1,0 +1,140 @@
+package config
+
+// Labels and annotations. Keys says what each may hold.
+const (
+	// LabelInjection on a namespace ("enabled") turns injection on; on a pod ("enabled" or
+	// "disabled") it overrides the namespace for that pod.
+	LabelInjection = Group + "/injection"
+
+	AnnotationCPURequest           = Group + "/proxy-cpu-request"
+	AnnotationCPULimit             = Group + "/proxy-cpu-limit"
+	AnnotationMemoryRequest        = Group + "/proxy-memory-request"
+	AnnotationMemoryLimit          = Group + "/proxy-memory-limit"
+	AnnotationLogLevel             = Group + "/proxy-log-level"
+	AnnotationConcurrency          = Group + "/proxy-concurrency"
+	AnnotationExcludeInboundPorts  = Group + "/exclude-inbound-ports"
+	AnnotationExcludeOutboundPorts = Group + "/exclude-outbound-ports"
+	AnnotationExcludeOutboundCIDRs = Group + "/exclude-outbound-cidrs"
+	AnnotationDrainDelay           = Group + "/drain-delay"
+
+	// AnnotationInjected is written by the injector: the version that injected the pod.
+	AnnotationInjected = Group + "/injected"
+)
+
+// Values of LabelInjection.
+const (
+	InjectionEnabled  = "enabled"
+	InjectionDisabled = "disabled"
+)
+
+// KeyKind is where in the metadata a key stands.
+type KeyKind string
+
+// The kinds of keys.
+const (
+	Label      KeyKind = "label"
+	Annotation KeyKind = "annotation"
+)
+
+// Object is what a key stands on.
+type Object string
+
+// The objects that carry keys.
+const (
+	OnNamespace Object = "namespace"
+	OnPod       Object = "pod"
+)
+
+// Key is one label or annotation that Mizzen reads or writes.
+type Key struct {
+	Name string
+	Kind KeyKind
+	On   []Object
+	// Values says what is allowed, in words that follow "want".
+	Values string
+	// Default is what holds without the key.
+	Default string
+	// Doc is one or two sentences for the reference.
+	Doc string
+
+	// set puts the value of a pod's annotation into the sidecar and says whether the value is allowed.
+	// It is nil for keys that set nothing.
+	set func(s *Sidecar, value string) bool
+}
+
+// Keys is the one table of labels and annotations: parsing, error messages and docs/reference.md all
+// come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels).
+var Keys = []Key{
+	{
+		Name: LabelInjection, Kind: Label, On: []Object{OnNamespace, OnPod},
+		Values:  `"enabled" or "disabled"`,
+		Default: "a namespace without it is not injected, a pod without it follows its namespace",
+		Doc:     "Turns the injection of the sidecar on or off. The pod's label wins over the namespace's.",
+	},
+	{
+		Name: AnnotationCPURequest, Kind: Annotation, On: []Object{OnPod},
+		Values: wantCPU, Default: "`sidecar.resources.requests.cpu`",
+		Doc: "CPU request of the sidecar.",
+		set: setQuantity(requests, "cpu"),
+	},
+	{
+		Name: AnnotationCPULimit, Kind: Annotation, On: []Object{OnPod},
+		Values: wantCPU + `, or "0" for no limit`, Default: "`sidecar.resources.limits.cpu`",
+		Doc: "CPU limit of the sidecar.",
+		set: setQuantity(limits, "cpu"),
+	},
+	{
+		Name: AnnotationMemoryRequest, Kind: Annotation, On: []Object{OnPod},
+		Values: wantMemory, Default: "`sidecar.resources.requests.memory`",
+		Doc: "Memory request of the sidecar.",
+		set: setQuantity(requests, "memory"),
+	},
+	{
+		Name: AnnotationMemoryLimit, Kind: Annotation, On: []Object{OnPod},
+		Values: wantMemory + `, or "0" for no limit`, Default: "`sidecar.resources.limits.memory`",
+		Doc: "Memory limit of the sidecar.",
+		set: setQuantity(limits, "memory"),
+	},
+	{
+		Name: AnnotationLogLevel, Kind: Annotation, On: []Object{OnPod},
+		Values: "trace, debug, info, warning, error, critical or off", Default: "`sidecar.logLevel`",
+		Doc: "Log level of Envoy and the agent.",
+		set: setLogLevel,
+	},
+	{
+		Name: AnnotationConcurrency, Kind: Annotation, On: []Object{OnPod},
+		Values: wantConcurrency, Default: "`sidecar.concurrency`",
+		Doc: "Number of Envoy worker threads; 0 is one per CPU of the node.",
+		set: setConcurrency,
+	},
+	{
+		Name: AnnotationExcludeInboundPorts, Kind: Annotation, On: []Object{OnPod},
+		Values: wantPorts, Default: "`sidecar.excludeInboundPorts`",
+		Doc: "Inbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeInboundPorts }),
+	},
+	{
+		Name: AnnotationExcludeOutboundPorts, Kind: Annotation, On: []Object{OnPod},
+		Values: wantPorts, Default: "`sidecar.excludeOutboundPorts`",
+		Doc: "Outbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeOutboundPorts }),
+	},
+	{
+		Name: AnnotationExcludeOutboundCIDRs, Kind: Annotation, On: []Object{OnPod},
+		Values: wantCIDRs, Default: "`sidecar.excludeOutboundCIDRs`",
+		Doc: "Destinations that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		set: setCIDRs,
+	},
+	{
+		Name: AnnotationDrainDelay, Kind: Annotation, On: []Object{OnPod},
+		Values: wantDrainDelay, Default: "`sidecar.drainDelay`",
+		Doc: "How long the application's containers get no SIGTERM after the pod's termination began; 0s turns it off.",
+		set: setDrainDelay,
+	},
+	{
+		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},
+		Values:  "the version of the injector",
+		Default: "the pod has no sidecar",
+		Doc:     "Written by the injector, not by users.",
+	},
+}

@@ -1,0 +1,181 @@
+package config
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	sjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// Load reads the mesh configuration from a file. See Parse.
+func Load(path string) (*Mesh, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err // names the path
+	}
+	m, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// Parse reads one YAML or JSON document, sets defaults and validates. An empty document is Default.
+// The error holds everything that is wrong, each with its field path, value and what is allowed.
+func Parse(b []byte) (*Mesh, error) {
+	b, err := onlyDocument(b)
+	if err != nil {
+		return nil, err
+	}
+	asJSON, err := yaml.YAMLToJSONStrict(b) // refuses duplicate keys, with their line
+	if err != nil {
+		return nil, err
+	}
+	m := &Mesh{}
+	if errs := decode(asJSON, m); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	errs := m.checkType()
+	m.setDefaults()
+	if errs = append(errs, m.validate()...); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	return m, nil
+}
+
+// onlyDocument refuses a second document, which the YAML library would leave unread.
+func onlyDocument(b []byte) ([]byte, error) {
+	var only []byte
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(b)))
+	for {
+		doc, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return only, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if isBlank(doc) {
+			continue
+		}
+		if only != nil {
+			return nil, errors.New("more than one YAML document; want one")
+		}
+		only = doc
+	}
+}
+
+// isBlank says whether a document holds nothing but separators, comments and white space.
+func isBlank(doc []byte) bool {
+	for line := range bytes.Lines(doc) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("---")) {
+			return false
+		}
+	}
+	return true
+}
+
+// decode fills m. Where the document does not fit, the JSON decoder stops at the first bad value and,
+// for durations and quantities, does not say where it is. So then each leaf is decoded alone, which
+// gives every error with its path.
+func decode(asJSON []byte, m *Mesh) field.ErrorList {
+	strict, err := sjson.UnmarshalStrict(asJSON, m)
+	if err == nil && len(strict) == 0 {
+		return nil
+	}
+	var tree any
+	if treeErr := sjson.UnmarshalCaseSensitivePreserveInts(asJSON, &tree); treeErr != nil {
+		return field.ErrorList{field.InternalError(field.NewPath("document"), treeErr)}
+	}
+	if _, ok := tree.(map[string]any); !ok {
+		return field.ErrorList{field.Invalid(field.NewPath("document"), tree, "want a mapping of fields")}
+	}
+	return leafErrors(nil, tree, func(v any) any { return v })
+}
+
+// leafErrors decodes each leaf below value alone. wrap puts a leaf into a document that holds nothing else.
+func leafErrors(path *field.Path, value any, wrap func(any) any) field.ErrorList {
+	var errs field.ErrorList
+	switch v := value.(type) {
+	case map[string]any:
+		if len(v) == 0 {
+			return leafError(path, value, wrap)
+		}
+		for _, key := range sortedKeys(v) {
+			errs = append(errs, leafErrors(child(path, key), v[key], func(leaf any) any {
+				return wrap(map[string]any{key: leaf})
+			})...)
+		}
+	case []any:
+		if len(v) == 0 {
+			return leafError(path, value, wrap)
+		}
+		for i, item := range v {
+			errs = append(errs, leafErrors(path.Index(i), item, func(leaf any) any {
+				return wrap([]any{leaf})
+			})...)
+		}
+	default:
+		return leafError(path, value, wrap)
+	}
+	return errs
+}
+
+func leafError(path *field.Path, value any, wrap func(any) any) field.ErrorList {
+	doc, err := json.Marshal(wrap(value))
+	if err != nil {
+		return field.ErrorList{field.InternalError(path, err)}
+	}
+	strict, err := sjson.UnmarshalStrict(doc, &Mesh{})
+	if typeErr := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeErr) {
+		return field.ErrorList{field.Invalid(path, value, "want "+typeName(typeErr.Type.String())+", found "+typeErr.Value)}
+	}
+	if err != nil {
+		return field.ErrorList{field.Invalid(path, value, err.Error())}
+	}
+	if len(strict) > 0 {
+		return field.ErrorList{field.Invalid(path, value, "unknown field; docs/reference.md lists the fields")}
+	}
+	return nil
+}
+
+// typeName says what a Go type looks like in YAML.
+func typeName(goType string) string {
+	switch {
+	case strings.HasPrefix(goType, "int"):
+		return "a whole number"
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	case goType == "string" || strings.HasSuffix(goType, "PullPolicy") || strings.HasSuffix(goType, "Duration"):
+		return "a string"
+	default:
+		return "a mapping of fields"
+	}
+}
+
+func child(path *field.Path, key string) *field.Path {
+	if path == nil {
+		return field.NewPath(key)
+	}
+	return path.Child(key)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

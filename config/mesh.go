@@ -1,0 +1,85 @@
+package config
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// APIVersion and Kind of the mesh configuration file.
+const (
+	APIVersion = Group + "/v1alpha1"
+	Kind       = "MeshConfig"
+)
+
+// Mesh is the configuration of the whole mesh, read from one YAML file. The zero value of a field
+// means "use the default" (Default); every field can be left out.
+type Mesh struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// ClusterDomain is the DNS domain of the cluster, without a leading dot. Default "cluster.local".
+	ClusterDomain string `json:"clusterDomain,omitempty"`
+	// ControlPlaneAddress is the host:port at which sidecars reach the ADS server.
+	// Default "mizzen-controller.mizzen-system.svc.<clusterDomain>:15010".
+	ControlPlaneAddress string `json:"controlPlaneAddress,omitempty"`
+	// ServiceCIDRs are the ranges of Service addresses, used where the cluster has no ServiceCIDR
+	// objects (Kubernetes before 1.33). Default: none.
+	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`
+
+	Detection Detection `json:"protocolDetection,omitempty"`
+	Traffic   Traffic   `json:"traffic,omitempty"`
+	Sidecar   Sidecar   `json:"sidecar,omitempty"`
+}
+
+// Detection says how a port without a declared protocol is treated.
+type Detection struct {
+	// Timeout is how long Envoy waits for a client's first bytes before it treats the connection as
+	// opaque TCP. Default 1s.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// OpaquePorts are Service ports of server-first protocols, never inspected; an empty list is
+	// none. Default: see DefaultOpaquePorts.
+	OpaquePorts []int32 `json:"opaquePorts,omitempty"`
+}
+
+// Traffic holds the defaults for calls between Services.
+type Traffic struct {
+	// ConnectTimeout bounds one connection attempt to an endpoint. Default 5s.
+	ConnectTimeout *metav1.Duration `json:"connectTimeout,omitempty"`
+	// Retry is used for calls of which nothing can have executed. See Envoy's
+	// "x-envoy-retry-on": connect-failure, refused-stream, reset-before-request.
+	Retry Retry `json:"retry,omitempty"`
+}
+
+// Retry bounds retries.
+type Retry struct {
+	// Attempts is the number of tries after the first, 0 to 10. Default 2.
+	Attempts *int32 `json:"attempts,omitempty"`
+	// BudgetPercent is the share of active requests to one Service that may be retries, in percent,
+	// 1 to 100. Default 20.
+	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
+	// MinConcurrent retries are always allowed. Default 3.
+	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
+}
+
+// Sidecar is what injection puts into a pod. Where a pod annotation of keys.go names the same
+// setting, the annotation wins for that pod.
+type Sidecar struct {
+	// Image of the proxy, also used for the capture init container. No default; needed to inject.
+	Image string `json:"image,omitempty"`
+	// ImagePullPolicy is Always, IfNotPresent or Never. Default: Kubernetes' own.
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// Resources of the proxy container. Default: requests of 50m CPU and 64Mi memory, no limits.
+	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
+	// LogLevel of Envoy and the agent: trace, debug, info, warning, error, critical or off. Default "warning".
+	LogLevel string `json:"logLevel,omitempty"`
+	// Concurrency is the number of Envoy worker threads; 0 is one per CPU of the node. Default 2.
+	Concurrency *int32 `json:"concurrency,omitempty"`
+	// ExcludeInboundPorts and ExcludeOutboundPorts are TCP ports that are not captured.
+	ExcludeInboundPorts  []int32 `json:"excludeInboundPorts,omitempty"`
+	ExcludeOutboundPorts []int32 `json:"excludeOutboundPorts,omitempty"`
+	// ExcludeOutboundCIDRs are destinations that are not captured.
+	ExcludeOutboundCIDRs []string `json:"excludeOutboundCIDRs,omitempty"`
+	// DrainDelay is how long the application's containers get no SIGTERM after a pod's termination
+	// began, so that callers have stopped choosing the pod first. Given as a preStop sleep to
+	// containers that have no preStop hook of their own. Whole seconds, 0 turns it off. Default 3s.
+	DrainDelay *metav1.Duration `json:"drainDelay,omitempty"`
+}

@@ -1,0 +1,40 @@
+package config
+
+// Group is the API group and the prefix of every label and annotation.
+const Group = "mizzen.dev"
+
+// Ports of the sidecar. They lie in the range that Envoy meshes commonly keep clear of applications.
+const (
+	// OutboundPort is where captured outbound TCP connections enter Envoy.
+	OutboundPort = 15001
+	// InboundPort is where captured inbound TCP connections enter Envoy.
+	InboundPort = 15006
+	// AgentPort is the agent's one HTTP port: /readyz, /metrics and the forwarded application probes.
+	AgentPort = 15020
+)
+
+// Ports of the control plane.
+const (
+	// XDSPort serves delta ADS over gRPC.
+	XDSPort = 15010
+	// WebhookPort serves the admission webhook over HTTPS.
+	WebhookPort = 9443
+	// ControllerHTTPPort serves /metrics, /healthz, /readyz and /debug/ of the control plane.
+	ControllerHTTPPort = 15014
+)
+
+// ProxyUID is the user that Envoy and its agent run as. Traffic of this user is never captured, so
+// no other container of a pod may use it.
+const ProxyUID = 1337
+
+// Container and volume names that injection adds to a pod.
+const (
+	CaptureContainer = "mizzen-capture"
+	ProxyContainer   = "mizzen-proxy"
+	ProxyVolume      = "mizzen-proxy"
+	// ProxyDir is where ProxyVolume is mounted: bootstrap and admin socket live there.
+	ProxyDir = "/run/mizzen"
+)
+
+// SystemNamespace is where the control plane is installed unless the chart says otherwise.
+const SystemNamespace = "mizzen-system"

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+)
+
+//go:generate go test . -run TestReferenceIsFresh -update
+
+// docs/reference.md is written from Keys and from the comments of mesh.go, so that it cannot drift.
+func TestReferenceIsFresh(t *testing.T) {
+	var b bytes.Buffer
+	b.WriteString("# Reference\n\n<!-- Written by `go generate ./config`; edit config/keys.go and config/mesh.go instead. -->\n\n")
+	writeKeys(&b)
+	writeFields(t, &b)
+	golden.Check(t, "../docs/reference.md", b.Bytes())
+}
+
+func writeKeys(b *bytes.Buffer) {
+	b.WriteString("## Labels and annotations\n\n" +
+		"A value that is not allowed refuses the pod, and so does an unknown key with the prefix `" + Group + "/`.\n\n" +
+		"| Key | Kind | On | Allowed | Default | Meaning |\n|---|---|---|---|---|---|\n")
+	for _, key := range Keys {
+		on := make([]string, len(key.On))
+		for i, object := range key.On {
+			on[i] = string(object)
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s |\n", key.Name, key.Kind, strings.Join(on, ", "), key.Values, key.Default, key.Doc)
+	}
+}
+
+func writeFields(t *testing.T, b *bytes.Buffer) {
+	fmt.Fprintf(b, "\n## %s\n\nOne YAML document, read strictly: an unknown field, a duplicate or a bad value is refused, and all errors are told at once.\n\n"+
+		"| Field | Type | Meaning |\n|---|---|---|\n", Kind)
+	walkFields(b, fieldComments(t), "", reflect.TypeFor[Mesh]())
+
+	defaults, err := yaml.Marshal(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(b, "\nAn empty document stands for:\n\n```yaml\n%s```\n\nPorts that are opaque by default (`protocolDetection.opaquePorts`) belong to protocols in which the server\n"+
+		"speaks first or which are never HTTP; see `config/defaults.go` for the reason of each.\n", defaults)
+}
+
+func walkFields(b *bytes.Buffer, comments map[string]string, prefix string, typ reflect.Type) {
+	for _, f := range reflect.VisibleFields(typ) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || len(f.Index) > 1 { // the inlined type
+			continue
+		}
+		if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == typ.PkgPath() {
+			walkFields(b, comments, prefix+name+".", f.Type)
+			continue
+		}
+		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", prefix, name, yamlType(f.Type), comments[typ.Name()+"."+f.Name])
+	}
+}
+
+func yamlType(typ reflect.Type) string {
+	switch {
+	case typ.Kind() == reflect.Pointer:
+		return yamlType(typ.Elem())
+	case typ.Kind() == reflect.Slice:
+		return "list of " + yamlType(typ.Elem())
+	case typ.Name() == "Duration":
+		return "duration"
+	case typ.Kind() == reflect.Struct:
+		return typ.Name()
+	default:
+		return typ.Kind().String()
+	}
+}
+
+// fieldComments gives "<struct>.<field>" → comment, in one line. A field without one belongs to the
+// comment above it, as in "ExcludeInboundPorts and ExcludeOutboundPorts are …".
+func fieldComments(t *testing.T) map[string]string {
+	file, err := parser.ParseFile(token.NewFileSet(), "mesh.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	comments := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		last := ""
+		for _, f := range spec.Type.(*ast.StructType).Fields.List {
+			if f.Doc != nil {
+				last = strings.ReplaceAll(strings.Join(strings.Fields(f.Doc.Text()), " "), "<", "&lt;")
+			}
+			for _, name := range f.Names {
+				comments[spec.Name.Name+"."+name.Name] = last
+			}
+		}
+		return false
+	})
+	if comments["Mesh.ClusterDomain"] == "" {
+		t.Fatal("found no comments in mesh.go")
+	}
+	return comments
+}

@@ -1,0 +1,155 @@
+// Command cluster runs the embedded Kubernetes cluster of this checkout, builds
+// what it is made of, and builds and loads images. See its usage text.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/mizzen-mesh/mizzen/hack/internal/cluster"
+	"github.com/mizzen-mesh/mizzen/hack/internal/images"
+	"github.com/mizzen-mesh/mizzen/hack/internal/layout"
+	"github.com/mizzen-mesh/mizzen/hack/internal/progress"
+	"github.com/mizzen-mesh/mizzen/hack/internal/supervisor"
+	"github.com/mizzen-mesh/mizzen/hack/internal/tools"
+)
+
+const usage = `usage: cluster COMMAND
+
+  up                      start the cluster, building what is missing
+  down                    stop it and remove all it left on the machine
+  status                  show its components; exit code 1 if it is not up
+  kubeconfig              print the path of its kubeconfig
+  logs COMPONENT [-f]     show the log of a component
+  load IMAGE.tar...       import image archives
+  tools                   build and fetch everything the cluster needs
+  bin                     build this repository's binaries, into .build/bin
+  images [--load] [--only NAME]...
+                          build images from them (and load them into the cluster);
+                          NAME is a target of a Dockerfile
+
+It works on the checkout that the current directory is in.
+`
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if args[0] == "supervise" && len(args) == 2 { // the daemon, see package supervisor
+		return supervisor.Run(args[1])
+	}
+	root, err := layout.ResolveRoot(".")
+	if err != nil {
+		return err
+	}
+	c := cluster.Cluster{Layout: layout.New(root), Log: progress.New(os.Stderr)}
+	switch command, args := args[0], args[1:]; command {
+	case "up":
+		return up(c)
+	case "down":
+		return c.Down()
+	case "status":
+		return c.Status(os.Stdout)
+	case "kubeconfig":
+		fmt.Println(c.Kubeconfig())
+		return nil
+	case "logs":
+		return logs(c, args)
+	case "load":
+		return c.Load(args...)
+	case "tools":
+		_, err := buildTools(c)
+		return err
+	case "bin":
+		b, err := imageBuilder(c)
+		if err != nil {
+			return err
+		}
+		return b.Bin()
+	case "images":
+		return buildImages(c, args)
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		return fmt.Errorf("no command %q", command)
+	}
+}
+
+func up(c cluster.Cluster) error {
+	set, err := buildTools(c)
+	if err != nil {
+		return err
+	}
+	if err := c.Up(set); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "\n  export KUBECONFIG=%s PATH=%s:$PATH\n\n", c.Kubeconfig(), c.Build("tools"))
+	return nil
+}
+
+// buildTools builds what is missing and links it into the checkout.
+func buildTools(c cluster.Cluster) (tools.Set, error) {
+	b, err := tools.NewBuilder(c.Hack(), c.Log)
+	if err != nil {
+		return nil, err
+	}
+	set, err := b.All()
+	if err != nil {
+		return nil, err
+	}
+	return set, set.Link(c.Build("tools"), c.ContainerdSocket())
+}
+
+func imageBuilder(c cluster.Cluster) (*images.Builder, error) {
+	b, err := tools.NewBuilder(c.Hack(), c.Log)
+	return &images.Builder{Layout: c.Layout, Log: c.Log, Tools: b, Version: cmp.Or(os.Getenv("VERSION"), "dev")}, err
+}
+
+func buildImages(c cluster.Cluster, args []string) error {
+	var only []string
+	flags := flag.NewFlagSet("images", flag.ContinueOnError)
+	load := flags.Bool("load", false, "load the images into the cluster")
+	flags.Func("only", "build only this image: "+images.Names(), func(name string) error {
+		only = append(only, name)
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	b, err := imageBuilder(c)
+	if err != nil {
+		return err
+	}
+	archives, err := b.Images(append(only, flags.Args()...)...)
+	if err != nil || !*load {
+		return err
+	}
+	return c.Load(archives...)
+}
+
+func logs(c cluster.Cluster, args []string) error {
+	if len(args) == 0 {
+		return errors.New("logs of which component?")
+	}
+	path, err := c.LogPath(args[0])
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("cat", path)
+	if len(args) > 1 && args[1] == "-f" {
+		cmd = exec.Command("tail", "-n", "50", "-F", path)
+	}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}

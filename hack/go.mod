@@ -1,0 +1,3 @@
+module github.com/mizzen-mesh/mizzen/hack
+
+go 1.26.0

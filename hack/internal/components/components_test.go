@@ -1,0 +1,68 @@
+package components
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mizzen-mesh/mizzen/hack/internal/layout"
+	"github.com/mizzen-mesh/mizzen/hack/internal/tools"
+)
+
+func input() Input {
+	return Input{
+		Layout: layout.New("/src/mizzen"), Network: layout.NewNetwork(1),
+		Tools: tools.Set{"cni": "/cache/cni", "runc": "/cache/runc", "kube": "/cache/kube"},
+	}
+}
+
+func TestRenderFillsEveryTemplate(t *testing.T) {
+	rendered, err := Render(input())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := files.ReadDir("files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if len(rendered[targets[e.Name()]]) == 0 {
+			t.Errorf("%s is not rendered", e.Name())
+		}
+	}
+	for name, data := range rendered {
+		if strings.Contains(string(data), "{{") || strings.Contains(string(data), "<no value>") {
+			t.Errorf("%s:\n%s", name, data)
+		}
+	}
+	if !json.Valid(rendered["cni/10-mizzen.conflist"]) {
+		t.Errorf("not JSON:\n%s", rendered["cni/10-mizzen.conflist"])
+	}
+	for file, want := range map[string]string{
+		"containerd.toml":        "BinaryName = '/cache/runc/runc'",
+		"kubelet.yaml":           "cgroupRoot: /mizzen-" + input().ID,
+		"kube-proxy.yaml":        "clusterCIDR: 10.129.0.0/18,fd6d:7a00:1:1::/64",
+		"Corefile":               "bind 10.129.128.2 fd6d:7a00:1:3::2",
+		"cni/10-mizzen.conflist": `"subnet": "fd6d:7a00:1:1::/64"`,
+	} {
+		if !strings.Contains(string(rendered[file]), want) {
+			t.Errorf("%s lacks %q:\n%s", file, want, rendered[file])
+		}
+	}
+}
+
+func TestComponentsStartAfterThoseTheyNeed(t *testing.T) {
+	var seen []string
+	for _, c := range All(input()) {
+		for _, a := range c.After {
+			if !slices.Contains(seen, a) {
+				t.Errorf("%s waits for %s, which is started later", c.Name, a)
+			}
+		}
+		if (c.Ready.Socket == "") == (c.Ready.URL == "") {
+			t.Errorf("%s: one probe, please", c.Name)
+		}
+		seen = append(seen, c.Name)
+	}
+}

@@ -1,0 +1,135 @@
+// Package ociimage writes and reads image archives in the format of `docker
+// save`, which containerd and buildah both import.
+package ociimage
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+type manifest []struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// FromBinary writes the image of one static program, which is its entry point.
+func FromBinary(archive, ref, binary string) error {
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	var layer bytes.Buffer
+	name := filepath.Base(binary)
+	if err := writeTar(&layer, tarFile{name, 0o755, data}); err != nil {
+		return err
+	}
+	return FromLayer(archive, ref, layer.Bytes(), map[string]any{"Entrypoint": []string{"/" + name}, "User": "65535:65535"})
+}
+
+// FromLayer writes an image of one layer, an uncompressed tar archive. The
+// config is that of the image specification: Entrypoint, User …
+func FromLayer(archive, ref string, layer []byte, config map[string]any) error {
+	diff := sha256.Sum256(layer)
+	full, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "config": config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(diff[:])}},
+	})
+	if err != nil {
+		return err
+	}
+	id := sha256.Sum256(full)
+	m := manifest{{Config: hex.EncodeToString(id[:]) + ".json", RepoTags: []string{ref}, Layers: []string{"layer.tar"}}}
+	index, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(archive)
+	if err != nil {
+		return err
+	}
+	err = writeTar(f, tarFile{m[0].Config, 0o644, full}, tarFile{"layer.tar", 0o644, layer}, tarFile{"manifest.json", 0o644, index})
+	return errors.Join(err, f.Close())
+}
+
+type tarFile struct {
+	name string
+	mode int64
+	data []byte
+}
+
+func writeTar(to io.Writer, files ...tarFile) error {
+	w := tar.NewWriter(to)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data)), Typeflag: tar.TypeReg}); err != nil {
+			return err
+		}
+		if _, err := w.Write(f.data); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// Info is what an archive holds.
+type Info struct {
+	ID     string   // hash of the configuration
+	Refs   []string // names with tags
+	Layers []string // paths in the archive
+}
+
+// Inspect reads an archive's manifest.
+func Inspect(archive string) (Info, error) {
+	var info Info
+	err := EachFile(archive, func(name string, r io.Reader) error {
+		if name != "manifest.json" {
+			return nil
+		}
+		var m manifest
+		if err := json.NewDecoder(r).Decode(&m); err != nil {
+			return err
+		}
+		for _, image := range m {
+			info.ID += image.Config
+			info.Refs = append(info.Refs, image.RepoTags...)
+			info.Layers = append(info.Layers, image.Layers...)
+		}
+		return nil
+	})
+	if err == nil && info.ID == "" {
+		err = fmt.Errorf("%s is no image archive: it has no manifest.json", archive)
+	}
+	return info, err
+}
+
+// EachFile calls f for every regular file of a tar archive.
+func EachFile(archive string, f func(name string, r io.Reader) error) error {
+	file, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for r := tar.NewReader(file); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", archive, err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			if err := f(h.Name, r); err != nil {
+				return fmt.Errorf("%s: %s: %w", archive, h.Name, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,3 @@
+module github.com/mizzen-mesh/mizzen/hack/pause
+
+go 1.26.0

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
+)
+
+// stopGrace is how long Envoy may take to end once nothing is active any more.
+const stopGrace = time.Second
+
+// drainPoll is how often Envoy is asked whether something is still active.
+const drainPoll = 20 * time.Millisecond
+
+// agent is the state behind the HTTP handlers.
+type agent struct {
+	settings Settings
+	log      *slog.Logger
+	admin    *adminClient
+	prober   *probe.Prober
+	metrics  *metrics
+	// configured is set once Envoy has accepted its first listeners.
+	configured atomic.Bool
+	draining   atomic.Bool
+}
+
+// Run starts Envoy and the agent's HTTP server and stays until ctx ends; then it drains and stops
+// Envoy and returns nil. If Envoy ends by itself the error is an *ExitError.
+func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+	if err := writeBootstrap(s); err != nil {
+		return err
+	}
+	a := &agent{
+		settings: s,
+		log:      log,
+		admin:    newAdminClient(s.adminSocket()),
+		prober:   probe.New(s.Node.IPs[0]),
+		metrics:  newMetrics(),
+	}
+	// Without an IP family in the address Go listens on both where the node has both.
+	listener, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	server := newServer(a.handler())
+	serverFailed := make(chan error, 1)
+	go func() { serverFailed <- server.Serve(listener) }()
+	defer server.Close()
+
+	envoy, err := startEnvoy(s)
+	if err != nil {
+		return err
+	}
+	log.Info("Envoy started", "pid", envoy.cmd.Process.Pid, "controlPlane", s.ControlPlane, "node", s.Node.ID())
+	select {
+	case <-envoy.done:
+		return envoy.exitError()
+	case err := <-serverFailed:
+		envoy.stop(stopGrace)
+		return fmt.Errorf("serve %s: %w", s.Listen, err)
+	case <-ctx.Done():
+		a.drain(envoy)
+		envoy.stop(stopGrace)
+		return nil
+	}
+}
+
+func writeBootstrap(s Settings) error {
+	b, err := Bootstrap(s)
+	if err != nil {
+		return err
+	}
+	raw, err := protojson.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err := os.WriteFile(s.bootstrapFile(), raw, 0o600); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	// A container that was killed leaves its socket behind, and the volume outlives it.
+	if err := os.Remove(s.adminSocket()); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("old admin socket: %w", err)
+	}
+	return nil
+}
+
+// drain waits until nothing is active, at most DrainTimeout. The kubelet ends a native sidecar after
+// all of the pod's other containers, so there is nobody left who could begin something new:
+// https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
+func (a *agent) drain(envoy *envoyProcess) {
+	a.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), a.settings.DrainTimeout)
+	defer cancel()
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	start := time.Now()
+	for asked := false; ; {
+		active, err := a.admin.active(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			a.log.Warn("drain: Envoy does not say what is active", "error", err)
+			return
+		case err == nil && active == 0:
+			a.log.Info("drained", "took", time.Since(start))
+			return
+		case !asked:
+			asked = true
+			if err := a.admin.drain(ctx); err != nil {
+				a.log.Warn("drain: Envoy does not drain", "error", err)
+			}
+		}
+		select {
+		case <-envoy.done:
+			return
+		case <-ctx.Done():
+			a.log.Warn("drain: stopping with requests still active", "active", active, "timeout", a.settings.DrainTimeout)
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/internal/node"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+func testSettings(controlPlane string, ips ...string) Settings {
+	s := Defaults()
+	s.ControlPlane = controlPlane
+	s.Node = node.Node{
+		Namespace: "shop", Pod: "cart-7d4b9-x2x", UID: "0c5a", ServiceAccount: "cart", NodeName: "node-1", Version: "v1",
+	}
+	for _, ip := range ips {
+		s.Node.IPs = append(s.Node.IPs, netip.MustParseAddr(ip))
+	}
+	return s
+}
+
+func TestBootstrapGolden(t *testing.T) {
+	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
+	for _, tt := range []struct {
+		name     string
+		settings Settings
+	}{
+		{"ipv4", testSettings(service, "10.1.2.3")},
+		{"ipv6", testSettings(service, "fd00::3")},
+		{"dual-stack", testSettings(service, "10.1.2.3", "fd00::3")},
+		{"short-name", testSettings("mizzen-controller.mizzen-system:15010", "10.1.2.3")},
+		{"address", testSettings("[fd00::1]:15010", "fd00::3")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := Bootstrap(tt.settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.ValidateAll(); err != nil {
+				t.Error(err)
+			}
+			raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pretty bytes.Buffer // protojson varies its white space on purpose
+			if err := json.Indent(&pretty, raw, "", "  "); err != nil {
+				t.Fatal(err)
+			}
+			pretty.WriteByte('\n')
+			path := filepath.Join("testdata", "bootstrap-"+tt.name+".json")
+			if *update {
+				if err := os.WriteFile(path, pretty.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(pretty.Bytes(), want) {
+				t.Errorf("differs from %s (go test -update rewrites it):\n%s", path, pretty.Bytes())
+			}
+			t.Run("envoy", func(t *testing.T) { envoytest.Validate(t, raw) })
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+// scrapeTimeout bounds Envoy's part of a scrape; Prometheus itself waits 10 s by default.
+const scrapeTimeout = 8 * time.Second
+
+// metrics are the agent's own. All of Envoy's names begin with "envoy_", so the two never meet.
+type metrics struct {
+	registry *prometheus.Registry
+	envoyUp  prometheus.Gauge
+	probes   *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mizzen_agent_envoy_up",
+			Help: "Whether Envoy answered this scrape; its metrics follow if it did.",
+		}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mizzen_agent_app_probes_total",
+			Help: "Probes and lifecycle hooks of the application, carried out for the kubelet.",
+		}, []string{"container", "kind", "result"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "mizzen_agent_build_info",
+		Help:        "Always 1; the label says which version runs.",
+		ConstLabels: prometheus.Labels{"version": version.Version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(
+		m.envoyUp, m.probes, build,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// serveMetrics answers with one exposition: the agent's metrics, then Envoy's as they come. Where
+// Envoy does not answer the agent's are still there.
+func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
+	defer cancel()
+	envoy, err := a.openEnvoyMetrics(ctx)
+	if err == nil {
+		defer envoy.Close()
+	}
+
+	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+	var out io.Writer = w
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		// The lightest level: it needs a fraction of the memory, and the text is repetitive enough.
+		zip, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails only for a level that does not exist
+		defer zip.Close()
+		out = zip
+	}
+	if err := a.writeOwnMetrics(out, err == nil); err != nil {
+		a.log.Debug("metrics: scrape broken off", "error", err)
+		return
+	}
+	if envoy == nil {
+		return
+	}
+	if err := copyLines(out, envoy); err != nil {
+		a.log.Debug("metrics: scrape broken off", "error", err)
+	}
+}
+
+func (a *agent) openEnvoyMetrics(ctx context.Context) (io.ReadCloser, error) {
+	res, err := a.admin.open(ctx, http.MethodGet, "/stats/prometheus")
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
+}
+
+func (a *agent) writeOwnMetrics(w io.Writer, envoyUp bool) error {
+	a.metrics.envoyUp.Set(0)
+	if envoyUp {
+		a.metrics.envoyUp.Set(1)
+	}
+	families, err := a.metrics.registry.Gather()
+	if err != nil {
+		return err
+	}
+	enc := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, f := range families {
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyLines copies whole lines: if Envoy ends in the middle, what Prometheus has read is still valid.
+func copyLines(w io.Writer, r io.Reader) error {
+	in := bufio.NewReaderSize(r, 32<<10)
+	for {
+		line, err := in.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			// Longer than any series of ours: copy it as it is.
+			if _, err := w.Write(line); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == io.EOF && len(bytes.TrimSpace(line)) == 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent string) error {
+	creds := insecure.NewCredentials()
+	if action.Mode != nil && *action.Mode == corev1.GRPCProbeModeTLS {
+		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
+	}
+	conn, err := grpc.NewClient("passthrough:///"+p.address("", action.Port),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithUserAgent(userAgent),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return dialer().DialContext(ctx, "tcp", addr)
+		}),
+	)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	req := &healthv1.HealthCheckRequest{}
+	if action.Service != nil {
+		req.Service = *action.Service
+	}
+	res, err := healthv1.NewHealthClient(conn).Check(ctx, req)
+	if err != nil {
+		return fmt.Errorf("health rpc failed: %w", err)
+	}
+	if res.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		return fmt.Errorf("service unhealthy (responded with %q)", res.GetStatus())
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// adminTimeout bounds a question to Envoy, so that a hung Envoy shows as such in the kubelet's probe
+// instead of as a timeout.
+const adminTimeout = 900 * time.Millisecond
+
+// readiness reports nil once Envoy serves, and the reason otherwise. Envoy calls itself LIVE when it
+// has got its first clusters and listeners, but also when it has refused the listeners; with none,
+// captured connections would be refused too, so that is not ready. Once ready, Envoy stays so when
+// the control plane goes away or sends something worse.
+func (a *agent) readiness(ctx context.Context) error {
+	if a.draining.Load() {
+		return errors.New("the sidecar is shutting down")
+	}
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	state, err := a.admin.state(ctx)
+	if err != nil {
+		return fmt.Errorf("Envoy does not answer yet: %w", err)
+	}
+	if state == "LIVE" && a.configured.Load() {
+		return nil
+	}
+	stats, err := a.admin.stats(ctx, firstConfigStats)
+	if err != nil {
+		return err
+	}
+	if state == "LIVE" && stats[statLDSOK] > 0 {
+		a.configured.Store(true)
+		return nil
+	}
+	return fmt.Errorf("Envoy is %s: %s", state, a.waitingFor(stats))
+}
+
+// Statistics that tell how far the first configuration has come.
+const (
+	statConnected   = "control_plane.connected_state"
+	statCDSOK       = "cluster_manager.cds.update_success"
+	statCDSRejected = "cluster_manager.cds.update_rejected"
+	statLDSOK       = "listener_manager.lds.update_success"
+	statLDSRejected = "listener_manager.lds.update_rejected"
+
+	firstConfigStats = `^(control_plane\.connected_state|(cluster_manager\.cds|listener_manager\.lds)\.update_(success|rejected))$`
+)
+
+func (a *agent) waitingFor(stats map[string]uint64) string {
+	controlPlane := fmt.Sprintf("the control plane (%s)", a.settings.ControlPlane)
+	switch {
+	case stats[statCDSRejected]+stats[statLDSRejected] > 0 && stats[statLDSOK] == 0:
+		return "refused what " + controlPlane + " sent, see Envoy's log"
+	case stats[statConnected] == 0:
+		return "waiting for " + controlPlane + ": not connected"
+	case stats[statCDSOK] == 0:
+		return "waiting for " + controlPlane + ": connected, no clusters yet"
+	case stats[statLDSOK] == 0:
+		return "waiting for " + controlPlane + ": connected, no listeners yet"
+	}
+	return "waiting for the listeners to start"
+}
+
+func (a *agent) serveReady(w http.ResponseWriter, r *http.Request) {
+	if err := a.readiness(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+)
+
+func (a *agent) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", a.serveReady)
+	mux.HandleFunc("GET /metrics", a.serveMetrics)
+	mux.HandleFunc("GET "+appprobe.PathPrefix, a.serveProbe)
+	return mux
+}
+
+func newServer(h http.Handler) *http.Server {
+	// No write timeout: a lifecycle hook takes as long as the pod's grace period.
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+}
+
+// serveProbe carries out one of the application's probes or hooks for the kubelet.
+func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
+	h, ok := a.settings.Probes[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	container, kind := splitProbePath(r.URL.Path)
+	err := a.prober.Do(r.Context(), h, r.UserAgent())
+	a.metrics.probes.WithLabelValues(container, string(kind), probeResult(err)).Inc()
+	if err != nil {
+		a.log.Info("the application failed", "container", container, "kind", kind, "error", err)
+	}
+	if kind == appprobe.PostStart || kind == appprobe.PreStop {
+		answerHook(w, err)
+		return
+	}
+	answerProbe(w, err)
+}
+
+// answerProbe passes the application's own status on, so that the kubelet's event reads as without the
+// mesh ("HTTP probe failed with statuscode: 500"), and says 503 where there was none.
+func answerProbe(w http.ResponseWriter, err error) {
+	var status probe.StatusError
+	switch {
+	case err == nil:
+		fmt.Fprintln(w, "ok")
+	case errors.As(err, &status) && status >= http.StatusBadRequest:
+		http.Error(w, err.Error(), int(status))
+	default:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// answerHook follows the kubelet, for which a lifecycle hook fails only where the request got no answer
+// at all, whatever its status. The one way to tell the kubelet so is to give none either.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/lifecycle/handlers.go (runHTTPHandler)
+func answerHook(w http.ResponseWriter, err error) {
+	var status probe.StatusError
+	if err != nil && !errors.As(err, &status) {
+		panic(http.ErrAbortHandler)
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func splitProbePath(path string) (container string, kind appprobe.Kind) {
+	container, last, _ := strings.Cut(strings.TrimPrefix(path, appprobe.PathPrefix), "/")
+	return container, appprobe.Kind(last)
+}
+
+func probeResult(err error) string {
+	if err != nil {
+		return "failure"
+	}
+	return "success"
+}

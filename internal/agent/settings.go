@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+// Settings are everything the agent is told from outside.
+type Settings struct {
+	// ControlPlane is the host:port of the ADS server.
+	ControlPlane string
+	// LogLevel is one of LogLevels.
+	LogLevel string
+	// Concurrency is the number of Envoy's worker threads; 0 is one per CPU.
+	Concurrency int
+	// DrainTimeout bounds how long active requests are waited for at the end.
+	DrainTimeout time.Duration
+	// Node is the pod that the agent runs in.
+	Node node.Node
+	// Probes are carried out for the kubelet.
+	Probes appprobe.Handlers
+
+	// EnvoyPath is the Envoy binary.
+	EnvoyPath string
+	// Dir holds the bootstrap and the admin socket; it must be writable.
+	Dir string
+	// Listen is the address of the agent's HTTP server.
+	Listen string
+}
+
+// Defaults gives the settings that hold unless somebody says otherwise.
+func Defaults() Settings {
+	return Settings{
+		LogLevel:     "warning",
+		Concurrency:  2,
+		DrainTimeout: 5 * time.Second,
+		EnvoyPath:    "/usr/local/bin/envoy",
+		Dir:          config.ProxyDir,
+		Listen:       ":" + strconv.Itoa(config.AgentPort),
+	}
+}
+
+// LogLevels are Envoy's own names.
+var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical", "off"}
+
+// ReadEnv fills in what the injector gives in the container's environment. Every error names the variable.
+func (s *Settings) ReadEnv(getenv func(string) string) error {
+	var errs []error
+	required := func(name string) string {
+		value := getenv(name)
+		if value == "" {
+			errs = append(errs, fmt.Errorf("environment variable %s is not set", name))
+		}
+		return value
+	}
+	s.Node = node.Node{
+		Pod:            required("POD_NAME"),
+		Namespace:      required("POD_NAMESPACE"),
+		UID:            required("POD_UID"),
+		ServiceAccount: required("SERVICE_ACCOUNT"),
+		NodeName:       getenv("NODE_NAME"),
+		Version:        version.Version,
+	}
+	if ips := required("POD_IPS"); ips != "" {
+		for ip := range strings.SplitSeq(ips, ",") {
+			addr, err := netip.ParseAddr(ip)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("environment variable POD_IPS: %q: want IP addresses, separated by commas", ip))
+				continue
+			}
+			s.Node.IPs = append(s.Node.IPs, addr)
+		}
+	}
+	var err error
+	if s.Probes, err = appprobe.Unmarshal(getenv(appprobe.EnvVar)); err != nil {
+		errs = append(errs, fmt.Errorf("environment variable %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate checks what came from flags. Every error names the flag, the value and what is allowed.
+func (s *Settings) Validate() error {
+	var errs []error
+	if _, _, err := s.controlPlane(); err != nil {
+		errs = append(errs, err)
+	}
+	if !slices.Contains(LogLevels, s.LogLevel) {
+		errs = append(errs, fmt.Errorf("--log-level: %q: want one of %s", s.LogLevel, strings.Join(LogLevels, ", ")))
+	}
+	if s.Concurrency < 0 || s.Concurrency > 1024 {
+		errs = append(errs, fmt.Errorf("--concurrency: %d: want 0 (one per CPU) to 1024", s.Concurrency))
+	}
+	if s.DrainTimeout < 0 || s.DrainTimeout > time.Hour {
+		errs = append(errs, fmt.Errorf("--drain-timeout: %s: want 0s to 1h", s.DrainTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// controlPlane splits ControlPlane.
+func (s *Settings) controlPlane() (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(s.ControlPlane)
+	n, perr := strconv.ParseUint(text, 10, 16)
+	if err != nil || perr != nil || host == "" || n == 0 {
+		return "", 0, fmt.Errorf("--control-plane: %q: want <host>:<port>", s.ControlPlane)
+	}
+	return host, uint16(n), nil
+}
+
+func (s *Settings) adminSocket() string   { return filepath.Join(s.Dir, "admin.sock") }
+func (s *Settings) bootstrapFile() string { return filepath.Join(s.Dir, "bootstrap.json") }

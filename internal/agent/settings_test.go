@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestReadEnv(t *testing.T) {
+	full := map[string]string{
+		"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_UID": "0c5a", "SERVICE_ACCOUNT": "cart",
+		"NODE_NAME": "node-1", "POD_IPS": "10.1.2.3,fd00::3",
+		"MIZZEN_APP_PROBES": `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
+	}
+	for _, tt := range []struct{ name, variable, value, wantErr string }{
+		{"complete", "", "", ""},
+		{"no node name", "NODE_NAME", "", ""},
+		{"no probes", "MIZZEN_APP_PROBES", "", ""},
+		{"one address", "POD_IPS", "10.1.2.3", ""},
+		{"no pod name", "POD_NAME", "", "environment variable POD_NAME is not set"},
+		{"no addresses", "POD_IPS", "", "environment variable POD_IPS is not set"},
+		{"bad address", "POD_IPS", "10.1.2", `POD_IPS: "10.1.2": want IP addresses`},
+		{"empty address", "POD_IPS", "10.1.2.3,", `POD_IPS: "": want IP addresses`},
+		{"bad probes", "MIZZEN_APP_PROBES", "{", "environment variable MIZZEN_APP_PROBES: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s Settings
+			err := s.ReadEnv(func(name string) string {
+				if name == tt.variable {
+					return tt.value
+				}
+				return full[name]
+			})
+			checkError(t, err, tt.wantErr)
+			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1) {
+				t.Errorf("read %+v", s)
+			}
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*Settings)
+		wantErr string
+	}{
+		{"defaults", func(*Settings) {}, ""},
+		{"IPv6 control plane", func(s *Settings) { s.ControlPlane = "[fd00::1]:15010" }, ""},
+		{"no control plane", func(s *Settings) { s.ControlPlane = "" }, `--control-plane: "": want <host>:<port>`},
+		{"no host", func(s *Settings) { s.ControlPlane = ":15010" }, `--control-plane: ":15010"`},
+		{"no port", func(s *Settings) { s.ControlPlane = "host" }, `--control-plane: "host"`},
+		{"port too high", func(s *Settings) { s.ControlPlane = "host:70000" }, `--control-plane: "host:70000"`},
+		{"log level", func(s *Settings) { s.LogLevel = "loud" }, `--log-level: "loud": want one of trace, debug`},
+		{"concurrency", func(s *Settings) { s.Concurrency = -1 }, `--concurrency: -1: want 0`},
+		{"drain timeout", func(s *Settings) { s.DrainTimeout = -time.Second }, `--drain-timeout: -1s: want 0s to 1h`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := testSettings("host:15010", "10.1.2.3")
+			tt.change(&s)
+			checkError(t, s.Validate(), tt.wantErr)
+		})
+	}
+}
+
+func checkError(t *testing.T, err error, want string) {
+	t.Helper()
+	if (err != nil) != (want != "") || (err != nil && !strings.Contains(err.Error(), want)) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}

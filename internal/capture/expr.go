@@ -1,0 +1,173 @@
+package capture
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// A Match knows itself as nft text and as the expressions that the kernel evaluates.
+type Match interface {
+	text() string
+	exprs() []expr.Any
+}
+
+// A Verdict is what happens where a rule's matches hold.
+type Verdict interface {
+	text() string
+	exprs() []expr.Any
+}
+
+type (
+	// NotTCP holds for every other transport protocol.
+	NotTCP struct{}
+	// SocketUID holds where the sending socket belongs to this user.
+	SocketUID uint32
+	// LocalDestination holds for addresses of this network namespace, loopback included.
+	LocalDestination struct{}
+	// ForeignDestination is the opposite of LocalDestination.
+	ForeignDestination struct{}
+	// FromLoopback holds for packets that arrive on lo.
+	FromLoopback struct{}
+	// DestPort is a TCP destination port.
+	DestPort uint16
+	// DestPrefix is a range of destination addresses, of the family that the prefix has.
+	DestPrefix netip.Prefix
+	// HasSocket holds where a socket, listening ones included, would take the packet as it stands:
+	// the kernel's own lookup, so that dual-stack, wildcard and SO_REUSEPORT sockets count.
+	HasSocket struct{}
+)
+
+// register is the one that loads and comparisons use; rules need no second.
+const register = 1
+
+// rtnLocal is what fib says of local addresses (linux/rtnetlink.h).
+const rtnLocal = unix.RTN_LOCAL
+
+func (NotTCP) text() string             { return "meta l4proto != tcp" }
+func (m SocketUID) text() string        { return fmt.Sprintf("meta skuid %d", uint32(m)) }
+func (LocalDestination) text() string   { return "fib daddr type local" }
+func (ForeignDestination) text() string { return "fib daddr type != local" }
+func (FromLoopback) text() string       { return `iifname "lo"` }
+func (m DestPort) text() string         { return fmt.Sprintf("tcp dport %d", uint16(m)) }
+
+func (m DestPrefix) text() string {
+	if netip.Prefix(m).Addr().Is4() {
+		return "ip daddr " + netip.Prefix(m).String()
+	}
+	return "ip6 daddr " + netip.Prefix(m).String()
+}
+
+// Any value of the flag will do: the expression itself fails where there is no socket. "transparent"
+// and not "wildcard", because it is older (Linux 4.18) and also reads sockets in TIME_WAIT:
+// https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/net/netfilter/nft_socket.c
+func (HasSocket) text() string { return "socket transparent <= 1" }
+
+func (NotTCP) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		compare(expr.CmpOpNeq, []byte{unix.IPPROTO_TCP}),
+	}
+}
+
+func (m SocketUID) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeySKUID, Register: register},
+		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(uint32(m))),
+	}
+}
+
+func (LocalDestination) exprs() []expr.Any   { return addressType(expr.CmpOpEq) }
+func (ForeignDestination) exprs() []expr.Any { return addressType(expr.CmpOpNeq) }
+
+func addressType(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true},
+		compare(op, binaryutil.NativeEndian.PutUint32(rtnLocal)),
+	}
+}
+
+func (FromLoopback) exprs() []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, "lo")
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register},
+		compare(expr.CmpOpEq, name),
+	}
+}
+
+// DestPort needs no check of the protocol: NotTCP stands first in every chain.
+func (m DestPort) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(uint16(m))),
+	}
+}
+
+func (m DestPrefix) exprs() []expr.Any {
+	prefix := netip.Prefix(m)
+	addr := prefix.Addr().AsSlice()
+	family, offset := byte(unix.NFPROTO_IPV4), uint32(16)
+	if prefix.Addr().Is6() {
+		family, offset = unix.NFPROTO_IPV6, 24
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
+		compare(expr.CmpOpEq, []byte{family}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))},
+		&expr.Bitwise{
+			SourceRegister: register, DestRegister: register, Len: uint32(len(addr)),
+			Mask: mask(prefix.Bits(), len(addr)), Xor: make([]byte, len(addr)),
+		},
+		compare(expr.CmpOpEq, addr),
+	}
+}
+
+func (HasSocket) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyTransparent, Register: register},
+		compare(expr.CmpOpLte, []byte{1}),
+	}
+}
+
+func compare(op expr.CmpOp, data []byte) *expr.Cmp {
+	return &expr.Cmp{Op: op, Register: register, Data: data}
+}
+
+func mask(bits, length int) []byte {
+	m := make([]byte, length)
+	for i := range bits {
+		m[i/8] |= 0x80 >> (i % 8)
+	}
+	return m
+}
+
+type (
+	// Return leaves the connection as it is.
+	Return struct{}
+	// Redirect sends the connection to this port of the pod; the original destination stays readable.
+	Redirect uint16
+	// Reject answers with a TCP reset.
+	Reject struct{}
+	// Drop gives no answer.
+	Drop struct{}
+)
+
+func (Return) text() string     { return "return" }
+func (v Redirect) text() string { return fmt.Sprintf("redirect to :%d", uint16(v)) }
+func (Reject) text() string     { return "reject with tcp reset" }
+func (Drop) text() string       { return "drop" }
+
+func (Return) exprs() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
+func (Drop) exprs() []expr.Any   { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
+func (Reject) exprs() []expr.Any { return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
+
+func (v Redirect) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: register, Data: binaryutil.BigEndian.PutUint16(uint16(v))},
+		&expr.Redir{RegisterProtoMin: register},
+	}
+}

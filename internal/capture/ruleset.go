@@ -1,0 +1,148 @@
+package capture
+
+import (
+	"fmt"
+	"strings"
+)
+
+// TableName is the one table that Mizzen owns, of family inet: it holds IPv4 and IPv6.
+const TableName = "mizzen"
+
+// dstnatPriority is where destination NAT belongs. The output hook knows no such name, only the number:
+// https://www.netfilter.org/projects/nftables/manpage.html ("Standard priority names").
+const dstnatPriority = -100
+
+// Ruleset is everything in our table.
+type Ruleset struct {
+	Chains []Chain
+}
+
+// Hook is where in the network stack a chain sits. A pod's own calls pass Output, what comes in
+// from outside and from loopback passes Prerouting.
+type Hook string
+
+// The hooks in use.
+const (
+	Output     Hook = "output"
+	Prerouting Hook = "prerouting"
+)
+
+// Chain is a NAT base chain at dstnatPriority. The kernel asks NAT chains about the first packet of a
+// connection only, so the number of rules costs nothing once a connection stands.
+type Chain struct {
+	Hook  Hook
+	Rules []Rule
+}
+
+// Rule ends the walk through its chain with Verdict where every Match holds.
+type Rule struct {
+	Matches []Match
+	Verdict Verdict
+	// Comment is kept in the kernel and shown by `nft list table inet mizzen`.
+	Comment string
+}
+
+// Variant chooses between what a current kernel can do and what every kernel can.
+type Variant int
+
+const (
+	// Full captures an inbound connection only where somebody listens, and refuses direct calls to
+	// Envoy's ports. It needs nft_socket, and reject in the prerouting hook (Linux 5.9).
+	Full Variant = iota
+	// Plain captures every inbound connection and drops direct calls to Envoy's ports.
+	Plain
+)
+
+// Rules gives the rules for s. It is pure.
+func Rules(s Settings, v Variant) Ruleset {
+	return Ruleset{Chains: []Chain{
+		{Hook: Output, Rules: outputRules(s, v)},
+		{Hook: Prerouting, Rules: preroutingRules(s, v)},
+	}}
+}
+
+func outputRules(s Settings, v Variant) []Rule {
+	rules := []Rule{
+		{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"},
+		// The UID alone decides. A group is no identity here: an application that runs with group
+		// 1337 must not escape the mesh.
+		{Matches: []Match{SocketUID(s.ProxyUID)}, Verdict: Return{}, Comment: "the sidecar's own calls"},
+	}
+	rules = append(rules, guardRules(s, v, LocalDestination{})...)
+	rules = append(rules, Rule{
+		Matches: []Match{LocalDestination{}}, Verdict: Return{}, Comment: "loopback and the pod's own addresses",
+	})
+	for _, p := range s.ExcludeOutboundPorts {
+		rules = append(rules, Rule{Matches: []Match{DestPort(p)}, Verdict: Return{}, Comment: "excluded port"})
+	}
+	for _, p := range s.ExcludeOutboundCIDRs {
+		rules = append(rules, Rule{Matches: []Match{DestPrefix(p)}, Verdict: Return{}, Comment: "excluded destination"})
+	}
+	return append(rules, Rule{Verdict: Redirect(s.OutboundPort), Comment: "to Envoy"})
+}
+
+func preroutingRules(s Settings, v Variant) []Rule {
+	rules := []Rule{
+		{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"},
+		{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "the pod calls itself, or Envoy calls the application"},
+		{Matches: []Match{ForeignDestination{}}, Verdict: Return{}, Comment: "forwarded by the pod, not for it"},
+	}
+	rules = append(rules, guardRules(s, v)...)
+	rules = append(rules, Rule{
+		Matches: []Match{DestPort(s.AgentPort)}, Verdict: Return{}, Comment: "the agent: probes and metrics",
+	})
+	for _, p := range s.ExcludeInboundPorts {
+		rules = append(rules, Rule{Matches: []Match{DestPort(p)}, Verdict: Return{}, Comment: "excluded port"})
+	}
+	if v == Plain {
+		return append(rules, Rule{Verdict: Redirect(s.InboundPort), Comment: "to Envoy"})
+	}
+	// Where nobody listens the packet goes on to the kernel, which refuses the connection. The caller
+	// then sees a genuine connect failure, safe to retry, instead of a connection that Envoy accepted
+	// and had to close; and an application that listens on 127.0.0.1 only stays private.
+	return append(rules, Rule{
+		Matches: []Match{HasSocket{}}, Verdict: Redirect(s.InboundPort), Comment: "to Envoy, where somebody listens",
+	})
+}
+
+// guardRules turn away who dials Envoy's ports directly: such a connection has no other original
+// destination than Envoy itself, so Envoy could only call itself or be used to go around a policy.
+func guardRules(s Settings, v Variant, also ...Match) []Rule {
+	var verdict Verdict = Reject{}
+	if v == Plain {
+		verdict = Drop{}
+	}
+	var rules []Rule
+	for _, p := range []uint16{s.OutboundPort, s.InboundPort} {
+		rules = append(rules, Rule{
+			Matches: append([]Match{DestPort(p)}, also...),
+			Verdict: verdict,
+			Comment: "Envoy takes captured connections only",
+		})
+	}
+	return rules
+}
+
+// String renders the rules as `nft -f` reads them. It is what --dry-run prints.
+func (r Ruleset) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", TableName)
+	for i, c := range r.Chains {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "\tchain %s {\n", c.Hook)
+		fmt.Fprintf(&b, "\t\ttype nat hook %s priority %d; policy accept;\n", c.Hook, dstnatPriority)
+		for _, rule := range c.Rules {
+			b.WriteString("\t\t")
+			for _, m := range rule.Matches {
+				b.WriteString(m.text())
+				b.WriteByte(' ')
+			}
+			fmt.Fprintf(&b, "%s comment %q\n", rule.Verdict.text(), rule.Comment)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}

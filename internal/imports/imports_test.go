@@ -1,0 +1,93 @@
+// Package imports holds the module's import rules: which package may depend on what, directly or
+// through others. docs/architecture.md says why.
+package imports
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mizzen-mesh/mizzen"
+
+// Dependencies that rules speak of.
+const (
+	clientGo   = "k8s.io/client-go"
+	runtime    = "sigs.k8s.io/controller-runtime"
+	envoyProto = "github.com/envoyproxy/go-control-plane"
+	grpc       = "google.golang.org/grpc"
+	kubernetes = "k8s.io"
+)
+
+// rules forbid a package (and what lies below it) to depend on others (and what lies below them).
+var rules = []struct {
+	pkg    string
+	forbid []string
+}{
+	{"/config", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal"}},
+	{"/webhook", []string{envoyProto, module + "/xds", module + "/internal/agent"}},
+	{"/xds", []string{module + "/webhook", module + "/internal/webhookcert", module + "/internal/ca"}},
+	{"/xds/mesh", []string{clientGo, runtime, envoyProto, grpc}},
+	{"/xds/envoy", []string{clientGo, runtime}},
+	{"/xds/server", []string{clientGo, runtime, module + "/xds/kube"}},
+	{"/xds/kube", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
+	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/node", []string{kubernetes, module + "/xds", module + "/webhook"}},
+	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/cmd/mizzen-proxy", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/cmd/mizzenctl", []string{module + "/internal/agent"}},
+}
+
+func TestRules(t *testing.T) {
+	packages := list(t)
+	for _, rule := range rules {
+		applied := false
+		for pkg, deps := range packages {
+			if !within(pkg, module+rule.pkg) {
+				continue
+			}
+			applied = true
+			for _, dep := range deps {
+				if i := slices.IndexFunc(rule.forbid, func(f string) bool { return within(dep, f) }); i >= 0 {
+					t.Errorf("%s depends on %s; %s must not depend on %s (`go list -deps` tells how)", pkg, dep, rule.pkg, rule.forbid[i])
+				}
+			}
+		}
+		if !applied {
+			t.Errorf("no package %s: the rule holds nothing", rule.pkg)
+		}
+	}
+}
+
+func within(pkg, root string) bool { return pkg == root || strings.HasPrefix(pkg, root+"/") }
+
+// list gives every package of the module with all it depends on.
+func list(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Deps", module+"/...").Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	packages := map[string][]string{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p.Deps
+	}
+}

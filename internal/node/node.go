@@ -1,0 +1,82 @@
+// Package node is the identity that a sidecar gives itself on the ADS stream: written into Envoy's
+// bootstrap by the agent, read by the control plane. It may import Envoy's core protos only.
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// Node names the pod that a sidecar runs in.
+type Node struct {
+	Namespace      string
+	Pod            string
+	UID            string
+	ServiceAccount string
+	// NodeName is the Kubernetes node the pod runs on.
+	NodeName string
+	// IPs of the pod, one for each IP family it has.
+	IPs []netip.Addr
+	// Version of the agent.
+	Version string
+}
+
+// ID is the Envoy node id: "<namespace>/<pod>".
+func (n Node) ID() string { return n.Namespace + "/" + n.Pod }
+
+// Proto gives the node as Envoy sends it: id, cluster ("<namespace>/<service account>") and metadata.
+// See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/base.proto#config-core-v3-node
+func (n Node) Proto() *corev3.Node {
+	ips := make([]string, len(n.IPs))
+	for i, ip := range n.IPs {
+		ips[i] = ip.String()
+	}
+	s := structpb.NewStringValue
+	return &corev3.Node{
+		Id:      n.ID(),
+		Cluster: n.Namespace + "/" + n.ServiceAccount,
+		Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"uid":      s(n.UID),
+			"nodeName": s(n.NodeName),
+			"ips":      s(strings.Join(ips, ",")),
+			"version":  s(n.Version),
+		}},
+	}
+}
+
+// FromProto reads what Proto wrote. The error names the field and the value that it cannot read.
+func FromProto(p *corev3.Node) (Node, error) {
+	ns, pod, ok := strings.Cut(p.GetId(), "/")
+	if !ok || ns == "" || pod == "" || strings.Contains(pod, "/") {
+		return Node{}, fmt.Errorf(`node.id: %q: want "<namespace>/<pod>"`, p.GetId())
+	}
+	clusterNS, sa, ok := strings.Cut(p.GetCluster(), "/")
+	if !ok || clusterNS != ns {
+		return Node{}, fmt.Errorf(`node.cluster: %q: want "%s/<service account>"`, p.GetCluster(), ns)
+	}
+	meta := p.GetMetadata().GetFields()
+	n := Node{
+		Namespace:      ns,
+		Pod:            pod,
+		ServiceAccount: sa,
+		UID:            meta["uid"].GetStringValue(),
+		NodeName:       meta["nodeName"].GetStringValue(),
+		Version:        meta["version"].GetStringValue(),
+	}
+	ips := meta["ips"].GetStringValue()
+	if ips == "" {
+		return n, nil
+	}
+	for _, s := range strings.Split(ips, ",") {
+		ip, err := netip.ParseAddr(s)
+		if err != nil {
+			return Node{}, fmt.Errorf("node.metadata.ips: %q: %w", ips, err)
+		}
+		n.IPs = append(n.IPs, ip)
+	}
+	return n, nil
+}

@@ -1,0 +1,59 @@
+package webhookcert
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	secretErrors *prometheus.CounterVec
+	secretUsable prometheus.Gauge
+	caExpiry     prometheus.Gauge
+	mended       prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer, s *serving) (*metrics, error) {
+	m := &metrics{
+		secretErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mizzen_webhook_ca_secret_errors_total",
+			Help: "Looks at the webhook's CA Secret that found it unusable, by reason.",
+		}, []string{"reason"}),
+		secretUsable: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mizzen_webhook_ca_secret_usable",
+			Help: "1 when the webhook's CA Secret, as last read, can be used.",
+		}),
+		caExpiry: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mizzen_webhook_ca_expiry_timestamp_seconds",
+			Help: "When the CA that signs the webhook's serving certificates expires.",
+		}),
+		mended: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mizzen_webhook_ca_bundle_mended_total",
+			Help: "caBundles that this replica wrote because they were not what they must be.",
+		}),
+	}
+	leafExpiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "mizzen_webhook_certificate_expiry_timestamp_seconds",
+		Help: "When the serving certificate of this replica expires; 0 when there is none.",
+	}, func() float64 {
+		cert, err := s.certificate()
+		if err != nil {
+			return 0
+		}
+		return float64(cert.Leaf.NotAfter.Unix())
+	})
+	for _, c := range []prometheus.Collector{m.secretErrors, m.secretUsable, m.caExpiry, m.mended, leafExpiry} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) good(s State) {
+	m.secretUsable.Set(1)
+	m.caExpiry.Set(float64(s.Signer.Certificate().NotAfter.Unix()))
+}
+
+func (m *metrics) bad(reason string) {
+	m.secretUsable.Set(0)
+	m.secretErrors.WithLabelValues(reason).Inc()
+}

@@ -1,0 +1,209 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
+)
+
+// Scenario 9: nothing is called while every server pod is replaced; then the first call succeeds.
+func testStaleness(t *testing.T) {
+	e := newEnv(t, true)
+	e.server("server", 3)
+	client := e.client()
+	e.ready("server")
+	calls := []api.Call{
+		{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)},
+		{Kind: api.HTTP, Target: fmt.Sprintf("http://server:%d/", httpPort)},
+	}
+	for _, c := range calls {
+		if a := e.call(client, c); !a.OK {
+			t.Fatalf("%s before: %s", c.Kind, a.Error)
+		}
+	}
+	e.must(e.CoreV1().Pods(e.ns).DeleteCollection(e.ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=server"}))
+	e.noTerminating("app=server")
+	e.ready("server")
+	for _, c := range calls {
+		a := e.call(client, c)
+		figure(t, "first "+string(c.Kind)+" call after every pod was replaced", fmt.Sprintf("ok=%t after %s", a.OK, a.Elapsed.Round(time.Millisecond)), "ok")
+		if !a.OK {
+			t.Errorf("%s: %s", c.Kind, a.Error)
+		}
+	}
+}
+
+// callOnce is a container that makes one call, without a second try, and ends.
+func callOnce(name, target string) corev1.Container {
+	return container(name, "call", "--target="+target)
+}
+
+// Scenario 5: 50 pods whose init container and whose first instruction call a mesh Service.
+func testStart(t *testing.T) {
+	const pods = 50
+	e := newEnv(t, true)
+	e.server("server", 2)
+	e.ready("server")
+	target := fmt.Sprintf("http://server:%d/", httpPort)
+	for i := range pods {
+		p := e.pod(fmt.Sprintf("starter-%d", i), corev1.PodSpec{
+			RestartPolicy:  corev1.RestartPolicyNever,
+			InitContainers: []corev1.Container{callOnce("init", target)},
+			Containers:     []corev1.Container{callOnce("app", target)},
+		})
+		p.Labels = map[string]string{"app": "starter"}
+		e.create(p)
+	}
+	var list []corev1.Pod
+	e.eventually(5*time.Minute, func() (missing string, err error) {
+		list, err = e.Pods(e.ctx, e.ns, "app=starter")
+		for _, p := range list {
+			if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+				missing = p.Name + ": " + cluster.PodState(&p)
+			}
+		}
+		return missing, err
+	})
+	succeeded := 0
+	for _, p := range list {
+		if p.Status.Phase == corev1.PodSucceeded {
+			succeeded++
+			continue
+		}
+		t.Errorf("%s: %s\n%s%s", p.Name, cluster.PodState(&p), logTail(e.ctx, e.ns, p.Name, "init"), logTail(e.ctx, e.ns, p.Name, "app"))
+	}
+	figure(t, "pods whose first attempts succeeded, init and app", fmt.Sprintf("%d of %d", succeeded, pods), "all")
+	if succeeded != pods {
+		t.Errorf("%d of %d pods succeeded", succeeded, pods)
+	}
+	e.hasSidecar(cluster.Pod{Namespace: e.ns, Name: "starter-0"})
+}
+
+// Scenario 6: 100 Jobs complete, each at most 5 s after its main container's exit.
+func testJobs(t *testing.T) {
+	const jobs, atOnce = 100, 10
+	e := newEnv(t, true)
+	e.server("server", 2)
+	e.ready("server")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var worst time.Duration
+	room := make(chan struct{}, atOnce)
+	for i := range jobs {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			lag, err := e.job(fmt.Sprintf("job-%d", i))
+			mu.Lock()
+			defer mu.Unlock()
+			worst = max(worst, lag)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	figure(t, fmt.Sprintf("slowest end of %d Jobs after the main container's exit", jobs), worst.String(), "≤ 5 s")
+	if worst > 5*time.Second {
+		t.Errorf("a Job took %s to complete after its main container's exit", worst)
+	}
+}
+
+// job runs a Job that makes one call and gives the time from its main container's exit to its end. It is
+// called from many goroutines, so it returns errors.
+func (e *env) job(name string) (time.Duration, error) {
+	never := int32(0)
+	_, err := e.BatchV1().Jobs(e.ns).Create(e.ctx, &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: batchv1.JobSpec{BackoffLimit: &never, Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			Containers:    []corev1.Container{callOnce("app", fmt.Sprintf("http://server:%d/", httpPort))},
+		}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return 0, err
+	}
+	var done *batchv1.Job
+	err = e.polled(2*time.Minute, func() (string, error) {
+		done, err = e.BatchV1().Jobs(e.ns).Get(e.ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if done.Status.Failed > 0 {
+			return "", fmt.Errorf("job %s failed", name)
+		}
+		if done.Status.CompletionTime == nil {
+			return "job " + name + " is not complete", nil
+		}
+		return "", nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	pods, err := e.Pods(e.ctx, e.ns, "job-name="+name)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range pods {
+		for _, s := range p.Status.ContainerStatuses {
+			if s.Name == "app" && s.State.Terminated != nil && len(p.Spec.InitContainers) > 0 {
+				return done.Status.CompletionTime.Sub(s.State.Terminated.FinishedAt.Time), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("job %s: no pod with a sidecar whose main container ended", name)
+}
+
+// Scenario 4: an application goes on calling for 25 s after its termination began.
+func testShutdown(t *testing.T) {
+	e := newEnv(t, true)
+	e.server("server", 2)
+	e.ready("server")
+	grace := int64(45)
+	spec := corev1.PodSpec{
+		TerminationGracePeriodSeconds: &grace,
+		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort))},
+	}
+	e.create(e.pod("outcaller", spec))
+	pod := cluster.Pod{Namespace: e.ns, Name: "outcaller"}
+	e.must(e.WaitPodReady(e.ctx, pod, readyTimeout))
+	e.hasSidecar(pod)
+
+	var report struct {
+		Event       string
+		Before, All api.Result
+	}
+	logDone := make(chan error, 1)
+	go func() {
+		logDone <- e.FollowLog(e.ctx, pod, "app", func(line string) {
+			if strings.Contains(line, `"outcaller"`) {
+				_ = json.Unmarshal([]byte(line), &report) // an unread report fails below
+			}
+		})
+	}()
+	// Some calls must come before the end, or the connection would be made during it.
+	e.must(e.polled(10*time.Second, e.executed("server", 40)))
+	e.must(e.CoreV1().Pods(e.ns).Delete(e.ctx, pod.Name, metav1.DeleteOptions{}))
+	select {
+	case err := <-logDone:
+		e.must(err)
+	case <-time.After(90 * time.Second):
+		t.Fatal("the log of the outcaller did not end")
+	}
+	after := report.All.Calls - report.Before.Calls
+	e.noFailures("calls out, of which many after SIGTERM", report.All, 400)
+	figure(t, "calls after SIGTERM", fmt.Sprint(after), "≥ 400 (25 s at 20 rps)")
+	if after < 400 {
+		t.Errorf("%d calls after SIGTERM, want 25 s of them", after)
+	}
+}

@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+)
+
+// scenario is one test. Its function gets an env and a name for its namespaces.
+type scenario struct {
+	name string
+	run  func(t *testing.T)
+}
+
+// phases in order: each is done before the next begins. Only the first runs its scenarios side by side:
+// the others measure, or take the control plane away from everybody. Uninstalling comes last.
+var phases = []struct {
+	name     string
+	parallel bool
+	of       []scenario
+}{
+	{"shared", true, []scenario{
+		{"Transparency", testTransparency},
+		{"Probes", testProbes},
+		{"LifecycleHooks", testLifecycleHooks},
+		{"BadAnnotation", testBadAnnotation},
+		{"PodLevelOverride", testPodLevelOverride},
+		{"UnknownAppProtocol", testUnknownAppProtocol},
+		{"Shutdown", testShutdown},
+	}},
+	{"measured", false, []scenario{
+		{"Story", testStory},
+		{"Balance", testBalance},
+		{"Rollout", testRollout},
+		{"Crash", testCrash},
+		{"Staleness", testStaleness},
+		{"Start", testStart},
+		{"Jobs", testJobs},
+		{"Footprint", testFootprint},
+	}},
+	{"control-plane", false, []scenario{
+		{"Upgrade", testUpgrade},
+		{"Outage", testOutage},
+	}},
+	{"last", false, []scenario{
+		{"Uninstall", testUninstall},
+	}},
+}
+
+func TestE2E(t *testing.T) {
+	if mesh == nil {
+		t.Skip("MIZZEN_E2E is not set")
+	}
+	for _, phase := range phases {
+		t.Run(phase.name, func(t *testing.T) {
+			for _, s := range phase.of {
+				t.Run(s.name, func(t *testing.T) {
+					if phase.parallel {
+						t.Parallel()
+					}
+					start := time.Now()
+					defer func() { timings.add(phase.name+"/"+s.name, time.Since(start)) }()
+					s.run(t)
+				})
+			}
+		})
+	}
+}

@@ -1,0 +1,103 @@
+// Package api is the contract between the test application, which runs in pods, and the tests, which
+// drive it over its control port. It imports nothing.
+package api
+
+import "time"
+
+// ControlPort is where every pod of the test application takes orders:
+//
+//	POST /call          Call → Answer
+//	POST /load          Load → {"id": …}
+//	GET  /load/{id}     → Result so far
+//	POST /load/{id}/stop
+//	POST /ready?value=false, POST /crash, GET /hooks, GET /inflight
+const ControlPort = 9090
+
+// Kind of a call.
+type Kind string
+
+// The kinds of call that the application can make.
+const (
+	HTTP       Kind = "http"        // Target is a URL
+	HTTP2      Kind = "h2c"         // Target is a URL; prior knowledge
+	HTTPStream Kind = "http-stream" // Target is a URL; counts the chunks of a streamed answer
+	WebSocket  Kind = "websocket"   // Target is host:port
+	GRPC       Kind = "grpc"        // Target is host:port
+	GRPCStream Kind = "grpc-stream" // Target is host:port; ten replies
+	GRPCChat   Kind = "grpc-chat"   // Target is host:port; ten messages there and back
+	MySQL      Kind = "mysql"       // Target is host:port; the server speaks first
+	SMTP       Kind = "smtp"        // Target is host:port; the server speaks first
+	Echo       Kind = "echo"        // Target is host:port; the client speaks first, bytes that are no HTTP
+	TLS        Kind = "tls"         // Target is host:port; HTTP over TLS, certificate not verified
+	Connect    Kind = "connect"     // Target is host:port; connects and waits for the other side for a moment
+	UDP        Kind = "udp"         // Target is host:port
+	DNS        Kind = "dns"         // Target is a name; answers its addresses
+	APIServer  Kind = "apiserver"   // Target is a URL; the service account's token and CA
+)
+
+// Call is one call.
+type Call struct {
+	Kind   Kind
+	Target string
+	// Host overrides the authority.
+	Host string `json:",omitempty"`
+	// Method of an HTTP call, GET if empty.
+	Method string `json:",omitempty"`
+	// Body is the number of bytes to send; they must come back.
+	Body int `json:",omitempty"`
+	// Delay is how long the server shall take.
+	Delay time.Duration `json:",omitempty"`
+	// Timeout of the call, 5 s if 0.
+	Timeout time.Duration `json:",omitempty"`
+}
+
+// Answer of a call.
+type Answer struct {
+	// OK says that the call reached an application and its answer was whole.
+	OK bool
+	// Text is what can be compared between two environments: no names or addresses of pods in it.
+	Text string
+	// Pod that answered, where the protocol tells.
+	Pod string `json:",omitempty"`
+	// Status is the HTTP status or the gRPC code.
+	Status int `json:",omitempty"`
+	// Error is why the call failed.
+	Error   string `json:",omitempty"`
+	Elapsed time.Duration
+}
+
+// Load is a series of calls over one connection (Fresh: over a new one each).
+type Load struct {
+	Call
+	// Calls is how many to make; 0 is until Duration or a stop.
+	Calls int
+	// Rate is calls a second, started on time whether earlier ones are done or not; 0 is as fast as
+	// Concurrency allows.
+	Rate float64
+	// Concurrency is the number of calls in flight without a Rate; 0 is 1.
+	Concurrency int
+	Duration    time.Duration
+	Fresh       bool
+}
+
+// Failure of one call of a load.
+type Failure struct {
+	At      time.Time
+	Elapsed time.Duration
+	Error   string
+}
+
+// Result of a load so far.
+type Result struct {
+	Done  bool
+	Start time.Time
+	Calls int
+	// Pods counts the answers by pod; First and Last are when a pod's first and latest answer came.
+	Pods        map[string]int
+	First, Last map[string]time.Time
+	Failed      int
+	// Failures holds the first 100.
+	Failures           []Failure
+	InFlight           int
+	P50, P90, P99, Max time.Duration
+}

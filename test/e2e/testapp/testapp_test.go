@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/client"
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/server"
+)
+
+// freeAddr gives an address that was free a moment ago.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	return lis.Addr().String()
+}
+
+func start(t *testing.T) server.Options {
+	t.Helper()
+	one := func() []string { return []string{freeAddr(t)} }
+	o := server.Options{
+		Pod: "pod-a", HTTP: one(), GRPC: one(), TLS: one(), MySQL: one(), SMTP: one(), Echo: one(), UDP: one(), Control: one(),
+		ShutdownTimeout: time.Second,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.New(o, nil).Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	for _, a := range []string{o.HTTP[0], o.GRPC[0], o.TLS[0], o.MySQL[0], o.SMTP[0], o.Echo[0]} {
+		for deadline := time.Now().Add(5 * time.Second); ; {
+			if c, err := net.Dial("tcp", a); err == nil {
+				c.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not listen", a)
+			}
+		}
+	}
+	return o
+}
+
+// What a call answers without any mesh is what the end-to-end tests compare with, so it is held here.
+func TestCalls(t *testing.T) {
+	o := start(t)
+	http := "http://" + o.HTTP[0]
+	for _, tc := range []struct {
+		name string
+		call api.Call
+		ok   bool
+		text string
+	}{
+		{"http", api.Call{Kind: api.HTTP, Target: http + "/x", Host: "other"}, true, "200 GET /x host=other body=0"},
+		{"post", api.Call{Kind: api.HTTP, Target: http, Method: "POST", Body: 3 << 20, Host: "h"}, true, "200 POST / host=h body=3145728"},
+		{"h2c", api.Call{Kind: api.HTTP2, Target: http, Host: "h"}, true, "200 GET / host=h body=0"},
+		{"big", api.Call{Kind: api.HTTP, Target: http + "/big?n=100000"}, true, "200 100000 bytes"},
+		{"echo body", api.Call{Kind: api.HTTP, Target: http + "/echo", Method: "POST", Body: 1000}, true, "200 1000 bytes"},
+		{"stream", api.Call{Kind: api.HTTPStream, Target: http + "/stream?n=4"}, true, `200 4 chunks, trailer "whole"`},
+		{"status", api.Call{Kind: api.HTTP, Target: http + "/status?code=503"}, false, "503 "},
+		{"redirect to fail", api.Call{Kind: api.HTTP, Target: http + "/redirect-to-fail"}, false, "500 "},
+		{"websocket", api.Call{Kind: api.WebSocket, Target: o.HTTP[0]}, true, "5 messages echoed"},
+		{"grpc", api.Call{Kind: api.GRPC, Target: o.GRPC[0], Body: 10}, true, "1 replies, 10 bytes"},
+		{"grpc stream", api.Call{Kind: api.GRPCStream, Target: o.GRPC[0], Body: 1}, true, "10 replies, 10 bytes"},
+		{"grpc chat", api.Call{Kind: api.GRPCChat, Target: o.GRPC[0]}, true, "10 replies, 0 bytes"},
+		{"grpc to nobody", api.Call{Kind: api.GRPC, Target: freeAddr(t)}, false, "failed: Unavailable"},
+		{"mysql", api.Call{Kind: api.MySQL, Target: o.MySQL[0]}, true, `greeting "8.0.36", echo select 1`},
+		{"smtp", api.Call{Kind: api.SMTP, Target: o.SMTP[0]}, true, "220 test ESMTP, then 250"},
+		{"smtp where nobody speaks first", api.Call{Kind: api.SMTP, Target: o.Echo[0], Timeout: 100 * time.Millisecond}, false, "failed: timeout"},
+		{"echo", api.Call{Kind: api.Echo, Target: o.Echo[0]}, true, "echo select 1"},
+		{"tls", api.Call{Kind: api.TLS, Target: o.TLS[0], Host: "h"}, true, "200 GET / host=h body=0"},
+		{"tls to plain", api.Call{Kind: api.TLS, Target: o.HTTP[0]}, false, "failed: other"},
+		{"connect", api.Call{Kind: api.Connect, Target: o.Echo[0]}, true, "connected"},
+		{"connect to nobody", api.Call{Kind: api.Connect, Target: freeAddr(t)}, false, "failed: refused"},
+		{"udp", api.Call{Kind: api.UDP, Target: o.UDP[0]}, true, "udp ping"},
+		{"no such host", api.Call{Kind: api.HTTP, Target: "http://nobody.invalid/"}, false, "failed: no such host"},
+		{"unknown kind", api.Call{Kind: "x"}, false, "failed: other"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := client.Do(t.Context(), tc.call)
+			if a.OK != tc.ok || a.Text != tc.text {
+				t.Errorf("got %+v, want ok=%t %q", a, tc.ok, tc.text)
+			}
+			if !a.OK && a.Error == "" {
+				t.Error("failed without a reason")
+			}
+		})
+	}
+}
+
+func TestLoad(t *testing.T) {
+	o := start(t)
+	for _, tc := range []struct {
+		name          string
+		load          api.Load
+		calls, failed int
+	}{
+		{"grpc, as fast as it goes", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Calls: 200, Concurrency: 4}, 200, 0},
+		{"http, paced", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0]}, Calls: 20, Rate: 200}, 20, 0},
+		{"all fail", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0] + "/status?code=500"}, Calls: 7}, 7, 7},
+		{"for a time", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Rate: 100, Duration: 200 * time.Millisecond}, 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			run, err := client.Start(t.Context(), tc.load)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run.Wait()
+			r := run.Result()
+			if !r.Done || r.Failed != tc.failed || r.InFlight != 0 || r.Calls != r.Failed+r.Pods["pod-a"] {
+				t.Errorf("got %+v", r)
+			}
+			if tc.calls > 0 && r.Calls != tc.calls || tc.calls == 0 && (r.Calls < 10 || r.Calls > 22) {
+				t.Errorf("%d calls, want %d", r.Calls, tc.calls)
+			}
+			if r.Max == 0 || r.P50 > r.Max || len(r.Failures) != r.Failed {
+				t.Errorf("latencies or failures: %+v", r)
+			}
+		})
+	}
+}
+
+func TestControlRefusesNonsense(t *testing.T) {
+	h := httptest.NewServer(client.Control())
+	defer h.Close()
+	for path, want := range map[string]int{"/load": 400, "/load/7/stop": 404} {
+		resp, err := h.Client().Post(h.URL+path, "application/json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+}

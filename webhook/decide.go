@@ -1,0 +1,87 @@
+package webhook
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// Reason says why a pod gets no sidecar. It is a metric label, so it never holds names or values.
+type Reason string
+
+// The reasons of Decide, and AlreadyInjected, which Inject finds.
+const (
+	ControlPlanePod     Reason = "control-plane-pod"
+	SystemNamespace     Reason = "system-namespace"
+	MirrorPod           Reason = "mirror-pod"
+	DisabledOnPod       Reason = "disabled-on-pod"
+	NamespaceNotEnabled Reason = "namespace-not-enabled"
+	HostNetwork         Reason = "host-network"
+	Windows             Reason = "windows"
+	AlreadyInjected     Reason = "already-injected"
+)
+
+// Reasons of the handler alone: the request is none that injection is about.
+const (
+	NotAPod      Reason = "not-a-pod"
+	NotACreation Reason = "not-a-creation"
+)
+
+var explanations = map[Reason]string{
+	ControlPlanePod:     "the control plane's own pods get no sidecar, they have to start first",
+	SystemNamespace:     "pods of " + metav1.NamespaceSystem + " get no sidecar, the cluster must not depend on the mesh",
+	MirrorPod:           "a static pod is already running on its node and cannot be changed",
+	DisabledOnPod:       "the pod's label " + config.LabelInjection + "=" + config.InjectionDisabled + " turns it off",
+	NamespaceNotEnabled: "neither the namespace nor the pod has the label " + config.LabelInjection + "=" + config.InjectionEnabled,
+	HostNetwork:         "hostNetwork: the capture rules would apply to the whole node",
+	Windows:             "traffic capture needs Linux",
+	AlreadyInjected:     "the pod carries the sidecar already",
+	NotAPod:             "the object is not a pod",
+	NotACreation:        "only a pod that is being created can get a sidecar",
+}
+
+// Explain says in one sentence what the reason means.
+func (r Reason) Explain() string { return explanations[r] }
+
+// Decision is whether a pod gets a sidecar. Reason is empty if it does.
+type Decision struct {
+	Inject bool
+	Reason Reason
+}
+
+func skip(r Reason) Decision { return Decision{Reason: r} }
+
+// Decide says whether a pod gets a sidecar. The pod's own label wins over its namespace's. A label
+// value that is not allowed counts as enabled here, so that Inject can refuse it by name.
+func Decide(namespaceLabels map[string]string, pod *corev1.Pod, controlPlaneNamespace string) Decision {
+	switch pod.Namespace {
+	case controlPlaneNamespace:
+		return skip(ControlPlanePod)
+	case metav1.NamespaceSystem:
+		return skip(SystemNamespace)
+	}
+	if _, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]; ok {
+		return skip(MirrorPod)
+	}
+	switch value, ok := pod.Labels[config.LabelInjection]; {
+	case value == config.InjectionDisabled:
+		return skip(DisabledOnPod)
+	case !ok && namespaceLabels[config.LabelInjection] != config.InjectionEnabled:
+		return skip(NamespaceNotEnabled)
+	}
+	if pod.Spec.HostNetwork {
+		return skip(HostNetwork)
+	}
+	if isWindows(pod) {
+		return skip(Windows)
+	}
+	return Decision{Inject: true}
+}
+
+func isWindows(pod *corev1.Pod) bool {
+	if pod.Spec.OS != nil {
+		return pod.Spec.OS.Name == corev1.Windows
+	}
+	return pod.Spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows)
+}

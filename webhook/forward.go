@@ -1,0 +1,186 @@
+package webhook
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+)
+
+// forwarder points probes and lifecycle hooks at the agent. The kubelet has no certificate, so under
+// strict mTLS its own call to the application would be refused; and through the capture rules a TCP
+// probe would reach Envoy, which accepts connections whether or not the application does.
+type forwarder struct {
+	// known are the handlers of an earlier injection; nil if there was none.
+	known appprobe.Handlers
+	// handlers are all that the agent has to carry out.
+	handlers appprobe.Handlers
+	// hookTimeout in seconds bounds lifecycle hooks.
+	hookTimeout int32
+
+	forwarded []string // agent paths, without those known before
+	warnings  []string
+	errs      field.ErrorList
+}
+
+func (f *forwarder) all(apps []appContainer) {
+	for _, app := range apps {
+		f.probe(app, appprobe.Liveness, app.LivenessProbe, "livenessProbe")
+		f.probe(app, appprobe.Readiness, app.ReadinessProbe, "readinessProbe")
+		f.probe(app, appprobe.Startup, app.StartupProbe, "startupProbe")
+		if app.Lifecycle != nil {
+			f.hook(app, appprobe.PostStart, app.Lifecycle.PostStart, "postStart")
+			f.hook(app, appprobe.PreStop, app.Lifecycle.PreStop, "preStop")
+		}
+	}
+}
+
+// probe keeps the thresholds and the timeout, so the kubelet never gives up before the agent does.
+// A probe with several actions is left for Kubernetes to refuse in its own words.
+func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe, name string) {
+	if p == nil || p.Exec != nil {
+		return
+	}
+	h := appprobe.Handler{HTTPGet: p.HTTPGet, TCPSocket: p.TCPSocket, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
+	if count(p.HTTPGet != nil, p.TCPSocket != nil, p.GRPC != nil) == 1 && f.forward(app, kind, h, app.path.Child(name)) {
+		p.ProbeHandler = corev1.ProbeHandler{HTTPGet: agentGet(app, kind)}
+	}
+}
+
+// hook forwards HTTP hooks; exec and sleep need no network, and tcpSocket hooks do nothing in
+// Kubernetes (https://pkg.go.dev/k8s.io/api/core/v1#LifecycleHandler).
+func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.LifecycleHandler, name string) {
+	if l == nil || l.HTTPGet == nil || count(l.Exec != nil, l.TCPSocket != nil, l.Sleep != nil) > 0 {
+		return
+	}
+	h := appprobe.Handler{HTTPGet: l.HTTPGet, TimeoutSeconds: f.hookTimeout}
+	if f.forward(app, kind, h, app.path.Child("lifecycle", name)) {
+		l.HTTPGet = agentGet(app, kind)
+	}
+}
+
+// forward notes the handler and says whether the probe or hook is to be pointed at the agent.
+func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Handler, path *field.Path) bool {
+	agentPath := appprobe.Path(app.Name, kind)
+	if f.known != nil && isAgentGet(h.HTTPGet, agentPath) {
+		known, ok := f.known[agentPath]
+		if !ok {
+			f.errs = append(f.errs, field.Invalid(path.Child("httpGet", "path"), agentPath, "the sidecar has no such probe, want the application's own"))
+		}
+		f.handlers[agentPath] = known
+		return false
+	}
+	if host := hostOf(h); host != "" {
+		// The kubelet calls that host from the node. The agent could not do the same from the pod.
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: host %q is set, so the kubelet goes on calling it itself", path, host))
+		return false
+	}
+	h, errs := resolve(app, h, path)
+	if len(errs) > 0 {
+		f.errs = append(f.errs, errs...)
+		return false
+	}
+	f.handlers[agentPath] = h
+	f.forwarded = append(f.forwarded, agentPath)
+	return true
+}
+
+// resolve copies the action, with its port as a number. It also checks what Kubernetes would check,
+// because Kubernetes gets to see only the rewritten probe.
+func resolve(app appContainer, h appprobe.Handler, path *field.Path) (appprobe.Handler, field.ErrorList) {
+	var errs field.ErrorList
+	switch {
+	case h.HTTPGet != nil:
+		path = path.Child("httpGet")
+		get := h.HTTPGet.DeepCopy()
+		get.Port, errs = resolvePort(app, get.Port, path)
+		if get.Path == "" {
+			get.Path = "/"
+		}
+		if get.Scheme == "" {
+			get.Scheme = corev1.URISchemeHTTP
+		}
+		h.HTTPGet = get
+		errs = append(errs, checkGet(get, path)...)
+	case h.TCPSocket != nil:
+		socket := *h.TCPSocket
+		socket.Port, errs = resolvePort(app, socket.Port, path.Child("tcpSocket"))
+		h.TCPSocket = &socket
+	case h.GRPC != nil:
+		_, errs = resolvePort(app, intstr.FromInt32(h.GRPC.Port), path.Child("grpc"))
+		h.GRPC = h.GRPC.DeepCopy()
+	}
+	return h, errs
+}
+
+// resolvePort turns a port name of the container into its number.
+func resolvePort(app appContainer, port intstr.IntOrString, path *field.Path) (intstr.IntOrString, field.ErrorList) {
+	path = path.Child("port")
+	if port.Type == intstr.String {
+		i := slices.IndexFunc(app.Ports, func(p corev1.ContainerPort) bool { return p.Name == port.StrVal })
+		if i < 0 || port.StrVal == "" {
+			return port, field.ErrorList{field.Invalid(path, port.StrVal, fmt.Sprintf("want the name of a port of container %q, or a number", app.Name))}
+		}
+		port = intstr.FromInt32(app.Ports[i].ContainerPort)
+	}
+	if port.IntVal < 1 || port.IntVal > 65535 {
+		return port, field.ErrorList{field.Invalid(path, port.IntVal, "want a port from 1 to 65535")}
+	}
+	if slices.Contains(reservedPorts, port.IntVal) {
+		return port, field.ErrorList{reservedPort(path, port.IntVal)}
+	}
+	return port, nil
+}
+
+func checkGet(get *corev1.HTTPGetAction, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	schemes := []corev1.URIScheme{corev1.URISchemeHTTP, corev1.URISchemeHTTPS}
+	if !slices.Contains(schemes, get.Scheme) {
+		errs = append(errs, field.NotSupported(path.Child("scheme"), get.Scheme, schemes))
+	}
+	for i, header := range get.HTTPHeaders {
+		for _, msg := range validation.IsHTTPHeaderName(header.Name) {
+			errs = append(errs, field.Invalid(path.Child("httpHeaders").Index(i).Child("name"), header.Name, msg))
+		}
+	}
+	return errs
+}
+
+func agentGet(app appContainer, kind appprobe.Kind) *corev1.HTTPGetAction {
+	return &corev1.HTTPGetAction{
+		Path:   appprobe.Path(app.Name, kind),
+		Port:   intstr.FromInt32(config.AgentPort),
+		Scheme: corev1.URISchemeHTTP,
+	}
+}
+
+func isAgentGet(get *corev1.HTTPGetAction, agentPath string) bool {
+	return get != nil && get.Host == "" && get.Port == intstr.FromInt32(config.AgentPort) && get.Path == agentPath
+}
+
+func hostOf(h appprobe.Handler) string {
+	switch {
+	case h.HTTPGet != nil:
+		return h.HTTPGet.Host
+	case h.TCPSocket != nil:
+		return h.TCPSocket.Host
+	default:
+		return ""
+	}
+}
+
+func count(conditions ...bool) int {
+	n := 0
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,178 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	sjson "sigs.k8s.io/json"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// Path is where the API server expects the handler of NewHandler.
+const Path = "/inject"
+
+// Options of the admission handler.
+type Options struct {
+	// Config of the mesh, with defaults set and valid for injection (Mesh.ValidateForInjection).
+	Config *config.Mesh
+	// Version is written into the annotation of each injected pod.
+	Version string
+	// ControlPlaneNamespace holds the control plane, whose own pods get no sidecar.
+	ControlPlaneNamespace string
+	// NamespaceLabels gives the labels of a namespace, from a cache. It is called only where the pod's
+	// own label does not decide. An error refuses the pod. Nil is a namespace without labels.
+	NamespaceLabels func(ctx context.Context, name string) (map[string]string, error)
+	// Recorder gets an event for each pod that is skipped, but not for dry runs. Nil is no events.
+	Recorder events.EventRecorder
+	// Registerer gets the counter mizzen_injection_total. Nil leaves it unregistered.
+	Registerer prometheus.Registerer
+	Log        logr.Logger
+}
+
+// Results of an admission request, as metric label.
+const (
+	resultInjected = "injected"
+	resultSkipped  = "skipped"
+	resultRejected = "rejected"
+	resultError    = "error"
+)
+
+// injector answers admission requests. It holds nothing that changes, so requests run in parallel.
+type injector struct {
+	Options
+	total *prometheus.CounterVec
+}
+
+// NewHandler gives the HTTP handler for Path. A body that is no AdmissionReview gets a 4xx; everything
+// else is answered with an AdmissionReview. Panics if the counter is registered twice.
+func NewHandler(o Options) http.Handler {
+	h := &injector{Options: o, total: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mizzen_injection_total",
+		Help: "Admission requests by result (injected, skipped, rejected, error) and, where skipped, the reason.",
+	}, []string{"result", "reason"})}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(h.total)
+	}
+	return &endpoint{webhook: &admission.Webhook{Handler: h}, log: o.Log} // the webhook recovers panics
+}
+
+// Handle implements admission.Handler.
+func (h *injector) Handle(ctx context.Context, req admission.Request) admission.Response {
+	// What is not a pod being created comes from a webhook configuration that asks for too much. To
+	// refuse it would stop parts of the cluster that have nothing to do with the mesh.
+	if req.Resource != (metav1.GroupVersionResource{Version: "v1", Resource: "pods"}) {
+		return h.skipped(NotAPod)
+	}
+	if req.Operation != admissionv1.Create || req.SubResource != "" {
+		return h.skipped(NotACreation)
+	}
+	pod := &corev1.Pod{}
+	if err := sjson.UnmarshalCaseSensitivePreserveInts(req.Object.Raw, pod); err != nil {
+		return h.errored(http.StatusBadRequest, fmt.Errorf("mizzen: decode the pod: %w", err))
+	}
+	pod.Namespace = req.Namespace // a pod from a template may leave it out
+
+	decision, err := h.decide(ctx, pod)
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
+	}
+	if !decision.Inject {
+		h.event(req, pod, decision.Reason)
+		return h.skipped(decision.Reason).WithWarnings(skipWarnings(pod, decision.Reason)...)
+	}
+	return h.inject(req, pod)
+}
+
+func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Response {
+	injected, report, err := Inject(pod, h.Config, h.Version)
+	if err != nil {
+		h.total.WithLabelValues(resultRejected, "").Inc()
+		h.Log.Info("pod rejected", "pod", displayName(pod), "why", err.Error())
+		return admission.Denied(fmt.Sprintf("mizzen: pod %s: %v", displayName(pod), err))
+	}
+	if !report.Changed {
+		return h.skipped(AlreadyInjected) // no event: the API server's reinvocation is no news
+	}
+	merged, err := Merge(req.Object.Raw, pod, injected)
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
+	}
+	operations, err := patch(req.Object.Raw, merged)
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
+	}
+	h.total.WithLabelValues(resultInjected, "").Inc()
+	h.Log.V(1).Info("pod injected", "pod", displayName(pod), "forwarded", report.Forwarded, "drained", report.Drained)
+	warnings := make([]string, len(report.Warnings))
+	for i, w := range report.Warnings {
+		warnings[i] = "mizzen: " + w
+	}
+	return admission.Patched("", operations...).WithWarnings(warnings...)
+}
+
+func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error) {
+	var labels map[string]string
+	if _, ok := pod.Labels[config.LabelInjection]; !ok && h.NamespaceLabels != nil {
+		var err error
+		if labels, err = h.NamespaceLabels(ctx, pod.Namespace); err != nil {
+			return Decision{}, fmt.Errorf("read the labels of namespace %s: %w", pod.Namespace, err)
+		}
+	}
+	return Decide(labels, pod, h.ControlPlaneNamespace), nil
+}
+
+func (h *injector) skipped(reason Reason) admission.Response {
+	h.total.WithLabelValues(resultSkipped, string(reason)).Inc()
+	return admission.Allowed(string(reason))
+}
+
+func (h *injector) errored(code int32, err error) admission.Response {
+	h.total.WithLabelValues(resultError, "").Inc()
+	h.Log.Error(err, "admission failed")
+	return admission.Errored(code, err)
+}
+
+// skipWarnings tells those who asked for a sidecar on this very pod that it gets none.
+func skipWarnings(pod *corev1.Pod, reason Reason) []string {
+	if pod.Labels[config.LabelInjection] != config.InjectionEnabled {
+		return nil
+	}
+	return []string{fmt.Sprintf("mizzen: pod %s gets no sidecar: %s", displayName(pod), reason.Explain())}
+}
+
+// event reports a skip on the object that people look at: the owner, as the pod has no name or UID yet.
+func (h *injector) event(req admission.Request, pod *corev1.Pod, reason Reason) {
+	if h.Recorder == nil || (req.DryRun != nil && *req.DryRun) {
+		return
+	}
+	h.Recorder.Eventf(regarding(pod), nil, corev1.EventTypeNormal, "SidecarSkipped", "Injecting",
+		"pod %s gets no sidecar: %s (%s)", displayName(pod), reason.Explain(), string(reason))
+}
+
+func regarding(pod *corev1.Pod) *corev1.ObjectReference {
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		return &corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: pod.Namespace, Name: owner.Name, UID: owner.UID}
+	}
+	if pod.Name != "" {
+		return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
+	}
+	// With the namespace set the event lies in that namespace instead of "default", where nobody looks.
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Namespace: pod.Namespace, Name: pod.Namespace}
+}
+
+// displayName is "namespace/name", or "namespace/prefix*" while the API server has not chosen a name.
+func displayName(pod *corev1.Pod) string {
+	if pod.Name == "" && pod.GenerateName != "" {
+		return pod.Namespace + "/" + pod.GenerateName + "*"
+	}
+	return pod.Namespace + "/" + pod.Name
+}

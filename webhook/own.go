@@ -1,0 +1,82 @@
+package webhook
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+)
+
+// own is what an earlier injection left in a pod; proxy is nil if there was none.
+type own struct {
+	proxy    *corev1.Container
+	handlers appprobe.Handlers
+}
+
+func isOwnName(name string) bool {
+	return name == config.CaptureContainer || name == config.ProxyContainer
+}
+
+// findOwn finds our containers. What bears our names but is not what injection makes is refused: to
+// take it for ours would start the pod without its sidecar.
+func findOwn(pod *corev1.Pod) (own, field.ErrorList) {
+	spec := &pod.Spec
+	var errs field.ErrorList
+	for i, c := range spec.Containers {
+		if isOwnName(c.Name) {
+			errs = append(errs, reservedName(field.NewPath("spec", "containers").Index(i), c.Name))
+		}
+	}
+	capture := slices.IndexFunc(spec.InitContainers, isCapture)
+	proxy := slices.IndexFunc(spec.InitContainers, isProxy)
+	_, annotated := pod.Annotations[config.AnnotationInjected]
+	injected := annotated && capture >= 0 && proxy >= 0
+	for i, c := range spec.InitContainers {
+		if isOwnName(c.Name) && (!injected || (i != capture && i != proxy)) {
+			errs = append(errs, reservedName(field.NewPath("spec", "initContainers").Index(i), c.Name))
+		}
+	}
+	for i, v := range spec.Volumes {
+		if v.Name == config.ProxyVolume && (!injected || v.EmptyDir == nil) {
+			errs = append(errs, reservedName(field.NewPath("spec", "volumes").Index(i), v.Name))
+		}
+	}
+	if !injected || len(errs) > 0 {
+		return own{}, errs
+	}
+	c := &spec.InitContainers[proxy]
+	handlers, err := appprobe.Unmarshal(envValue(c, appprobe.EnvVar))
+	if err != nil {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "initContainers").Index(proxy).Child("env").Key(appprobe.EnvVar),
+			envValue(c, appprobe.EnvVar), err.Error()))
+	}
+	return own{proxy: c, handlers: handlers}, errs
+}
+
+func reservedName(path *field.Path, name string) *field.Error {
+	return field.Invalid(path.Child("name"), name, "reserved for the sidecar, want another name")
+}
+
+func isCapture(c corev1.Container) bool {
+	return c.Name == config.CaptureContainer && len(c.Args) > 0 && c.Args[0] == "capture"
+}
+
+func isProxy(c corev1.Container) bool {
+	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == "run" && isNativeSidecar(c)
+}
+
+func isNativeSidecar(c corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+func envValue(c *corev1.Container, name string) string {
+	for _, e := range c.Env {
+		if e.Name == name {
+			return e.Value
+		}
+	}
+	return ""
+}

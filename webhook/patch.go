@@ -1,0 +1,67 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+)
+
+// Merge brings the difference of before and after into raw, the JSON that before was decoded from
+// (a pod or a pod template). Fields that this build's Kubernetes types do not know stay as they are;
+// to encode after instead would drop them, and a newer API server's pods would lose them.
+func Merge(raw []byte, before, after *corev1.Pod) ([]byte, error) {
+	old, err := json.Marshal(before)
+	if err != nil {
+		return nil, fmt.Errorf("encode the pod: %w", err)
+	}
+	modified, err := json.Marshal(after)
+	if err != nil {
+		return nil, fmt.Errorf("encode the injected pod: %w", err)
+	}
+	difference, err := strategicpatch.CreateTwoWayMergePatch(old, modified, corev1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("compare the pods: %w", err)
+	}
+	return strategicpatch.StrategicMergePatch(raw, difference, corev1.Pod{})
+}
+
+// patchDepth: fields of metadata and of spec are written as a whole. Longer paths would go through
+// lists, whose indices shift when containers are added at the front.
+const patchDepth = 2
+
+// patch gives the operations, in a fixed order, that turn raw into merged.
+func patch(raw, merged []byte) ([]jsonpatch.Operation, error) {
+	var a, b map[string]any
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return nil, fmt.Errorf("decode the pod: %w", err)
+	}
+	if err := json.Unmarshal(merged, &b); err != nil {
+		return nil, fmt.Errorf("decode the injected pod: %w", err)
+	}
+	return difference("", a, b, patchDepth), nil
+}
+
+func difference(path string, a, b map[string]any, depth int) []jsonpatch.Operation {
+	var ops []jsonpatch.Operation
+	for _, key := range slices.Sorted(maps.Keys(b)) {
+		at := path + "/" + key // no field name of a pod holds a character that JSON pointers escape
+		before, existed := a[key]
+		if existed && reflect.DeepEqual(before, b[key]) {
+			continue
+		}
+		beforeMap, isMap := before.(map[string]any)
+		afterMap, stillMap := b[key].(map[string]any)
+		if isMap && stillMap && depth > 1 {
+			ops = append(ops, difference(at, beforeMap, afterMap, depth-1)...)
+		} else {
+			ops = append(ops, jsonpatch.NewOperation("add", at, b[key])) // replaces what is there, RFC 6902 4.1
+		}
+	}
+	return ops // injection never removes a field of metadata or spec
+}

@@ -1,0 +1,235 @@
+package xds
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/kube"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/server"
+)
+
+// A changed Service is held back for quietTime after the last change, so that many changes at once
+// are one, but never longer than maxHold. Endpoints are not held back.
+const (
+	quietTime = 50 * time.Millisecond
+	maxHold   = 500 * time.Millisecond
+)
+
+// Options of a Controller.
+type Options struct {
+	Source *kube.Source
+	Store  *server.Store
+	Config *config.Mesh
+	Log    logr.Logger
+	// Report hears the problems of one Service each time it is built, none when they are gone.
+	Report func(mesh.Key, []mesh.Problem)
+}
+
+// Controller keeps the store in step with the cluster. It is one goroutine (Run) that owns the mesh.
+type Controller struct {
+	opt      Options
+	settings mesh.Options
+	services map[mesh.Key]*builtService
+	held     map[mesh.Key]struct{} // changed Services that wait for quiet
+	cidrs    bool                  // the ServiceCIDRs have changed
+	// holdUntil is when held must be published whatever still comes.
+	holdUntil time.Time
+	ready     chan struct{}
+}
+
+// builtService is a Service with what was published for it.
+type builtService struct {
+	model                      *mesh.Service
+	published                  []envoy.ID
+	problems, endpointProblems []mesh.Problem
+}
+
+// NewController gives a controller; Run starts it.
+func NewController(o Options) *Controller {
+	return &Controller{
+		opt:      o,
+		settings: mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
+		services: map[mesh.Key]*builtService{},
+		held:     map[mesh.Key]struct{}{},
+		ready:    make(chan struct{}),
+	}
+}
+
+// Ready is closed when the store holds the whole cluster for the first time. Before that no proxy
+// may be served: it would take what is missing for gone.
+func (c *Controller) Ready() <-chan struct{} { return c.ready }
+
+// Run publishes the whole cluster, then every change, until ctx ends. It fails only if the first
+// read of the cluster does.
+func (c *Controller) Run(ctx context.Context) error {
+	if !c.opt.Source.Sync(ctx) {
+		return ctx.Err()
+	}
+	if err := c.first(ctx); err != nil {
+		return err
+	}
+	close(c.ready)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.opt.Source.Changed():
+			c.take(ctx)
+			if c.waiting() {
+				timer.Reset(min(quietTime, time.Until(c.holdUntil)))
+			}
+		case <-timer.C:
+			c.publishHeld(ctx)
+		}
+	}
+}
+
+func (c *Controller) waiting() bool { return len(c.held) > 0 || c.cidrs }
+
+// first publishes everything as one change.
+func (c *Controller) first(ctx context.Context) error {
+	services, err := c.opt.Source.Services(ctx)
+	if err != nil {
+		return err
+	}
+	for _, svc := range services {
+		c.held[mesh.Key{Namespace: svc.Namespace, Name: svc.Name}] = struct{}{}
+	}
+	c.apply(server.Change{Set: append(envoy.BaseClusters(c.opt.Config), envoy.InboundListeners()...)})
+	c.publishHeld(ctx)
+	return nil
+}
+
+// take sorts what has changed: endpoints of known Services go out at once, all else is held.
+func (c *Controller) take(ctx context.Context) {
+	changes := c.opt.Source.Take()
+	if !c.waiting() {
+		c.holdUntil = time.Now().Add(maxHold)
+	}
+	for key := range changes.Services {
+		c.held[key] = struct{}{}
+	}
+	c.cidrs = c.cidrs || changes.CIDRs
+	var change server.Change
+	for key := range changes.Endpoints {
+		built := c.services[key]
+		if built == nil {
+			continue // not known yet: its endpoints come with it
+		}
+		resources, problems, err := c.endpoints(ctx, built.model)
+		if err != nil {
+			c.opt.Log.Error(err, "keeping the published endpoints", "service", key.String())
+			continue
+		}
+		change.Set = append(change.Set, resources...)
+		built.endpointProblems = problems
+		c.report(key)
+	}
+	c.apply(change)
+}
+
+// publishHeld builds the Services that changed, and the outbound listener, which holds the
+// protocols of all.
+func (c *Controller) publishHeld(ctx context.Context) {
+	var change server.Change
+	for key := range c.held {
+		if err := c.rebuild(ctx, key, &change); err != nil {
+			c.opt.Log.Error(err, "keeping what is published", "service", key.String())
+		}
+	}
+	if listeners, err := c.outboundListeners(ctx); err != nil {
+		c.opt.Log.Error(err, "keeping the published listener")
+	} else {
+		change.Set = append(change.Set, listeners...)
+	}
+	clear(c.held)
+	c.cidrs = false
+	c.apply(change)
+}
+
+// rebuild adds to the change what one Service needs now, and removes what it no longer needs.
+func (c *Controller) rebuild(ctx context.Context, key mesh.Key, change *server.Change) error {
+	object, err := c.opt.Source.Service(ctx, key)
+	if err != nil {
+		return err
+	}
+	now := &builtService{}
+	if object != nil {
+		now.model, now.problems = mesh.BuildService(object, c.settings)
+	}
+	if now.model != nil {
+		endpoints, problems, err := c.endpoints(ctx, now.model)
+		if err != nil {
+			return err
+		}
+		now.endpointProblems = problems
+		resources := append(envoy.ServiceResources(now.model, c.opt.Config), endpoints...)
+		for _, r := range resources {
+			now.published = append(now.published, r.ID())
+		}
+		change.Set = append(change.Set, resources...)
+	}
+	if before := c.services[key]; before != nil {
+		change.Remove = append(change.Remove, before.published...)
+	}
+	delete(c.services, key)
+	if now.model != nil {
+		c.services[key] = now
+	}
+	c.report(key)
+	return nil
+}
+
+func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) ([]envoy.Resource, []mesh.Problem, error) {
+	slices, err := c.opt.Source.EndpointSlices(ctx, svc.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	byPort, problems := mesh.Endpoints(svc, slices)
+	var out []envoy.Resource
+	for key, endpoints := range byPort {
+		out = append(out, envoy.EndpointResources(svc, key, endpoints)...)
+	}
+	return out, problems, nil
+}
+
+func (c *Controller) outboundListeners(ctx context.Context) ([]envoy.Resource, error) {
+	cidrs, err := c.opt.Source.ServiceCIDRs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	services := make([]*mesh.Service, 0, len(c.services))
+	for _, built := range c.services {
+		services = append(services, built.model)
+	}
+	return envoy.OutboundListeners(services, mesh.ServiceCIDRs(cidrs, services, c.settings), c.opt.Config), nil
+}
+
+func (c *Controller) apply(change server.Change) {
+	changed, err := c.opt.Store.Apply(change)
+	if err != nil {
+		c.opt.Log.Error(err, "keeping what is published")
+		return
+	}
+	if len(changed) > 0 {
+		c.opt.Log.V(1).Info("published", "resources", len(changed))
+	}
+}
+
+func (c *Controller) report(key mesh.Key) {
+	if c.opt.Report == nil {
+		return
+	}
+	var problems []mesh.Problem
+	if built := c.services[key]; built != nil {
+		problems = append(append(problems, built.problems...), built.endpointProblems...)
+	}
+	c.opt.Report(key, problems)
+}

@@ -1,0 +1,17 @@
+// Package xds turns Kubernetes objects into Envoy configuration, in three stages:
+//
+//	Kubernetes objects ──mesh.BuildService, mesh.Endpoints──▶ mesh model
+//	mesh model         ──envoy.ServiceResources, …─────────▶ Envoy protos
+//	Envoy protos       ──server.Store──────────────────────▶ delta ADS
+//
+// The first two stages are pure: no clients, clocks, globals or randomness; the same input gives the
+// same bytes. All side effects sit at the two ends: xds/kube watches, xds/server speaks ADS. This
+// package holds the one goroutine that joins them (Controller).
+//
+//	xds/mesh    may import the Kubernetes API types and config; no Envoy protos, no clients
+//	xds/envoy   may import xds/mesh, config and Envoy protos; no Kubernetes clients
+//	xds/server  may import xds/envoy, internal/node and gRPC; nothing of Kubernetes
+//	xds/kube    may import controller-runtime's cache; no Envoy protos
+//
+// Nothing here imports webhook, and webhook imports nothing from here. internal/imports tests it.
+package xds

@@ -1,0 +1,114 @@
+package envoy
+
+import (
+	"math"
+	"net/netip"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// Clusters that every proxy has.
+const (
+	// PassthroughCluster carries outbound connections to where the application sent them.
+	PassthroughCluster = "passthrough"
+	// InboundCluster carries inbound connections on to the pod's own address.
+	InboundCluster = "inbound"
+)
+
+// httpOptionsKey is where Envoy looks for a cluster's HTTP options.
+const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// BaseClusters are the clusters that no Service stands behind.
+func BaseClusters(cfg *config.Mesh) []Resource {
+	var out []Resource
+	for _, name := range []string{InboundCluster, PassthroughCluster} {
+		out = append(out, Resource{Type: ClusterType, Name: name, Message: &clusterv3.Cluster{
+			Name:                 name,
+			ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
+			LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
+			ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
+			CircuitBreakers:      unlimited(nil),
+		}})
+	}
+	return out
+}
+
+// httpCluster balances each request over a Service port's endpoints.
+func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
+	c := edsCluster(OutboundName(key), svc, key, cfg)
+	c.CircuitBreakers = unlimited(&clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent:       &typev3.Percent{Value: float64(*cfg.Traffic.Retry.BudgetPercent)},
+		MinRetryConcurrency: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.MinConcurrent)),
+	})
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
+	return c
+}
+
+// tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
+// finds it (and asks for it): see opaqueChain.
+func tcpCluster(ip netip.Addr, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
+	return edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
+}
+
+func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: OutboundName(key)},
+		ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
+		LbPolicy:             clusterv3.Cluster_LEAST_REQUEST,
+		CircuitBreakers:      unlimited(nil),
+		// Kubernetes says who is ready; Envoy must not send to unready endpoints because many are.
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+	}
+	if svc.ClientIPAffinity {
+		// The source address is the caller's pod, so each client pod keeps one endpoint, as with kube-proxy.
+		c.LbPolicy = clusterv3.Cluster_MAGLEV
+	}
+	return c
+}
+
+// httpOptions speak to an endpoint the HTTP version that the client spoke, and set no limit of
+// Envoy's own that a direct connection would not have had.
+var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
+	CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+		MaxHeadersCount:      wrapperspb.UInt32(maxHeaders),
+		MaxResponseHeadersKb: wrapperspb.UInt32(maxHeadersKB),
+	},
+	UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+		UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{AllowConnect: true},
+		},
+	},
+})
+
+// unlimited lifts Envoy's default limits of 1,024 connections and requests.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
+func unlimited(budget *clusterv3.CircuitBreakers_Thresholds_RetryBudget) *clusterv3.CircuitBreakers {
+	most := wrapperspb.UInt32(math.MaxUint32)
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections:     most,
+		MaxPendingRequests: most,
+		MaxRequests:        most,
+		RetryBudget:        budget,
+	}}}
+}
+
+// ads is the source of everything. Without a first-fetch timeout nothing is served half-configured.
+func ads() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		InitialFetchTimeout:   durationpb.New(0),
+	}
+}

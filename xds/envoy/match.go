@@ -1,0 +1,218 @@
+package envoy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// protocolTable says for every Service port which filter chain a connection to it takes, in a size
+// that does not grow with the number of Services: the most common protocol of each port number, and
+// only the addresses that differ. A Service that agrees with its port number's protocol changes
+// nothing here.
+type protocolTable map[uint16]portProtocol
+
+// portProtocol is what holds for one port number.
+type portProtocol struct {
+	// usual is the most common protocol.
+	usual mesh.Protocol
+	// exceptions are the Service addresses with another.
+	exceptions map[netip.Addr]mesh.Protocol
+	// inspected is set where some Service wants detection.
+	inspected bool
+}
+
+// protocolRank breaks ties between equally common protocols.
+var protocolRank = map[mesh.Protocol]int{mesh.HTTP: 0, mesh.Detect: 1, mesh.TCP: 2}
+
+func newProtocolTable(services []*mesh.Service) protocolTable {
+	counts := map[uint16]map[mesh.Protocol]int{}
+	for _, svc := range services {
+		for _, p := range svc.Ports {
+			if counts[p.Number] == nil {
+				counts[p.Number] = map[mesh.Protocol]int{}
+			}
+			counts[p.Number][p.Protocol]++
+		}
+	}
+	table := protocolTable{}
+	for port, count := range counts {
+		table[port] = portProtocol{usual: mostCommon(count), exceptions: map[netip.Addr]mesh.Protocol{}, inspected: count[mesh.Detect] > 0}
+	}
+	for _, svc := range services {
+		for _, p := range svc.Ports {
+			for _, ip := range svc.ClusterIPs {
+				if p.Protocol != table[p.Number].usual {
+					table[p.Number].exceptions[ip] = p.Protocol
+				}
+			}
+		}
+	}
+	return table
+}
+
+// inspected are the port numbers that some Service wants detection on, ascending.
+func (t protocolTable) inspected() []uint16 {
+	var out []uint16
+	for port, p := range t {
+		if p.inspected {
+			out = append(out, port)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func mostCommon(count map[mesh.Protocol]int) mesh.Protocol {
+	var all []mesh.Protocol
+	for p := range count {
+		all = append(all, p)
+	}
+	return slices.MinFunc(all, func(a, b mesh.Protocol) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(protocolRank[a], protocolRank[b]))
+	})
+}
+
+// matcher chooses the filter chain of an outbound connection by its destination: an address in one
+// of the Service ranges by port and, where it is an exception, by address; all else passes through.
+func (t protocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
+	if len(serviceCIDRs) == 0 || len(t) == 0 {
+		return guardPort(outboundPort, chain(passthroughChain))
+	}
+	byPort := map[uint16]*matcherv3.Matcher_OnMatch{}
+	for port, p := range t {
+		byPort[port] = p.onMatch()
+	}
+	toService := portMatcher(byPort)
+	toService.OnNoMatch = chain(passthroughChain)
+	return guardPort(outboundPort, nested(&matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{
+			Matchers: []*matcherv3.Matcher_MatcherList_FieldMatcher{{
+				Predicate: addressIn(serviceCIDRs),
+				OnMatch:   nested(toService),
+			}},
+		}},
+		OnNoMatch: chain(passthroughChain),
+	}))
+}
+
+func (p portProtocol) onMatch() *matcherv3.Matcher_OnMatch {
+	if len(p.exceptions) == 0 {
+		return protocolChain(p.usual)
+	}
+	branches := make(map[string]*matcherv3.Matcher_OnMatch, len(p.exceptions))
+	for ip, protocol := range p.exceptions {
+		branches[ip.String()] = protocolChain(protocol)
+	}
+	m := exact(destinationIP(), branches)
+	m.OnNoMatch = protocolChain(p.usual)
+	return nested(m)
+}
+
+func protocolChain(p mesh.Protocol) *matcherv3.Matcher_OnMatch {
+	switch p {
+	case mesh.HTTP:
+		return chain(httpChain)
+	case mesh.TCP:
+		return chain(opaqueChain)
+	default:
+		return nested(detect())
+	}
+}
+
+// guardPort refuses connections made to the listener's own port, which Envoy would otherwise
+// connect to itself without end.
+func guardPort(port uint16, other *matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
+	m := portMatcher(map[uint16]*matcherv3.Matcher_OnMatch{port: chain(refuseChain)})
+	m.OnNoMatch = other
+	return m
+}
+
+// detect reads what the http_inspector listener filter found.
+func detect() *matcherv3.Matcher {
+	branches := map[string]*matcherv3.Matcher_OnMatch{}
+	for _, alpn := range []string{"http/1.0", "http/1.1", "h2c"} {
+		branches["'"+alpn+"'"] = chain(httpChain)
+	}
+	m := exact(extension("application_protocol", &networkv3.ApplicationProtocolInput{}), branches)
+	m.OnNoMatch = chain(opaqueChain)
+	return m
+}
+
+func portMatcher(branches map[uint16]*matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
+	text := make(map[string]*matcherv3.Matcher_OnMatch, len(branches))
+	for port, on := range branches {
+		text[strconv.Itoa(int(port))] = on
+	}
+	return exact(extension("destination_port", &networkv3.DestinationPortInput{}), text)
+}
+
+func exact(in *xdscorev3.TypedExtensionConfig, branches map[string]*matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
+	return &matcherv3.Matcher{MatcherType: &matcherv3.Matcher_MatcherTree_{MatcherTree: &matcherv3.Matcher_MatcherTree{
+		Input:    in,
+		TreeType: &matcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &matcherv3.Matcher_MatcherTree_MatchMap{Map: branches}},
+	}}}
+}
+
+func addressIn(prefixes []netip.Prefix) *matcherv3.Matcher_MatcherList_Predicate {
+	ranges := make([]*corev3.CidrRange, len(prefixes))
+	for i, p := range prefixes {
+		ranges[i] = &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(p.Bits()))}
+	}
+	return &matcherv3.Matcher_MatcherList_Predicate{MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+		SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+			Input: destinationIP(),
+			Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{
+				CustomMatch: extension("envoy.matching.matchers.ip", &ipv3.Ip{StatPrefix: "service_cidrs", CidrRanges: ranges}),
+			},
+		},
+	}}
+}
+
+func destinationIP() *xdscorev3.TypedExtensionConfig {
+	return extension("destination_ip", &networkv3.DestinationIPInput{})
+}
+
+func chain(name string) *matcherv3.Matcher_OnMatch {
+	return &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
+		Action: extension(name, wrapperspb.String(name)),
+	}}
+}
+
+func nested(m *matcherv3.Matcher) *matcherv3.Matcher_OnMatch {
+	return &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Matcher{Matcher: m}}
+}
+
+func extension(name string, m proto.Message) *xdscorev3.TypedExtensionConfig {
+	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: toAny(m)}
+}
+
+// exceptPorts is the condition under which http_inspector does not run: any port but these.
+func exceptPorts(ports []uint16) *listenerv3.ListenerFilterChainMatchPredicate {
+	rules := make([]*listenerv3.ListenerFilterChainMatchPredicate, len(ports))
+	for i, p := range ports {
+		rules[i] = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
+			DestinationPortRange: &typev3.Int32Range{Start: int32(p), End: int32(p) + 1},
+		}}
+	}
+	inspected := rules[0]
+	if len(rules) > 1 { // Envoy wants at least two rules in an or_match
+		inspected = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_OrMatch{
+			OrMatch: &listenerv3.ListenerFilterChainMatchPredicate_MatchSet{Rules: rules},
+		}}
+	}
+	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: inspected}}
+}

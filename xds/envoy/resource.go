@@ -1,0 +1,77 @@
+// Package envoy translates the mesh model into Envoy protos. Its functions are pure: the same input
+// gives the same bytes. It knows no Kubernetes clients.
+//
+// The outbound layout routes by destination address and is scoped, so that it can be sent on demand:
+// see listener_outbound.go and
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/http/http_routing#route-scope
+package envoy
+
+import (
+	"fmt"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// The xDS types that Mizzen serves.
+const (
+	ClusterType     = resource.ClusterType
+	EndpointType    = resource.EndpointType
+	ListenerType    = resource.ListenerType
+	ScopedRouteType = resource.ScopedRouteType
+	RouteType       = resource.RouteType
+)
+
+// Resource is one named xDS resource.
+type Resource struct {
+	// Type is the type URL.
+	Type string
+	Name string
+	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies whose
+	// Variant is the same get it, before one without a variant.
+	Variant string
+	Message proto.Message
+}
+
+// ID names a resource for all proxies: its type and name.
+type ID struct{ Type, Name string }
+
+// ID is what the resource is known by.
+func (r Resource) ID() ID { return ID{r.Type, r.Name} }
+
+// Variant says which variant of a resource type a proxy gets: of a listener the one for its IP
+// families, of endpoints the one for its Kubernetes node.
+func Variant(typeURL string, n node.Node) string {
+	switch typeURL {
+	case ListenerType:
+		return string(familiesOf(n))
+	case EndpointType:
+		return n.NodeName
+	default:
+		return ""
+	}
+}
+
+// OutboundName names the cluster, endpoints, scope and route configuration of one Service port in
+// one IP family: "outbound/<namespace>/<service>/<port>", with "/ipv6" behind it for that family.
+func OutboundName(k mesh.EndpointsKey) string {
+	name := fmt.Sprintf("outbound/%s/%s/%d", k.Service.Namespace, k.Service.Name, k.Port)
+	if k.Family == mesh.IPv6 {
+		name += "/ipv6"
+	}
+	return name
+}
+
+// toAny packs a message with deterministic bytes. It panics on a message that cannot be marshalled,
+// which is a bug: every message here is made by this package from validated text.
+func toAny(m proto.Message) *anypb.Any {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		panic(fmt.Sprintf("envoy: marshal %T: %v", m, err))
+	}
+	return a
+}

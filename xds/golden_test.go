@@ -1,0 +1,161 @@
+package xds_test
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// inputs are the objects of one in.yaml.
+type inputs struct {
+	services []*corev1.Service
+	slices   []*discoveryv1.EndpointSlice
+	cidrs    []*networkingv1.ServiceCIDR
+}
+
+// TestGolden runs the two pure stages over Kubernetes objects: every resource for every proxy, and
+// every problem, stands in out.yaml. The real Envoy then validates all of it.
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+		in := read(t, c.Read(t, "in.yaml"))
+		resources, problems := translate(in, config.Default())
+		again, _ := translate(in, config.Default())
+		out := render(t, resources, problems)
+		if !bytes.Equal(out, render(t, again, problems)) {
+			t.Error("the same input gave other bytes")
+		}
+		c.Check(t, "out.yaml", out)
+		validate(t, resources)
+	})
+}
+
+func read(t *testing.T, b []byte) inputs {
+	t.Helper()
+	var in inputs
+	for i, doc := range bytes.Split(b, []byte("\n---\n")) {
+		if onlyComments(doc) {
+			continue
+		}
+		json, err := utilyaml.ToJSON(doc)
+		if err != nil {
+			t.Fatalf("document %d: %v", i, err)
+		}
+		object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), json)
+		if err != nil {
+			t.Fatalf("document %d: %v", i, err)
+		}
+		switch o := object.(type) {
+		case *corev1.Service:
+			in.services = append(in.services, o)
+		case *discoveryv1.EndpointSlice:
+			in.slices = append(in.slices, o)
+		case *networkingv1.ServiceCIDR:
+			in.cidrs = append(in.cidrs, o)
+		default:
+			t.Fatalf("document %d: %T is not an input of the mesh", i, object)
+		}
+	}
+	return in
+}
+
+// translate does what the Controller does, over a fixed set of objects.
+func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []mesh.Problem) {
+	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}
+	var services []*mesh.Service
+	var problems []mesh.Problem
+	resources := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
+	for _, object := range in.services {
+		svc, found := mesh.BuildService(object, opt)
+		problems = append(problems, found...)
+		if svc == nil {
+			continue
+		}
+		services = append(services, svc)
+		resources = append(resources, envoy.ServiceResources(svc, cfg)...)
+		var own []*discoveryv1.EndpointSlice
+		for _, s := range in.slices {
+			if s.Namespace == svc.Namespace && s.Labels[discoveryv1.LabelServiceName] == svc.Name {
+				own = append(own, s)
+			}
+		}
+		endpoints, found := mesh.Endpoints(svc, own)
+		problems = append(problems, found...)
+		for key, eps := range endpoints {
+			resources = append(resources, envoy.EndpointResources(svc, key, eps)...)
+		}
+	}
+	cidrs := mesh.ServiceCIDRs(in.cidrs, services, opt)
+	resources = append(resources, envoy.OutboundListeners(services, cidrs, cfg)...)
+	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Variant, b.Variant))
+	})
+	return resources, problems
+}
+
+// render writes resources as YAML documents. What does not depend on the inputs stands whole in the
+// case "empty-mesh" alone: elsewhere it is left out, and of the outbound listener only the parts
+// that depend on the Services are shown, once for all variants.
+func render(t *testing.T, resources []envoy.Resource, problems []mesh.Problem) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	for _, p := range problems {
+		fmt.Fprintf(&out, "# problem: %s\n", p)
+	}
+	fixed := map[string]bool{}
+	if base, _ := translate(inputs{}, config.Default()); len(base) < len(resources) {
+		for _, r := range base {
+			fixed[r.Type+r.Name+r.Variant] = true
+		}
+	}
+	for _, r := range resources {
+		message := r.Message
+		if fixed[r.Type+r.Name+r.Variant] {
+			l, ok := message.(*listenerv3.Listener)
+			if !ok || r.Name != "outbound" || r.Variant != "dual" {
+				continue
+			}
+			message = &listenerv3.Listener{FilterChainMatcher: l.FilterChainMatcher, ListenerFilters: l.ListenerFilters}
+		}
+		json, err := protojson.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := yaml.JSONToYAML(json)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "---\n# %s\n", r.Type)
+		if r.Variant != "" {
+			fmt.Fprintf(&out, "# only for proxies with: %s\n", r.Variant)
+		}
+		out.Write(body)
+	}
+	return out.Bytes()
+}
+
+func onlyComments(doc []byte) bool {
+	for line := range bytes.Lines(doc) {
+		if text := bytes.TrimSpace(line); len(text) > 0 && text[0] != '#' {
+			return false
+		}
+	}
+	return true
+}

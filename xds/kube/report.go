@@ -1,0 +1,86 @@
+package kube
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// Reporter says what Mizzen works around in users' objects: in the log, in a metric, and in an event
+// on the object, once for as long as the problem lasts.
+type Reporter struct {
+	log      logr.Logger
+	recorder events.EventRecorder
+	// isLeader: one replica writes the events, so that each is written once.
+	isLeader func() bool
+	gauge    *prometheus.GaugeVec
+
+	mu      sync.Mutex
+	current map[mesh.Key][]mesh.Problem
+}
+
+// NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
+func NewReporter(log logr.Logger, recorder events.EventRecorder, isLeader func() bool, r prometheus.Registerer) *Reporter {
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "mizzen_object_problems",
+		Help: "Problems in Services and EndpointSlices that Mizzen works around at present, by reason.",
+	}, []string{"reason"})
+	r.MustRegister(gauge)
+	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Key][]mesh.Problem{}}
+}
+
+// Report takes all problems that one Service and its EndpointSlices have now.
+func (r *Reporter) Report(service mesh.Key, problems []mesh.Problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.current[service]
+	for _, p := range before {
+		r.gauge.WithLabelValues(p.Reason).Dec()
+	}
+	for _, p := range problems {
+		r.gauge.WithLabelValues(p.Reason).Inc()
+		if !slices.Contains(before, p) {
+			r.tell(p)
+		}
+	}
+	if len(problems) == 0 {
+		delete(r.current, service)
+	} else {
+		r.current[service] = problems
+	}
+}
+
+// Lead writes the events of all problems there are: to be called when this replica has become the
+// leader, since what it found before was another's to tell.
+func (r *Reporter) Lead(context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, problems := range r.current {
+		for _, p := range problems {
+			r.event(p)
+		}
+	}
+}
+
+func (r *Reporter) tell(p mesh.Problem) {
+	r.log.Info("working around a problem", "reason", p.Reason, "problem", p.String())
+	if r.isLeader() {
+		r.event(p)
+	}
+}
+
+func (r *Reporter) event(p mesh.Problem) {
+	object := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: p.Object.Namespace, Name: p.Object.Name}
+	if p.Slice {
+		object.APIVersion, object.Kind = discoveryv1.SchemeGroupVersion.String(), "EndpointSlice"
+	}
+	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, p.Reason, "Translate", "%s", p.String())
+}

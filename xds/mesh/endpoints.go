@@ -1,0 +1,141 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// EndpointsKey names the endpoints of one Service port in one IP family.
+type EndpointsKey struct {
+	Service Key
+	Port    uint16
+	Family  Family
+}
+
+func (k EndpointsKey) String() string {
+	return fmt.Sprintf("%s/%d/%s", k.Service, k.Port, k.Family)
+}
+
+// Endpoints gives the endpoints of every port and family of a Service from its EndpointSlices. Each
+// has an entry, an empty one where nothing can serve: an absent entry would leave a proxy waiting.
+// Within a port they are sorted and without doubles. An address or port that cannot be read is a
+// problem, and only that one is left out.
+//
+// As in kube-proxy, an endpoint is chosen while it is ready; where none is, those that still serve
+// while they terminate are used, so that the last pods of a rollout answer until they are gone. See
+// https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions
+func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice) (map[EndpointsKey][]Endpoint, []Problem) {
+	var problems []Problem
+	groups := map[EndpointsKey]*candidates{}
+	for _, ip := range svc.ClusterIPs {
+		for _, p := range svc.Ports {
+			groups[EndpointsKey{svc.Key, p.Number, FamilyOf(ip)}] = &candidates{}
+		}
+	}
+	for _, slice := range endpointSlices {
+		family, ok := sliceFamily(slice.AddressType)
+		if !ok {
+			continue
+		}
+		problems = append(problems, addSlice(groups, svc, slice, family)...)
+	}
+	out := make(map[EndpointsKey][]Endpoint, len(groups))
+	for key, c := range groups {
+		out[key] = c.choose()
+	}
+	return out, problems
+}
+
+func sliceFamily(t discoveryv1.AddressType) (Family, bool) {
+	switch t {
+	case discoveryv1.AddressTypeIPv4:
+		return IPv4, true
+	case discoveryv1.AddressTypeIPv6:
+		return IPv6, true
+	default: // FQDN: Kubernetes itself does not route these
+		return "", false
+	}
+}
+
+// addSlice puts the endpoints of one slice into the groups of the ports it serves.
+func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discoveryv1.EndpointSlice, family Family) []Problem {
+	problem := func(field, value, allowed string) Problem {
+		return Problem{
+			Object: Key{slice.Namespace, slice.Name}, Slice: true, Reason: "MalformedEndpointSlice",
+			Field: field, Value: value, Allowed: allowed, Effect: "this entry is left out",
+		}
+	}
+	var problems []Problem
+	for i, port := range slice.Ports {
+		if port.Port == nil {
+			continue // "all ports", which no Service with a selector has
+		}
+		if *port.Port < 1 || *port.Port > 65535 {
+			problems = append(problems, problem(fmt.Sprintf("ports[%d].port", i), fmt.Sprint(*port.Port), "1 to 65535"))
+			continue
+		}
+		name := ""
+		if port.Name != nil {
+			name = *port.Name
+		}
+		for _, sp := range svc.Ports {
+			group := groups[EndpointsKey{svc.Key, sp.Number, family}]
+			if sp.Name != name || group == nil {
+				continue
+			}
+			for j, ep := range slice.Endpoints {
+				for _, address := range ep.Addresses {
+					ip, err := netip.ParseAddr(address)
+					if err != nil || FamilyOf(ip) != family {
+						problems = append(problems, problem(fmt.Sprintf("endpoints[%d].addresses", j), address, "an "+string(slice.AddressType)+" address"))
+						continue
+					}
+					group.add(ep, netip.AddrPortFrom(ip, uint16(*port.Port)))
+				}
+			}
+		}
+	}
+	return problems
+}
+
+// candidates are the endpoints of one group, before the choice between ready and terminating.
+type candidates struct {
+	ready, draining []Endpoint
+}
+
+func (c *candidates) add(ep discoveryv1.Endpoint, addr netip.AddrPort) {
+	e := Endpoint{Addr: addr}
+	if ep.NodeName != nil {
+		e.Node = *ep.NodeName
+	}
+	cond := ep.Conditions
+	switch {
+	case isTrue(cond.Ready, true):
+		c.ready = append(c.ready, e)
+	case isTrue(cond.Serving, false) && isTrue(cond.Terminating, false):
+		c.draining = append(c.draining, e)
+	}
+}
+
+func (c *candidates) choose() []Endpoint {
+	chosen := c.ready
+	if len(chosen) == 0 {
+		chosen = c.draining
+	}
+	slices.SortFunc(chosen, func(a, b Endpoint) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Node, b.Node))
+	})
+	return slices.CompactFunc(chosen, func(a, b Endpoint) bool { return a.Addr == b.Addr })
+}
+
+// isTrue reads a condition; unset has the meaning that the EndpointSlice API gives it.
+func isTrue(b *bool, unset bool) bool {
+	if b == nil {
+		return unset
+	}
+	return *b
+}

@@ -1,0 +1,94 @@
+// Package mesh is the model of the mesh and the pure functions that build it from Kubernetes
+// objects. It knows no Envoy protos and no Kubernetes clients.
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Protocol is how the connections to a Service port are treated.
+type Protocol string
+
+// The protocols. Everything that is not HTTP is passed on as bytes.
+const (
+	// HTTP is any version of HTTP in plain text, gRPC included.
+	HTTP Protocol = "HTTP"
+	// TCP is opaque: never inspected, so server-first protocols work.
+	TCP Protocol = "TCP"
+	// Detect looks at the client's first bytes and takes HTTP if they are that, else TCP.
+	Detect Protocol = "Detect"
+)
+
+// Family is an IP family.
+type Family string
+
+// The IP families.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
+
+// FamilyOf is the family of an address.
+func FamilyOf(ip netip.Addr) Family {
+	if ip.Is4() || ip.Is4In6() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Key names a namespaced object.
+type Key struct{ Namespace, Name string }
+
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName
+// Services have none: their traffic passes through to the addresses DNS gives.
+type Service struct {
+	Key
+	// ClusterIPs has one address for each family of the Service.
+	ClusterIPs []netip.Addr
+	// Ports in ascending order of their number.
+	Ports []Port
+	// LocalOnly keeps calls on the caller's node (internalTrafficPolicy: Local).
+	LocalOnly bool
+	// ClientIPAffinity sends all calls of one client pod to one endpoint (sessionAffinity: ClientIP).
+	ClientIPAffinity bool
+}
+
+// Port is one TCP port of a Service.
+type Port struct {
+	// Number is the Service's port, not the target port.
+	Number uint16
+	// Name joins the port to the ports of EndpointSlices; empty where the Service has one port only.
+	Name     string
+	Protocol Protocol
+}
+
+// Endpoint is an address that may be chosen for a call.
+type Endpoint struct {
+	Addr netip.AddrPort
+	// Node is the Kubernetes node it runs on, for LocalOnly Services.
+	Node string
+}
+
+// Problem is something in a user's object that Mizzen works around and says so.
+type Problem struct {
+	// Object is the Service, or the EndpointSlice where Slice is set.
+	Object Key
+	Slice  bool
+	// Reason is a stable CamelCase word, used in events and metric labels.
+	Reason string
+	// Field and Value are what is wrong; Allowed is what would be right.
+	Field, Value, Allowed string
+	// Effect is what Mizzen does instead.
+	Effect string
+}
+
+func (p Problem) String() string {
+	kind := "Service"
+	if p.Slice {
+		kind = "EndpointSlice"
+	}
+	return fmt.Sprintf("%s %s: %s: %q: want %s; %s", kind, p.Object, p.Field, p.Value, p.Allowed, p.Effect)
+}

@@ -1,0 +1,70 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// protocols maps a lower-case appProtocol or port name prefix to its treatment. Names with
+// "kubernetes.io/" are those of
+// https://kubernetes.io/docs/concepts/services-networking/service/#application-protocol; the others
+// are IANA names or the words that users of service meshes know.
+var protocols = map[string]Protocol{
+	"http": HTTP, "http2": HTTP, "h2c": HTTP, "grpc": HTTP, "grpc-web": HTTP, "ws": HTTP,
+	"kubernetes.io/h2c": HTTP, "kubernetes.io/ws": HTTP,
+
+	// Encrypted by the application: opaque to us.
+	"https": TCP, "tls": TCP, "wss": TCP, "kubernetes.io/wss": TCP,
+
+	"tcp": TCP, "mysql": TCP, "postgres": TCP, "postgresql": TCP, "redis": TCP, "mongo": TCP,
+	"mongodb": TCP, "kafka": TCP, "amqp": TCP, "nats": TCP, "smtp": TCP, "imap": TCP, "pop3": TCP,
+	"ftp": TCP, "ssh": TCP, "ldap": TCP, "dns": TCP, "memcached": TCP, "mqtt": TCP, "cassandra": TCP,
+	"zookeeper": TCP, "thrift": TCP,
+}
+
+// allowedAppProtocols is for messages.
+var allowedAppProtocols = func() string {
+	names := make([]string, 0, len(protocols))
+	for name := range protocols {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return "one of " + strings.Join(names, ", ")
+}()
+
+// protocolOf decides in this order: appProtocol, the port name's prefix, the well-known
+// server-first ports, detection. The problem is nil unless appProtocol is a word we do not know.
+func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Problem) {
+	port := svc.Spec.Ports[i]
+	if port.AppProtocol != nil && *port.AppProtocol != "" {
+		if p, ok := protocols[strings.ToLower(*port.AppProtocol)]; ok {
+			return p, nil
+		}
+		return TCP, &Problem{
+			Object:  Key{svc.Namespace, svc.Name},
+			Reason:  "UnknownAppProtocol",
+			Field:   fmt.Sprintf("spec.ports[%d].appProtocol", i),
+			Value:   *port.AppProtocol,
+			Allowed: allowedAppProtocols,
+			Effect:  "treated as opaque TCP",
+		}
+	}
+	if p, ok := fromName(port.Name); ok {
+		return p, nil
+	}
+	if slices.Contains(opaquePorts, port.Port) {
+		return TCP, nil
+	}
+	return Detect, nil
+}
+
+// fromName reads "<protocol>" or "<protocol>-<anything>". grpc-web has a hyphen of its own, but
+// means HTTP like its prefix grpc.
+func fromName(name string) (Protocol, bool) {
+	prefix, _, _ := strings.Cut(name, "-")
+	p, ok := protocols[prefix]
+	return p, ok
+}

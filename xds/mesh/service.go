@@ -1,0 +1,91 @@
+package mesh
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// Options are the settings of the mesh configuration that the model depends on.
+type Options struct {
+	// OpaquePorts are Service ports of server-first protocols.
+	OpaquePorts []int32
+	// ServiceCIDRs stand in where the cluster has no ServiceCIDR objects.
+	ServiceCIDRs []string
+}
+
+// BuildService gives the model of one Service, or nil for one without a cluster IP or a TCP port.
+// Problems come in the order of the Service's fields.
+func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
+	ips := clusterIPs(svc)
+	if len(ips) == 0 {
+		return nil, nil
+	}
+	out := &Service{
+		Key:              Key{svc.Namespace, svc.Name},
+		ClusterIPs:       ips,
+		LocalOnly:        svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+	}
+	var problems []Problem
+	for i, p := range svc.Spec.Ports {
+		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
+			continue
+		}
+		protocol, problem := protocolOf(svc, i, opt.OpaquePorts)
+		if problem != nil {
+			problems = append(problems, *problem)
+		}
+		out.Ports = append(out.Ports, Port{Number: uint16(p.Port), Name: p.Name, Protocol: protocol})
+	}
+	if len(out.Ports) == 0 {
+		return nil, problems
+	}
+	slices.SortFunc(out.Ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
+	return out, problems
+}
+
+// clusterIPs are the Service's addresses; none for headless and ExternalName Services, and for one
+// that has no address yet.
+func clusterIPs(svc *corev1.Service) []netip.Addr {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	var ips []netip.Addr
+	for _, s := range svc.Spec.ClusterIPs {
+		if ip, err := netip.ParseAddr(s); err == nil { // "None" is no address
+			ips = append(ips, ip)
+		}
+	}
+	return ips
+}
+
+// ServiceCIDRs are the ranges that cluster IPs come from, sorted and without doubles: from the
+// cluster's ServiceCIDR objects, else from the mesh configuration, else each Service's own address.
+func ServiceCIDRs(cidrs []*networkingv1.ServiceCIDR, services []*Service, opt Options) []netip.Prefix {
+	var texts []string
+	for _, c := range cidrs {
+		texts = append(texts, c.Spec.CIDRs...)
+	}
+	if len(texts) == 0 {
+		texts = opt.ServiceCIDRs
+	}
+	var out []netip.Prefix
+	for _, t := range texts {
+		if p, err := netip.ParsePrefix(t); err == nil { // validated by the API server and by config
+			out = append(out, p.Masked())
+		}
+	}
+	if len(out) == 0 {
+		for _, svc := range services {
+			for _, ip := range svc.ClusterIPs {
+				out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
+}

@@ -1,0 +1,388 @@
+package server_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/go-logr/logr/testr"
+	"github.com/google/go-cmp/cmp"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/server"
+)
+
+// control is a server on loopback with its store.
+type control struct {
+	*server.Server
+	store *server.Store
+	addr  string
+}
+
+func start(t *testing.T) *control {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := server.NewStore()
+	c := &control{Server: server.New(server.Options{Store: store, Log: testr.New(t)}), store: store, addr: l.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func (c *control) apply(t *testing.T, change server.Change) {
+	t.Helper()
+	if _, err := c.store.Apply(change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// proxy is a delta ADS client that does what the test says, over real gRPC.
+type proxy struct {
+	t      *testing.T
+	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	in     chan *discoveryv3.DeltaDiscoveryResponse
+	node   *corev3.Node
+}
+
+func (c *control) connect(t *testing.T, n *corev3.Node) *proxy {
+	t.Helper()
+	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{t: t, stream: stream, in: make(chan *discoveryv3.DeltaDiscoveryResponse, 100), node: n}
+	go func() {
+		defer close(p.in)
+		for {
+			res, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			p.in <- res
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		conn.Close()
+	})
+	return p
+}
+
+func pod(name, kubernetesNode string) *corev3.Node {
+	return node.Node{Namespace: "shop", Pod: name, ServiceAccount: "default", NodeName: kubernetesNode, Version: "test"}.Proto()
+}
+
+func (p *proxy) send(req *discoveryv3.DeltaDiscoveryRequest) {
+	p.t.Helper()
+	req.Node = p.node
+	if err := p.stream.Send(req); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *proxy) subscribe(typeURL string, names ...string) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names})
+}
+
+func (p *proxy) ack(res *discoveryv3.DeltaDiscoveryResponse) {
+	p.t.Helper()
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce})
+}
+
+// expect gives the next response, which must be of the type and hold exactly this: names, and "-name"
+// for one that is removed.
+func (p *proxy) expect(typeURL string, want ...string) *discoveryv3.DeltaDiscoveryResponse {
+	p.t.Helper()
+	select {
+	case res, ok := <-p.in:
+		if !ok {
+			p.t.Fatalf("the stream ended; wanted %s %q", typeURL, want)
+		}
+		if got := content(res); res.TypeUrl != typeURL || !slices.Equal(got, want) {
+			p.t.Fatalf("got %s %q, want %s %q", res.TypeUrl, got, typeURL, want)
+		}
+		return res
+	case <-time.After(10 * time.Second):
+		p.t.Fatalf("no response; wanted %s %q", typeURL, want)
+		return nil
+	}
+}
+
+func content(res *discoveryv3.DeltaDiscoveryResponse) []string {
+	var got []string
+	for _, r := range res.Resources {
+		got = append(got, r.Name)
+	}
+	for _, name := range res.RemovedResources {
+		got = append(got, "-"+name)
+	}
+	return got
+}
+
+// quiet asserts that nothing has been sent: it asks for a name that cannot exist, and the answer to
+// that must be the next response.
+func (p *proxy) quiet() {
+	p.t.Helper()
+	const secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+	p.subscribe(secret, "probe")
+	res := p.expect(secret, "-probe")
+	p.ack(res)
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: secret, ResourceNamesUnsubscribe: []string{"probe"}})
+}
+
+func cluster(name, endpoints string) envoy.Resource {
+	return clusterWith(name, endpoints, "")
+}
+
+func clusterWith(name, endpoints, altStat string) envoy.Resource {
+	return envoy.Resource{Type: envoy.ClusterType, Name: name, Message: &clusterv3.Cluster{
+		Name: name, AltStatName: altStat, EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{ServiceName: endpoints},
+	}}
+}
+
+func endpoints(name string, priority uint32) envoy.Resource {
+	return envoy.Resource{Type: envoy.EndpointType, Name: name, Message: &endpointv3.ClusterLoadAssignment{
+		ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{Priority: priority}},
+	}}
+}
+
+func listener(name string) envoy.Resource {
+	return envoy.Resource{Type: envoy.ListenerType, Name: name, Message: &listenerv3.Listener{Name: name}}
+}
+
+func scope(name string) envoy.Resource {
+	return envoy.Resource{Type: envoy.ScopedRouteType, Name: name, Message: &routev3.ScopedRouteConfiguration{Name: name}}
+}
+
+func route(name string) envoy.Resource {
+	return envoy.Resource{Type: envoy.RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
+}
+
+// whole is one Service with everything that belongs to it.
+func whole(name string) []envoy.Resource {
+	return []envoy.Resource{cluster(name, name), endpoints(name, 0), scope(name), route(name)}
+}
+
+// connected is a proxy that holds Service "a" and the listener "out", all acknowledged.
+func connected(t *testing.T, c *control, name string) *proxy {
+	t.Helper()
+	p := c.connect(t, pod(name, "n1"))
+	p.subscribe(envoy.ClusterType)
+	clusters := p.expect(envoy.ClusterType, "a")
+	p.ack(clusters)
+	p.subscribe(envoy.EndpointType, "a")
+	p.ack(p.expect(envoy.EndpointType, "a"))
+	for _, step := range []struct {
+		typeURL string
+		names   []string
+		want    string
+	}{{envoy.ListenerType, nil, "out"}, {envoy.ScopedRouteType, nil, "a"}, {envoy.RouteType, []string{"a"}, "a"}} {
+		p.subscribe(step.typeURL, step.names...)
+		p.ack(p.expect(step.typeURL, step.want))
+	}
+	return p
+}
+
+func TestMakeBeforeBreak(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	// Service b comes and Service a goes, at once.
+	var gone []envoy.ID
+	for _, r := range whole("a") {
+		gone = append(gone, r.ID())
+	}
+	c.apply(t, server.Change{Set: whole("b"), Remove: gone})
+
+	clusters := p.expect(envoy.ClusterType, "b")
+	p.quiet() // the scope waits for the cluster's acknowledgement …
+	p.ack(clusters)
+	p.quiet() // … and for its endpoints
+	p.subscribe(envoy.EndpointType, "b")
+	eps := p.expect(envoy.EndpointType, "b")
+	p.quiet()
+	p.ack(eps)
+	scopes := p.expect(envoy.ScopedRouteType, "b")
+	p.quiet()
+	p.ack(scopes)
+	// Nothing is left to add, so what is gone goes, in reverse. (The proxy asks for route b in its own time.)
+	p.ack(p.expect(envoy.RouteType, "-a"))
+	p.ack(p.expect(envoy.ScopedRouteType, "-a"))
+	p.ack(p.expect(envoy.ClusterType, "-a"))
+	p.ack(p.expect(envoy.EndpointType, "-a"))
+	p.subscribe(envoy.RouteType, "b")
+	p.ack(p.expect(envoy.RouteType, "b"))
+	p.quiet()
+}
+
+func TestEndpointsWaitForNothing(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.apply(t, server.Change{Set: []envoy.Resource{cluster("b", "b"), endpoints("b", 0)}})
+	p.expect(envoy.ClusterType, "b") // never acknowledged
+	c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", 1)}})
+	p.ack(p.expect(envoy.EndpointType, "a"))
+	p.quiet()
+}
+
+// A changed cluster warms anew and waits for endpoints, but Envoy does not ask again for what it is
+// subscribed to.
+func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed"), listener("new")}})
+	p.ack(p.expect(envoy.ClusterType, "a"))
+	eps := p.expect(envoy.EndpointType, "a")
+	p.quiet()
+	p.ack(eps)
+	p.ack(p.expect(envoy.ListenerType, "new"))
+}
+
+func TestSlowProxyGetsTheNewestOnly(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", 1)}})
+	first := p.expect(envoy.EndpointType, "a")
+	for i := range uint32(100) {
+		c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", i+2)}})
+	}
+	p.quiet()
+	p.ack(first)
+	last := p.expect(envoy.EndpointType, "a")
+	var got endpointv3.ClusterLoadAssignment
+	if err := last.Resources[0].Resource.UnmarshalTo(&got); err != nil || got.Endpoints[0].Priority != 101 {
+		t.Errorf("got %v, error %v; want the 101st", &got, err)
+	}
+	p.ack(last)
+	p.quiet()
+}
+
+func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(append(whole("a"), whole("b")...), listener("out"))})
+	p := c.connect(t, pod("one", "n1"))
+	p.subscribe(envoy.ClusterType)
+	versions := map[string]string{}
+	for _, r := range p.expect(envoy.ClusterType, "a", "b").Resources {
+		versions[r.Name] = r.Version
+	}
+
+	// Meanwhile b changes, c is new, and the proxy holds x, which is no more.
+	versions["x"] = "1"
+	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("b", "b", "changed"), cluster("c", "c"), endpoints("c", 0)}})
+	again := c.connect(t, pod("one", "n1"))
+	again.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.ClusterType, InitialResourceVersions: versions})
+	again.ack(again.expect(envoy.ClusterType, "b", "c"))
+	again.subscribe(envoy.EndpointType, "b", "c")
+	again.ack(again.expect(envoy.EndpointType, "b", "c"))
+	again.ack(again.expect(envoy.ClusterType, "-x"))
+
+	same := c.connect(t, pod("two", "n1"))
+	same.subscribe(envoy.RouteType, "a")
+	held := same.expect(envoy.RouteType, "a").Resources[0].Version
+	third := c.connect(t, pod("three", "n1"))
+	third.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: envoy.RouteType, ResourceNamesSubscribe: []string{"a", "gone"},
+		InitialResourceVersions: map[string]string{"a": held, "gone": "7"},
+	})
+	third.expect(envoy.RouteType, "-gone")
+	third.quiet()
+}
+
+func TestNACKHarmsNobody(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	bad, good := connected(t, c, "bad"), connected(t, c, "good")
+
+	c.apply(t, server.Change{Set: []envoy.Resource{listener("bad"), listener("fine")}})
+	res := bad.expect(envoy.ListenerType, "bad", "fine")
+	bad.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce,
+		ErrorDetail: &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: "Error adding listener bad: no address"},
+	})
+	good.ack(good.expect(envoy.ListenerType, "bad", "fine"))
+	bad.quiet() // not sent again as it is
+
+	for _, p := range c.Proxies() {
+		nack, refused := p.NACKs["Listener"]
+		if want := p.Proxy == "shop/bad"; refused != want {
+			t.Fatalf("%s: NACKs %v", p.Proxy, p.NACKs)
+		}
+		if refused && (nack.Count != 1 || !slices.Equal(nack.Resources, []string{"bad"}) || !strings.Contains(nack.Error, "no address")) {
+			t.Errorf("got %+v", nack)
+		}
+	}
+	c.apply(t, server.Change{Remove: []envoy.ID{{Type: envoy.ListenerType, Name: "bad"}}})
+	bad.ack(bad.expect(envoy.ListenerType, "-bad"))
+	good.ack(good.expect(envoy.ListenerType, "-bad"))
+}
+
+func TestVariants(t *testing.T) {
+	c := start(t)
+	local := func(variant string, priority uint32) envoy.Resource {
+		r := endpoints("local", priority)
+		r.Variant = variant
+		return r
+	}
+	c.apply(t, server.Change{Set: []envoy.Resource{local("", 0), local("n1", 1), local("n2", 2)}})
+	for kubernetesNode, want := range map[string]uint32{"n1": 1, "n2": 2, "n3": 0} {
+		p := c.connect(t, pod("one", kubernetesNode))
+		p.subscribe(envoy.EndpointType, "local")
+		var got endpointv3.ClusterLoadAssignment
+		if err := p.expect(envoy.EndpointType, "local").Resources[0].Resource.UnmarshalTo(&got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Endpoints[0].Priority); diff != "" {
+			t.Errorf("%s: %s", kubernetesNode, diff)
+		}
+	}
+}
+
+func TestUnreadableNodeIsRefused(t *testing.T) {
+	c := start(t)
+	p := c.connect(t, &corev3.Node{Id: "no-slash"})
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.ClusterType})
+	<-p.in // closed
+	_, err := p.stream.Recv()
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `"no-slash": want "<namespace>/<pod>"`) {
+		t.Errorf("got %v", err)
+	}
+}
