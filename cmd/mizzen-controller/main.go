@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 		Use:           "mizzen-controller",
 		Short:         "Mizzen's control plane: admission webhook, certificates and xDS",
 		Version:       version.Version,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,6 +56,13 @@ func newCommand() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	cmd.AddCommand(newCheckCommand())
 	return cmd
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // limitMemory makes the garbage collector keep below nine tenths of the container's memory limit, in

@@ -86,13 +86,26 @@ func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint
 	return values, lines.Err()
 }
 
-// active is the number of requests and opaque connections that Envoy is carrying. Idle connections do
-// not count; the admin interface has no statistics (statsConfig).
+// active is the number of requests and opaque connections that Envoy is carrying. Idle HTTP
+// connections do not count; the admin interface has no statistics (statsConfig). TCP proxies count no
+// active connections, so these are the listeners' without those that speak HTTP, and what an
+// application left to be sent on when it closed.
 func (c *adminClient) active(ctx context.Context) (uint64, error) {
-	values, err := c.stats(ctx, `^(http\..*\.downstream_rq_active|tcp\..*\.downstream_cx_active)$`)
-	var sum uint64
-	for _, v := range values {
-		sum += v
+	values, err := c.stats(ctx, `^((listener|http)\..*\.downstream_cx_active|http\..*\.downstream_rq_active|tcp\..*\.upstream_flush_active)$`)
+	if err != nil {
+		return 0, err
 	}
-	return sum, err
+	var busy, connections, speakHTTP uint64
+	for name, v := range values {
+		switch {
+		case strings.HasPrefix(name, "listener."):
+			connections += v
+		case strings.HasSuffix(name, ".downstream_cx_active"):
+			speakHTTP += v
+		default:
+			busy += v
+		}
+	}
+	// The gauges are not read at one instant.
+	return busy + connections - min(connections, speakHTTP), nil
 }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 )
 
@@ -282,7 +284,7 @@ func TestDrain(t *testing.T) {
 				}
 			}))
 			t.Cleanup(upstream.Close)
-			r, proxy := startWithRoute(t, upstream.Listener.Addr(), func(s *Settings) { s.DrainTimeout = tt.timeout })
+			r, proxy := startWithRoute(t, upstream.Listener.Addr(), httpListener, func(s *Settings) { s.DrainTimeout = tt.timeout })
 			type answer struct {
 				res *http.Response
 				err error
@@ -320,7 +322,7 @@ func TestDrain(t *testing.T) {
 func TestStopsAtOnceWhenIdle(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(upstream.Close)
-	r, proxy := startWithRoute(t, upstream.Listener.Addr(), nil)
+	r, proxy := startWithRoute(t, upstream.Listener.Addr(), httpListener, nil)
 	client := &http.Client{Transport: &http.Transport{}} // keeps its idle connection
 	res, err := client.Get("http://" + proxy)
 	if err != nil {
@@ -339,13 +341,50 @@ func TestStopsAtOnceWhenIdle(t *testing.T) {
 	}
 }
 
-// startWithRoute gives an agent whose Envoy forwards HTTP from the second result to upstream.
-func startWithRoute(t *testing.T, upstream net.Addr, change func(*Settings)) (*running, string) {
+func TestDrainWaitsForOpaqueConnections(t *testing.T) {
+	upstream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { upstream.Close() })
+	r, proxy := startWithRoute(t, upstream.Addr(), tcpListener, func(s *Settings) { s.DrainTimeout = 30 * time.Second })
+	client, err := net.Dial("tcp", proxy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := upstream.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.awaitReady(503, "shutting down")
+	for _, text := range []string{"still", "there"} {
+		if _, err := io.WriteString(client, text); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(server, got); err != nil || string(got) != text {
+			t.Errorf("got %q, %v; want %q", got, err, text)
+		}
+	}
+	if _, ok := r.wait(100 * time.Millisecond); ok {
+		t.Error("the agent did not wait for the connection")
+	}
+	server.Close()
+	client.Close()
+	if err, ok := r.wait(3 * time.Second); !ok || err != nil {
+		t.Errorf("Run returned %v, %v; want nil", err, ok)
+	}
+}
+
+// startWithRoute gives an agent whose Envoy forwards from the second result to upstream.
+func startWithRoute(t *testing.T, upstream net.Addr, listener func(netip.AddrPort) *listenerv3.Listener, change func(*Settings)) (*running, string) {
 	t.Helper()
 	proxy := freeAddress(t)
 	cp := startControlPlane(t, freeAddress(t))
 	cp.send(clusterType, staticCluster(netip.MustParseAddrPort(upstream.String())))
-	cp.send(listenerType, httpListener(netip.MustParseAddrPort(proxy)))
+	cp.send(listenerType, listener(netip.MustParseAddrPort(proxy)))
 	r := start(t, cp.addr, change)
 	r.awaitReady(200, "ready")
 	return r, proxy

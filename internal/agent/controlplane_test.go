@@ -12,6 +12,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -150,6 +151,20 @@ func httpListener(at netip.AddrPort) *listenerv3.Listener {
 					Name:       "envoy.filters.http.router",
 					ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(&routerv3.Router{})},
 				}},
+			})},
+		}}}},
+	}
+}
+
+func tcpListener(at netip.AddrPort) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:    "inbound",
+		Address: socketAddress(at),
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name: "envoy.filters.network.tcp_proxy",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(&tcpproxyv3.TcpProxy{
+				StatPrefix:       "inbound",
+				ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: testCluster},
 			})},
 		}}}},
 	}

@@ -146,7 +146,7 @@ func scrape(t *testing.T, base, encoding string) map[string]*dto.MetricFamily {
 func TestMetrics(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(upstream.Close)
-	r, proxy := startWithRoute(t, upstream.Listener.Addr(), nil)
+	r, proxy := startWithRoute(t, upstream.Listener.Addr(), httpListener, nil)
 	res, err := http.Get("http://" + proxy)
 	if err != nil {
 		t.Fatal(err)

@@ -31,9 +31,10 @@ var (
 			`upstream_cx_(active|connect_fail|connect_ms|connect_timeout|destroy_(local|remote)_with_active_rq|http[12]_total|none_healthy|overflow|[rt]x_bytes_total|total)` +
 			`|upstream_rq_([0-9]xx|[0-9]{3}|active|cancelled|pending_(active|overflow|total)|per_try_timeout|retry|retry_(limit_exceeded|overflow|success)|[rt]x_reset|time|timeout|total)` +
 			`|membership_(change|healthy|total))`,
-		// No name of ours begins with an "a"; Envoy's own "admin" and "async-client" do.
+		// No name of ours begins with an "a"; Envoy's own "admin" and "async-client" do. A listener
+		// without a name for its statistics goes by its address.
 		`http\.[^.a][^.]*\.(downstream_(cx|rq)_.+|no_route|rq_total)`,
-		`listener\.[^.a][^.]*\.(downstream_cx_[^.]+|ssl\.[^.]+|no_filter_chain_match)`,
+		`listener\.([^.a][^.]*|[0-9.]+_[0-9]+)\.(downstream_cx_[^.]+|ssl\.[^.]+|no_filter_chain_match)`,
 		`server\.(concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.+|state|total_connections|uptime|version)`,
 	}
 )
@@ -68,7 +69,7 @@ func tags() []*metricsv3.TagSpecifier {
 		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream|membership)_`),
 		builtIn("envoy.http_conn_manager_prefix"),
 		builtIn("envoy.tcp_prefix"),
-		regex("envoy.listener", `^listener\.(([^.]+)\.)`),
+		regex("envoy.listener", `^listener\.(([0-9.]+_[0-9]+|[^.]+)\.)`),
 		builtIn("envoy.response_code"),
 		builtIn("envoy.response_code_class"),
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 )
 
 // podWithApps gives a pod with rules, stand-ins for Envoy and the agent, and applications.
@@ -219,6 +220,29 @@ func TestApplyReplaces(t *testing.T) {
 	})
 	if got, want := peer.ask(podV4+":9090"), "inbound "+podV4+":9090"; got != want {
 		t.Errorf("a port that is no longer excluded answered %q, want %q", got, want)
+	}
+}
+
+// unknownKey stands for an expression that the kernel does not have.
+type unknownKey struct{ HasSocket }
+
+func (unknownKey) exprs() []expr.Any {
+	return []expr.Any{&expr.Socket{Key: 99, Register: register}}
+}
+
+func TestRefusedRulesLeaveTheOldOnes(t *testing.T) {
+	pod, peer := podWithApps(t, excluding(), Full)
+	refused := Rules(Default(), Full)
+	rules := &refused.Chains[1].Rules
+	*rules = append(*rules, Rule{Matches: []Match{unknownKey{}}, Verdict: Return{}})
+	pod.do(func() error {
+		if err := Apply(refused); !lacksExpression(err) {
+			t.Errorf("error %v, want one that leads to the plain rules", err)
+		}
+		return nil
+	})
+	if got, want := peer.ask(podV4+":9090"), "excluded "+podV4+":9090"; got != want {
+		t.Errorf("got %q, want %q as before", got, want)
 	}
 }
 

@@ -2,6 +2,7 @@
 package envoytest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,21 +32,31 @@ func Path(t testing.TB) string {
 // deprecated fields.
 func Validate(t testing.TB, bootstrap []byte) {
 	t.Helper()
-	envoy := Path(t)
-	file := filepath.Join(t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
+	warnings, err := check(Path(t), t.TempDir(), bootstrap)
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, w := range warnings {
+		t.Errorf("Envoy warns: %s", w)
+	}
+}
+
+func check(envoy, dir string, bootstrap []byte) (warnings []string, err error) {
+	file := filepath.Join(dir, "bootstrap.json")
+	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
+		return nil, err
 	}
 	cmd := exec.Command(envoy, "--mode", "validate", "-c", file, "-l", "warning", "--log-format", "[%l] %v")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("Envoy refuses the configuration: %v\n%s", err, out)
+		return nil, fmt.Errorf("Envoy refuses the configuration: %w\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, "[warning]") {
-			t.Errorf("Envoy warns: %s", line)
+			warnings = append(warnings, line)
 		}
 	}
+	return warnings, nil
 }
 
 func repoRoot() string {

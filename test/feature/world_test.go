@@ -35,6 +35,8 @@ type world struct {
 	store  *server.Store
 	server *server.Server
 	admin  *http.Client
+	// published is what the last publish set.
+	published []envoy.ID
 }
 
 var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")}
@@ -69,7 +71,7 @@ func newWorld(t *testing.T, services map[string]service) *world {
 	return w
 }
 
-// publish makes the Services the whole mesh.
+// publish makes the Services the whole mesh; others are removed.
 func (w *world) publish(services map[string]service) {
 	w.t.Helper()
 	change := server.Change{Set: append(envoy.BaseClusters(w.cfg), envoy.InboundListeners()...)}
@@ -92,6 +94,10 @@ func (w *world) publish(services map[string]service) {
 		}
 	}
 	change.Set = append(change.Set, envoy.OutboundListeners(models, serviceCIDRs, w.cfg)...)
+	change.Remove, w.published = w.published, nil
+	for _, r := range change.Set {
+		w.published = append(w.published, r.ID())
+	}
 	if _, err := w.store.Apply(change); err != nil {
 		w.t.Fatal(err)
 	}

@@ -56,7 +56,9 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 // tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
 // finds it (and asks for it): see opaqueChain.
 func tcpCluster(ip netip.Addr, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	return edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
+	c := edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
+	c.AltStatName = OutboundName(key) // metrics name the Service, as for HTTP
+	return c
 }
 
 func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {

@@ -43,11 +43,11 @@ func (b *Builder) buildah(image Image, base, archive string) error {
 	if err := b.importBase(policy, base); err != nil {
 		return err
 	}
-	local := "localhost/" + image.Ref
+	// Kubernetes means docker.io when it says mizzen/proxy.
+	local := "docker.io/" + image.Ref
 	before, _ := b.run("images", "-q", "--no-trunc", local)
 	_, err = b.run("build", policy, "--isolation=chroot", "--pull-never", "--format=docker", "--quiet",
-		// The same inputs give the same image: layers that did not change keep
-		// their hash. (--timestamp would be one more way, but it squashes.)
+		// A layer an instruction: Envoy's is kept when only the agent changes.
 		"--layers",
 		"--build-arg=BASE_IMAGE="+tools.BaseImage, "--build-arg=VERSION="+b.Version,
 		"--target="+image.Target, "--tag="+local, "--file="+filepath.Join(b.Root, image.Dockerfile),
@@ -63,7 +63,7 @@ func (b *Builder) buildah(image Image, base, archive string) error {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if _, err := b.run("push", policy, "--quiet", local, "docker-archive:"+tmp+":docker.io/"+image.Ref); err != nil {
+	if _, err := b.run("push", policy, "--quiet", local, "docker-archive:"+tmp+":"+local); err != nil {
 		return err
 	}
 	return os.Rename(tmp, archive)

@@ -43,6 +43,8 @@ func FromLayer(archive, ref string, layer []byte, config map[string]any) error {
 	full, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "config": config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(diff[:])}},
+		// buildah builds on no image whose history has not an entry a layer.
+		"history": []map[string]any{{"created_by": "mizzen hack/internal/ociimage"}},
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,9 @@ import (
 // storage.
 const BaseImage = "localhost/mizzen-base:dev"
 
+// baseVersion changes when the archive would come out differently.
+const baseVersion = "2"
+
 // basePackages are the Debian packages whose files make the base image.
 var basePackages = []string{"libc6", "ca-certificates"}
 
@@ -49,7 +52,7 @@ func (b *Builder) Base() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("base image: it is made from Debian packages: %w", err)
 	}
-	sum := sha256.Sum256(fmt.Append(release, baseScript, basePackages))
+	sum := sha256.Sum256(fmt.Append(release, baseVersion, baseScript, basePackages))
 	dir, err := b.cached("base", hex.EncodeToString(sum[:])[:16], func(dir, logFile string) error {
 		work, err := os.MkdirTemp(b.Cache, ".tmp-base-")
 		if err != nil {

@@ -1,0 +1,73 @@
+// Package ctl holds the commands of mizzenctl. It may import config, webhook and internal/version of
+// this module; it never talks to a cluster.
+package ctl
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+// NewCommand gives the root command. Errors are returned, not printed.
+func NewCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mizzenctl",
+		Short:         "The command line tool of the Mizzen service mesh",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.AddCommand(newInjectCommand(), newVersionCommand())
+	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of mizzenctl",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Version)
+			return err
+		},
+	}
+}
+
+func newInjectCommand() *cobra.Command {
+	o := injectOptions{}
+	cmd := &cobra.Command{
+		Use:   "inject -f FILE|DIR|- [flags]",
+		Short: "Put the sidecar into the workloads of YAML files, without a cluster",
+		Long: `Put the sidecar into every Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet,
+ReplicationController, Job, CronJob and PodTemplate of the given files, also within a List.
+
+It does what the admission webhook does, for a namespace in which injection is enabled: a pod
+template with the label mizzen.dev/injection=disabled is left alone. All other documents come out
+byte for byte; documents that change lose the comments inside them.
+
+What was done is reported on stderr. On any error nothing is written and the exit code is 1.`,
+		Example: `  # Give one file to the cluster
+  mizzenctl inject -f web.yaml --image registry.example/mizzen-proxy:0.1.0 | kubectl apply -f -
+
+  # A directory (*.yaml, *.yml, *.json) and a file, with the mesh's own configuration
+  mizzenctl inject -f manifests/ -f extra.yaml --mesh-config mesh.yaml -o injected.yaml
+
+  # What a chart renders
+  helm template shop ./chart | mizzenctl inject -f - --mesh-config mesh.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin; may be given more than once")
+	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
+	flags.StringVar(&o.image, "image", "", "image of the sidecar, wins over sidecar.image of the mesh configuration")
+	flags.StringVarP(&o.output, "output", "o", "-", "file to write, - for stdout")
+	if err := cmd.MarkFlagRequired("filename"); err != nil {
+		panic(err) // the flag is two lines above
+	}
+	return cmd
+}

@@ -1,0 +1,115 @@
+package ctl
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+// run executes mizzenctl in-process.
+func run(stdin string, args ...string) (stdout, stderr string, err error) {
+	var out, report bytes.Buffer
+	cmd := NewCommand()
+	cmd.SetArgs(args)
+	cmd.SetIn(strings.NewReader(stdin))
+	cmd.SetOut(&out)
+	cmd.SetErr(&report)
+	err = cmd.Execute()
+	return out.String(), report.String(), err
+}
+
+// A case has in.yaml, out.txt (stderr), and out.yaml or err.txt.
+func TestInjectGolden(t *testing.T) {
+	defer func(v string) { version.Version = v }(version.Version)
+	version.Version = "0.0.0-test"
+	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+		in := string(c.Read(t, "in.yaml"))
+		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test")
+		c.Check(t, "out.txt", []byte(report))
+		if err != nil {
+			c.Check(t, "err.txt", []byte(err.Error()+"\n"))
+			if out != "" {
+				t.Errorf("output in spite of the error:\n%s", out)
+			}
+			return
+		}
+		c.Check(t, "out.yaml", []byte(out))
+		again, _, err := run(out, "inject", "-f", "-", "--image", "mizzen/proxy:other")
+		if err != nil || again != out {
+			t.Errorf("what was injected changes when injected again: %v\n%s", err, again)
+		}
+	})
+}
+
+func TestInjectFilesAndDirectories(t *testing.T) {
+	dir := t.TempDir()
+	files := map[string]string{
+		"m/b.yml": "kind: B", "m/a.yaml": "---\nkind: A\n", "m/c.json": `{"kind": "C"}`, "m/readme.md": "no", "m/sub/d.yaml": "kind: D\n",
+		"mesh.yaml": "sidecar: {image: from/mesh}\n", "bad.yaml": "sidecar: {imag: x}\n",
+		"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: a, image: a}]}\n",
+	}
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+
+	out, report, err := run("kind: Stdin\n", "inject", "-f", at("m"), "-f", "-", "--image", "i")
+	if want := "---\nkind: A\n---\nkind: B\n---\n{\"kind\": \"C\"}\n---\nkind: Stdin\n"; err != nil || out != want || report != "no workload found\n" {
+		t.Errorf("directory: %v\n%s%s", err, out, report)
+	}
+	out, _, err = run("", "inject", "-f", at("pod.yaml"), "--mesh-config", at("mesh.yaml"), "-o", at("out.yaml"))
+	written, readErr := os.ReadFile(at("out.yaml"))
+	if err != nil || readErr != nil || out != "" || strings.Count(string(written), "image: from/mesh") != 2 {
+		t.Errorf("output file: %v, %v\n%s", err, readErr, written)
+	}
+	out, _, err = run("", "inject", "-f", at("pod.yaml"), "--mesh-config", at("mesh.yaml"), "--image", "from/flag")
+	if err != nil || strings.Count(out, "image: from/flag") != 2 {
+		t.Errorf("--image does not win: %v\n%s", err, out)
+	}
+
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no file":           {[]string{"inject"}, `required flag(s) "filename" not set`},
+		"no image":          {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
+		"bad image":         {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
+		"missing file":      {[]string{"inject", "-f", at("nope"), "--image", "i"}, at("nope")},
+		"empty directory":   {[]string{"inject", "-f", t.TempDir(), "--image", "i"}, "no *.yaml, *.yml or *.json"},
+		"bad configuration": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("bad.yaml")}, at("bad.yaml") + ": sidecar.imag"},
+		"stray argument":    {[]string{"inject", at("pod.yaml")}, "unknown command"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, _, err := run("", c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("err = %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	if out, _, err := run("", "version"); err != nil || out != version.Version+"\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func FuzzSplitDocuments(f *testing.F) {
+	f.Add([]byte("# a\n---\nb\n--- # c\n---"))
+	f.Add([]byte("\n---\r\n----\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if got := bytes.Join(splitDocuments(content), nil); !bytes.Equal(got, content) {
+			t.Errorf("%q became %q", content, got)
+		}
+	})
+}

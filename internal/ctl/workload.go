@@ -1,0 +1,164 @@
+package ctl
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	sjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+	"github.com/mizzen-mesh/mizzen/webhook"
+)
+
+// templates says where a workload holds its pod template. A Pod is its own.
+var templates = map[schema.GroupKind][]string{
+	{Kind: "Pod"}:                        {},
+	{Kind: "PodTemplate"}:                {"template"},
+	{Kind: "ReplicationController"}:      {"spec", "template"},
+	{Group: "apps", Kind: "Deployment"}:  {"spec", "template"},
+	{Group: "apps", Kind: "StatefulSet"}: {"spec", "template"},
+	{Group: "apps", Kind: "DaemonSet"}:   {"spec", "template"},
+	{Group: "apps", Kind: "ReplicaSet"}:  {"spec", "template"},
+	{Group: "batch", Kind: "Job"}:        {"spec", "template"},
+	{Group: "batch", Kind: "CronJob"}:    {"spec", "jobTemplate", "spec", "template"},
+}
+
+// injectDocument gives the document with sidecars, and a note for each workload that it held. A
+// document in which nothing changes comes back as it is, also one that is no Kubernetes object.
+func injectDocument(doc []byte, mesh *config.Mesh) ([]byte, []string, error) {
+	if isBlank(doc) {
+		return doc, nil, nil
+	}
+	asJSON, err := yaml.YAMLToJSONStrict(doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	var content any
+	if err := sjson.UnmarshalCaseSensitivePreserveInts(asJSON, &content); err != nil {
+		return nil, nil, err
+	}
+	object, ok := content.(map[string]any)
+	if !ok {
+		return doc, nil, nil
+	}
+	notes, changed, err := injectObject(object, mesh)
+	if err != nil || !changed {
+		return doc, notes, err
+	}
+	out, err := yaml.Marshal(object)
+	if err != nil {
+		return nil, notes, err
+	}
+	return append(head(doc)[:len(head(doc)):len(head(doc))], out...), notes, nil
+}
+
+// injectObject changes the object in place.
+func injectObject(object map[string]any, mesh *config.Mesh) (notes []string, changed bool, err error) {
+	u := unstructured.Unstructured{Object: object}
+	if u.GetKind() == "List" {
+		return injectList(object, mesh)
+	}
+	path, ok := templates[u.GroupVersionKind().GroupKind()]
+	if !ok {
+		return nil, false, nil
+	}
+	name := strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName()+u.GetGenerateName(), "/")
+	label := fmt.Sprintf("%s %s", u.GetKind(), name)
+	result, template, err := injectTemplate(object, path, u.GetNamespace(), mesh)
+	if err != nil {
+		return nil, false, fmt.Errorf("%s: %w", label, err)
+	}
+	for _, line := range result {
+		notes = append(notes, label+": "+line)
+	}
+	if template == nil {
+		return notes, false, nil
+	}
+	if len(path) > 0 {
+		err := unstructured.SetNestedMap(object, template, path...)
+		return notes, err == nil, err
+	}
+	for key, value := range template {
+		object[key] = value
+	}
+	return notes, true, nil
+}
+
+func injectList(list map[string]any, mesh *config.Mesh) (notes []string, changed bool, err error) {
+	items, _ := list["items"].([]any)
+	var errs []error
+	for i, item := range items {
+		object, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		itemNotes, itemChanged, err := injectObject(object, mesh)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("items[%d]: %w", i, err))
+		}
+		notes = append(notes, itemNotes...)
+		changed = changed || itemChanged
+	}
+	return notes, changed, errors.Join(errs...)
+}
+
+// injectTemplate gives what to tell, and the pod template with its sidecar; nil if it gets none.
+func injectTemplate(object map[string]any, path []string, namespace string, mesh *config.Mesh) ([]string, map[string]any, error) {
+	template, found, err := unstructured.NestedFieldNoCopy(object, path...)
+	if err != nil || !found {
+		return nil, nil, fmt.Errorf("no pod template at %s", strings.Join(path, "."))
+	}
+	raw, err := json.Marshal(template)
+	if err != nil {
+		return nil, nil, err
+	}
+	pod := &corev1.Pod{} // a pod template is a pod without name and status
+	if err := sjson.UnmarshalCaseSensitivePreserveInts(raw, pod); err != nil {
+		return nil, nil, err
+	}
+	pod.Namespace = namespace
+	enabled := map[string]string{config.LabelInjection: config.InjectionEnabled}
+	if decision := webhook.Decide(enabled, pod, config.SystemNamespace); !decision.Inject {
+		return []string{skipped(decision.Reason)}, nil, nil
+	}
+	injected, report, err := webhook.Inject(pod, mesh, version.Version)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !report.Changed {
+		return []string{skipped(webhook.AlreadyInjected)}, nil, nil
+	}
+	merged, err := webhook.Merge(raw, pod, injected)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out map[string]any
+	err = sjson.UnmarshalCaseSensitivePreserveInts(merged, &out)
+	return describe(report), out, err
+}
+
+func skipped(reason webhook.Reason) string {
+	return fmt.Sprintf("skipped: %s (%s)", reason, reason.Explain())
+}
+
+func describe(report webhook.Report) []string {
+	line := "injected"
+	if n := len(report.Forwarded); n > 0 {
+		line += fmt.Sprintf(", probes and hooks forwarded: %d", n)
+	}
+	if len(report.Drained) > 0 {
+		line += fmt.Sprintf(", %ds of drain for %s", report.DrainSeconds, strings.Join(report.Drained, ", "))
+	}
+	lines := []string{line}
+	for _, warning := range report.Warnings {
+		lines = append(lines, "warning: "+warning)
+	}
+	return lines
+}
