@@ -20,11 +20,18 @@ TOOLS := $(CURDIR)/.build/tools
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-##@ Development
+##@ The two commands
+
+.PHONY: demo
+demo: $(CLUSTER) ## Show the story on a cluster: the embedded one, or that of KUBECONFIG
+	@if [ -z "$${KUBECONFIG:-}" ]; then $(CLUSTER) up && $(CLUSTER) bin && $(CLUSTER) images --load; else $(CLUSTER) tools; fi
+	@PATH=$(TOOLS):$$PATH go run ./test/demo
 
 .PHONY: test
-test: ## Run all tests
-	go test ./...
+test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the same cluster
+	@hack/test.sh
+
+##@ Development
 
 .PHONY: bin
 bin: $(CLUSTER) ## Build the binaries into .build/bin

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Everything that must pass: `make test` runs this. It prints what takes the time and ends with Go's
+# own summary lines of the end-to-end tests, the last and longest step.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cluster=.build/tools/cluster
+tools=$PWD/.build/tools
+times=()
+
+# step NAME COMMAND ...: runs it, notes how long it took, and stops everything if it fails.
+step() {
+	local name=$1 began=$SECONDS
+	shift
+	printf '\n── %s\n' "$name"
+	if ! "$@"; then
+		printf '\n✗ %s failed\n' "$name" >&2
+		exit 1
+	fi
+	times+=("$(printf '%6d s  %s' $((SECONDS - began)) "$name")")
+}
+
+formatted() {
+	local files
+	files=$(gofmt -l cmd config examples hack internal test webhook xds)
+	[ -z "$files" ] || { printf 'gofmt -w these:\n%s\n' "$files"; return 1; }
+}
+
+vetted() { go vet ./... && go vet -C hack ./...; }
+
+tidy() { go mod tidy -diff && go -C hack mod tidy -diff; }
+
+# The packages but for the end-to-end tests, which need the cluster.
+unit() {
+	local packages
+	packages=$(go list ./... | grep -v '/test/e2e$')
+	# shellcheck disable=SC2086
+	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm go test $packages
+}
+
+# Data races show where goroutines meet.
+races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/webhookcert/... ./internal/leader/...; }
+
+# The embedded cluster goes away again if this run started it.
+started=
+finish() { [ -z "$started" ] || "$cluster" down || true; }
+trap finish EXIT
+
+embedded() {
+	[ -e .cluster/kubeconfig ] || started=1
+	"$cluster" up
+}
+
+step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
+step 'gofmt' formatted
+step 'go vet' vetted
+step 'go mod tidy' tidy
+step 'unit, golden and feature tests' unit
+step 'the same under the race detector' races
+step 'tests of the embedded cluster' go test -C hack ./...
+step 'binaries' "$cluster" bin
+if [ -z "${KUBECONFIG:-}" ]; then
+	step 'embedded cluster' embedded
+	step 'images' "$cluster" images --load
+fi
+
+printf '\n── what took the time before the end-to-end tests\n'
+printf '%s\n' "${times[@]}"
+printf '\n── end-to-end tests\n'
+MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e

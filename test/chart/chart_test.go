@@ -1,0 +1,180 @@
+// Package chart tests the Helm chart with the real helm: what it renders, what it refuses, and that
+// values, schema, README and the mesh configuration are in step.
+package chart
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+const chartDir = "../../charts/mizzen"
+
+// helm finds the binary that `make tools` builds, or the one that $MIZZEN_HELM names. Without one the
+// test is skipped, but never in CI, where that would hide a broken chart.
+func helm(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("MIZZEN_HELM")
+	must := path != "" || os.Getenv("CI") == "true"
+	if path == "" {
+		path = "../../.build/tools/helm"
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(abs); err == nil {
+		return abs
+	}
+	if must {
+		t.Fatalf("no helm at %s; `make tools` builds it", abs)
+	}
+	t.Skipf("no helm at %s; `make tools` builds it", abs)
+	return ""
+}
+
+// runHelm gives stdout, and stderr in the error's place.
+func runHelm(t *testing.T, args ...string) (stdout []byte, stderr string, ok bool) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), helm(t), args...)
+	// Nothing of the machine's own Helm may play a part.
+	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	return out.Bytes(), errOut.String(), err == nil
+}
+
+func render(t *testing.T, args ...string) []byte {
+	t.Helper()
+	out, stderr, ok := runHelm(t, append([]string{"template", "mizzen", chartDir, "-n", "mizzen-system"}, args...)...)
+	if !ok {
+		t.Fatal(stderr)
+	}
+	return out
+}
+
+func TestRendering(t *testing.T) {
+	helm(t)
+	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+		c.Read(t, "values.yaml")
+		c.Check(t, "out.yaml", render(t, "-f", filepath.Join(c.Dir, "values.yaml")))
+	})
+}
+
+func TestLint(t *testing.T) {
+	if out, stderr, ok := runHelm(t, "lint", "--strict", chartDir); !ok {
+		t.Errorf("%s%s", out, stderr)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		name, set string
+		want      []string
+	}{
+		{"unknown value", "controller.replica=3", []string{"/controller", "replica"}},
+		{"unknown top-level value", "sidecar.image=x", []string{"sidecar"}},
+		{"unknown mesh field", "mesh.traffic.retries=3", []string{"/mesh/traffic", "retries"}},
+		{"text for a number", "controller.replicas=two", []string{"/controller/replicas", "integer"}},
+		{"out of range", "mesh.traffic.retry.budgetPercent=101", []string{"/mesh/traffic/retry/budgetPercent", "100"}},
+		{"not one of", "mesh.sidecar.logLevel=loud", []string{"/mesh/sidecar/logLevel", "warning"}},
+		{"bad duration", "mesh.sidecar.drainDelay=5", []string{"/mesh/sidecar/drainDelay"}},
+		{"bad port", "mesh.sidecar.excludeInboundPorts={70000}", []string{"/mesh/sidecar/excludeInboundPorts/0", "65535"}},
+		{"bad CIDR", "mesh.serviceCIDRs={10.0.0.0}", []string{"/mesh/serviceCIDRs/0"}},
+		{"image is the release's to set", "mesh.sidecar.image=x", []string{"/mesh/sidecar", "image"}},
+		{"tag in the repository's place", "proxy.image.version=x", []string{"/proxy/image", "version"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, stderr, ok := runHelm(t, "template", "mizzen", chartDir, "--set", tt.set)
+			if ok {
+				t.Fatal("accepted")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("message does not say %q:\n%s", want, stderr)
+				}
+			}
+		})
+	}
+	if _, stderr, ok := runHelm(t, "template", "mizzen", chartDir, "--kube-version", "1.29.9"); ok || !strings.Contains(stderr, "1.30") {
+		t.Errorf("Kubernetes 1.29 is not refused: %s", stderr)
+	}
+}
+
+// The mesh configuration of the default values is the default configuration, and each case's one
+// passes the control plane's own strict check.
+func TestMeshConfig(t *testing.T) {
+	helm(t)
+	got := meshConfig(t, render(t))
+	want := config.Default()
+	want.Sidecar.Image = "mizzen/proxy:" + version.Version
+	want.Sidecar.ImagePullPolicy = "IfNotPresent"
+	if diff := cmp.Diff(asYAML(t, want), asYAML(t, got)); diff != "" {
+		t.Errorf("values.yaml and package config have different defaults (-config +values):\n%s", diff)
+	}
+	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+		c.Read(t, "values.yaml")
+		if err := meshConfig(t, c.Read(t, "out.yaml")).ValidateForInjection(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func meshConfig(t *testing.T, rendered []byte) *config.Mesh {
+	t.Helper()
+	for _, doc := range strings.Split(string(rendered), "\n---\n") {
+		var object struct {
+			Kind string
+			Data map[string]string
+		}
+		if err := yaml.Unmarshal([]byte(doc), &object); err != nil {
+			t.Fatal(err)
+		}
+		if object.Kind == "ConfigMap" {
+			mesh, err := config.Parse([]byte(object.Data["mesh.yaml"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return mesh
+		}
+	}
+	t.Fatal("no ConfigMap")
+	return nil
+}
+
+// asYAML makes an empty list and none the same, as they are to the reader.
+func asYAML(t *testing.T, m *config.Mesh) string {
+	t.Helper()
+	b, err := yaml.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestVersionsAreInStep(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(chartDir, "Chart.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chart struct{ Version, AppVersion string }
+	if err := yaml.Unmarshal(b, &chart); err != nil {
+		t.Fatal(err)
+	}
+	if chart.Version != version.Version || chart.AppVersion != version.Version {
+		t.Errorf("chart version %q, appVersion %q, code %q", chart.Version, chart.AppVersion, version.Version)
+	}
+}
