@@ -49,14 +49,16 @@ type Traffic struct {
 	Retry Retry `json:"retry,omitempty"`
 }
 
-// Retry bounds retries.
+// Retry bounds retries of calls that no server has seen. Unlike retries of failed calls they put no
+// load on a Service, so the budget is wide: after a crash most calls may need one, because the least
+// loaded endpoint is the one that refuses.
 type Retry struct {
-	// Attempts is the number of tries after the first, 0 to 10. Default 2.
+	// Attempts is the number of tries after the first, 0 to 10. Default 4.
 	Attempts *int32 `json:"attempts,omitempty"`
 	// BudgetPercent is the share of active requests to one Service that may be retries, in percent,
-	// 1 to 100. Default 20.
+	// 1 to 100. Default 100.
 	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
-	// MinConcurrent retries are always allowed. Default 3.
+	// MinConcurrent retries are always allowed. Default 10.
 	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
 }
 

@@ -69,12 +69,11 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar) corev1.Container {
 			fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
 			fieldEnv("NODE_NAME", "spec.nodeName"),
 			fieldEnv("POD_IPS", "status.podIPs"),
-			fieldEnv("HOST_IP", "status.hostIP"),
 		},
 		Ports: []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
 		// Until it passes nothing after it in the pod starts; the control plane may be minutes away.
-		StartupProbe:             readyProbe(1, 600),
-		ReadinessProbe:           readyProbe(2, 3),
+		StartupProbe:             agentProbe("/startupz", 1, 600),
+		ReadinessProbe:           agentProbe("/readyz", 2, 3),
 		Resources:                *s.Resources.DeepCopy(),
 		SecurityContext:          restrictedSecurity(config.ProxyUID),
 		VolumeMounts:             []corev1.VolumeMount{{Name: config.ProxyVolume, MountPath: config.ProxyDir}},
@@ -82,10 +81,10 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar) corev1.Container {
 	}
 }
 
-func readyProbe(period, failures int32) *corev1.Probe {
+func agentProbe(path string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: "/readyz", Port: intstr.FromInt32(config.AgentPort), Scheme: corev1.URISchemeHTTP,
+			Path: path, Port: intstr.FromInt32(config.AgentPort), Scheme: corev1.URISchemeHTTP,
 		}},
 		PeriodSeconds:    period,
 		TimeoutSeconds:   3, // a starved node must not make a healthy pod unready

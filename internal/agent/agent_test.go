@@ -156,7 +156,18 @@ func TestReadiness(t *testing.T) {
 	r.awaitReady(503, "connected, no clusters yet")
 	cp.send(clusterType)
 	r.awaitReady(503, "connected, no listeners yet")
+	if code, body := r.get("/startupz"); code != 503 || !strings.Contains(body, "no listeners yet") {
+		t.Errorf("/startupz: %d %q, want 503 and the reason after its wait", code, body)
+	}
+	started := make(chan int, 1)
+	go func() {
+		code, _ := r.get("/startupz") // asked before Envoy is ready, answered when it is
+		started <- code
+	}()
 	cp.send(listenerType)
+	if code := <-started; code != 200 {
+		t.Errorf("/startupz: %d, want 200", code)
+	}
 	r.awaitReady(200, "ready")
 	cp.stop()
 	eventually(t, func() bool {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -143,3 +144,9 @@ func (e *env) client() cluster.Pod {
 	}
 	return p
 }
+
+// grpcCall and httpCall go to the Service that env.server makes under the name "server".
+var (
+	grpcCall = api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}
+	httpCall = api.Call{Kind: api.HTTP, Target: fmt.Sprintf("http://server:%d/", httpPort)}
+)

@@ -20,7 +20,6 @@ func testBalance(t *testing.T) {
 	e.server("server", 3)
 	e.ready("server")
 	client := e.client()
-	grpcCall := api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}
 	share := func(pods int) {
 		r := e.startLoad(client, api.Load{Call: grpcCall, Calls: 10_000, Concurrency: 4}).wait(2 * time.Minute)
 		e.noFailures(fmt.Sprintf("10,000 calls on one connection, %d pods", pods), r, 10_000)
@@ -29,6 +28,7 @@ func testBalance(t *testing.T) {
 			t.Errorf("%d pods: %v", pods, err)
 		}
 	}
+	e.reachable(client, grpcCall)
 	share(3)
 
 	old := map[string]bool{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,10 +17,12 @@ const (
 	// dumpPods is how many pods of a failed test are shown in full, those that are not ready first.
 	dumpPods  = 4
 	dumpLines = int64(60)
+	// dumpTimeout bounds a dump, pageTimeout one page of a sidecar that may be gone.
+	dumpTimeout, pageTimeout = time.Minute, 3 * time.Second
 )
 
 // agentPaths are read from the sidecars of a failed test; what is not there is left out.
-var agentPaths = []string{"readyz?verbose", "debug/clusters", "debug/stats", "debug/config_dump", "metrics"}
+var agentPaths = []string{"readyz", "metrics"}
 
 // dump is what can be known about a namespace after a failure: pods, events, logs, Envoy, and the
 // control plane. It reports what it cannot read and goes on.
@@ -75,7 +78,12 @@ func podDump(ctx context.Context, p *corev1.Pod) string {
 		fmt.Fprintf(&b, "── log of %s/%s\n%s\n", p.Name, name, logTail(ctx, p.Namespace, p.Name, name))
 	}
 	for _, path := range agentPaths {
-		status, body, err := mesh.Get(ctx, cluster.Pod{Namespace: p.Namespace, Name: p.Name}, config.AgentPort, path)
+		if p.Status.Phase != corev1.PodRunning {
+			break
+		}
+		page, cancel := context.WithTimeout(ctx, pageTimeout)
+		status, body, err := mesh.Get(page, cluster.Pod{Namespace: p.Namespace, Name: p.Name}, config.AgentPort, path)
+		cancel()
 		if err == nil && status == 200 {
 			fmt.Fprintf(&b, "── %s :%d/%s\n%s\n", p.Name, config.AgentPort, path, notable(string(body)))
 		}
@@ -116,6 +124,12 @@ func controlPlaneDump(ctx context.Context) string {
 		fmt.Fprintf(&b, "%s %s\n", p.Name, cluster.PodState(&p))
 		for _, name := range cluster.Containers(&p) {
 			fmt.Fprintf(&b, "── log of %s/%s\n%s\n", p.Name, name, logTail(ctx, p.Namespace, p.Name, name))
+		}
+	}
+	if len(pods.Items) > 0 {
+		pod := cluster.Pod{Namespace: cluster.SystemNamespace, Name: pods.Items[0].Name}
+		if _, body, err := mesh.Get(ctx, pod, config.ControllerHTTPPort, "debug/proxies"); err == nil {
+			fmt.Fprintf(&b, "── %s /debug/proxies\n%s\n", pod.Name, notable(string(body)))
 		}
 	}
 	b.WriteString(eventDump(ctx, cluster.SystemNamespace))

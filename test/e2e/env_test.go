@@ -47,11 +47,13 @@ func newEnv(t *testing.T, meshed bool) *env {
 	_, err := mesh.CoreV1().Namespaces().Create(e.ctx, ns, metav1.CreateOptions{})
 	e.must(err)
 	t.Cleanup(func() {
+		if t.Failed() {
+			ctx, cancel := context.WithTimeout(context.Background(), dumpTimeout)
+			t.Log(dump(ctx, e.ns))
+			cancel()
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if t.Failed() {
-			t.Log(dump(ctx, e.ns))
-		}
 		if err := mesh.CoreV1().Namespaces().Delete(ctx, e.ns, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			t.Errorf("delete namespace %s: %v", e.ns, err)
 		}
@@ -207,5 +209,19 @@ func (e *env) executed(app string, n int) func() (string, error) {
 			return fmt.Sprintf("%s: %d of %d calls carried out", app, sum, n), nil
 		}
 		return "", nil
+	}
+}
+
+// reachable waits until a call from a pod goes through: right after pods get ready, a moment passes until
+// kube-proxy or the mesh has heard of them, which is not what most tests are about.
+func (e *env) reachable(from cluster.Pod, calls ...api.Call) {
+	e.Helper()
+	for _, c := range calls {
+		e.eventually(10*time.Second, func() (string, error) {
+			if a := e.call(from, c); !a.OK {
+				return fmt.Sprintf("%s %s: %s", c.Kind, c.Target, a.Error), nil
+			}
+			return "", nil
+		})
 	}
 }

@@ -22,18 +22,11 @@ func testStaleness(t *testing.T) {
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
-	calls := []api.Call{
-		{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)},
-		{Kind: api.HTTP, Target: fmt.Sprintf("http://server:%d/", httpPort)},
-	}
-	for _, c := range calls {
-		if a := e.call(client, c); !a.OK {
-			t.Fatalf("%s before: %s", c.Kind, a.Error)
-		}
-	}
-	e.must(e.CoreV1().Pods(e.ns).DeleteCollection(e.ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=server"}))
-	e.noTerminating("app=server")
+	calls := []api.Call{grpcCall, httpCall}
+	e.reachable(client, calls...)
+	e.must(e.Restart(e.ctx, e.ns, "server"))
 	e.ready("server")
+	e.noTerminating("app=server")
 	for _, c := range calls {
 		a := e.call(client, c)
 		figure(t, "first "+string(c.Kind)+" call after every pod was replaced", fmt.Sprintf("ok=%t after %s", a.OK, a.Elapsed.Round(time.Millisecond)), "ok")

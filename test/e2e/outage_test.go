@@ -19,7 +19,8 @@ func testOutage(t *testing.T) {
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
-	running := e.startLoad(client, api.Load{Call: api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}, Rate: 100})
+	e.reachable(client, grpcCall)
+	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
 	e.must(e.polled(10*time.Second, e.executed("server", 100)))
 
 	replicas := e.scaleControlPlane(nil)
@@ -37,7 +38,7 @@ func testOutage(t *testing.T) {
 	})
 	// A call to a Service never used before must not hang for ever either; the mesh of these tests is small
 	// enough to be known whole.
-	if a := e.call(client, api.Call{Kind: api.HTTP, Target: fmt.Sprintf("http://server:%d/", httpPort)}); !a.OK {
+	if a := e.call(client, httpCall); !a.OK {
 		t.Errorf("first HTTP call during the outage: %s", a.Error)
 	}
 

@@ -20,7 +20,8 @@ func testRollout(t *testing.T) {
 	e.server("server", 10)
 	client := e.client()
 	e.ready("server")
-	running := e.startLoad(client, api.Load{Call: api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}, Rate: 500})
+	e.reachable(client, grpcCall)
+	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 500})
 	start := time.Now()
 	for range 3 {
 		e.must(e.Restart(e.ctx, e.ns, "server"))
@@ -70,10 +71,10 @@ func testCrash(t *testing.T) {
 	e.service("server", "server", port("http", httpPort), port("grpc", grpcPort))
 	client := e.client()
 	e.ready("server")
-	running := e.startLoad(client, api.Load{
-		Call: api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort), Delay: 50 * time.Millisecond},
-		Rate: 100,
-	})
+	slow := grpcCall
+	slow.Delay = 50 * time.Millisecond
+	e.reachable(client, slow)
+	running := e.startLoad(client, api.Load{Call: slow, Rate: 100})
 	e.eventually(20*time.Second, func() (string, error) {
 		if r := running.result(); len(r.Pods) < 3 || r.Calls < 200 {
 			return fmt.Sprintf("%d calls to %d pods", r.Calls, len(r.Pods)), nil

@@ -12,7 +12,7 @@ import (
 func (s *side) applications(o outside) {
 	s.Helper()
 	spec := serverPod("server", "--http=:8080,127.0.0.1:8085", "--grpc=:50051", "--mysql=:3306,:13306", "--smtp=:2525",
-		"--echo=:4444", "--tls=:8443", "--udp=:5353")
+		"--echo=:4445", "--tls=:8443", "--udp=:5353")
 	spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 8080}}
 	s.deploy("server", 2, spec)
 	s.service("server", "server",
@@ -21,7 +21,7 @@ func (s *side) applications(o outside) {
 		port("mysql", 3306),
 		port("odd", 13306),
 		portTo("mail", 25, intstr.FromInt(2525)),
-		port("raw", 4444),
+		port("raw", 4445),
 		portTo("tls", 443, intstr.FromInt(8443)),
 		portTo("undeclared", 81, intstr.FromInt(8080)),
 		corev1.ServicePort{Name: "dns", Port: 5353, Protocol: corev1.ProtocolUDP},

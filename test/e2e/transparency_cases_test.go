@@ -44,7 +44,7 @@ var transparencyCases = []transparencyCase{
 	{name: "MySQL on 3306", call: ask(api.MySQL, "server:3306"), want: mysqlAnswer, within: 500 * time.Millisecond},
 	{name: "MySQL-like on an odd undeclared port", call: ask(api.MySQL, "server:13306"), want: mysqlAnswer},
 	{name: "SMTP on 25", call: ask(api.SMTP, "server:25"), want: smtpAnswer, within: 500 * time.Millisecond},
-	{name: "bytes that are no HTTP, client first", call: ask(api.Echo, "server:4444"), want: "echo select 1"},
+	{name: "bytes that are no HTTP, client first", call: ask(api.Echo, "server:4445"), want: "echo select 1"},
 	{name: "MySQL by pod IP", call: ask(api.MySQL, "{pod}:3306"), want: mysqlAnswer},
 
 	// HTTP in all its forms.

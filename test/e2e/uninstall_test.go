@@ -23,7 +23,8 @@ func testUninstall(t *testing.T) {
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
-	running := e.startLoad(client, api.Load{Call: api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}, Rate: 100})
+	e.reachable(client, grpcCall)
+	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
 	e.must(e.polled(10*time.Second, e.executed("server", 100)))
 	e.must(e.UninstallMizzen(e.ctx))
 	e.eventually(90*time.Second, func() (string, error) {

@@ -18,8 +18,8 @@ import (
 // upgradeValues are what the upgrades of testUpgrade change, one after the other and back at last: each
 // changes the mesh configuration, so each rolls the control plane.
 var upgradeValues = [][]string{
-	{"proxy.logLevel=info"},
-	{"proxy.logLevel=error"},
+	{"mesh.sidecar.logLevel=info"},
+	{"mesh.sidecar.logLevel=error", "controller.replicas=3"},
 	nil,
 }
 
@@ -30,7 +30,8 @@ func testUpgrade(t *testing.T) {
 	e.server("server", 2)
 	client := e.client()
 	e.ready("server")
-	running := e.startLoad(client, api.Load{Call: api.Call{Kind: api.GRPC, Target: fmt.Sprintf("server:%d", grpcPort)}, Rate: 50})
+	e.reachable(client, grpcCall)
+	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 50})
 	created := e.createPods(5)
 	for _, values := range upgradeValues {
 		start := time.Now()

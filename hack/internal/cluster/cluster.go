@@ -35,7 +35,7 @@ func (c Cluster) Up(set tools.Set) error {
 		return err
 	}
 	defer unlock()
-	if spec, err := c.running(); err == nil {
+	if spec, err := c.running(); err == nil && c.complete() {
 		if err := c.await(spec); err != nil {
 			return fmt.Errorf("%w\nThe cluster runs but is not well; cluster-down and cluster-up make a new one", err)
 		}
@@ -58,8 +58,20 @@ func (c Cluster) Up(set tools.Set) error {
 	if err := c.bootstrap(spec); err != nil {
 		return err
 	}
+	if err := os.WriteFile(c.completeFile(), nil, 0o644); err != nil {
+		return err
+	}
 	return c.await(spec)
 }
+
+// complete reports whether Up got to the end of bootstrap. A cluster whose Up
+// was killed before runs, but lacks things that nobody would add later.
+func (c Cluster) complete() bool {
+	_, err := os.Stat(c.completeFile())
+	return err == nil
+}
+
+func (c Cluster) completeFile() string { return c.State("bootstrapped") }
 
 // Down removes the cluster and all that it left on the machine.
 func (c Cluster) Down() error {
