@@ -7,13 +7,17 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/go-logr/logr"
 )
 
 // readiness answers /readyz from named parts. A part with an error makes the replica not ready; a
 // part with a note is serving, and says what is not as it should be.
 type readiness struct {
+	log          logr.Logger
 	mu           sync.Mutex
 	parts        []part
+	logged       string // what was logged last
 	shuttingDown atomic.Bool
 }
 
@@ -24,8 +28,8 @@ type part struct {
 
 var errShuttingDown = errors.New("on its way down")
 
-func newReadiness() *readiness {
-	r := &readiness{}
+func newReadiness(log logr.Logger) *readiness {
+	r := &readiness{log: log}
 	r.add("shutdown", func() (string, error) {
 		if r.shuttingDown.Load() {
 			return "", errShuttingDown
@@ -47,18 +51,21 @@ func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	parts := r.parts
 	r.mu.Unlock()
 	status, body := http.StatusOK, &strings.Builder{}
+	var why []string
 	for _, p := range parts {
 		note, err := p.check()
 		switch {
 		case err != nil:
 			status = http.StatusServiceUnavailable
 			fmt.Fprintf(body, "[-] %s: %v\n", p.name, err)
+			why = append(why, p.name+": "+err.Error())
 		case note != "":
 			fmt.Fprintf(body, "[!] %s: %s\n", p.name, note)
 		default:
 			fmt.Fprintf(body, "[+] %s\n", p.name)
 		}
 	}
+	r.report(strings.Join(why, "; "))
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	if status == http.StatusOK {
@@ -67,4 +74,19 @@ func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "not ready")
 	}
 	fmt.Fprint(w, body)
+}
+
+// report logs a change: the kubelet asks every few seconds and shows nobody the answer.
+func (r *readiness) report(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.logged == why {
+		return
+	}
+	r.logged = why
+	if why == "" {
+		r.log.Info("ready")
+		return
+	}
+	r.log.Info("not ready", "why", why)
 }

@@ -67,7 +67,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, err
 	}
-	c := &controller{opts: o, log: log, mgr: mgr, ready: newReadiness()}
+	c := &controller{opts: o, log: log, mgr: mgr, ready: newReadiness(log)}
 	c.leader = leader.Alone()
 	if o.leaderElect {
 		c.leader = leader.New(leader.Options{

@@ -61,7 +61,7 @@ func (p Policy) Step(s State, now time.Time, trusted time.Duration) (next State,
 	case s.Next == nil && !now.Before(p.renewAt(s.Signer)):
 		next.Next, err = p.newCA(now)
 		changed = true
-	case s.Next != nil && (trusted >= p.Settle || s.Signer.CheckTime(now) != nil):
+	case s.Next != nil && trusted >= p.settle(s, now, trusted):
 		next.Signer, next.Next = s.Next, nil
 		if s.Signer.CheckTime(now) == nil {
 			next.Previous = append([]*x509.Certificate{s.Signer.Certificate()}, next.Previous...)
@@ -69,6 +69,14 @@ func (p Policy) Step(s State, now time.Time, trusted time.Duration) (next State,
 		changed = true
 	}
 	return next, changed, p.wait(next, now, trusted), err
+}
+
+// settle is how long s.Next has to be trusted before it signs: Settle, or as much of it as the signer
+// lives to see. That is less where the CA was made under a policy of shorter lifetimes, or where nobody
+// rotated it in time; half of the time that was left then goes to the API servers, half to the leaves.
+func (p Policy) settle(s State, now time.Time, trusted time.Duration) time.Duration {
+	left := s.Signer.Certificate().NotAfter.Sub(now)
+	return min(p.Settle, max(0, (trusted+left)/2))
 }
 
 // renewAt is when a CA's successor is made.
@@ -83,7 +91,7 @@ func (p Policy) wait(s State, now time.Time, trusted time.Duration) time.Duratio
 	}
 	w := p.renewAt(s.Signer).Sub(now)
 	if s.Next != nil {
-		w = p.Settle - trusted
+		w = p.settle(s, now, trusted) - trusted
 	}
 	for _, c := range s.Previous {
 		// A certificate is valid up to and including NotAfter, which has whole seconds.

@@ -116,6 +116,8 @@ func TestStep(t *testing.T) {
 		{"a third is left: the next one is made", fresh, at(time.Hour), 0, "signer=old next=new", p.Settle},
 		{"next is not settled", withNext, at(61 * time.Minute), time.Minute, "signer=old next=new", time.Minute},
 		{"next is settled", withNext, at(62 * time.Minute), 2 * time.Minute, "signer=new previous=1", 28*time.Minute + time.Second},
+		{"next is not settled, but the signer is about to die", withNext, at(89*time.Minute + 30*time.Second), 30 * time.Second, "signer=new previous=1", 31 * time.Second},
+		{"the settle time is cut to what is left", withNext, at(89 * time.Minute), 20 * time.Second, "signer=old next=new", 20 * time.Second},
 		{"next is not settled, but the signer is dead", withNext, at(91 * time.Minute), 0, "signer=new", 29 * time.Minute},
 		{"previous lives", withPrevious, at(90 * time.Minute), 0, "signer=new previous=1", time.Second},
 		{"previous is dead", withPrevious, at(91 * time.Minute), 0, "signer=new", 29 * time.Minute},
@@ -155,6 +157,26 @@ func describe(s, old State) string {
 		out += fmt.Sprintf(" previous=%d", len(s.Previous))
 	}
 	return out
+}
+
+// A CA made under short lifetimes must not expire while its successor settles under long ones.
+func TestLifetimesCanBeMadeLonger(t *testing.T) {
+	short := Policy{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
+	w := newWorld(t, webhookConfig())
+	w.reconcile(w.replica(short, true))
+	w.now = w.now.Add(40 * time.Second)
+	r := w.replica(DefaultPolicy, true)
+	next := w.now
+	for end := w.now.Add(30 * time.Minute); w.now.Before(end); w.now = w.now.Add(time.Second) {
+		// Only when it is due: the times that Reconcile asks for are part of the matter.
+		if !w.now.Before(next) {
+			next = w.now.Add(w.reconcile(r).RequeueAfter)
+		}
+		wantReady(t, r)
+		if t.Failed() {
+			t.Fatalf("after %s", w.now.Sub(epoch))
+		}
+	}
 }
 
 func TestPolicyValidate(t *testing.T) {

@@ -91,7 +91,7 @@ func TestRefusals(t *testing.T) {
 		{"out of range", "mesh.traffic.retry.budgetPercent=101", []string{"/mesh/traffic/retry/budgetPercent", "100"}},
 		{"not one of", "mesh.sidecar.logLevel=loud", []string{"/mesh/sidecar/logLevel", "warning"}},
 		{"bad duration", "mesh.sidecar.drainDelay=5", []string{"/mesh/sidecar/drainDelay"}},
-		{"bad port", "mesh.sidecar.excludeInboundPorts={70000}", []string{"/mesh/sidecar/excludeInboundPorts/0", "65535"}},
+		{"bad port", "mesh.sidecar.excludeInboundPorts={70000}", []string{"/mesh/sidecar/excludeInboundPorts/0", "65,535"}},
 		{"bad CIDR", "mesh.serviceCIDRs={10.0.0.0}", []string{"/mesh/serviceCIDRs/0"}},
 		{"image is the release's to set", "mesh.sidecar.image=x", []string{"/mesh/sidecar", "image"}},
 		{"tag in the repository's place", "proxy.image.version=x", []string{"/proxy/image", "version"}},

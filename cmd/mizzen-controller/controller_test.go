@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+func TestBadFlagsAndConfiguration(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "good.yaml")
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	noImage := filepath.Join(t.TempDir(), "none.yaml")
+	for file, text := range map[string]string{good: "sidecar: {image: x}", bad: "sidecar: {image: x, concurrency: 99}", noImage: "{}"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"unknown flag", []string{"--nope"}, []string{"--nope"}},
+		{"an argument", []string{"serve"}, []string{"serve"}},
+		{"no namespace", []string{"--namespace="}, []string{"--namespace", "want a name"}},
+		{"port out of range", []string{"--http-port=70000"}, []string{"--http-port", "70000", "1 to 65535"}},
+		{"port taken", []string{"--http-port=9443"}, []string{"--http-port", "9443", "--webhook-port"}},
+		{"log level", []string{"--log-level=loud"}, []string{"--log-level", "loud", "warning"}},
+		{"shutdown delay", []string{"--shutdown-delay=-1s"}, []string{"--shutdown-delay", "-1s"}},
+		{"lifetimes", []string{"--webhook-ca-lifetime=1h"}, []string{"--webhook-ca-lifetime", "24h", "20m"}},
+		{"no file", []string{"--config=/nonexistent"}, []string{"--config", "/nonexistent"}},
+		{"bad field", []string{"--config=" + bad}, []string{"sidecar.concurrency", "99", "0 to 64"}},
+		{"no image", []string{"--config=" + noImage}, []string{"sidecar.image", noImage}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := newCommand()
+			cmd.SetArgs(append([]string{"--namespace=mizzen-system", "--config=" + good}, tt.args...))
+			err := cmd.ExecuteContext(t.Context())
+			if !errors.As(err, &usageError{}) {
+				t.Fatalf("error %v, want a usage error", err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("message does not say %q: %v", want, err)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %v", err)
+			}
+		})
+	}
+}
+
+func TestEveryLogLevelIsKnown(t *testing.T) {
+	for _, level := range config.LogLevels {
+		if _, ok := slogLevels[level]; !ok {
+			t.Errorf("%s is missing", level)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	r := newReadiness(logr.Discard())
+	var note string
+	var err error
+	r.add("part", func() (string, error) { return note, err })
+	want := func(status int, line string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, nil)
+		if w.Code != status || !strings.Contains(w.Body.String(), line+"\n") {
+			t.Errorf("status %d, want %d with %q; body:\n%s", w.Code, status, line, w.Body)
+		}
+	}
+	want(200, "[+] part")
+	note = "flawed"
+	want(200, "[!] part: flawed")
+	err = errors.New("broken")
+	want(503, "[-] part: broken")
+	note, err = "", nil
+	r.shuttingDown.Store(true)
+	want(503, "[-] shutdown: on its way down")
+}
+
+func TestAPIServerAwayIsANoteAndNotAnError(t *testing.T) {
+	var err error
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	h := &apiHealth{
+		probe: func(context.Context) error { return err },
+		now:   func() time.Time { return now },
+		up:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "up"}),
+		log:   logr.Discard(),
+	}
+	h.look(t.Context())
+	if note, _ := h.note(); note != "" {
+		t.Errorf("note %q while it answers", note)
+	}
+	err = errors.New("connection refused")
+	h.look(t.Context())
+	now = now.Add(time.Hour)
+	h.look(t.Context())
+	note, notReady := h.note()
+	if notReady != nil || !strings.Contains(note, "2026-01-02T03:04:05Z") || !strings.Contains(note, "connection refused") {
+		t.Errorf("note %q, error %v", note, notReady)
+	}
+	err = nil
+	h.look(t.Context())
+	if note, _ := h.note(); note != "" {
+		t.Errorf("note %q after it came back", note)
+	}
+}
+
+// A cache that is behind must not cost a pod its sidecar.
+func TestNamespaceLabelsAskTheAPIServerWhereTheCacheSaysNo(t *testing.T) {
+	namespace := func(name, injection string) *corev1.Namespace {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if injection != "" {
+			ns.Labels = map[string]string{config.LabelInjection: injection}
+		}
+		return ns
+	}
+	cached := fake.NewClientBuilder().WithObjects(namespace("known", config.InjectionEnabled), namespace("stale", "")).Build()
+	live := fake.NewClientBuilder().WithObjects(namespace("stale", config.InjectionEnabled), namespace("fresh", config.InjectionEnabled)).Build()
+	labels := cachedLabels(cached, live)
+	for _, name := range []string{"known", "stale", "fresh"} {
+		got, err := labels(t.Context(), name)
+		if err != nil || got[config.LabelInjection] != config.InjectionEnabled {
+			t.Errorf("%s: labels %v, error %v", name, got, err)
+		}
+	}
+	if _, err := labels(t.Context(), "nowhere"); err == nil {
+		t.Error("no error for a namespace that does not exist")
+	}
+}

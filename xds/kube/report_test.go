@@ -1,0 +1,49 @@
+package kube
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/go-logr/logr/testr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+func TestReporter(t *testing.T) {
+	recorder := events.NewFakeRecorder(10)
+	leader := false
+	r := NewReporter(testr.New(t), recorder, func() bool { return leader }, prometheus.NewRegistry())
+	web := mesh.Key{Namespace: "shop", Name: "web"}
+	problem := mesh.Problem{
+		Object: web, Reason: "UnknownAppProtocol", Field: "spec.ports[0].appProtocol", Value: "x", Allowed: "one of a, b", Effect: "treated as opaque TCP",
+	}
+	expect := func(step string, events int, gauge float64) {
+		t.Helper()
+		if got := len(recorder.Events); got != events {
+			t.Errorf("%s: %d events, want %d", step, got, events)
+		}
+		for range len(recorder.Events) {
+			if e := <-recorder.Events; !strings.Contains(e, `Service shop/web: spec.ports[0].appProtocol: "x": want one of a, b; treated as opaque TCP`) {
+				t.Errorf("%s: event %q", step, e)
+			}
+		}
+		if got := testutil.ToFloat64(r.gauge.WithLabelValues("UnknownAppProtocol")); got != gauge {
+			t.Errorf("%s: mizzen_object_problems %v, want %v", step, got, gauge)
+		}
+	}
+	r.Report(web, []mesh.Problem{problem})
+	expect("found while another replica leads", 0, 1)
+	leader = true
+	r.Lead(context.Background())
+	expect("this replica leads", 1, 1)
+	r.Report(web, []mesh.Problem{problem})
+	expect("still there", 0, 1)
+	r.Report(web, nil)
+	expect("mended", 0, 0)
+	r.Report(web, []mesh.Problem{problem})
+	expect("back again", 1, 1)
+}
