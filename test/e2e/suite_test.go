@@ -40,6 +40,7 @@ var phases = []struct {
 	{"control-plane", false, []scenario{
 		{"Upgrade", testUpgrade},
 		{"Outage", testOutage},
+		{"APIServerOutage", testAPIServerOutage},
 	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},

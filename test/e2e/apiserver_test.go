@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
+)
+
+// The API server stops answering: the control plane serves what it has, stays ready and says what is
+// wrong; when the API server is back, it catches up. Nothing that was known is dropped.
+func testAPIServerOutage(t *testing.T) {
+	e := newEnv(t, true)
+	pid := e.apiServerProcess()
+	e.server("server", 2)
+	client := e.client()
+	e.ready("server")
+	e.reachable(client, grpcCall)
+	replicas := e.controlPlaneAddresses()
+	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
+	e.must(e.polled(10*time.Second, e.executed("server", 100)))
+
+	e.must(syscall.Kill(pid, syscall.SIGSTOP))
+	stopped := time.Now()
+	resume := func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+	t.Cleanup(resume)
+	// Straight to the pods: nothing else works now.
+	for _, addr := range replicas {
+		e.eventually(30*time.Second, func() (string, error) {
+			ready, err := fetch(addr + "/readyz")
+			if err != nil {
+				return "", err
+			}
+			metrics, err := fetch(addr + "/metrics")
+			if err != nil {
+				return "", err
+			}
+			if !strings.Contains(ready, "200 OK") || !strings.Contains(ready, "[!] kubernetes-api") {
+				return "readiness with a word about the API server: " + ready, nil
+			}
+			if !strings.Contains(metrics, "mizzen_kubernetes_api_up 0\n") {
+				return "mizzen_kubernetes_api_up 0", nil
+			}
+			return "", nil
+		})
+	}
+	resume()
+	t.Logf("the API server was away for %s", time.Since(stopped).Round(time.Second))
+
+	before := len(running.result().Pods)
+	e.must(e.Scale(e.ctx, e.ns, "server", 3))
+	e.eventually(readyTimeout, func() (string, error) {
+		if n := len(running.result().Pods); n <= before {
+			return fmt.Sprintf("calls to a pod that came after the outage: %d pods called", n), nil
+		}
+		return "", nil
+	})
+	e.noFailures("calls while the API server was away and after", running.stop(), 500)
+}
+
+// apiServerProcess finds the embedded cluster's API server; no other cluster's can be stopped.
+func (e *env) apiServerProcess() int {
+	e.Helper()
+	if e.Kubeconfig != filepath.Join(e.Root, ".cluster", "kubeconfig") {
+		e.Skip("stops the API server's process, which only the embedded cluster allows")
+	}
+	cmd := exec.Command(filepath.Join(e.Root, ".build", "tools", "cluster"), "status")
+	cmd.Dir = e.Root
+	out, err := cmd.Output()
+	e.must(err)
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "kube-apiserver" {
+			pid, err := strconv.Atoi(f[1])
+			e.must(err)
+			return pid
+		}
+	}
+	e.Fatalf("no kube-apiserver in:\n%s", out)
+	return 0
+}
+
+// controlPlaneAddresses are the base URLs of every replica's status server.
+func (e *env) controlPlaneAddresses() []string {
+	e.Helper()
+	pods, err := e.CoreV1().Pods(cluster.SystemNamespace).List(e.ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=mizzen-controller"})
+	e.must(err)
+	var out []string
+	for _, p := range pods.Items {
+		if p.Status.PodIP != "" && p.DeletionTimestamp == nil {
+			out = append(out, "http://"+net.JoinHostPort(p.Status.PodIP, strconv.Itoa(config.ControllerHTTPPort)))
+		}
+	}
+	if len(out) == 0 {
+		e.Fatal("no replica of the control plane")
+	}
+	return out
+}
+
+// fetch gives status and body.
+func fetch(url string) (string, error) {
+	res, err := (&http.Client{Timeout: 5 * time.Second}).Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return res.Status + "\n" + string(b), err
+}
