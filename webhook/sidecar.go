@@ -71,24 +71,23 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar) corev1.Container {
 			fieldEnv("POD_IPS", "status.podIPs"),
 		},
 		Ports: []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
-		// Until it passes nothing after it in the pod starts; the control plane may be minutes away.
-		StartupProbe:             agentProbe("/startupz", 1, 600),
-		ReadinessProbe:           agentProbe("/readyz", 2, 3),
+		// Until it ends nothing after it in the pod starts. A startup probe would do the same a second
+		// later: the kubelet looks at it once a second, and at its result a second after that.
+		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
+			Exec: &corev1.ExecAction{Command: []string{"/usr/local/bin/mizzen-proxy", "wait"}},
+		}},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+				Path: "/readyz", Port: intstr.FromInt32(config.AgentPort), Scheme: corev1.URISchemeHTTP,
+			}},
+			PeriodSeconds:    2,
+			TimeoutSeconds:   3, // a starved node must not make a healthy pod unready
+			FailureThreshold: 3,
+		},
 		Resources:                *s.Resources.DeepCopy(),
 		SecurityContext:          restrictedSecurity(config.ProxyUID),
 		VolumeMounts:             []corev1.VolumeMount{{Name: config.ProxyVolume, MountPath: config.ProxyDir}},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-	}
-}
-
-func agentProbe(path string, period, failures int32) *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: path, Port: intstr.FromInt32(config.AgentPort), Scheme: corev1.URISchemeHTTP,
-		}},
-		PeriodSeconds:    period,
-		TimeoutSeconds:   3, // a starved node must not make a healthy pod unready
-		FailureThreshold: failures,
 	}
 }
 

@@ -1,8 +1,9 @@
-// Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar, "capture" once before
-// everything else. It may import internal/agent, internal/capture, config and internal/version.
+// Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar, "wait" at its start,
+// "capture" once before everything else. It may import internal/agent, internal/capture, config and internal/version.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,11 +41,11 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), captureCommand(), versionCommand())
+	root.AddCommand(runCommand(), waitCommand(), captureCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.Execute()
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
 	}

@@ -74,12 +74,10 @@ func (a *agent) serveReady(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// startupWait is how long serveStarted waits, below the kubelet's timeout for the probe (3 s).
+// startupWait is how long serveStarted waits before it says what is missing.
 const startupWait = 2 * time.Second
 
-// serveStarted answers as soon as the sidecar is ready. The kubelet asks once a second, and Envoy is
-// mostly ready a tenth of a second after its start: an answer at once would be "no", and cost every
-// pod a second.
+// serveStarted answers as soon as the sidecar is ready ("mizzen-proxy wait" asks).
 func (a *agent) serveStarted(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), startupWait)
 	defer cancel()

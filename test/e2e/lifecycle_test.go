@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,7 +91,7 @@ func testJobs(t *testing.T) {
 	e.ready("server")
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var worst time.Duration
+	var lags []time.Duration
 	room := make(chan struct{}, atOnce)
 	for i := range jobs {
 		room <- struct{}{}
@@ -99,16 +100,27 @@ func testJobs(t *testing.T) {
 			lag, err := e.job(fmt.Sprintf("job-%d", i))
 			mu.Lock()
 			defer mu.Unlock()
-			worst = max(worst, lag)
 			if err != nil {
 				t.Error(err)
+				return
 			}
+			lags = append(lags, lag)
 		})
 	}
 	wg.Wait()
-	figure(t, fmt.Sprintf("slowest end of %d Jobs after the main container's exit", jobs), worst.String(), "≤ 5 s")
-	if worst > 5*time.Second {
-		t.Errorf("a Job took %s to complete after its main container's exit", worst)
+	if len(lags) != jobs {
+		t.Fatalf("%d of %d Jobs completed", len(lags), jobs)
+	}
+	slices.Sort(lags)
+	worst, late := lags[jobs-1], 0
+	for _, lag := range lags {
+		if lag > 5*time.Second {
+			late++
+		}
+	}
+	figure(t, fmt.Sprintf("end of %d Jobs after the main container's exit", jobs), fmt.Sprintf("median %s, p90 %s, worst %s", median(lags), lags[jobs*9/10], worst), "≤ 5 s")
+	if late > 0 {
+		t.Errorf("%d of %d Jobs took more than 5 s to complete after their main container's exit, the worst %s", late, jobs, worst)
 	}
 }
 
