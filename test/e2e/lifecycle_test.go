@@ -3,13 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -81,92 +78,6 @@ func testStart(t *testing.T) {
 		t.Errorf("%d of %d pods succeeded", succeeded, pods)
 	}
 	e.hasSidecar(cluster.Pod{Namespace: e.ns, Name: "starter-0"})
-}
-
-// Scenario 6: 100 Jobs complete, each at most 5 s after its main container's exit.
-func testJobs(t *testing.T) {
-	const jobs, atOnce = 100, 10
-	e := newEnv(t, true)
-	e.server("server", 2)
-	e.ready("server")
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var lags []time.Duration
-	room := make(chan struct{}, atOnce)
-	for i := range jobs {
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			lag, err := e.job(fmt.Sprintf("job-%d", i))
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			lags = append(lags, lag)
-		})
-	}
-	wg.Wait()
-	if len(lags) != jobs {
-		t.Fatalf("%d of %d Jobs completed", len(lags), jobs)
-	}
-	slices.Sort(lags)
-	worst, late := lags[jobs-1], 0
-	for _, lag := range lags {
-		if lag > 5*time.Second {
-			late++
-		}
-	}
-	figure(t, fmt.Sprintf("end of %d Jobs after the main container's exit", jobs), fmt.Sprintf("median %s, p90 %s, worst %s", median(lags), lags[jobs*9/10], worst), "≤ 5 s")
-	if late > 0 {
-		t.Errorf("%d of %d Jobs took more than 5 s to complete after their main container's exit, the worst %s", late, jobs, worst)
-	}
-}
-
-// job runs a Job that makes one call and gives the time from its main container's exit to its end. It is
-// called from many goroutines, so it returns errors.
-func (e *env) job(name string) (time.Duration, error) {
-	never := int32(0)
-	_, err := e.BatchV1().Jobs(e.ns).Create(e.ctx, &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: batchv1.JobSpec{BackoffLimit: &never, Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever,
-			Containers:    []corev1.Container{callOnce("app", fmt.Sprintf("http://server:%d/", httpPort))},
-		}}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return 0, err
-	}
-	var done *batchv1.Job
-	err = e.polled(2*time.Minute, func() (string, error) {
-		done, err = e.BatchV1().Jobs(e.ns).Get(e.ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		if done.Status.Failed > 0 {
-			return "", fmt.Errorf("job %s failed", name)
-		}
-		if done.Status.CompletionTime == nil {
-			return "job " + name + " is not complete", nil
-		}
-		return "", nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	pods, err := e.Pods(e.ctx, e.ns, "job-name="+name)
-	if err != nil {
-		return 0, err
-	}
-	for _, p := range pods {
-		for _, s := range p.Status.ContainerStatuses {
-			if s.Name == "app" && s.State.Terminated != nil && len(p.Spec.InitContainers) > 0 {
-				return done.Status.CompletionTime.Sub(s.State.Terminated.FinishedAt.Time), nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("job %s: no pod with a sidecar whose main container ended", name)
 }
 
 // Scenario 4: an application goes on calling for 25 s after its termination began.

@@ -45,7 +45,11 @@ func testUninstall(t *testing.T) {
 }
 
 // ours says whether an object came from Mizzen: by its name, or by the namespace of the control plane.
-func ours(obj metav1.Object) bool {
+// A node may be named after the mesh, as the embedded cluster's is, and then its Lease and CSINode are too.
+func ours(obj metav1.Object, nodes map[string]bool) bool {
+	if nodes[obj.GetName()] {
+		return false
+	}
 	if strings.Contains(obj.GetName(), "mizzen") {
 		return true
 	}
@@ -60,6 +64,14 @@ func leftovers(ctx context.Context) ([]string, error) {
 	lists, err := mesh.Discovery().ServerPreferredResources()
 	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
 		return nil, err
+	}
+	nodeList, err := mesh.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	nodes := map[string]bool{}
+	for _, n := range nodeList.Items {
+		nodes[n.Name] = true
 	}
 	var left []string
 	for _, list := range lists {
@@ -79,7 +91,7 @@ func leftovers(ctx context.Context) ([]string, error) {
 				return nil, fmt.Errorf("list %s: %w", r.Name, err)
 			}
 			for _, obj := range objects.Items {
-				if ours(&obj) {
+				if ours(&obj, nodes) {
 					left = append(left, fmt.Sprintf("%s %s/%s", r.Kind, obj.GetNamespace(), obj.GetName()))
 				}
 			}
