@@ -17,6 +17,8 @@ const (
 	// dumpPods is how many pods of a failed test are shown in full, those that are not ready first.
 	dumpPods  = 4
 	dumpLines = int64(60)
+	// recent events are shown; the control plane's namespace keeps an hour of them.
+	recent = 5 * time.Minute
 	// dumpTimeout bounds a dump, pageTimeout one page of a sidecar that may be gone.
 	dumpTimeout, pageTimeout = time.Minute, 3 * time.Second
 )
@@ -63,9 +65,9 @@ func eventDump(ctx context.Context, ns string) string {
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	b.WriteString("── warnings and other events\n")
+	b.WriteString("── recent warnings\n")
 	for _, ev := range events.Items {
-		if ev.Type != corev1.EventTypeNormal {
+		if ev.Type != corev1.EventTypeNormal && time.Since(ev.CreationTimestamp.Time) < recent {
 			fmt.Fprintf(&b, "%d× %s %s/%s: %s\n", max(1, ev.Count), ev.Reason, ev.InvolvedObject.Kind, ev.InvolvedObject.Name, ev.Message)
 		}
 	}

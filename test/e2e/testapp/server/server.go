@@ -152,15 +152,15 @@ func (s *Server) crashedBefore() bool {
 }
 
 // crash ends the process as SIGKILL would: at once, nothing closed or flushed. The kernel ignores a
-// real SIGKILL that PID 1 of a container sends itself. The calls in flight are logged first, which is
-// what a test may hold the number of failures against.
+// real SIGKILL that PID 1 of a container sends itself. The moment and the calls in flight are logged
+// first, for a test to hold the failures against.
 func (s *Server) crash() {
 	if s.opts.CrashMarker != "" {
 		if err := os.WriteFile(s.opts.CrashMarker, nil, 0o600); err != nil {
 			slog.Error("crash marker", "error", err)
 		}
 	}
-	fmt.Fprintf(os.Stdout, `{"event":"crash","inFlight":%d}`+"\n", s.inFlight.Load())
+	fmt.Fprintf(os.Stdout, `{"event":"crash","inFlight":%d,"at":%q}`+"\n", s.inFlight.Load(), time.Now().Format(time.RFC3339Nano))
 	os.Exit(137)
 }
 
