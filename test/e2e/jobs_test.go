@@ -21,7 +21,7 @@ type jobEnd struct{ sidecar, job time.Duration }
 // for that, and more on a busy machine, so Jobs without the mesh run among them: where those are slow, the
 // others may be slower by what the sidecar may take. Kubernetes notes the times in whole seconds.
 func testJobs(t *testing.T) {
-	const jobs, atOnce, plainEvery = 100, 10, 5
+	const jobs, atOnce, plainEvery = 100, 5, 5
 	const limit, sidecarShare, rounding = 5 * time.Second, 2 * time.Second, time.Second
 	plain, meshed := newEnv(t, false), newEnv(t, true)
 	for _, e := range []*env{plain, meshed} {
