@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -260,18 +261,97 @@ func TestEndpointsWaitForNothing(t *testing.T) {
 }
 
 // A changed cluster warms anew and waits for endpoints, but Envoy does not ask again for what it is
-// subscribed to.
+// subscribed to, and acknowledges the cluster only when it is warm.
 func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
 	c := start(t)
 	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
 	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed"), listener("new")}})
-	p.ack(p.expect(envoy.ClusterType, "a"))
-	eps := p.expect(envoy.EndpointType, "a")
+	clusters := p.expect(envoy.ClusterType, "a")
+	p.ack(p.expect(envoy.EndpointType, "a"))
 	p.quiet()
-	p.ack(eps)
+	p.ack(clusters)
 	p.ack(p.expect(envoy.ListenerType, "new"))
+	p.quiet()
+}
+
+// The same after a reconnect: the proxy says that it holds the endpoints, but its cluster has changed.
+func TestReconnectToChangedCluster(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: whole("a")})
+	p := c.connect(t, pod("one", "n1"))
+	p.subscribe(envoy.ClusterType)
+	clusters := p.expect(envoy.ClusterType, "a")
+	p.subscribe(envoy.EndpointType, "a")
+	eps := p.expect(envoy.EndpointType, "a")
+
+	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed")}})
+	again := c.connect(t, pod("one", "n1"))
+	again.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: envoy.ClusterType, InitialResourceVersions: map[string]string{"a": clusters.Resources[0].Version},
+	})
+	again.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: envoy.EndpointType, ResourceNamesSubscribe: []string{"a"},
+		InitialResourceVersions: map[string]string{"a": eps.Resources[0].Version},
+	})
+	changed := again.expect(envoy.ClusterType, "a")
+	again.ack(again.expect(envoy.EndpointType, "a"))
+	again.ack(changed)
+	again.quiet()
+}
+
+// What is sent to the HTTP chain must find its scope.
+func TestListenersComeLast(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.apply(t, server.Change{Set: append(whole("b"), listener("new"))})
+	p.ack(p.expect(envoy.ClusterType, "b"))
+	p.subscribe(envoy.EndpointType, "b")
+	p.ack(p.expect(envoy.EndpointType, "b"))
+	scopes := p.expect(envoy.ScopedRouteType, "b")
+	p.quiet()
+	p.ack(scopes)
+	p.ack(p.expect(envoy.ListenerType, "new"))
+}
+
+// One cluster that a proxy refuses, and so never asks endpoints for, holds nothing up for long, however
+// much else changes.
+func TestRefusedClusterHoldsUpNobody(t *testing.T) {
+	c := start(t)
+	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.apply(t, server.Change{Set: append(whole("bad"), whole("good")...)})
+	res := p.expect(envoy.ClusterType, "bad", "good")
+	p.subscribe(envoy.EndpointType, "good")
+	p.ack(p.expect(envoy.EndpointType, "good"))
+	p.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce, ErrorDetail: &rpcstatus.Status{Message: "bad: no"},
+	})
+	deadline := time.After(2 * 5 * time.Second)
+	for n := 0; ; n++ {
+		select {
+		case res := <-p.in:
+			if res.TypeUrl == envoy.ScopedRouteType {
+				return
+			}
+			p.ack(res)
+		case <-time.After(time.Second): // pacing, not waiting: a change every second
+			c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", strconv.Itoa(n))}})
+		case <-deadline:
+			t.Fatal("the good Service's scope was never sent")
+		}
+	}
+}
+
+func TestEverythingOfNothingIsAnswered(t *testing.T) {
+	p := start(t).connect(t, pod("one", "n1"))
+	p.subscribe(envoy.ScopedRouteType)
+	p.ack(p.expect(envoy.ScopedRouteType))
+	p.quiet()
 }
 
 func TestSlowProxyGetsTheNewestOnly(t *testing.T) {

@@ -18,9 +18,11 @@ import (
 // was sent, before what refers to those clusters is sent all the same.
 const warmingTimeout = 5 * time.Second
 
-// order is make before break: what is referred to comes before what refers to it.
+// order is make before break: what is referred to comes before what refers to it. Listeners come last,
+// because a new listener may send connections to the HTTP chain whose scope must be there by then; when
+// a proxy starts it asks for scopes and routes only after it has listeners, so none waits for another.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
-var order = []string{envoy.ClusterType, envoy.ListenerType, envoy.ScopedRouteType, envoy.RouteType}
+var order = []string{envoy.ClusterType, envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType}
 
 // stream is one proxy's ADS stream. All but pending and status is owned by the goroutine of run.
 type stream struct {
@@ -91,6 +93,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		case <-s.warmingTimer.C:
 			s.log.Info("gave up waiting for the proxy to warm its clusters", "clusters", len(s.warming))
 			clear(s.warming)
+			s.subs[envoy.ClusterType].overdue = true
 		}
 		if err := s.advance(); err != nil {
 			return err
@@ -120,6 +123,10 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) {
 		s.answered(sub, req)
 	}
 	sub.request(req, !seen, func() []string { return s.store.names(req.TypeUrl) })
+	if req.TypeUrl == envoy.EndpointType {
+		// After a reconnect the proxy holds the right endpoints, but not for a cluster that warms.
+		s.resendEndpoints()
+	}
 	s.updateStatus(sub)
 }
 
@@ -131,24 +138,22 @@ func (s *stream) answered(sub *subscription, req *discoveryv3.DeltaDiscoveryRequ
 	if req.ErrorDetail != nil {
 		s.nacked(sub, names, req.ErrorDetail.Message)
 	}
-	switch sub.typeURL {
-	case envoy.EndpointType:
-		for _, name := range names {
-			if number > s.warming[name] {
-				delete(s.warming, name)
-			}
+	if sub.typeURL != envoy.EndpointType {
+		return
+	}
+	for _, name := range names {
+		if number > s.warming[name] {
+			delete(s.warming, name)
 		}
-		if len(s.warming) == 0 {
-			s.warmingTimer.Stop()
-		}
-	case envoy.ClusterType:
-		s.resendEndpoints()
+	}
+	if len(s.warming) == 0 {
+		s.warmingTimer.Stop()
 	}
 }
 
 // resendEndpoints answers once more for clusters that are warming while the proxy's subscription to
-// their endpoints is an older one: Envoy does not ask again, but a new or changed cluster waits for
-// an answer.
+// their endpoints is an older one. Envoy does not ask again for a name that it already watches, but a
+// new or changed cluster waits for an answer, and the acknowledgement of the clusters waits for it too.
 func (s *stream) resendEndpoints() {
 	eds := s.subs[envoy.EndpointType]
 	if eds == nil {
@@ -189,7 +194,7 @@ func (s *stream) advance() error {
 // waiting reports whether what comes after a type must be held back.
 func (s *stream) waiting(typeURL string) bool {
 	sub := s.subs[typeURL]
-	if sub != nil && sub.nonce != "" {
+	if sub != nil && sub.nonce != "" && !sub.overdue {
 		return true
 	}
 	return typeURL == envoy.ClusterType && len(s.warming) > 0
@@ -197,26 +202,34 @@ func (s *stream) waiting(typeURL string) bool {
 
 func (s *stream) sendAdditions(typeURL string) error {
 	sub := s.subs[typeURL]
-	if sub == nil || sub.nonce != "" || len(sub.dirty) == 0 {
+	if sub == nil || sub.nonce != "" || len(sub.dirty) == 0 && !sub.firstAnswer {
 		return nil
 	}
 	set, missing := sub.additions(s.lookup(typeURL))
-	if len(set) == 0 && len(missing) == 0 {
+	if len(set) == 0 && len(missing) == 0 && !sub.firstAnswer {
 		return nil
 	}
-	if typeURL == envoy.ClusterType {
-		s.warm(set)
+	if typeURL != envoy.ClusterType {
+		return s.respond(sub, set, missing)
 	}
-	return s.respond(sub, set, missing)
+	s.warm(set)
+	if err := s.respond(sub, set, missing); err != nil {
+		return err
+	}
+	s.resendEndpoints()
+	return s.sendAdditions(envoy.EndpointType)
 }
 
+// warm notes the endpoints that clusters wait for. The wait is bounded from its beginning: further
+// clusters do not prolong it.
 func (s *stream) warm(clusters []*entry) {
+	waiting := len(s.warming) > 0
 	for _, e := range clusters {
 		if e.endpoints != "" {
 			s.warming[e.endpoints] = s.nonce + 1 // the number that respond gives next
 		}
 	}
-	if len(s.warming) > 0 {
+	if !waiting && len(s.warming) > 0 {
 		s.warmingTimer.Reset(warmingTimeout)
 	}
 }
@@ -248,6 +261,7 @@ func (s *stream) lookup(typeURL string) func(string) *entry {
 
 func (s *stream) respond(sub *subscription, set []*entry, removed []string) error {
 	s.nonce++
+	sub.overdue, sub.firstAnswer = false, false
 	sub.number, sub.nonce = s.nonce, strconv.FormatUint(s.nonce, 10)
 	resources := make([]*discoveryv3.Resource, len(set))
 	sub.inFlight = append([]string(nil), removed...)

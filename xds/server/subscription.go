@@ -27,6 +27,11 @@ type subscription struct {
 	nonce string
 	// number is the nonce as a number; it grows with every response on the stream.
 	number uint64
+	// overdue is set when what comes after the type no longer waits for that response.
+	overdue bool
+	// firstAnswer is set until a proxy that subscribed to everything has been answered: it waits for an
+	// answer even where there is nothing.
+	firstAnswer bool
 	// inFlight are the names of that response.
 	inFlight []string
 }
@@ -60,7 +65,7 @@ func (s *subscription) request(req *discoveryv3.DeltaDiscoveryRequest, first boo
 	}
 	for _, name := range subscribe {
 		if name == wildcard {
-			s.all = true
+			s.all, s.firstAnswer = true, first && len(req.InitialResourceVersions) == 0
 			for _, n := range existing() {
 				s.dirty[n] = struct{}{}
 			}
