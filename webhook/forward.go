@@ -21,8 +21,6 @@ type forwarder struct {
 	known appprobe.Handlers
 	// handlers are all that the agent has to carry out.
 	handlers appprobe.Handlers
-	// hookTimeout in seconds bounds lifecycle hooks.
-	hookTimeout int32
 
 	forwarded []string // agent paths, without those known before
 	warnings  []string
@@ -59,7 +57,7 @@ func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.Lifecyc
 	if l == nil || l.HTTPGet == nil || count(l.Exec != nil, l.TCPSocket != nil, l.Sleep != nil) > 0 {
 		return
 	}
-	h := appprobe.Handler{HTTPGet: l.HTTPGet, TimeoutSeconds: f.hookTimeout}
+	h := appprobe.Handler{HTTPGet: l.HTTPGet}
 	if f.forward(app, kind, h, app.path.Child("lifecycle", name)) {
 		l.HTTPGet = agentGet(app, kind)
 	}

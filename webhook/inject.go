@@ -49,9 +49,8 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string) (*corev1.Pod, Rep
 	sidecar, annotationErr := config.SidecarFor(cfg.Sidecar, out.Annotations)
 	apps := appContainers(&out.Spec)
 	forward := forwarder{
-		known:       own.handlers,
-		handlers:    appprobe.Handlers{},
-		hookTimeout: int32(gracePeriod(&out.Spec)),
+		known:    own.handlers,
+		handlers: appprobe.Handlers{},
 	}
 	forward.all(apps)
 

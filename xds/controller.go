@@ -141,15 +141,16 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	var change server.Change
 	for key := range c.held {
 		if err := c.rebuild(ctx, key, &change); err != nil {
-			c.opt.Log.Error(err, "keeping what is published", "service", key.String())
+			c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
+			continue // stays held
 		}
+		delete(c.held, key)
 	}
 	if listeners, err := c.outboundListeners(ctx); err != nil {
 		c.opt.Log.Error(err, "keeping the published listener")
 	} else {
 		change.Set = append(change.Set, listeners...)
 	}
-	clear(c.held)
 	c.cidrs = false
 	c.apply(change)
 }

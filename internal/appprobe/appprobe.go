@@ -37,8 +37,8 @@ type Handler struct {
 	HTTPGet   *corev1.HTTPGetAction   `json:"httpGet,omitempty"`
 	TCPSocket *corev1.TCPSocketAction `json:"tcpSocket,omitempty"`
 	GRPC      *corev1.GRPCAction      `json:"grpc,omitempty"`
-	// TimeoutSeconds bounds the call; 0 means 1, as in Kubernetes. Lifecycle hooks carry the pod's
-	// termination grace period.
+	// TimeoutSeconds bounds a probe. It is 0, no bound, for lifecycle hooks: Kubernetes gives them none
+	// (postStart) or ends them itself (preStop, with the grace period).
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 }
 

@@ -56,14 +56,14 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 // tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
 // finds it (and asks for it): see opaqueChain.
 func tcpCluster(ip netip.Addr, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	c := edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
-	c.AltStatName = OutboundName(key) // metrics name the Service, as for HTTP
-	return c
+	return edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
 }
 
 func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
-		Name:                 name,
+		Name: name,
+		// Metrics name the Service port, whatever the protocol and the IP family.
+		AltStatName:          OutboundName(mesh.EndpointsKey{Service: key.Service, Port: key.Port, Family: mesh.IPv4}),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: OutboundName(key)},
 		ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
@@ -88,8 +88,8 @@ var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
 	},
 	UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 		UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true},
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{AllowConnect: true},
+			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent},
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{AllowConnect: true, MaxConcurrentStreams: wrapperspb.UInt32(maxStreams)},
 		},
 	},
 })

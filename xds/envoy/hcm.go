@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"math"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -12,6 +13,7 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	preservecasev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -29,6 +31,21 @@ const (
 	maxHeadersKB = 1024
 )
 
+// maxStreams is the most that HTTP/2 allows on one connection: the server's own limit counts.
+const maxStreams = math.MaxInt32
+
+// asSent passes HTTP/1 header names and reason phrases on as they were written.
+var asSent = &corev3.Http1ProtocolOptions_HeaderKeyFormat{
+	HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{StatefulFormatter: &corev3.TypedExtensionConfig{
+		Name:        "envoy.http.stateful_header_formatters.preserve_case",
+		TypedConfig: toAny(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
+	}},
+}
+
+// upgrades are the protocols that an HTTP/1 connection may be upgraded to: Envoy refuses those it is
+// not told of.
+var upgrades = []string{"websocket", "CONNECT", "tcp", "spdy/3.1"}
+
 // onDemandTimeout bounds the wait for a cluster that the control plane does not send.
 const onDemandTimeout = 5 * time.Second
 
@@ -38,8 +55,8 @@ var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
 }
 
-// httpConnectionManager is the one HTTP filter chain of the outbound side. It changes nothing that
-// an application could see, but for x-forwarded-proto, which Envoy always sets.
+// httpConnectionManager is the one HTTP filter chain of the outbound side. It adds nothing to requests
+// but x-forwarded-proto, which Envoy always sets; docs/architecture.md lists what Envoy cannot pass on.
 func httpConnectionManager() *listenerv3.Filter {
 	return networkFilter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
 		StatPrefix:     "outbound_http",
@@ -54,17 +71,17 @@ func httpConnectionManager() *listenerv3.Filter {
 			httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
 			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{
-			{UpgradeType: "websocket"},
-			{UpgradeType: "CONNECT"},
-		},
+		UpgradeConfigs: upgradeConfigs(),
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
-			AcceptHttp_10:    true,
-			EnableTrailers:   true,
-			AllowAbsoluteUrl: wrapperspb.Bool(false), // a request target is passed on as it came
+			AcceptHttp_10:         true,
+			DefaultHostForHttp_10: "localhost", // HTTP/1.0 needs no Host, but Envoy does
+			HeaderKeyFormat:       asSent,
+			EnableTrailers:        true,
+			AllowAbsoluteUrl:      wrapperspb.Bool(false), // a request target is passed on as it came
 		},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			AllowConnect:                            true,
+			MaxConcurrentStreams:                    wrapperspb.UInt32(maxStreams),
 			OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true), // one bad stream, not the connection
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
@@ -79,6 +96,14 @@ func httpConnectionManager() *listenerv3.Filter {
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		LocalReplyConfig:           localReplies(),
 	})
+}
+
+func upgradeConfigs() []*hcmv3.HttpConnectionManager_UpgradeConfig {
+	out := make([]*hcmv3.HttpConnectionManager_UpgradeConfig, len(upgrades))
+	for i, name := range upgrades {
+		out[i] = &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: name}
+	}
+	return out
 }
 
 func scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {

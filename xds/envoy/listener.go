@@ -3,6 +3,7 @@ package envoy
 import (
 	"net/netip"
 
+	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	directv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/direct_response/v3"
@@ -39,7 +40,7 @@ var (
 func InboundListeners() []Resource {
 	return listeners("inbound", func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
-			FilterChainMatcher: guardPort(inboundPort, chain(passthroughChain)),
+			FilterChainMatcher: refusePort(inboundPort),
 			FilterChains: []*listenerv3.FilterChain{
 				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("inbound", InboundCluster)}},
 				refuse(),
@@ -49,6 +50,14 @@ func InboundListeners() []Resource {
 		f.bind(l, anyIPv4, anyIPv6, inboundPort)
 		return l
 	})
+}
+
+// refusePort refuses connections made to the listener's own port, which Envoy would otherwise connect
+// to itself without end; all else passes through.
+func refusePort(port uint16) *matcherv3.Matcher {
+	m := portMatcher(map[uint16]*matcherv3.Matcher_OnMatch{port: chain(refuseChain)})
+	m.OnNoMatch = chain(passthroughChain)
+	return m
 }
 
 // listeners makes one listener in a variant for each combination of IP families.

@@ -90,7 +90,7 @@ func mostCommon(count map[mesh.Protocol]int) mesh.Protocol {
 // of the Service ranges by port and, where it is an exception, by address; all else passes through.
 func (t protocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
 	if len(serviceCIDRs) == 0 || len(t) == 0 {
-		return guardPort(outboundPort, chain(passthroughChain))
+		return addressMatcher(refuseLoopback())
 	}
 	byPort := map[uint16]*matcherv3.Matcher_OnMatch{}
 	for port, p := range t {
@@ -98,15 +98,27 @@ func (t protocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
 	}
 	toService := portMatcher(byPort)
 	toService.OnNoMatch = chain(passthroughChain)
-	return guardPort(outboundPort, nested(&matcherv3.Matcher{
-		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{
-			Matchers: []*matcherv3.Matcher_MatcherList_FieldMatcher{{
-				Predicate: addressIn(serviceCIDRs),
-				OnMatch:   nested(toService),
-			}},
-		}},
-		OnNoMatch: chain(passthroughChain),
-	}))
+	return addressMatcher(refuseLoopback(), &matcherv3.Matcher_MatcherList_FieldMatcher{
+		Predicate: addressIn(serviceCIDRs),
+		OnMatch:   nested(toService),
+	})
+}
+
+// addressMatcher takes the first that matches; all else passes through.
+func addressMatcher(matchers ...*matcherv3.Matcher_MatcherList_FieldMatcher) *matcherv3.Matcher {
+	return &matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{Matchers: matchers}},
+		OnNoMatch:   chain(passthroughChain),
+	}
+}
+
+// refuseLoopback: a redirected connection never had a loopback destination, so this one was made to
+// the listener itself, and Envoy would connect to itself without end.
+func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
+	return &matcherv3.Matcher_MatcherList_FieldMatcher{
+		Predicate: addressIn([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}),
+		OnMatch:   chain(refuseChain),
+	}
 }
 
 func (p portProtocol) onMatch() *matcherv3.Matcher_OnMatch {
@@ -131,14 +143,6 @@ func protocolChain(p mesh.Protocol) *matcherv3.Matcher_OnMatch {
 	default:
 		return nested(detect())
 	}
-}
-
-// guardPort refuses connections made to the listener's own port, which Envoy would otherwise
-// connect to itself without end.
-func guardPort(port uint16, other *matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
-	m := portMatcher(map[uint16]*matcherv3.Matcher_OnMatch{port: chain(refuseChain)})
-	m.OnNoMatch = other
-	return m
 }
 
 // detect reads what the http_inspector listener filter found.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -78,7 +79,7 @@ func (r *Reporter) tell(p mesh.Problem) {
 }
 
 func (r *Reporter) event(p mesh.Problem) {
-	object := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: p.Object.Namespace, Name: p.Object.Name}
+	object := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
 	if p.Slice {
 		object.APIVersion, object.Kind = discoveryv1.SchemeGroupVersion.String(), "EndpointSlice"
 	}

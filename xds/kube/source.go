@@ -29,7 +29,7 @@ type Changes struct {
 	CIDRs     bool
 }
 
-// Source watches Services, EndpointSlices, Pods and ServiceCIDRs.
+// Source watches Services, EndpointSlices and ServiceCIDRs.
 type Source struct {
 	cache cache.Cache
 	// hasServiceCIDRs is false on clusters whose API has no ServiceCIDR (before Kubernetes 1.33).
@@ -96,8 +96,11 @@ func (s *Source) watch(ctx context.Context, object client.Object, note func(*Cha
 		}
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    changed,
-		UpdateFunc: func(_, now any) { changed(now) },
+		AddFunc: changed,
+		UpdateFunc: func(before, now any) {
+			changed(before) // an EndpointSlice may have belonged to another Service
+			changed(now)
+		},
 		DeleteFunc: changed,
 	})
 	return err

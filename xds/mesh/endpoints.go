@@ -45,7 +45,11 @@ func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice) (map[E
 	}
 	out := make(map[EndpointsKey][]Endpoint, len(groups))
 	for key, c := range groups {
-		out[key] = c.choose()
+		if svc.LocalOnly {
+			out[key] = c.chooseByNode()
+		} else {
+			out[key] = c.choose()
+		}
 	}
 	return out, problems
 }
@@ -65,7 +69,7 @@ func sliceFamily(t discoveryv1.AddressType) (Family, bool) {
 func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discoveryv1.EndpointSlice, family Family) []Problem {
 	problem := func(field, value, allowed string) Problem {
 		return Problem{
-			Object: Key{slice.Namespace, slice.Name}, Slice: true, Reason: "MalformedEndpointSlice",
+			Object: Key{slice.Namespace, slice.Name}, UID: string(slice.UID), Slice: true, Reason: "MalformedEndpointSlice",
 			Field: field, Value: value, Allowed: allowed, Effect: "this entry is left out",
 		}
 	}
@@ -119,6 +123,28 @@ func (c *candidates) add(ep discoveryv1.Endpoint, addr netip.AddrPort) {
 	case isTrue(cond.Serving, false) && isTrue(cond.Terminating, false):
 		c.draining = append(c.draining, e)
 	}
+}
+
+// chooseByNode chooses for each node by itself.
+func (c *candidates) chooseByNode() []Endpoint {
+	nodes := map[string]*candidates{}
+	of := func(e Endpoint) *candidates {
+		if nodes[e.Node] == nil {
+			nodes[e.Node] = &candidates{}
+		}
+		return nodes[e.Node]
+	}
+	for _, e := range c.ready {
+		of(e).ready = append(of(e).ready, e)
+	}
+	for _, e := range c.draining {
+		of(e).draining = append(of(e).draining, e)
+	}
+	all := candidates{}
+	for _, n := range nodes {
+		all.ready = append(all.ready, n.choose()...)
+	}
+	return all.choose()
 }
 
 func (c *candidates) choose() []Endpoint {

@@ -76,6 +76,7 @@ type Endpoint struct {
 type Problem struct {
 	// Object is the Service, or the EndpointSlice where Slice is set.
 	Object Key
+	UID    string
 	Slice  bool
 	// Reason is a stable CamelCase word, used in events and metric labels.
 	Reason string

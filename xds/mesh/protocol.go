@@ -45,6 +45,7 @@ func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Pro
 		}
 		return TCP, &Problem{
 			Object:  Key{svc.Namespace, svc.Name},
+			UID:     string(svc.UID),
 			Reason:  "UnknownAppProtocol",
 			Field:   fmt.Sprintf("spec.ports[%d].appProtocol", i),
 			Value:   *port.AppProtocol,

@@ -1,8 +1,15 @@
 package server
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"slices"
 
-// metrics have only the resource type and the proxy version as labels, so their number is bounded.
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
+// metrics have only the resource type (typeLabel) and the version of connected proxies as labels, so
+// their number is bounded.
 type metrics struct {
 	connected *prometheus.GaugeVec
 	responses *prometheus.CounterVec
@@ -28,4 +35,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		r.MustRegister(m.connected, m.responses, m.resources, m.nacks, m.refused)
 	}
 	return m
+}
+
+// typeLabel is the short name of a type that Mizzen serves; a client can ask for any other.
+func typeLabel(typeURL string) string {
+	if typeURL == envoy.EndpointType || slices.Contains(order, typeURL) {
+		return shortType(typeURL)
+	}
+	return "other"
 }

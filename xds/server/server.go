@@ -39,11 +39,13 @@ type Server struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+	// versions counts the connected proxies of each version.
+	versions map[string]int
 }
 
 // New gives a server that serves what is in the store.
 func New(o Options) *Server {
-	return &Server{store: o.Store, log: o.Log, metrics: newMetrics(o.Registerer), streams: map[*stream]struct{}{}}
+	return &Server{store: o.Store, log: o.Log, metrics: newMetrics(o.Registerer), streams: map[*stream]struct{}{}, versions: map[string]int{}}
 }
 
 // Serve answers on the listener until ctx ends. Streams are then cut, so that proxies go to another
@@ -107,7 +109,8 @@ func (s *Server) add(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams[st] = struct{}{}
-	s.metrics.connected.WithLabelValues(st.node.Version).Inc()
+	s.versions[st.node.Version]++
+	s.metrics.connected.WithLabelValues(st.node.Version).Set(float64(s.versions[st.node.Version]))
 	s.log.Info("proxy connected", "proxy", st.node.ID(), "version", st.node.Version)
 }
 
@@ -115,7 +118,12 @@ func (s *Server) remove(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st)
-	s.metrics.connected.WithLabelValues(st.node.Version).Dec()
+	s.versions[st.node.Version]--
+	s.metrics.connected.WithLabelValues(st.node.Version).Set(float64(s.versions[st.node.Version]))
+	if s.versions[st.node.Version] == 0 {
+		delete(s.versions, st.node.Version)
+		s.metrics.connected.DeleteLabelValues(st.node.Version)
+	}
 	s.log.Info("proxy disconnected", "proxy", st.node.ID())
 }
 

@@ -65,7 +65,7 @@ const namesInNACK = 20
 
 func (s *stream) nacked(sub *subscription, names []string, message string) {
 	short := shortType(sub.typeURL)
-	s.metrics.nacks.WithLabelValues(short).Inc()
+	s.metrics.nacks.WithLabelValues(typeLabel(sub.typeURL)).Inc()
 	named := mentioned(names, message)
 	s.log.Error(nil, "proxy refused configuration (NACK) and keeps its last good one", "type", short, "resources", named, "error", message)
 	s.mu.Lock()

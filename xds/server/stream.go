@@ -269,8 +269,8 @@ func (s *stream) respond(sub *subscription, set []*entry, removed []string) erro
 		resources[i] = e.wire
 		sub.inFlight = append(sub.inFlight, e.wire.Name)
 	}
-	s.metrics.responses.WithLabelValues(shortType(sub.typeURL)).Inc()
-	s.metrics.resources.WithLabelValues(shortType(sub.typeURL)).Add(float64(len(set)))
+	s.metrics.responses.WithLabelValues(typeLabel(sub.typeURL)).Inc()
+	s.metrics.resources.WithLabelValues(typeLabel(sub.typeURL)).Add(float64(len(set)))
 	s.log.V(1).Info("send", "type", shortType(sub.typeURL), "set", len(set), "removed", len(removed), "nonce", sub.nonce)
 	s.updateStatus(sub)
 	return s.send(&discoveryv3.DeltaDiscoveryResponse{

@@ -45,7 +45,10 @@ func (e StatusError) Error() string {
 // Do carries out h. No error is success; userAgent is the kubelet's own, passed on. A StatusError says
 // that the application answered; every other error that it did not, or not as it should.
 func (p *Prober) Do(ctx context.Context, h appprobe.Handler, userAgent string) error {
-	timeout := time.Duration(max(h.TimeoutSeconds, 1)) * time.Second
+	if h.TimeoutSeconds == 0 {
+		return p.do(ctx, h, userAgent)
+	}
+	timeout := time.Duration(h.TimeoutSeconds) * time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
 	defer cancel()
 	err := p.do(ctx, h, userAgent)

@@ -150,7 +150,7 @@ func TestHTTPGet(t *testing.T) {
 				t.Parallel()
 				action := tt.action
 				action.Port = intstr.FromInt32(serveHTTP(t, ip, tt.kind, app))
-				check(t, p.Do(t.Context(), appprobe.Handler{HTTPGet: &action}, userAgent), tt.want)
+				check(t, p.Do(t.Context(), appprobe.Handler{HTTPGet: &action, TimeoutSeconds: 1}, userAgent), tt.want)
 			})
 		})
 	}
@@ -201,7 +201,7 @@ func TestGRPC(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			both(t, func(t *testing.T, p *Prober, ip string) {
 				tt.action.Port = serveHealth(t, ip, tt.tls)
-				check(t, p.Do(t.Context(), appprobe.Handler{GRPC: &tt.action}, userAgent), tt.want)
+				check(t, p.Do(t.Context(), appprobe.Handler{GRPC: &tt.action, TimeoutSeconds: 1}, userAgent), tt.want)
 			})
 		})
 	}
