@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -48,6 +50,9 @@ func (r Reason) Explain() string { return explanations[r] }
 type Decision struct {
 	Inject bool
 	Reason Reason
+	// Refuse says why the pod must not be created at all: its namespace asks for something that is not
+	// allowed, and to pass that over would start the pod without the sidecar somebody wanted.
+	Refuse string
 }
 
 func skip(r Reason) Decision { return Decision{Reason: r} }
@@ -67,8 +72,14 @@ func Decide(namespaceLabels map[string]string, pod *corev1.Pod, controlPlaneName
 	switch value, ok := pod.Labels[config.LabelInjection]; {
 	case value == config.InjectionDisabled:
 		return skip(DisabledOnPod)
-	case !ok && namespaceLabels[config.LabelInjection] != config.InjectionEnabled:
-		return skip(NamespaceNotEnabled)
+	case !ok:
+		switch value, ok := namespaceLabels[config.LabelInjection]; {
+		case !ok || value == config.InjectionDisabled:
+			return skip(NamespaceNotEnabled)
+		case value != config.InjectionEnabled:
+			return Decision{Refuse: fmt.Sprintf("its namespace has the label %s: %q: want %q or %q",
+				config.LabelInjection, value, config.InjectionEnabled, config.InjectionDisabled)}
+		}
 	}
 	if pod.Spec.HostNetwork {
 		return skip(HostNetwork)

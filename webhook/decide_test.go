@@ -12,6 +12,11 @@ import (
 func TestDecide(t *testing.T) {
 	enabled := map[string]string{config.LabelInjection: "enabled"}
 	disabled := map[string]string{config.LabelInjection: "disabled"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	typo := Decide(map[string]string{config.LabelInjection: "true"}, pod, config.SystemNamespace)
+	if want := `its namespace has the label mizzen.dev/injection: "true": want "enabled" or "disabled"`; typo.Inject || typo.Refuse != want {
+		t.Errorf("bad namespace label: got %+v, want %s", typo, want)
+	}
 	for name, c := range map[string]struct {
 		namespaceLabels map[string]string
 		change          func(*corev1.Pod)

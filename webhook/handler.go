@@ -85,6 +85,9 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 	if err != nil {
 		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
 	}
+	if decision.Refuse != "" {
+		return h.rejected(pod, decision.Refuse)
+	}
 	if !decision.Inject {
 		h.event(req, pod, decision.Reason)
 		return h.skipped(decision.Reason).WithWarnings(skipWarnings(pod, decision.Reason)...)
@@ -95,9 +98,7 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Response {
 	injected, report, err := Inject(pod, h.Config, h.Version)
 	if err != nil {
-		h.total.WithLabelValues(resultRejected, "").Inc()
-		h.Log.Info("pod rejected", "pod", displayName(pod), "why", err.Error())
-		return admission.Denied(fmt.Sprintf("mizzen: pod %s: %v", displayName(pod), err))
+		return h.rejected(pod, err.Error())
 	}
 	if !report.Changed {
 		return h.skipped(AlreadyInjected) // no event: the API server's reinvocation is no news
@@ -128,6 +129,12 @@ func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error
 		}
 	}
 	return Decide(labels, pod, h.ControlPlaneNamespace), nil
+}
+
+func (h *injector) rejected(pod *corev1.Pod, why string) admission.Response {
+	h.total.WithLabelValues(resultRejected, "").Inc()
+	h.Log.Info("pod rejected", "pod", displayName(pod), "why", why)
+	return admission.Denied(fmt.Sprintf("mizzen: pod %s: %s", displayName(pod), why))
 }
 
 func (h *injector) skipped(reason Reason) admission.Response {
