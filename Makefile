@@ -33,6 +33,10 @@ test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the 
 
 ##@ Development
 
+.PHONY: lint
+lint: ## Run golangci-lint (builds it first, some minutes once)
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+
 .PHONY: bin
 bin: $(CLUSTER) ## Build the binaries into .build/bin
 	@$(CLUSTER) bin

@@ -272,3 +272,57 @@ func TestUnknownServiceAddress(t *testing.T) {
 		t.Errorf("status %d, body %q, error %v", status, body, err)
 	}
 }
+
+// TestHTTP1AsSent: names and reason phrases keep their letters, and HTTP/1.0 needs no Host.
+func TestHTTP1AsSent(t *testing.T) {
+	l, err := net.Listen("tcp", "10.244.0.5:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	requests := make(chan string, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				var request strings.Builder
+				for r := bufio.NewReader(c); !strings.HasSuffix(request.String(), "\r\n\r\n"); {
+					line, err := r.ReadString('\n')
+					if err != nil {
+						return
+					}
+					request.WriteString(line)
+				}
+				requests <- request.String()
+				fmt.Fprint(c, "HTTP/1.1 404 Nowhere At All\r\nX-WeIrD: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			}()
+		}
+	}()
+	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
+	for name, request := range map[string]string{
+		"HTTP/1.1":              "GET /a HTTP/1.1\r\nHost: web\r\nX-MiXeD: 1\r\nConnection: close\r\n\r\n",
+		"HTTP/1.0 without Host": "GET /a HTTP/1.0\r\nX-MiXeD: 1\r\n\r\n",
+	} {
+		c, err := net.Dial("tcp", "10.96.0.90:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprint(c, request)
+		answer, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatalf("%s: %q: %v", name, answer, err)
+		}
+		if !strings.Contains(string(answer), " 404 Nowhere At All\r\n") || !strings.Contains(string(answer), "\r\nX-WeIrD: 1\r\n") {
+			t.Errorf("%s: answer %q", name, answer)
+		}
+		if seen := <-requests; !strings.Contains(seen, "\r\nX-MiXeD: 1\r\n") {
+			t.Errorf("%s: the server saw %q", name, seen)
+		}
+	}
+}
