@@ -67,5 +67,8 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 			return nil, err
 		}
 	}
-	return server.Debug(), nil
+	mux := http.NewServeMux()
+	mux.Handle("/debug/", server.Debug())
+	mux.Handle("GET /debug/problems", reporter)
+	return mux, nil
 }

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -57,6 +59,27 @@ func (r *Reporter) Report(service mesh.Key, problems []mesh.Problem) {
 	} else {
 		r.current[service] = problems
 	}
+}
+
+// Problems lists what there is now, by Service.
+func (r *Reporter) Problems() map[string][]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string][]string{}
+	for service, problems := range r.current {
+		for _, p := range problems {
+			out[service.String()] = append(out[service.String()], p.String())
+		}
+	}
+	return out
+}
+
+// ServeHTTP gives Problems as JSON.
+func (r *Reporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(r.Problems()) // the client is gone: nobody to tell
 }
 
 // Lead writes the events of all problems there are: to be called when this replica has become the

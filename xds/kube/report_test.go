@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -42,6 +43,11 @@ func TestReporter(t *testing.T) {
 	expect("this replica leads", 1, 1)
 	r.Report(web, []mesh.Problem{problem})
 	expect("still there", 0, 1)
+	page := httptest.NewRecorder()
+	r.ServeHTTP(page, httptest.NewRequest("GET", "/debug/problems", nil))
+	if !strings.Contains(page.Body.String(), `"shop/web": [`) || !strings.Contains(page.Body.String(), "treated as opaque TCP") {
+		t.Errorf("/debug/problems: %s", page.Body)
+	}
 	r.Report(web, nil)
 	expect("mended", 0, 0)
 	r.Report(web, []mesh.Problem{problem})
