@@ -38,6 +38,7 @@ var phases = []struct {
 		{"Footprint", testFootprint},
 	}},
 	{"control-plane", false, []scenario{
+		{"HelmTest", testHelmTest},
 		{"Upgrade", testUpgrade},
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
