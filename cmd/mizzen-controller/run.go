@@ -127,7 +127,7 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error 
 		Registerer:            ctrlmetrics.Registry,
 		Log:                   c.log.WithName("webhook"),
 	})
-	c.webhook = newServer("webhook", c.opts.webhookPort, webhookHandler(handler),
+	c.webhook = newServer("webhook", c.opts.webhookPort, webhookHandler(handler, c.ready.shuttingDown.Load),
 		&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.GetCertificate}, c.log)
 	return nil
 }

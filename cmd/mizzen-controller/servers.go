@@ -57,8 +57,7 @@ func (s *server) run() error {
 	return fmt.Errorf("%s server: %w", s.name, err)
 }
 
-// stop lets requests in flight finish. The API server keeps HTTP/2 connections to the webhook open;
-// they get a GOAWAY, after which its client repeats what was not taken up elsewhere.
+// stop lets requests in flight finish.
 func (s *server) stop(log logr.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
 	defer cancel()
@@ -67,9 +66,18 @@ func (s *server) stop(log logr.Logger) {
 	}
 }
 
-func webhookHandler(injector http.Handler) http.Handler {
+// webhookHandler serves admissions. On the way down each answer also ends its connection: the API
+// server keeps one open, and http.Server.Shutdown closes an idle one without a word, also when an
+// admission is under way on it. "Connection: close" makes Go's HTTP/2 server send a GOAWAY instead, after
+// which the client repeats elsewhere what was not taken up.
+func webhookHandler(injector http.Handler, leaving func() bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(webhook.Path, injector)
+	mux.HandleFunc(webhook.Path, func(w http.ResponseWriter, r *http.Request) {
+		if leaving() {
+			w.Header().Set("Connection", "close")
+		}
+		injector.ServeHTTP(w, r)
+	})
 	return mux
 }
 
