@@ -27,7 +27,8 @@ func runCommand() *cobra.Command {
 Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
 POD_IPS are required; NODE_NAME and MIZZEN_APP_PROBES (the application's probes, JSON) may be empty.
 
-Serves on port 15020: /readyz, /healthz, /metrics and the application's probes under /app-health/.
+Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics and
+the application's probes under /app-health/.
 
 Exits with Envoy's own code (128 + the signal) if Envoy ends by itself, 2 if flags or environment are
 wrong, and 0 after SIGTERM or SIGINT.`,

@@ -41,6 +41,15 @@ func serveHTTP(t *testing.T, addr string, h http.Handler) {
 // greeter speaks first, like MySQL, then says back what it hears.
 func greeter(t *testing.T, addr string) {
 	t.Helper()
+	serveTCP(t, addr, func(c net.Conn) {
+		fmt.Fprintf(c, "hello from %s\n", addr)
+		_, _ = io.Copy(c, c)
+	})
+}
+
+// serveTCP handles each connection in a goroutine of its own and closes it.
+func serveTCP(t *testing.T, addr string, handle func(net.Conn)) {
+	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +63,7 @@ func greeter(t *testing.T, addr string) {
 			}
 			go func() {
 				defer c.Close()
-				fmt.Fprintf(c, "hello from %s\n", addr)
-				_, _ = io.Copy(c, c)
+				handle(c)
 			}()
 		}
 	}()
@@ -275,33 +283,19 @@ func TestUnknownServiceAddress(t *testing.T) {
 
 // TestHTTP1AsSent: names and reason phrases keep their letters, and HTTP/1.0 needs no Host.
 func TestHTTP1AsSent(t *testing.T) {
-	l, err := net.Listen("tcp", "10.244.0.5:8080")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
 	requests := make(chan string, 10)
-	go func() {
-		for {
-			c, err := l.Accept()
+	serveTCP(t, "10.244.0.5:8080", func(c net.Conn) {
+		var request strings.Builder
+		for r := bufio.NewReader(c); !strings.HasSuffix(request.String(), "\r\n\r\n"); {
+			line, err := r.ReadString('\n')
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				var request strings.Builder
-				for r := bufio.NewReader(c); !strings.HasSuffix(request.String(), "\r\n\r\n"); {
-					line, err := r.ReadString('\n')
-					if err != nil {
-						return
-					}
-					request.WriteString(line)
-				}
-				requests <- request.String()
-				fmt.Fprint(c, "HTTP/1.1 404 Nowhere At All\r\nX-WeIrD: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-			}()
+			request.WriteString(line)
 		}
-	}()
+		requests <- request.String()
+		fmt.Fprint(c, "HTTP/1.1 404 Nowhere At All\r\nX-WeIrD: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
 	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
 	for name, request := range map[string]string{
 		"HTTP/1.1":              "GET /a HTTP/1.1\r\nHost: web\r\nX-MiXeD: 1\r\nConnection: close\r\n\r\n",

@@ -26,7 +26,8 @@ func (k EndpointsKey) String() string {
 // problem, and only that one is left out.
 //
 // As in kube-proxy, an endpoint is chosen while it is ready; where none is, those that still serve
-// while they terminate are used, so that the last pods of a rollout answer until they are gone. See
+// while they terminate are used, so that the last pods of a rollout answer until they are gone; node
+// by node where calls stay on the caller's node. See
 // https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions
 func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice) (map[EndpointsKey][]Endpoint, []Problem) {
 	var problems []Problem

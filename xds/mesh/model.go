@@ -76,8 +76,9 @@ type Endpoint struct {
 type Problem struct {
 	// Object is the Service, or the EndpointSlice where Slice is set.
 	Object Key
-	UID    string
-	Slice  bool
+	// UID of the object: kubectl shows events by it.
+	UID   string
+	Slice bool
 	// Reason is a stable CamelCase word, used in events and metric labels.
 	Reason string
 	// Field and Value are what is wrong; Allowed is what would be right.
