@@ -204,6 +204,11 @@ func setDrainDelay(s *Sidecar, value string) bool {
 	return err == nil && validDrainDelay(d)
 }
 
+func setConfigScope(s *Sidecar, value string) bool {
+	s.ConfigScope = value
+	return slices.Contains(ConfigScopes, value)
+}
+
 // splitList splits at commas and trims; only a wholly empty value has no items, "80,,81" has an empty one.
 func splitList(value string) []string {
 	if strings.TrimSpace(value) == "" {

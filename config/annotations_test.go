@@ -27,6 +27,7 @@ func TestSidecarFor(t *testing.T) {
 			AnnotationCPURequest: "10m", AnnotationCPULimit: "1", AnnotationMemoryRequest: "32Mi", AnnotationMemoryLimit: "64Mi",
 			AnnotationLogLevel: "debug", AnnotationConcurrency: "0", AnnotationExcludeInboundPorts: " 80, 443 ",
 			AnnotationExcludeOutboundPorts: "5432", AnnotationExcludeOutboundCIDRs: "10.0.0.0/8, fd00::/8", AnnotationDrainDelay: "1m",
+			AnnotationConfigScope: "namespace",
 		}, func(s *Sidecar) {
 			s.Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("10m"), "memory": resource.MustParse("32Mi")}
 			s.Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("64Mi")}
@@ -34,6 +35,7 @@ func TestSidecarFor(t *testing.T) {
 			s.ExcludeInboundPorts, s.ExcludeOutboundPorts = []int32{80, 443}, []int32{5432}
 			s.ExcludeOutboundCIDRs = []string{"10.0.0.0/8", "fd00::/8"}
 			s.DrainDelay = &metav1.Duration{Duration: time.Minute}
+			s.ConfigScope = ScopeNamespace
 		}},
 		"an empty list replaces": {map[string]string{AnnotationExcludeInboundPorts: ""}, func(s *Sidecar) { s.ExcludeInboundPorts = []int32{} }},
 		"no limit":               {map[string]string{AnnotationMemoryLimit: "0"}, func(s *Sidecar) { delete(s.Resources.Limits, "memory") }},
@@ -68,6 +70,8 @@ func TestSidecarForRefuses(t *testing.T) {
 		"port":         {map[string]string{AnnotationExcludeInboundPorts: "80,,81"}, `annotation mizzen.dev/exclude-inbound-ports: "80,,81": want TCP ports from 1 to 65535, separated by commas`},
 		"host bits":    {map[string]string{AnnotationExcludeOutboundCIDRs: "10.0.0.1/8"}, `annotation mizzen.dev/exclude-outbound-cidrs: "10.0.0.1/8": want CIDRs whose host bits are zero, separated by commas, such as 10.0.0.0/8,fd00::/8`},
 		"part seconds": {map[string]string{AnnotationDrainDelay: "1.5s"}, `annotation mizzen.dev/drain-delay: "1.5s": want whole seconds from 0s to 1h, such as 5s`},
+		"scope":        {map[string]string{AnnotationConfigScope: "mesh"}, `annotation mizzen.dev/config-scope: "mesh": want all, namespace or demand`},
+		"no scope":     {map[string]string{AnnotationConfigScope: ""}, `annotation mizzen.dev/config-scope: "": want all, namespace or demand`},
 		"no unit":      {map[string]string{AnnotationMemoryLimit: "128"}, `annotation mizzen.dev/proxy-memory-limit: "128": want a memory quantity of at least 1Mi, such as 128Mi or 1Gi, or "0" for no limit`},
 		"zero request": {map[string]string{AnnotationCPURequest: "0"}, `annotation mizzen.dev/proxy-cpu-request: "0": want a CPU quantity above 0, such as 100m or 2`},
 		"limit below the request": {map[string]string{AnnotationMemoryLimit: "32Mi"},

@@ -57,6 +57,10 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
 	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(10)))
 
+	setDefault(&m.OnDemand.Timeout, &metav1.Duration{Duration: 10 * time.Second})
+	setDefault(&m.OnDemand.WholeMesh, new(int32(100)))
+	setDefault(&m.OnDemand.Namespace, new(int32(50)))
+
 	setDefault(&m.Sidecar.LogLevel, "warning")
 	setDefault(&m.Sidecar.Concurrency, new(int32(2)))
 	setDefault(&m.Sidecar.DrainDelay, &metav1.Duration{Duration: 3 * time.Second})

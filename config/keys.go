@@ -16,6 +16,7 @@ const (
 	AnnotationExcludeOutboundPorts = Group + "/exclude-outbound-ports"
 	AnnotationExcludeOutboundCIDRs = Group + "/exclude-outbound-cidrs"
 	AnnotationDrainDelay           = Group + "/drain-delay"
+	AnnotationConfigScope          = Group + "/config-scope"
 
 	// AnnotationInjected is written by the injector: the version that injected the pod.
 	AnnotationInjected = Group + "/injected"
@@ -25,6 +26,13 @@ const (
 const (
 	InjectionEnabled  = "enabled"
 	InjectionDisabled = "disabled"
+)
+
+// Values of AnnotationConfigScope: which Services a sidecar is sent ahead of the first call.
+const (
+	ScopeAll       = "all"       // every Service
+	ScopeNamespace = "namespace" // those of its own namespace, whatever its size
+	ScopeDemand    = "demand"    // none
 )
 
 // KeyKind is where in the metadata a key stands.
@@ -130,6 +138,13 @@ var Keys = []Key{
 		Values: wantDrainDelay, Default: "`sidecar.drainDelay`",
 		Doc: "How long the application's containers get no SIGTERM after the pod's termination began; 0s turns it off.",
 		set: setDrainDelay,
+	},
+	{
+		Name: AnnotationConfigScope, Kind: Annotation, On: []Object{OnPod},
+		Values: "all, namespace or demand", Default: "`sidecar.configScope`, or else automatic by `onDemand.wholeMesh` and `onDemand.namespace`",
+		Doc: "Which Services the sidecar is sent ahead: every one (all), those of its own namespace whatever its size (namespace), " +
+			"or none, each Service at the first call (demand).",
+		set: setConfigScope,
 	},
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},

@@ -58,10 +58,12 @@ func TestParseKeepsWhatIsSet(t *testing.T) {
 clusterDomain: corp.example
 protocolDetection: {timeout: 250ms, opaquePorts: []}
 traffic: {retry: {attempts: 0}}
+onDemand: {timeout: 1s, wholeMesh: 0, namespace: 0}
 sidecar:
   image: mizzen/proxy:1
   concurrency: 0
   drainDelay: 0s
+  configScope: demand
   resources: {limits: {memory: 1Gi}}
 `))
 	if err != nil {
@@ -75,6 +77,9 @@ sidecar:
 	}
 	if *m.Traffic.Retry.Attempts != 0 || *m.Sidecar.Concurrency != 0 || m.Sidecar.DrainDelay.Duration != 0 {
 		t.Error("a zero that was set became the default")
+	}
+	if m.OnDemand.Timeout.Duration != time.Second || *m.OnDemand.WholeMesh != 0 || *m.OnDemand.Namespace != 0 || m.Sidecar.ConfigScope != ScopeDemand {
+		t.Errorf("OnDemand = %+v, ConfigScope = %q", m.OnDemand, m.Sidecar.ConfigScope)
 	}
 	if _, ok := m.Sidecar.Resources.Requests[corev1.ResourceCPU]; ok {
 		t.Error("default requests were added to limits that were set")
@@ -109,12 +114,14 @@ controlPlaneAddress: nowhere
 serviceCIDRs: [10.0.0.1/8]
 protocolDetection: {timeout: 0s, opaquePorts: [0]}
 traffic: {connectTimeout: 1h, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}}
+onDemand: {timeout: 999ms, wholeMesh: 100001, namespace: -1}
 sidecar:
   image: "a b"
   imagePullPolicy: Sometimes
   logLevel: loud
   concurrency: 65
   drainDelay: 1500ms
+  configScope: some
   excludeInboundPorts: [65536]
   excludeOutboundPorts: [-1]
   excludeOutboundCIDRs: [10.0.0.1]
@@ -125,6 +132,8 @@ sidecar:
 			"traffic.retry.budgetPercent:", "traffic.retry.minConcurrent:", "sidecar.image:", "sidecar.imagePullPolicy:", "sidecar.logLevel:",
 			"sidecar.concurrency:", `sidecar.drainDelay: Invalid value: "1.5s": want whole seconds`, "sidecar.excludeInboundPorts[0]:",
 			"sidecar.excludeOutboundPorts[0]:", "sidecar.excludeOutboundCIDRs[0]:", "sidecar.resources.requests[memory]:",
+			"onDemand.timeout: Invalid value: \"999ms\": want a duration from 1s to 5m0s", "onDemand.wholeMesh: Invalid value: 100001: want a whole number from 0 to 100000",
+			"onDemand.namespace: Invalid value: -1", `sidecar.configScope: Unsupported value: "some": supported values: "all", "namespace", "demand"`,
 			"sidecar.resources.requests[cpu]: Invalid value: \"2\": want at most the limit, 1",
 		}},
 	} {

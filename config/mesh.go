@@ -27,6 +27,7 @@ type Mesh struct {
 
 	Detection Detection `json:"protocolDetection,omitempty"`
 	Traffic   Traffic   `json:"traffic,omitempty"`
+	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
 }
 
@@ -62,6 +63,20 @@ type Retry struct {
 	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
 }
 
+// OnDemand says which Services a sidecar is sent ahead; it asks for any other at the application's first
+// call. A Service port is one port of a Service at one address, so a dual-stack Service counts twice.
+type OnDemand struct {
+	// Timeout is how long a first call to a Service never used before waits for its configuration, as
+	// while the control plane is away, before it is answered with an error. 1s to 5m. Default 10s.
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// WholeMesh is the number of Service ports in the cluster (each address of a Service counts its
+	// ports) up to which every sidecar is sent the whole mesh ahead; 0 is never. 0 to 100000. Default 100.
+	WholeMesh *int32 `json:"wholeMesh,omitempty"`
+	// Namespace is, in a cluster beyond WholeMesh, the number of Service ports in the sidecar's own
+	// namespace up to which that namespace is sent ahead; 0 is never. 0 to 100000. Default 50.
+	Namespace *int32 `json:"namespace,omitempty"`
+}
+
 // Sidecar is what injection puts into a pod. Where a pod annotation of keys.go names the same
 // setting, the annotation wins for that pod.
 type Sidecar struct {
@@ -84,4 +99,8 @@ type Sidecar struct {
 	// began, so that callers have stopped choosing the pod first. Given as a preStop sleep to
 	// containers that have no preStop hook of their own. Whole seconds, 0 turns it off. Default 3s.
 	DrainDelay *metav1.Duration `json:"drainDelay,omitempty"`
+	// ConfigScope is which Services a sidecar is sent ahead of the first call: all, its own namespace
+	// whatever its size (namespace), or none (demand). Default: empty, automatic by onDemand.wholeMesh
+	// and onDemand.namespace.
+	ConfigScope string `json:"configScope,omitempty"`
 }

@@ -29,12 +29,20 @@ const (
 const (
 	maxConcurrency = 64
 	maxDrainDelay  = time.Hour
+	// maxAhead is the largest number of Service ports that can be sent ahead.
+	maxAhead = 100_000
 	// A memory quantity below this is a forgotten unit ("128") or a wrong one ("128m" is milli-bytes).
 	minMemory = 1 << 20
 )
 
 // LogLevels are Envoy's own names.
 var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical", "off"}
+
+// ConfigScopes are what a sidecar's configuration scope may be, besides empty for automatic.
+var ConfigScopes = []string{ScopeAll, ScopeNamespace, ScopeDemand}
+
+// ValidConfigScope says whether a scope is empty or one of ConfigScopes.
+func ValidConfigScope(scope string) bool { return scope == "" || slices.Contains(ConfigScopes, scope) }
 
 // Validate reports everything that is wrong with a configuration, as Parse does. Fields that are
 // left out must have been set to their defaults before.
@@ -72,6 +80,7 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, checkCIDRs(field.NewPath("serviceCIDRs"), m.ServiceCIDRs)...)
 	errs = append(errs, m.Detection.validate(field.NewPath("protocolDetection"))...)
 	errs = append(errs, m.Traffic.validate(field.NewPath("traffic"))...)
+	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
 }
 
@@ -86,6 +95,12 @@ func (t Traffic) validate(path *field.Path) field.ErrorList {
 	errs = append(errs, checkInt(path.Child("attempts"), t.Retry.Attempts, 0, 10)...)
 	errs = append(errs, checkInt(path.Child("budgetPercent"), t.Retry.BudgetPercent, 1, 100)...)
 	return append(errs, checkInt(path.Child("minConcurrent"), t.Retry.MinConcurrent, 0, 1_000_000)...)
+}
+
+func (o OnDemand) validate(path *field.Path) field.ErrorList {
+	errs := checkDuration(path.Child("timeout"), o.Timeout, time.Second, 5*time.Minute)
+	errs = append(errs, checkInt(path.Child("wholeMesh"), o.WholeMesh, 0, maxAhead)...)
+	return append(errs, checkInt(path.Child("namespace"), o.Namespace, 0, maxAhead)...)
 }
 
 func (s Sidecar) validate(path *field.Path) field.ErrorList {
@@ -103,6 +118,9 @@ func (s Sidecar) validate(path *field.Path) field.ErrorList {
 	errs = append(errs, checkInt(path.Child("concurrency"), s.Concurrency, 0, maxConcurrency)...)
 	if s.DrainDelay == nil || !validDrainDelay(s.DrainDelay.Duration) {
 		errs = append(errs, field.Invalid(path.Child("drainDelay"), durationText(s.DrainDelay), "want "+wantDrainDelay))
+	}
+	if !ValidConfigScope(s.ConfigScope) {
+		errs = append(errs, field.NotSupported(path.Child("configScope"), s.ConfigScope, ConfigScopes))
 	}
 	errs = append(errs, checkPorts(path.Child("excludeInboundPorts"), s.ExcludeInboundPorts)...)
 	errs = append(errs, checkPorts(path.Child("excludeOutboundPorts"), s.ExcludeOutboundPorts)...)

@@ -50,27 +50,35 @@ func captureContainer(s config.Sidecar) corev1.Container {
 
 // proxyContainer runs the agent, which runs Envoy. As a native sidecar it is up before the pod's own
 // init containers start, and stops after the application.
-func proxyContainer(cfg *config.Mesh, s config.Sidecar) corev1.Container {
+func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.Container {
+	args := []string{
+		"run",
+		"--control-plane=" + cfg.ControlPlaneAddress,
+		"--log-level=" + s.LogLevel,
+		"--concurrency=" + strconv.Itoa(int(*s.Concurrency)),
+	}
+	if s.ConfigScope != "" {
+		args = append(args, "--config-scope="+s.ConfigScope)
+	}
+	env := []corev1.EnvVar{
+		fieldEnv("POD_NAME", "metadata.name"),
+		fieldEnv("POD_NAMESPACE", "metadata.namespace"),
+		fieldEnv("POD_UID", "metadata.uid"),
+		fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+		fieldEnv("NODE_NAME", "spec.nodeName"),
+		fieldEnv("POD_IPS", "status.podIPs"),
+	}
+	if workload != "" {
+		env = append(env, corev1.EnvVar{Name: "WORKLOAD", Value: workload})
+	}
 	return corev1.Container{
 		Name:            config.ProxyContainer,
 		Image:           s.Image,
 		ImagePullPolicy: s.ImagePullPolicy,
 		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
-		Args: []string{
-			"run",
-			"--control-plane=" + cfg.ControlPlaneAddress,
-			"--log-level=" + s.LogLevel,
-			"--concurrency=" + strconv.Itoa(int(*s.Concurrency)),
-		},
-		Env: []corev1.EnvVar{
-			fieldEnv("POD_NAME", "metadata.name"),
-			fieldEnv("POD_NAMESPACE", "metadata.namespace"),
-			fieldEnv("POD_UID", "metadata.uid"),
-			fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-			fieldEnv("NODE_NAME", "spec.nodeName"),
-			fieldEnv("POD_IPS", "status.podIPs"),
-		},
-		Ports: []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
+		Args:            args,
+		Env:             env,
+		Ports:           []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
 		// Until it ends nothing after it in the pod starts. A startup probe would do the same a second
 		// later: the kubelet looks at it once a second, and at its result a second after that.
 		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{

@@ -32,11 +32,12 @@ type Options struct {
 
 // Controller keeps the store in step with the cluster. It is one goroutine (Run) that owns the mesh.
 type Controller struct {
-	opt      Options
-	settings mesh.Options
-	services map[mesh.Key]*builtService
-	held     map[mesh.Key]struct{} // changed Services that wait for quiet
-	cidrs    bool                  // the ServiceCIDRs have changed
+	opt       Options
+	settings  mesh.Options
+	services  map[mesh.Key]*builtService
+	protocols *envoy.ProtocolTable  // of all services
+	held      map[mesh.Key]struct{} // changed Services that wait for quiet
+	cidrs     bool                  // the ServiceCIDRs have changed
 	// holdUntil is when held must be published whatever still comes.
 	holdUntil time.Time
 	ready     chan struct{}
@@ -52,11 +53,12 @@ type builtService struct {
 // NewController gives a controller; Run starts it.
 func NewController(o Options) *Controller {
 	return &Controller{
-		opt:      o,
-		settings: mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
-		services: map[mesh.Key]*builtService{},
-		held:     map[mesh.Key]struct{}{},
-		ready:    make(chan struct{}),
+		opt:       o,
+		settings:  mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
+		services:  map[mesh.Key]*builtService{},
+		protocols: envoy.NewProtocolTable(),
+		held:      map[mesh.Key]struct{}{},
+		ready:     make(chan struct{}),
 	}
 }
 
@@ -179,10 +181,12 @@ func (c *Controller) rebuild(ctx context.Context, key mesh.Key, change *server.C
 	}
 	if before := c.services[key]; before != nil {
 		change.Remove = append(change.Remove, before.published...)
+		c.protocols.Remove(before.model)
 	}
 	delete(c.services, key)
 	if now.model != nil {
 		c.services[key] = now
+		c.protocols.Add(now.model)
 	}
 	c.report(key)
 	return nil
@@ -210,7 +214,7 @@ func (c *Controller) outboundListeners(ctx context.Context) ([]envoy.Resource, e
 	for _, built := range c.services {
 		services = append(services, built.model)
 	}
-	return envoy.OutboundListeners(services, mesh.ServiceCIDRs(cidrs, services, c.settings), c.opt.Config), nil
+	return envoy.OutboundListeners(c.protocols, mesh.ServiceCIDRs(cidrs, services, c.settings), c.opt.Config), nil
 }
 
 func (c *Controller) apply(change server.Change) {

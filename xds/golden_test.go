@@ -103,7 +103,7 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []mesh.Problem) {
 		}
 	}
 	cidrs := mesh.ServiceCIDRs(in.cidrs, services, opt)
-	resources = append(resources, envoy.OutboundListeners(services, cidrs, cfg)...)
+	resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
 	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Variant, b.Variant))
 	})
@@ -145,6 +145,9 @@ func render(t *testing.T, resources []envoy.Resource, problems []mesh.Problem) [
 		fmt.Fprintf(&out, "---\n# %s\n", r.Type)
 		if r.Variant != "" {
 			fmt.Fprintf(&out, "# only for proxies with: %s\n", r.Variant)
+		}
+		if r.Lazy {
+			out.WriteString("# only for proxies that ask for it by name\n")
 		}
 		out.Write(body)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -18,6 +19,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	ads "github.com/mizzen-mesh/mizzen/xds/server"
 )
+
+// drain is the time over which proxies are sent to other replicas when this one ends; less than the
+// manager's GracefulShutdownTimeout.
+const drain = 5 * time.Second
 
 type xdsOptions struct {
 	Mesh   *config.Mesh
@@ -49,7 +54,10 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 			return "", errors.New("the cluster is not read yet")
 		}
 	})
-	server := ads.New(ads.Options{Store: store, Log: log, Registerer: ctrlmetrics.Registry})
+	server := ads.New(ads.Options{
+		Store: store, Log: log, Registerer: ctrlmetrics.Registry, Drain: drain,
+		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
+	})
 	serve := func(ctx context.Context) error {
 		select {
 		case <-controller.Ready(): // a proxy must not take what is not read yet for gone

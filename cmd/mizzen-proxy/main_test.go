@@ -40,6 +40,7 @@ func TestCommandLine(t *testing.T) {
 		{"run", nil, 2, "", "environment variable POD_NAME is not set"},
 		{"run", pod, 2, "", `--control-plane: "": want <host>:<port>`},
 		{"run --control-plane=a:1 --log-level=loud", pod, 2, "", `--log-level: "loud": want one of trace`},
+		{"run --control-plane=a:1 --config-scope=mesh", pod, 2, "", `--config-scope: "mesh": want one of all, namespace, demand`},
 		{"run --concurrency=many", pod, 2, "", `invalid argument "many" for "--concurrency"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

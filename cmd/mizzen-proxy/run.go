@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
 )
 
@@ -25,7 +26,8 @@ func runCommand() *cobra.Command {
 		Long: `Start Envoy, watch it, and drain it at the end.
 
 Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
-POD_IPS are required; NODE_NAME and MIZZEN_APP_PROBES (the application's probes, JSON) may be empty.
+POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name>) and
+MIZZEN_APP_PROBES (the application's probes, JSON) may be empty.
 
 Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics and
 the application's probes under /app-health/.
@@ -41,6 +43,8 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "log level of Envoy and the agent: "+strings.Join(agent.LogLevels, ", "))
 	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
+	f.StringVar(&s.Node.ConfigScope, "config-scope", s.Node.ConfigScope,
+		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and admin socket")
 	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
@@ -31,6 +32,8 @@ func testSettings(controlPlane string, ips ...string) Settings {
 
 func TestBootstrapGolden(t *testing.T) {
 	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
+	demand := testSettings(service, "10.1.2.3")
+	demand.Node.ConfigScope, demand.Node.Workload = config.ScopeDemand, "Deployment/cart"
 	for _, tt := range []struct {
 		name     string
 		settings Settings
@@ -39,6 +42,7 @@ func TestBootstrapGolden(t *testing.T) {
 		{"ipv6", testSettings(service, "fd00::3")},
 		{"dual-stack", testSettings(service, "10.1.2.3", "fd00::3")},
 		{"short-name", testSettings("mizzen-controller.mizzen-system:15010", "10.1.2.3")},
+		{"scope-and-workload", demand},
 		{"address", testSettings("[fd00::1]:15010", "fd00::3")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

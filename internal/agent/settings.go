@@ -27,7 +27,7 @@ type Settings struct {
 	Concurrency int
 	// DrainTimeout bounds how long active requests are waited for at the end.
 	DrainTimeout time.Duration
-	// Node is the pod that the agent runs in.
+	// Node is the pod that the agent runs in. Its ConfigScope comes from a flag.
 	Node node.Node
 	// Probes are carried out for the kubelet.
 	Probes appprobe.Handlers
@@ -72,6 +72,8 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 		ServiceAccount: required("SERVICE_ACCOUNT"),
 		NodeName:       getenv("NODE_NAME"),
 		Version:        version.Version,
+		ConfigScope:    s.Node.ConfigScope,
+		Workload:       getenv("WORKLOAD"),
 	}
 	if ips := required("POD_IPS"); ips != "" {
 		for ip := range strings.SplitSeq(ips, ",") {
@@ -104,6 +106,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.DrainTimeout < 0 || s.DrainTimeout > time.Hour {
 		errs = append(errs, fmt.Errorf("--drain-timeout: %s: want 0s to 1h", s.DrainTimeout))
+	}
+	if !config.ValidConfigScope(s.Node.ConfigScope) {
+		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.Node.ConfigScope, strings.Join(config.ConfigScopes, ", ")))
 	}
 	return errors.Join(errs...)
 }

@@ -4,17 +4,21 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
 func TestReadEnv(t *testing.T) {
 	full := map[string]string{
 		"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_UID": "0c5a", "SERVICE_ACCOUNT": "cart",
-		"NODE_NAME": "node-1", "POD_IPS": "10.1.2.3,fd00::3",
+		"NODE_NAME": "node-1", "POD_IPS": "10.1.2.3,fd00::3", "WORKLOAD": "Deployment/cart",
 		"MIZZEN_APP_PROBES": `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
 	}
 	for _, tt := range []struct{ name, variable, value, wantErr string }{
 		{"complete", "", "", ""},
 		{"no node name", "NODE_NAME", "", ""},
+		{"no workload", "WORKLOAD", "", ""},
 		{"no probes", "MIZZEN_APP_PROBES", "", ""},
 		{"one address", "POD_IPS", "10.1.2.3", ""},
 		{"no pod name", "POD_NAME", "", "environment variable POD_NAME is not set"},
@@ -24,7 +28,7 @@ func TestReadEnv(t *testing.T) {
 		{"bad probes", "MIZZEN_APP_PROBES", "{", "environment variable MIZZEN_APP_PROBES: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var s Settings
+			s := Settings{Node: node.Node{ConfigScope: config.ScopeDemand}}
 			err := s.ReadEnv(func(name string) string {
 				if name == tt.variable {
 					return tt.value
@@ -32,7 +36,8 @@ func TestReadEnv(t *testing.T) {
 				return full[name]
 			})
 			checkError(t, err, tt.wantErr)
-			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1) {
+			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1 ||
+				s.Node.Workload != "Deployment/cart" || s.Node.ConfigScope != config.ScopeDemand) {
 				t.Errorf("read %+v", s)
 			}
 		})
@@ -53,6 +58,8 @@ func TestValidate(t *testing.T) {
 		{"port too high", func(s *Settings) { s.ControlPlane = "host:70000" }, `--control-plane: "host:70000"`},
 		{"log level", func(s *Settings) { s.LogLevel = "loud" }, `--log-level: "loud": want one of trace, debug`},
 		{"concurrency", func(s *Settings) { s.Concurrency = -1 }, `--concurrency: -1: want 0`},
+		{"scope", func(s *Settings) { s.Node.ConfigScope = config.ScopeAll }, ""},
+		{"bad scope", func(s *Settings) { s.Node.ConfigScope = "mesh" }, `--config-scope: "mesh": want one of all, namespace, demand`},
 		{"drain timeout", func(s *Settings) { s.DrainTimeout = -time.Second }, `--drain-timeout: -1s: want 0s to 1h`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

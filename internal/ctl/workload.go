@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	sjson "sigs.k8s.io/json"
@@ -71,7 +73,7 @@ func injectObject(object map[string]any, mesh *config.Mesh) (notes []string, cha
 	}
 	name := strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName()+u.GetGenerateName(), "/")
 	label := fmt.Sprintf("%s %s", u.GetKind(), name)
-	result, template, err := injectTemplate(object, path, u.GetNamespace(), mesh)
+	result, template, err := injectTemplate(u, path, mesh)
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", label, err)
 	}
@@ -110,8 +112,8 @@ func injectList(list map[string]any, mesh *config.Mesh) (notes []string, changed
 }
 
 // injectTemplate gives what to tell, and the pod template with its sidecar; nil if it gets none.
-func injectTemplate(object map[string]any, path []string, namespace string, mesh *config.Mesh) ([]string, map[string]any, error) {
-	template, found, err := unstructured.NestedFieldNoCopy(object, path...)
+func injectTemplate(u unstructured.Unstructured, path []string, mesh *config.Mesh) ([]string, map[string]any, error) {
+	template, found, err := unstructured.NestedFieldNoCopy(u.Object, path...)
 	if err != nil || !found {
 		return nil, nil, fmt.Errorf("no pod template at %s", strings.Join(path, "."))
 	}
@@ -123,7 +125,12 @@ func injectTemplate(object map[string]any, path []string, namespace string, mesh
 	if err := sjson.UnmarshalCaseSensitivePreserveInts(raw, pod); err != nil {
 		return nil, nil, err
 	}
-	pod.Namespace = namespace
+	pod.Namespace = u.GetNamespace()
+	if slices.Contains(path, "spec") && u.GetName() != "" {
+		// As in the cluster: Inject tells the workload from the pod's owner. Merge leaves it out again,
+		// as it is the same before and after.
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&u, u.GroupVersionKind())}
+	}
 	enabled := map[string]string{config.LabelInjection: config.InjectionEnabled}
 	if decision := webhook.Decide(enabled, pod, config.SystemNamespace); !decision.Inject {
 		return []string{skipped(decision.Reason)}, nil, nil

@@ -39,7 +39,7 @@ var rules = []struct {
 	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
-	{"/internal/node", []string{kubernetes, module + "/xds", module + "/webhook"}},
+	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/cmd/mizzen-proxy", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/cmd/mizzenctl", []string{module + "/internal/agent"}},

@@ -1,5 +1,5 @@
 // Package node is the identity that a sidecar gives itself on the ADS stream: written into Envoy's
-// bootstrap by the agent, read by the control plane. It may import Envoy's core protos only.
+// bootstrap by the agent, read by the control plane. It may import config and Envoy's core protos only.
 package node
 
 import (
@@ -9,6 +9,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // Node names the pod that a sidecar runs in.
@@ -23,6 +25,11 @@ type Node struct {
 	IPs []netip.Addr
 	// Version of the agent.
 	Version string
+	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
+	ConfigScope string
+	// Workload is the "<kind>/<name>" that the pod belongs to; empty without one. It is what the pod
+	// says of itself, good to group pods by, never to decide what they may do.
+	Workload string
 }
 
 // ID is the Envoy node id: "<namespace>/<pod>".
@@ -36,15 +43,22 @@ func (n Node) Proto() *corev3.Node {
 		ips[i] = ip.String()
 	}
 	s := structpb.NewStringValue
+	meta := map[string]*structpb.Value{
+		"uid":      s(n.UID),
+		"nodeName": s(n.NodeName),
+		"ips":      s(strings.Join(ips, ",")),
+		"version":  s(n.Version),
+	}
+	if n.ConfigScope != "" {
+		meta["configScope"] = s(n.ConfigScope)
+	}
+	if n.Workload != "" {
+		meta["workload"] = s(n.Workload)
+	}
 	return &corev3.Node{
-		Id:      n.ID(),
-		Cluster: n.Namespace + "/" + n.ServiceAccount,
-		Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"uid":      s(n.UID),
-			"nodeName": s(n.NodeName),
-			"ips":      s(strings.Join(ips, ",")),
-			"version":  s(n.Version),
-		}},
+		Id:       n.ID(),
+		Cluster:  n.Namespace + "/" + n.ServiceAccount,
+		Metadata: &structpb.Struct{Fields: meta},
 	}
 }
 
@@ -66,6 +80,11 @@ func FromProto(p *corev3.Node) (Node, error) {
 		UID:            meta["uid"].GetStringValue(),
 		NodeName:       meta["nodeName"].GetStringValue(),
 		Version:        meta["version"].GetStringValue(),
+		ConfigScope:    meta["configScope"].GetStringValue(),
+		Workload:       meta["workload"].GetStringValue(),
+	}
+	if !config.ValidConfigScope(n.ConfigScope) {
+		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))
 	}
 	ips := meta["ips"].GetStringValue()
 	if ips == "" {

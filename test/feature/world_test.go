@@ -93,7 +93,7 @@ func (w *world) publish(services map[string]service) {
 			change.Set = append(change.Set, envoy.EndpointResources(model, key, eps)...)
 		}
 	}
-	change.Set = append(change.Set, envoy.OutboundListeners(models, serviceCIDRs, w.cfg)...)
+	change.Set = append(change.Set, envoy.OutboundListeners(envoy.NewProtocolTable(models...), serviceCIDRs, w.cfg)...)
 	change.Remove, w.published = w.published, nil
 	for _, r := range change.Set {
 		w.published = append(w.published, r.ID())

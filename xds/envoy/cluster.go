@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"math"
-	"net/netip"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -55,8 +54,16 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 
 // tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
 // finds it (and asks for it): see opaqueChain.
-func tcpCluster(ip netip.Addr, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	return edsCluster(netip.AddrPortFrom(ip, key.Port).String(), svc, key, cfg)
+func tcpCluster(destination string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
+	return edsCluster(destination, svc, key, cfg)
+}
+
+// NoEndpoints is a cluster to which no connection can be made.
+func NoEndpoints(name string) Resource {
+	return Resource{Type: ClusterType, Name: name, Message: &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+	}}
 }
 
 func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {

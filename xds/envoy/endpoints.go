@@ -15,7 +15,9 @@ import (
 func EndpointResources(svc *mesh.Service, key mesh.EndpointsKey, endpoints []mesh.Endpoint) []Resource {
 	name := OutboundName(key)
 	assignment := func(variant string, eps []mesh.Endpoint) Resource {
-		return Resource{Type: EndpointType, Name: name, Variant: variant, Message: loadAssignment(name, eps)}
+		return Resource{
+			Type: EndpointType, Name: name, Variant: variant, Namespace: svc.Namespace, Message: loadAssignment(name, eps),
+		}
 	}
 	if !svc.LocalOnly {
 		return []Resource{assignment("", endpoints)}

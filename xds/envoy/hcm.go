@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"math"
-	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
@@ -18,6 +17,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // destinationHeader carries the destination address from the start of a request to the choice of its
@@ -46,9 +47,6 @@ var asSent = &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 // not told of.
 var upgrades = []string{"websocket", "CONNECT", "tcp", "spdy/3.1"}
 
-// onDemandTimeout bounds the wait for a cluster that the control plane does not send.
-const onDemandTimeout = 5 * time.Second
-
 // previousHosts makes a retry choose another endpoint.
 var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	Name:       "envoy.retry_host_predicates.previous_hosts",
@@ -57,7 +55,7 @@ var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 
 // httpConnectionManager is the one HTTP filter chain of the outbound side. It adds nothing to requests
 // but x-forwarded-proto, which Envoy always sets; docs/architecture.md lists what Envoy cannot pass on.
-func httpConnectionManager() *listenerv3.Filter {
+func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
 	return networkFilter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
 		StatPrefix:     "outbound_http",
 		CodecType:      hcmv3.HttpConnectionManager_AUTO,
@@ -88,8 +86,11 @@ func httpConnectionManager() *listenerv3.Filter {
 			IdleTimeout:     durationpb.New(0),
 			MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
 		},
-		MaxRequestHeadersKb:        wrapperspb.UInt32(maxHeadersKB),
-		StreamIdleTimeout:          durationpb.New(0),
+		MaxRequestHeadersKb: wrapperspb.UInt32(maxHeadersKB),
+		// Every route sets it to 0, so it bounds the wait for routes, which has no timeout of its own.
+		StreamIdleTimeout: durationpb.New(cfg.OnDemand.Timeout.Duration),
+		// Otherwise the one above cuts off a client that reads slowly, whatever the route says.
+		StreamFlushTimeout:         durationpb.New(0),
 		GenerateRequestId:          wrapperspb.Bool(false),
 		SkipXffAppend:              true,
 		Proxy_100Continue:          true,
@@ -132,23 +133,49 @@ func setDestinationHeader() *earlyv3.HeaderMutation {
 	}}}
 }
 
-// localReplies give a person who reads an error body the reason. Response flags:
+// localReplies give a person who reads an error body the reason; a gRPC client gets it as the message
+// of status UNAVAILABLE. Response flags:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#command-operators
 func localReplies() *hcmv3.LocalReplyConfig {
-	reply := func(flag string, status *wrapperspb.UInt32Value, body string) *hcmv3.ResponseMapper {
-		return &hcmv3.ResponseMapper{
-			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{flag}},
-			}},
-			StatusCode: status,
-			BodyFormatOverride: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
-				TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
-			}},
-		}
-	}
+	unavailable := wrapperspb.UInt32(503)
 	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		reply("UH", nil, "mizzen: %UPSTREAM_CLUSTER% has no ready endpoint\n"),
-		reply("NR", wrapperspb.UInt32(503), "mizzen: no Service has the address "+destinationAddress+"\n"),
+		localReply(nil, "mizzen: %UPSTREAM_CLUSTER% has no ready endpoint\n", flag("UH")),
+		localReply(unavailable, "mizzen: no Service has the address "+destinationAddress+"\n", flag("NR")),
+		// The header is there once the head of the request is complete.
+		localReply(unavailable, "mizzen: the control plane did not send the routes for "+destinationAddress+" in time\n",
+			flag("SI"), present(destinationHeader)),
+		localReply(nil, "mizzen: the head of the request did not arrive in time\n", flag("SI")),
+	}}
+}
+
+// localReply is the body, and the status if not nil, of replies that fulfil all conditions.
+func localReply(status *wrapperspb.UInt32Value, body string, conditions ...*accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
+	filter := conditions[0]
+	if len(conditions) > 1 { // Envoy wants at least two in an and_filter
+		filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
+			AndFilter: &accesslogv3.AndFilter{Filters: conditions},
+		}}
+	}
+	return &hcmv3.ResponseMapper{
+		Filter:     filter,
+		StatusCode: status,
+		BodyFormatOverride: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
+			TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
+		}},
+	}
+}
+
+func flag(name string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{name}},
+	}}
+}
+
+func present(header string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
+		HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
+			Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		}},
 	}}
 }
 

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // destinationAddress is the original destination, "<ip>:<port>" or "[<ipv6>]:<port>": the name of
@@ -27,14 +26,13 @@ const destinationAddress = "%DOWNSTREAM_LOCAL_ADDRESS%"
 //
 // It binds loopback only: that is where a redirect in the output hook sends connections, and nobody
 // else has business there.
-func OutboundListeners(services []*mesh.Service, serviceCIDRs []netip.Prefix, cfg *config.Mesh) []Resource {
-	table := newProtocolTable(services)
+func OutboundListeners(table *ProtocolTable, serviceCIDRs []netip.Prefix, cfg *config.Mesh) []Resource {
 	return listeners("outbound", func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			TrafficDirection:   corev3.TrafficDirection_OUTBOUND,
 			FilterChainMatcher: table.matcher(serviceCIDRs),
 			FilterChains: []*listenerv3.FilterChain{
-				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager()}},
+				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager(cfg)}},
 				{Name: opaqueChain, Filters: opaqueFilters(cfg)},
 				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("passthrough", PassthroughCluster)}},
 				refuse(),
@@ -79,7 +77,7 @@ func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 			StatPrefix: "outbound_tcp",
 			// Never used: the filter state above names the cluster.
 			ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: PassthroughCluster},
-			OnDemand:         &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(onDemandTimeout)},
+			OnDemand:         &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
 			IdleTimeout:      durationpb.New(0),
 			// A refused connection has carried nothing, so another endpoint may be tried.
 			MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -19,56 +20,74 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// protocolTable says for every Service port which filter chain a connection to it takes, in a size
+// ProtocolTable says for every Service port which filter chain a connection to it takes, in a size
 // that does not grow with the number of Services: the most common protocol of each port number, and
 // only the addresses that differ. A Service that agrees with its port number's protocol changes
-// nothing here.
-type protocolTable map[uint16]portProtocol
+// nothing in the listener. The table is kept up to date Service by Service.
+type ProtocolTable struct{ ports map[uint16]addresses }
 
-// portProtocol is what holds for one port number.
-type portProtocol struct {
-	// usual is the most common protocol.
-	usual mesh.Protocol
-	// exceptions are the Service addresses with another.
-	exceptions map[netip.Addr]mesh.Protocol
-	// inspected is set where some Service wants detection.
-	inspected bool
+// addresses of one port number, by protocol. They are counted, because a Service may get an address
+// before the one that had it is known to be gone.
+type addresses map[mesh.Protocol]map[netip.Addr]int
+
+// NewProtocolTable gives the table of some Services.
+func NewProtocolTable(services ...*mesh.Service) *ProtocolTable {
+	t := &ProtocolTable{ports: map[uint16]addresses{}}
+	for _, svc := range services {
+		t.Add(svc)
+	}
+	return t
+}
+
+// Add enters a Service.
+func (t *ProtocolTable) Add(svc *mesh.Service) {
+	for _, p := range svc.Ports {
+		if t.ports[p.Number] == nil {
+			t.ports[p.Number] = addresses{}
+		}
+		of := t.ports[p.Number]
+		if of[p.Protocol] == nil {
+			of[p.Protocol] = map[netip.Addr]int{}
+		}
+		for _, ip := range svc.ClusterIPs {
+			of[p.Protocol][ip]++
+		}
+	}
+}
+
+// Remove takes out a Service as it was added.
+func (t *ProtocolTable) Remove(svc *mesh.Service) {
+	for _, p := range svc.Ports {
+		of := t.ports[p.Number]
+		for _, ip := range svc.ClusterIPs {
+			if of[p.Protocol][ip]--; of[p.Protocol][ip] == 0 {
+				delete(of[p.Protocol], ip)
+			}
+		}
+		if len(of[p.Protocol]) == 0 {
+			delete(of, p.Protocol)
+		}
+		if len(of) == 0 {
+			delete(t.ports, p.Number)
+		}
+	}
 }
 
 // protocolRank breaks ties between equally common protocols.
 var protocolRank = map[mesh.Protocol]int{mesh.HTTP: 0, mesh.Detect: 1, mesh.TCP: 2}
 
-func newProtocolTable(services []*mesh.Service) protocolTable {
-	counts := map[uint16]map[mesh.Protocol]int{}
-	for _, svc := range services {
-		for _, p := range svc.Ports {
-			if counts[p.Number] == nil {
-				counts[p.Number] = map[mesh.Protocol]int{}
-			}
-			counts[p.Number][p.Protocol]++
-		}
-	}
-	table := protocolTable{}
-	for port, count := range counts {
-		table[port] = portProtocol{usual: mostCommon(count), exceptions: map[netip.Addr]mesh.Protocol{}, inspected: count[mesh.Detect] > 0}
-	}
-	for _, svc := range services {
-		for _, p := range svc.Ports {
-			for _, ip := range svc.ClusterIPs {
-				if p.Protocol != table[p.Number].usual {
-					table[p.Number].exceptions[ip] = p.Protocol
-				}
-			}
-		}
-	}
-	return table
+// usual is the most common protocol.
+func (a addresses) usual() mesh.Protocol {
+	return slices.MinFunc(slices.Collect(maps.Keys(a)), func(p, q mesh.Protocol) int {
+		return cmp.Or(cmp.Compare(len(a[q]), len(a[p])), cmp.Compare(protocolRank[p], protocolRank[q]))
+	})
 }
 
 // inspected are the port numbers that some Service wants detection on, ascending.
-func (t protocolTable) inspected() []uint16 {
+func (t *ProtocolTable) inspected() []uint16 {
 	var out []uint16
-	for port, p := range t {
-		if p.inspected {
+	for port, of := range t.ports {
+		if len(of[mesh.Detect]) > 0 {
 			out = append(out, port)
 		}
 	}
@@ -76,24 +95,14 @@ func (t protocolTable) inspected() []uint16 {
 	return out
 }
 
-func mostCommon(count map[mesh.Protocol]int) mesh.Protocol {
-	var all []mesh.Protocol
-	for p := range count {
-		all = append(all, p)
-	}
-	return slices.MinFunc(all, func(a, b mesh.Protocol) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(protocolRank[a], protocolRank[b]))
-	})
-}
-
 // matcher chooses the filter chain of an outbound connection by its destination: an address in one
 // of the Service ranges by port and, where it is an exception, by address; all else passes through.
-func (t protocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
-	if len(serviceCIDRs) == 0 || len(t) == 0 {
+func (t *ProtocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
+	if len(serviceCIDRs) == 0 || len(t.ports) == 0 {
 		return addressMatcher(refuseLoopback())
 	}
 	byPort := map[uint16]*matcherv3.Matcher_OnMatch{}
-	for port, p := range t {
+	for port, p := range t.ports {
 		byPort[port] = p.onMatch()
 	}
 	toService := portMatcher(byPort)
@@ -121,16 +130,22 @@ func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
 	}
 }
 
-func (p portProtocol) onMatch() *matcherv3.Matcher_OnMatch {
-	if len(p.exceptions) == 0 {
-		return protocolChain(p.usual)
+func (a addresses) onMatch() *matcherv3.Matcher_OnMatch {
+	usual := a.usual()
+	branches := map[string]*matcherv3.Matcher_OnMatch{}
+	for protocol, ips := range a {
+		if protocol == usual {
+			continue
+		}
+		for ip := range ips {
+			branches[ip.String()] = protocolChain(protocol)
+		}
 	}
-	branches := make(map[string]*matcherv3.Matcher_OnMatch, len(p.exceptions))
-	for ip, protocol := range p.exceptions {
-		branches[ip.String()] = protocolChain(protocol)
+	if len(branches) == 0 {
+		return protocolChain(usual)
 	}
 	m := exact(destinationIP(), branches)
-	m.OnNoMatch = protocolChain(p.usual)
+	m.OnNoMatch = protocolChain(usual)
 	return nested(m)
 }
 

@@ -7,6 +7,7 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -34,17 +35,30 @@ type Resource struct {
 	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies whose
 	// Variant is the same get it, before one without a variant.
 	Variant string
+	// Namespace of the Service that the resource belongs to; empty for what every proxy needs.
+	Namespace string
+	// Lazy is set for what a proxy gets only if it asks for it by name, and keeps if it has it.
+	Lazy    bool
 	Message proto.Message
 }
 
 // ID names a resource for all proxies: its type and name.
 type ID struct{ Type, Name string }
 
+// Compare orders by type, then name.
+func (i ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(i.Type, other.Type), cmp.Compare(i.Name, other.Name))
+}
+
 // ID is what the resource is known by.
 func (r Resource) ID() ID { return ID{r.Type, r.Name} }
 
+// Ahead is the variant of a scope that has its routes fetched at once, not at the first request.
+const Ahead = "ahead"
+
 // Variant says which variant of a resource type a proxy gets: of a listener the one for its IP
-// families, of endpoints the one for its Kubernetes node.
+// families, of endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not
+// a matter of the node alone.
 func Variant(typeURL string, n node.Node) string {
 	switch typeURL {
 	case ListenerType:

@@ -13,11 +13,12 @@ import (
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter#x-envoy-retry-on
 const safeRetries = "connect-failure,refused-stream,reset-before-request"
 
-// scope binds a destination address to a route configuration. Its key is the text that Envoy writes
-// into destinationHeader.
-func scope(destination, name string) *routev3.ScopedRouteConfiguration {
+// scope binds a destination address to a route configuration, which Envoy asks for at the first
+// request (onDemand) or at once. Its key is the text that Envoy writes into destinationHeader.
+func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfiguration {
 	return &routev3.ScopedRouteConfiguration{
 		Name:                   destination,
+		OnDemand:               onDemand,
 		RouteConfigurationName: name,
 		Key: &routev3.ScopedRouteConfiguration_Key{Fragments: []*routev3.ScopedRouteConfiguration_Key_Fragment{{
 			Type: &routev3.ScopedRouteConfiguration_Key_Fragment_StringKey{StringKey: destination},
@@ -44,10 +45,16 @@ func routeConfiguration(svc *mesh.Service, name string, cfg *config.Mesh) *route
 	}
 }
 
+// NoRoutes is a route configuration in which no request finds a route.
+func NoRoutes(name string) Resource {
+	return Resource{Type: RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
+}
+
 func routeAction(svc *mesh.Service, cluster string, cfg *config.Mesh) *routev3.RouteAction {
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
 		Timeout:          durationpb.New(0), // the client's own deadline is the only one
+		IdleTimeout:      durationpb.New(0), // the connection manager's is for the wait for these routes
 		RetryPolicy:      retryPolicy(cfg),
 	}
 	if svc.ClientIPAffinity {

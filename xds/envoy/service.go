@@ -9,29 +9,27 @@ import (
 
 // ServiceResources gives clusters, scopes and route configurations of one Service. Its endpoints
 // come apart from it (EndpointResources): they change often and take a path of their own.
+//
+// Every port has them in both forms, HTTP and TCP. The form that its protocol does not use is lazy: only
+// for proxies that have not heard of a change of the protocol yet, and for connections that were made
+// before it.
 func ServiceResources(svc *mesh.Service, cfg *config.Mesh) []Resource {
 	var out []Resource
+	add := func(r Resource, lazy bool) {
+		r.Namespace, r.Lazy = svc.Namespace, lazy
+		out = append(out, r)
+	}
 	for _, ip := range svc.ClusterIPs {
 		for _, port := range svc.Ports {
 			key := mesh.EndpointsKey{Service: svc.Key, Port: port.Number, Family: mesh.FamilyOf(ip)}
-			if port.Protocol != mesh.TCP {
-				out = append(out, httpResources(svc, key, ip, cfg)...)
-			}
-			if port.Protocol != mesh.HTTP {
-				c := tcpCluster(ip, svc, key, cfg)
-				out = append(out, Resource{Type: ClusterType, Name: c.Name, Message: c})
-			}
+			name, destination := OutboundName(key), netip.AddrPortFrom(ip, key.Port).String()
+			noHTTP, noTCP := port.Protocol == mesh.TCP, port.Protocol == mesh.HTTP
+			add(Resource{Type: ClusterType, Name: name, Message: httpCluster(svc, key, cfg)}, noHTTP)
+			add(Resource{Type: ClusterType, Name: destination, Message: tcpCluster(destination, svc, key, cfg)}, noTCP)
+			add(Resource{Type: RouteType, Name: name, Message: routeConfiguration(svc, name, cfg)}, noHTTP)
+			add(Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination, name, true)}, noHTTP)
+			add(Resource{Type: ScopedRouteType, Name: destination, Variant: Ahead, Message: scope(destination, name, false)}, noHTTP)
 		}
 	}
 	return out
-}
-
-func httpResources(svc *mesh.Service, key mesh.EndpointsKey, ip netip.Addr, cfg *config.Mesh) []Resource {
-	name := OutboundName(key)
-	s := scope(netip.AddrPortFrom(ip, key.Port).String(), name)
-	return []Resource{
-		{Type: ClusterType, Name: name, Message: httpCluster(svc, key, cfg)},
-		{Type: ScopedRouteType, Name: s.Name, Message: s},
-		{Type: RouteType, Name: name, Message: routeConfiguration(svc, name, cfg)},
-	}
 }

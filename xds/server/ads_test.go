@@ -195,6 +195,14 @@ func whole(name string) []envoy.Resource {
 	return []envoy.Resource{cluster(name, name), endpoints(name, 0), scope(name), route(name)}
 }
 
+func ids(resources []envoy.Resource) []envoy.ID {
+	var out []envoy.ID
+	for _, r := range resources {
+		out = append(out, r.ID())
+	}
+	return out
+}
+
 // connected is a proxy that holds Service "a" and the listener "out", all acknowledged.
 func connected(t *testing.T, c *control, name string) *proxy {
 	t.Helper()
@@ -221,11 +229,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 	p := connected(t, c, "one")
 
 	// Service b comes and Service a goes, at once.
-	var gone []envoy.ID
-	for _, r := range whole("a") {
-		gone = append(gone, r.ID())
-	}
-	c.apply(t, server.Change{Set: whole("b"), Remove: gone})
+	c.apply(t, server.Change{Set: whole("b"), Remove: ids(whole("a"))})
 
 	clusters := p.expect(envoy.ClusterType, "b")
 	p.quiet() // the scope waits for the cluster's acknowledgement …
@@ -239,8 +243,9 @@ func TestMakeBeforeBreak(t *testing.T) {
 	p.quiet()
 	p.ack(scopes)
 	// Nothing is left to add, so what is gone goes, in reverse. (The proxy asks for route b in its own time.)
-	p.ack(p.expect(envoy.RouteType, "-a"))
-	p.ack(p.expect(envoy.ScopedRouteType, "-a"))
+	gone := p.expect(envoy.ScopedRouteType, "-a")
+	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.RouteType, ResourceNamesUnsubscribe: []string{"a"}})
+	p.ack(gone)
 	p.ack(p.expect(envoy.ClusterType, "-a"))
 	p.ack(p.expect(envoy.EndpointType, "-a"))
 	p.subscribe(envoy.RouteType, "b")

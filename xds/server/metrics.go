@@ -1,46 +1,83 @@
 package server
 
 import (
-	"slices"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// metrics have only the resource type (typeLabel) and the version of connected proxies as labels, so
-// their number is bounded.
+// cause is why a response was sent.
+type cause string
+
+const (
+	causeSubscribe cause = "subscribe" // the proxy asked
+	causeChange    cause = "change"    // something changed
+)
+
+// metrics have only the resource type (typeLabel), the cause, the reason of a refusal and the version
+// of connected proxies as labels, so their number is bounded.
 type metrics struct {
-	connected *prometheus.GaugeVec
-	responses *prometheus.CounterVec
-	resources *prometheus.CounterVec
-	nacks     *prometheus.CounterVec
-	refused   prometheus.Counter
+	connected   *prometheus.GaugeVec
+	responses   *prometheus.CounterVec
+	resources   *prometheus.CounterVec
+	bytes       *prometheus.CounterVec
+	nacks       *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	convergence *prometheus.HistogramVec
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, s *Server) *metrics {
+	byType := []string{"type"}
 	m := &metrics{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mizzen_xds_connected_proxies", Help: "Sidecars with an open ADS stream, by version of their agent."}, []string{"version"}),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mizzen_xds_responses_total", Help: "Delta xDS responses sent, by resource type."}, []string{"type"}),
+			Name: "mizzen_xds_responses_total",
+			Help: "Delta xDS responses sent, by resource type and cause: the sidecar subscribed, or something changed."}, []string{"type", "cause"}),
 		resources: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mizzen_xds_resources_sent_total", Help: "Resources sent, by resource type."}, []string{"type"}),
+			Name: "mizzen_xds_resources_sent_total", Help: "Resources sent, by resource type."}, byType),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mizzen_xds_resource_bytes_sent_total", Help: "Bytes of the resources sent, by resource type."}, byType),
 		nacks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "mizzen_xds_nacks_total", Help: "Responses that a sidecar refused, by resource type."}, []string{"type"}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "mizzen_xds_refused_streams_total", Help: "ADS streams refused because the node could not be read."}),
+			Name: "mizzen_xds_nacks_total", Help: "Responses that a sidecar refused, by resource type."}, byType),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mizzen_xds_refused_streams_total",
+			Help: "ADS streams refused or ended, by reason: the node could not be read (node), too many streams of one address (streams), the sidecar asked for too much (names)."},
+			[]string{"reason"}),
+		convergence: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "mizzen_xds_convergence_seconds",
+			Help:    "From the publication of a change to its acknowledgement by one sidecar, by resource type.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, byType),
 	}
-	if r != nil {
-		r.MustRegister(m.connected, m.responses, m.resources, m.nacks, m.refused)
+	if r == nil {
+		return m
 	}
+	gauge := func(name, help string, count func(*stream) int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(s.sum(count)) })
+	}
+	r.MustRegister(m.connected, m.responses, m.resources, m.bytes, m.nacks, m.refused, m.convergence,
+		gauge("mizzen_xds_pending_changes", "Changes that sidecars have not been told of yet, summed over all.", (*stream).queued),
+		gauge("mizzen_xds_unacknowledged_responses", "Responses that sidecars have not acknowledged yet.", (*stream).unacknowledged))
 	return m
+}
+
+func (m *metrics) sent(typeURL string, c cause, set []*entry) {
+	label := typeLabel(typeURL)
+	size := 0
+	for _, e := range set {
+		size += len(e.wire)
+	}
+	m.responses.WithLabelValues(label, string(c)).Inc()
+	m.resources.WithLabelValues(label).Add(float64(len(set)))
+	m.bytes.WithLabelValues(label).Add(float64(size))
 }
 
 // typeLabel is the short name of a type that Mizzen serves; a client can ask for any other.
 func typeLabel(typeURL string) string {
-	if typeURL == envoy.EndpointType || slices.Contains(order, typeURL) {
+	switch typeURL {
+	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType:
 		return shortType(typeURL)
+	default:
+		return "other"
 	}
-	return "other"
 }

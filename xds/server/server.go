@@ -2,10 +2,7 @@ package server
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -28,14 +25,23 @@ type Options struct {
 	Log   logr.Logger
 	// Registerer for the server's metrics; nil for none.
 	Registerer prometheus.Registerer
+	Ahead      Ahead
+	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but a network may give
+	// all pods of a node the node's address. Default 500.
+	StreamsPerAddress int
+	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
+	// to the other replicas at once. Default 0.
+	Drain time.Duration
 }
 
 // Server serves delta ADS.
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	store   *Store
-	log     logr.Logger
-	metrics *metrics
+	opt       Options
+	metrics   *metrics
+	usage     *usage
+	addresses *addresses
+	draining  chan struct{}
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -45,40 +51,75 @@ type Server struct {
 
 // New gives a server that serves what is in the store.
 func New(o Options) *Server {
-	return &Server{store: o.Store, log: o.Log, metrics: newMetrics(o.Registerer), streams: map[*stream]struct{}{}, versions: map[string]int{}}
+	if o.StreamsPerAddress == 0 {
+		o.StreamsPerAddress = 500
+	}
+	s := &Server{
+		opt: o, usage: newUsage(),
+		addresses: &addresses{most: o.StreamsPerAddress, counts: map[string]int{}},
+		draining:  make(chan struct{}),
+		streams:   map[*stream]struct{}{},
+		versions:  map[string]int{},
+	}
+	s.metrics = newMetrics(o.Registerer, s)
+	return s
 }
 
-// Serve answers on the listener until ctx ends. Streams are then cut, so that proxies go to another
-// replica at once; they keep what they have.
+// Serve answers on the listener until ctx ends. Then no new connection is taken, and every stream ends
+// at a moment of its own within Options.Drain, so that proxies go to other replicas one by one; they
+// keep what they have. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
 		// A proxy that has vanished without a word is noticed within a minute.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 15 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 15 * time.Second,
+			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxConcurrentStreams(streamsPerConnection),
+		// Most connections are idle most of the time.
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4<<10),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
-	stop := context.AfterFunc(ctx, g.Stop)
-	defer stop()
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		close(s.draining)
+		// A GOAWAY first: a proxy whose stream ends then makes a new connection, to another replica.
+		force := time.AfterFunc(s.opt.Drain+time.Second, g.Stop)
+		defer force.Stop()
+		g.GracefulStop()
+	})
 	err := g.Serve(l)
-	if ctx.Err() != nil || errors.Is(err, grpc.ErrServerStopped) {
-		return nil
+	if stop() {
+		return err
 	}
-	return err
+	<-stopped
+	return nil
 }
 
 // DeltaAggregatedResources serves one proxy's stream. The first request must name the node.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	leave, ok := s.addresses.enter(g.Context())
+	if !ok {
+		s.metrics.refused.WithLabelValues("streams").Inc()
+		return status.Errorf(codes.ResourceExhausted, "one address may have %d streams", s.addresses.most)
+	}
+	defer leave()
 	first, err := g.Recv()
 	if err != nil {
 		return err
 	}
 	n, err := node.FromProto(first.GetNode())
 	if err != nil {
-		s.metrics.refused.Inc()
-		s.log.Error(err, "refused an ADS stream")
+		s.metrics.refused.WithLabelValues("node").Inc()
+		s.opt.Log.Error(err, "refused an ADS stream")
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	st := newStream(n, s.store, s.metrics, s.log, g.Send)
+	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	s.add(st)
 	defer s.remove(st)
 
@@ -86,13 +127,22 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	defer cancel()
 	requests := make(chan *discoveryv3.DeltaDiscoveryRequest)
 	go receive(ctx, g, first, requests)
-	return st.run(ctx, requests)
+	err = st.run(ctx, requests)
+	if status.Code(err) == codes.ResourceExhausted {
+		s.metrics.refused.WithLabelValues("names").Inc()
+		st.log.Error(err, "ended an ADS stream")
+	}
+	return err
 }
 
 // receive passes requests on until the stream or ctx ends, then closes out.
 func receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, first *discoveryv3.DeltaDiscoveryRequest, out chan<- *discoveryv3.DeltaDiscoveryRequest) {
 	defer close(out)
+	limit := newRequestLimit()
 	for req := first; ; {
+		if limit.Wait(ctx) != nil {
+			return
+		}
 		select {
 		case out <- req:
 		case <-ctx.Done():
@@ -111,7 +161,7 @@ func (s *Server) add(st *stream) {
 	s.streams[st] = struct{}{}
 	s.versions[st.node.Version]++
 	s.metrics.connected.WithLabelValues(st.node.Version).Set(float64(s.versions[st.node.Version]))
-	s.log.Info("proxy connected", "proxy", st.node.ID(), "version", st.node.Version)
+	st.log.Info("proxy connected", "version", st.node.Version)
 }
 
 func (s *Server) remove(st *stream) {
@@ -124,7 +174,18 @@ func (s *Server) remove(st *stream) {
 		delete(s.versions, st.node.Version)
 		s.metrics.connected.DeleteLabelValues(st.node.Version)
 	}
-	s.log.Info("proxy disconnected", "proxy", st.node.ID())
+	st.log.Info("proxy disconnected")
+}
+
+// sum adds up a number over all streams.
+func (s *Server) sum(of func(*stream) int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for st := range s.streams {
+		n += of(st)
+	}
+	return n
 }
 
 // Proxies tells the state of every connected proxy, by name.
@@ -136,42 +197,5 @@ func (s *Server) Proxies() []ProxyStatus {
 		out = append(out, st.snapshot())
 	}
 	slices.SortFunc(out, func(a, b ProxyStatus) int { return strings.Compare(a.Proxy, b.Proxy) })
-	return out
-}
-
-// Debug serves the state as JSON: /debug/proxies, and /debug/resources with the version of every
-// resource by type and name.
-func (s *Server) Debug() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /debug/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Proxies()) })
-	mux.HandleFunc("GET /debug/resources", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.versions()) })
-	return mux
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the client is gone: nobody to tell
-}
-
-// versions are those of the whole store, by short type, name and variant.
-func (s *Store) versions() map[string]map[string]string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := map[string]map[string]string{}
-	for typeURL, names := range s.resources {
-		byName := map[string]string{}
-		for name, variants := range names {
-			for variant, e := range variants {
-				key := name
-				if variant != "" {
-					key += " (" + variant + ")"
-				}
-				byName[key] = e.version()
-			}
-		}
-		out[shortType(typeURL)] = byName
-	}
 	return out
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,9 @@ type ProxyStatus struct {
 
 // TypeStatus is the state of one resource type.
 type TypeStatus struct {
-	// Sent is the number of resources the proxy holds or was sent.
+	// All is set where the proxy gets every resource of the type.
+	All bool `json:"all,omitempty"`
+	// Sent is the number of resources the proxy holds or was sent, where it does not get all.
 	Sent int `json:"sent"`
 	// Unacknowledged is true while an answer of the proxy is awaited.
 	Unacknowledged bool `json:"unacknowledged"`
@@ -57,24 +60,53 @@ func newStatus(n node.Node) ProxyStatus {
 func (s *stream) updateStatus(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Types[shortType(sub.typeURL)] = TypeStatus{Sent: len(sub.sent), Unacknowledged: sub.nonce != ""}
+	s.status.Types[shortType(sub.typeURL)] = TypeStatus{
+		All: sub.follows(), Sent: len(sub.sent), Unacknowledged: sub.nonce != "",
+	}
 }
 
-// namesInNACK bounds how many resource names are kept and logged of a refused response.
-const namesInNACK = 20
+// queued is the number of names that run has still to look at.
+func (s *stream) queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending)
+}
 
-func (s *stream) nacked(sub *subscription, names []string, message string) {
+func (s *stream) unacknowledged() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, t := range s.status.Types {
+		if t.Unacknowledged {
+			n++
+		}
+	}
+	return n
+}
+
+// What is kept and logged of a refused response.
+const (
+	namesInNACK   = 20
+	messageInNACK = 4 << 10
+)
+
+func (s *stream) nacked(sub *subscription, message string) {
 	short := shortType(sub.typeURL)
 	s.metrics.nacks.WithLabelValues(typeLabel(sub.typeURL)).Inc()
-	named := mentioned(names, message)
+	message = message[:min(len(message), messageInNACK)]
+	named := sub.mentioned(message)
 	s.log.Error(nil, "proxy refused configuration (NACK) and keeps its last good one", "type", short, "resources", named, "error", message)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.NACKs[short] = NACK{Time: time.Now(), Count: s.status.NACKs[short].Count + 1, Resources: named, Error: message}
 }
 
-// mentioned are the names that the error speaks of, or the first ones if it speaks of none.
-func mentioned(names []string, message string) []string {
+// mentioned are the names in flight that the error speaks of, or the first ones if it speaks of none.
+func (s *subscription) mentioned(message string) []string {
+	names := slices.Clone(s.inFlightGone)
+	for _, e := range s.inFlight {
+		names = append(names, e.name)
+	}
 	var out []string
 	for _, n := range names {
 		if strings.Contains(message, n) {

@@ -2,6 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -9,28 +13,22 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// warmingTimeout bounds the wait for a proxy to ask for and acknowledge the endpoints of clusters it
-// was sent, before what refers to those clusters is sent all the same.
-const warmingTimeout = 5 * time.Second
-
-// order is make before break: what is referred to comes before what refers to it. Listeners come last,
-// because a new listener may send connections to the HTTP chain whose scope must be there by then; when
-// a proxy starts it asks for scopes and routes only after it has listeners, so none waits for another.
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
-var order = []string{envoy.ClusterType, envoy.ScopedRouteType, envoy.RouteType, envoy.ListenerType}
-
 // stream is one proxy's ADS stream. All but pending and status is owned by the goroutine of run.
 type stream struct {
 	node    node.Node
 	store   *Store
+	usage   *usage
+	ahead   Ahead
 	metrics *metrics
 	log     logr.Logger
-	send    func(*discoveryv3.DeltaDiscoveryResponse) error
+	send    func(*response) error
 
 	subs  map[string]*subscription
 	nonce uint64
@@ -39,245 +37,326 @@ type stream struct {
 	// warmingTimer ends the wait for them.
 	warming      map[string]uint64
 	warmingTimer *time.Timer
+	// unacked are the clusters in the response that the proxy has not acknowledged yet.
+	unacked set
+	// seen is the store's revision at the last takePending.
+	seen uint64
 
+	// draining is closed when the server is on its way down; the stream then ends within drain.
+	draining <-chan struct{}
+	drain    time.Duration
+
+	wake    chan struct{}
 	mu      sync.Mutex
 	pending map[envoy.ID]struct{}
-	wake    chan struct{}
 	status  ProxyStatus
 }
 
-func newStream(n node.Node, store *Store, m *metrics, log logr.Logger, send func(*discoveryv3.DeltaDiscoveryResponse) error) *stream {
+func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	return &stream{
-		node: n, store: store, metrics: m, send: send,
-		log:          log.WithValues("proxy", n.ID()),
+		node: n, store: s.opt.Store, usage: s.usage, ahead: s.opt.Ahead, metrics: s.metrics, send: send,
+		log:          s.opt.Log.WithValues("proxy", n.ID()),
 		subs:         map[string]*subscription{},
 		warming:      map[string]uint64{},
 		warmingTimer: timer,
-		pending:      map[envoy.ID]struct{}{},
+		draining:     s.draining,
+		drain:        s.opt.Drain,
 		wake:         make(chan struct{}, 1),
 		status:       newStatus(n),
 	}
 }
 
-// changed notes names to look at and wakes run; it never blocks.
-func (s *stream) changed(ids []envoy.ID) {
+// changed notes a name to look at and wakes run; it never blocks.
+func (s *stream) changed(id envoy.ID) {
 	s.mu.Lock()
-	for _, id := range ids {
-		s.pending[id] = struct{}{}
+	if s.pending == nil {
+		s.pending = map[envoy.ID]struct{}{}
 	}
+	s.pending[id] = struct{}{}
 	s.mu.Unlock()
+	s.followed()
+}
+
+// followed wakes run; it never blocks.
+func (s *stream) followed() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// run serves the stream until ctx ends, requests is closed or sending fails.
+// run serves the stream until ctx ends, requests is closed, the proxy asks for too much or sending fails.
 func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
-	s.store.listen(s)
-	defer s.store.forget(s)
-	defer s.warmingTimer.Stop()
+	defer s.end()
+	var left <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-s.draining:
+			s.draining, left = nil, time.After(rand.N(s.drain+1))
+		case <-left:
 			return nil
 		case req, ok := <-requests:
 			if !ok {
 				return nil
 			}
-			s.request(req)
+			if err := s.request(req); err != nil {
+				return err
+			}
 		case <-s.wake:
-			s.takePending()
 		case <-s.warmingTimer.C:
 			s.log.Info("gave up waiting for the proxy to warm its clusters", "clusters", len(s.warming))
 			clear(s.warming)
+			s.unacked = nil
 			s.subs[envoy.ClusterType].overdue = true
 		}
-		if err := s.advance(); err != nil {
+		if err := s.advance(); err != nil && !errors.Is(err, errLater) {
 			return err
 		}
 	}
 }
 
+func (s *stream) end() {
+	s.warmingTimer.Stop()
+	names := map[string][]string{}
+	for typeURL, sub := range s.subs {
+		names[typeURL] = slices.AppendSeq(slices.Collect(maps.Keys(sub.names)), maps.Keys(sub.needed))
+	}
+	s.store.forget(s, names)
+}
+
+// takePending sorts the names that have changed.
 func (s *stream) takePending() {
-	s.mu.Lock()
-	pending := s.pending
-	s.pending = map[envoy.ID]struct{}{}
-	s.mu.Unlock()
+	var pending map[envoy.ID]struct{}
+	s.seen = s.store.between(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		pending, s.pending = s.pending, nil
+	})
 	for id := range pending {
-		if sub := s.subs[id.Type]; sub != nil && (sub.wants(id.Name) || sub.sent[id.Name] != "") {
-			sub.dirty[id.Name] = struct{}{}
+		sub := s.subs[id.Type]
+		if sub == nil {
+			continue
+		}
+		if _, has := sub.sent[id.Name]; has || sub.wants(id.Name) {
+			sub.dirty.add(id.Name)
+		} else if sub.all {
+			s.offer(sub, id)
 		}
 	}
 }
 
-func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) {
+// request takes over what a proxy says about one type: its answer to a response, and what it wants. The
+// first request of a type without any name means all, for the types that allow it.
+func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 	sub, seen := s.subs[req.TypeUrl]
 	if !seen {
+		if len(s.subs) >= maxTypes {
+			return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
+		}
 		sub = newSubscription(req.TypeUrl)
 		s.subs[req.TypeUrl] = sub
 	}
 	if req.ResponseNonce != "" && req.ResponseNonce == sub.nonce {
 		s.answered(sub, req)
 	}
-	sub.request(req, !seen, func() []string { return s.store.names(req.TypeUrl) })
+	subscribe := req.ResourceNamesSubscribe
+	if !seen && len(subscribe) == 0 && allowsWildcard(req.TypeUrl) {
+		subscribe = []string{wildcard}
+	}
+	if n := len(sub.names) + len(subscribe) + len(req.InitialResourceVersions); n > maxNames {
+		return status.Errorf(codes.ResourceExhausted, "%s: a proxy may subscribe to %d names, this would be %d", shortType(req.TypeUrl), maxNames, n)
+	}
+	if slices.Contains(subscribe, wildcard) {
+		s.subscribeAll(sub, !seen && len(req.InitialResourceVersions) == 0)
+	}
+	s.holds(sub, req.InitialResourceVersions)
+	for _, name := range subscribe {
+		_, has := req.InitialResourceVersions[name]
+		s.subscribe(sub, name, has)
+	}
+	for _, name := range req.ResourceNamesUnsubscribe {
+		s.unsubscribe(sub, name)
+	}
 	if req.TypeUrl == envoy.EndpointType {
 		// After a reconnect the proxy holds the right endpoints, but not for a cluster that warms.
 		s.resendEndpoints()
 	}
 	s.updateStatus(sub)
+	return nil
+}
+
+func (s *stream) subscribe(sub *subscription, name string, has bool) {
+	if name == wildcard {
+		return
+	}
+	sub.names.add(name)
+	sub.dirty.add(name)
+	if !has {
+		sub.asked.add(name)
+	}
+	id := envoy.ID{Type: sub.typeURL, Name: name}
+	s.store.watch(id, s)
+	if s.store.record(id) != nil {
+		s.usage.note(s.node, id)
+	}
+}
+
+// subscribeAll starts a subscription to all of a type. fresh is true for a proxy that has nothing yet.
+func (s *stream) subscribeAll(sub *subscription, fresh bool) {
+	sub.all, sub.firstAnswer = true, fresh
+	s.store.watchAll(sub.typeURL, s)
+	if !sub.follows() {
+		s.needAhead(sub)
+	}
+}
+
+// holds takes over what a proxy brings along from an earlier stream.
+func (s *stream) holds(sub *subscription, versions map[string]string) {
+	if sub.follows() {
+		if len(versions) > 0 {
+			s.followFrom(sub, versions)
+		}
+		return
+	}
+	for name, version := range versions {
+		id := envoy.ID{Type: sub.typeURL, Name: name}
+		r := s.store.record(id)
+		if e := s.lookup(id); e != nil && e.version == version {
+			version = e.version // the same string for all proxies
+		}
+		sub.sent[name] = version
+		sub.dirty.add(name)
+		if r != nil && sub.all {
+			s.need(sub, name)
+		}
+	}
+}
+
+// followFrom finds what differs between what a proxy holds of a followed type and what there is.
+func (s *stream) followFrom(sub *subscription, versions map[string]string) {
+	records, now, _ := s.store.since(sub.typeURL, 0)
+	live := make(map[string]struct{}, len(records))
+	for _, r := range records {
+		if !r.live() {
+			continue
+		}
+		live[r.name] = struct{}{}
+		// Whether a scope was sent on demand or ahead is not worth sending it again.
+		if version, has := versions[r.name]; has && !r.hasVersion(version) || !has && !r.lazy {
+			sub.dirty.add(r.name)
+		}
+	}
+	for name := range versions {
+		if _, ok := live[name]; !ok {
+			sub.dirty.add(name)
+		}
+	}
+	sub.added, sub.removed = now, now
+}
+
+func (s *stream) unsubscribe(sub *subscription, name string) {
+	if name == wildcard {
+		sub.all = false
+		for needed := range sub.needed {
+			s.release(sub, needed)
+		}
+		return
+	}
+	sub.names.remove(name)
+	sub.asked.remove(name)
+	if sub.needed.has(name) && sub.all {
+		return
+	}
+	delete(sub.sent, name)
+	sub.dirty.remove(name)
+	s.store.unwatch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+}
+
+// lookup gives what this proxy is to have under a name, or nil.
+func (s *stream) lookup(id envoy.ID) *entry {
+	var p policy
+	if id.Type == envoy.ScopedRouteType {
+		p = s.policy()
+	}
+	return s.pick(id.Type, s.store.record(id), p)
+}
+
+// pick gives the variant of a record that this proxy is to have, or nil.
+func (s *stream) pick(typeURL string, r *record, p policy) *entry {
+	if typeURL == envoy.ScopedRouteType && r.live() && p.ahead(typeURL, r) {
+		return r.entry(envoy.Ahead)
+	}
+	return r.entry(envoy.Variant(typeURL, s.node))
+}
+
+// errLater says that there is a change whose pending names are not taken yet; the change has woken run.
+var errLater = errors.New("later")
+
+// since gives the records of a followed type that changed after a revision, and the revision to go on
+// from. An error other than errLater ends the stream: the proxy comes back with a list of what it has.
+func (s *stream) since(sub *subscription, revision uint64) ([]*record, uint64, error) {
+	records, now, ok := s.store.since(sub.typeURL, revision)
+	switch {
+	case !ok:
+		return nil, 0, status.Errorf(codes.Aborted, "%s: too far behind", shortType(sub.typeURL))
+	case now > s.seen:
+		return nil, 0, errLater
+	}
+	return records, now, nil
 }
 
 // answered takes an ACK or a NACK. After a NACK the proxy keeps its last good version; it is sent
 // the next one when there is one.
 func (s *stream) answered(sub *subscription, req *discoveryv3.DeltaDiscoveryRequest) {
-	names, number := sub.inFlight, sub.number
-	sub.nonce, sub.inFlight = "", nil
 	if req.ErrorDetail != nil {
-		s.nacked(sub, names, req.ErrorDetail.Message)
+		s.nacked(sub, req.ErrorDetail.Message)
+	} else if !sub.changedAt.IsZero() {
+		s.metrics.convergence.WithLabelValues(typeLabel(sub.typeURL)).Observe(time.Since(sub.changedAt).Seconds())
 	}
-	if sub.typeURL != envoy.EndpointType {
-		return
+	switch sub.typeURL {
+	case envoy.ClusterType:
+		s.unacked = nil
+	case envoy.EndpointType:
+		s.warmed(sub)
 	}
-	for _, name := range names {
-		if number > s.warming[name] {
-			delete(s.warming, name)
-		}
-	}
-	if len(s.warming) == 0 {
-		s.warmingTimer.Stop()
-	}
+	sub.nonce, sub.inFlight, sub.inFlightGone = "", nil, nil
 }
 
-// resendEndpoints answers once more for clusters that are warming while the proxy's subscription to
-// their endpoints is an older one. Envoy does not ask again for a name that it already watches, but a
-// new or changed cluster waits for an answer, and the acknowledgement of the clusters waits for it too.
-func (s *stream) resendEndpoints() {
-	eds := s.subs[envoy.EndpointType]
-	if eds == nil {
-		return
-	}
-	for name, number := range s.warming {
-		underWay := eds.nonce != "" && eds.number > number && slices.Contains(eds.inFlight, name)
-		if eds.wants(name) && !underWay {
-			eds.asked[name] = struct{}{}
-			eds.dirty[name] = struct{}{}
-		}
-	}
-}
-
-// advance sends all that can be sent now. Endpoints wait for nothing but their own acknowledgement.
-// All else goes in order, each type after what it refers to is acknowledged and warm; removals come
-// last and in reverse.
-func (s *stream) advance() error {
-	for typeURL := range s.subs { // endpoints, and "does not exist" for types that Mizzen does not serve
-		if slices.Contains(order, typeURL) {
-			continue
-		}
-		if err := s.sendAdditions(typeURL); err != nil {
-			return err
-		}
-	}
-	for _, typeURL := range order {
-		if err := s.sendAdditions(typeURL); err != nil {
-			return err
-		}
-		if s.waiting(typeURL) {
-			return nil
-		}
-	}
-	return s.sendRemovals()
-}
-
-// waiting reports whether what comes after a type must be held back.
-func (s *stream) waiting(typeURL string) bool {
-	sub := s.subs[typeURL]
-	if sub != nil && sub.nonce != "" && !sub.overdue {
-		return true
-	}
-	return typeURL == envoy.ClusterType && len(s.warming) > 0
-}
-
-func (s *stream) sendAdditions(typeURL string) error {
-	sub := s.subs[typeURL]
-	if sub == nil || sub.nonce != "" || len(sub.dirty) == 0 && !sub.firstAnswer {
-		return nil
-	}
-	set, missing := sub.additions(s.lookup(typeURL))
-	if len(set) == 0 && len(missing) == 0 && !sub.firstAnswer {
-		return nil
-	}
-	if typeURL != envoy.ClusterType {
-		return s.respond(sub, set, missing)
-	}
-	s.warm(set)
-	if err := s.respond(sub, set, missing); err != nil {
-		return err
-	}
-	s.resendEndpoints()
-	return s.sendAdditions(envoy.EndpointType)
-}
-
-// warm notes the endpoints that clusters wait for. The wait is bounded from its beginning: further
-// clusters do not prolong it.
-func (s *stream) warm(clusters []*entry) {
-	waiting := len(s.warming) > 0
-	for _, e := range clusters {
-		if e.endpoints != "" {
-			s.warming[e.endpoints] = s.nonce + 1 // the number that respond gives next
-		}
-	}
-	if !waiting && len(s.warming) > 0 {
-		s.warmingTimer.Reset(warmingTimeout)
-	}
-}
-
-func (s *stream) sendRemovals() error {
-	for i := len(order) - 1; i >= 0; i-- {
-		if err := s.sendRemovalsOf(order[i]); err != nil || s.waiting(order[i]) {
-			return err
-		}
-	}
-	return s.sendRemovalsOf(envoy.EndpointType)
-}
-
-func (s *stream) sendRemovalsOf(typeURL string) error {
-	sub := s.subs[typeURL]
-	if sub == nil || sub.nonce != "" || len(sub.dirty) == 0 {
-		return nil
-	}
-	removed := sub.removals(s.lookup(typeURL))
-	if len(removed) == 0 {
-		return nil
-	}
-	return s.respond(sub, nil, removed)
-}
-
-func (s *stream) lookup(typeURL string) func(string) *entry {
-	return func(name string) *entry { return s.store.lookup(typeURL, name, s.node) }
-}
-
-func (s *stream) respond(sub *subscription, set []*entry, removed []string) error {
+func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []string) error {
 	s.nonce++
 	sub.overdue, sub.firstAnswer = false, false
 	sub.number, sub.nonce = s.nonce, strconv.FormatUint(s.nonce, 10)
-	resources := make([]*discoveryv3.Resource, len(set))
-	sub.inFlight = append([]string(nil), removed...)
-	for i, e := range set {
-		resources[i] = e.wire
-		sub.inFlight = append(sub.inFlight, e.wire.Name)
+	sub.inFlight, sub.inFlightGone = set, removed
+	sub.changedAt = time.Time{}
+	if c == causeChange {
+		sub.changedAt = oldest(set)
 	}
-	s.metrics.responses.WithLabelValues(typeLabel(sub.typeURL)).Inc()
-	s.metrics.resources.WithLabelValues(typeLabel(sub.typeURL)).Add(float64(len(set)))
-	s.log.V(1).Info("send", "type", shortType(sub.typeURL), "set", len(set), "removed", len(removed), "nonce", sub.nonce)
+	s.metrics.sent(sub.typeURL, c, set)
+	s.log.V(1).Info("send", "type", shortType(sub.typeURL), "cause", c, "set", len(set), "removed", len(removed), "nonce", sub.nonce)
 	s.updateStatus(sub)
-	return s.send(&discoveryv3.DeltaDiscoveryResponse{
+	err := s.send(&response{resources: set, envelope: &discoveryv3.DeltaDiscoveryResponse{
 		TypeUrl:          sub.typeURL,
 		Nonce:            sub.nonce,
-		Resources:        resources,
 		RemovedResources: removed,
 		ControlPlane:     controlPlane,
-	})
+	}})
+	if err != nil {
+		return fmt.Errorf("send %s: %w", shortType(sub.typeURL), err)
+	}
+	return nil
+}
+
+// oldest is when the first of the entries was published; the zero time if there are none.
+func oldest(set []*entry) time.Time {
+	var at time.Time
+	for _, e := range set {
+		if at.IsZero() || e.published.Before(at) {
+			at = e.published
+		}
+	}
+	return at
 }

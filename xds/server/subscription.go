@@ -2,8 +2,7 @@ package server
 
 import (
 	"slices"
-
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"time"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
@@ -12,110 +11,86 @@ import (
 const wildcard = "*"
 
 // subscription is one proxy's state for one resource type: what it wants, what it has, and what is
-// still to be said to it. It holds versions and names only.
+// still to be said to it. It holds names and versions only; of a type that is followed (follows) and
+// subscribed to as a whole it holds two revisions instead.
 type subscription struct {
 	typeURL string
 	all     bool
-	names   map[string]struct{}
-	// sent maps what the proxy holds, or has been sent, to its version.
+	// names the proxy has subscribed to; needed are those that it gets with "all" of a type that is not
+	// followed.
+	names, needed set
+	// sent maps what the proxy holds, or has been sent, to its version. A type that is followed has none.
 	sent map[string]string
+	// added and removed are the revisions up to which additions and removals of a followed type are sent.
+	added, removed uint64
 	// dirty are names to look at again.
-	dirty map[string]struct{}
+	dirty set
 	// asked are names that must be answered even if nothing changed: the proxy has just subscribed.
-	asked map[string]struct{}
+	asked set
+	// firstAnswer is set until a proxy that subscribed to everything has been answered: it waits for an
+	// answer even where there is nothing.
+	firstAnswer bool
 	// nonce of the response that is not acknowledged yet; empty if there is none.
 	nonce string
 	// number is the nonce as a number; it grows with every response on the stream.
 	number uint64
 	// overdue is set when what comes after the type no longer waits for that response.
 	overdue bool
-	// firstAnswer is set until a proxy that subscribed to everything has been answered: it waits for an
-	// answer even where there is nothing.
-	firstAnswer bool
-	// inFlight are the names of that response.
-	inFlight []string
+	// inFlight and inFlightGone are what that response held.
+	inFlight     []*entry
+	inFlightGone []string
+	// changedAt is when the oldest change in that response was published; zero if it holds none.
+	changedAt time.Time
 }
 
 func newSubscription(typeURL string) *subscription {
-	return &subscription{
-		typeURL: typeURL,
-		names:   map[string]struct{}{},
-		sent:    map[string]string{},
-		dirty:   map[string]struct{}{},
-		asked:   map[string]struct{}{},
-	}
+	return &subscription{typeURL: typeURL, sent: map[string]string{}}
 }
+
+// follows reports whether the subscription is kept by revision.
+func (s *subscription) follows() bool { return s.all && follows(s.typeURL) }
 
 func (s *subscription) wants(name string) bool {
-	_, ok := s.names[name]
-	return ok || s.all
+	return s.names.has(name) || s.needed.has(name) || s.follows()
 }
 
-// request takes over what a proxy says about its subscription. first is true for the first request
-// of the type on this stream: without any name it means all, for the types that allow it. existing
-// gives all names there are.
-func (s *subscription) request(req *discoveryv3.DeltaDiscoveryRequest, first bool, existing func() []string) {
-	for name, version := range req.InitialResourceVersions {
-		s.sent[name] = version
-		s.dirty[name] = struct{}{}
-	}
-	subscribe := req.ResourceNamesSubscribe
-	if first && len(subscribe) == 0 && allowsWildcard(s.typeURL) {
-		subscribe = []string{wildcard}
-	}
-	for _, name := range subscribe {
-		if name == wildcard {
-			s.all, s.firstAnswer = true, first && len(req.InitialResourceVersions) == 0
-			for _, n := range existing() {
-				s.dirty[n] = struct{}{}
-			}
-			continue
-		}
-		s.names[name] = struct{}{}
-		s.dirty[name] = struct{}{}
-		if _, has := req.InitialResourceVersions[name]; !has {
-			s.asked[name] = struct{}{}
-		}
-	}
-	for _, name := range req.ResourceNamesUnsubscribe {
-		s.unsubscribe(name)
-	}
-}
-
-func (s *subscription) unsubscribe(name string) {
-	if name == wildcard {
-		s.all = false
-		for n := range s.sent {
-			if !s.wants(n) {
-				delete(s.sent, n)
-			}
-		}
-		return
-	}
-	delete(s.names, name)
-	delete(s.asked, name)
-	if !s.wants(name) {
-		delete(s.sent, name)
-	}
+func (s *subscription) holdsInFlight(name string) bool {
+	return slices.Contains(s.inFlightGone, name) || slices.ContainsFunc(s.inFlight, func(e *entry) bool { return e.name == name })
 }
 
 // allowsWildcard: a first request without names means all resources, for these types. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
-	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || typeURL == envoy.ScopedRouteType
+	return typeURL == envoy.ClusterType || follows(typeURL)
 }
 
-// additions takes from dirty what is new or changed for the proxy, and the answers to names that do
-// not exist. What has gone away stays dirty, for removals.
-func (s *subscription) additions(lookup func(name string) *entry) (set []*entry, missing []string) {
-	for _, name := range sortedKeys(s.dirty) {
-		_, asked := s.asked[name]
-		if !s.wants(name) {
-			delete(s.dirty, name)
+// additions takes from what is dirty, and what has changed since, all that is new for the proxy, and
+// the answers to names that do not exist. What has gone away stays dirty, for removals. It stops where
+// a response is large enough; the rest stays dirty.
+func (s *stream) additions(sub *subscription) (set []*entry, missing []string, err error) {
+	if sub.follows() {
+		return s.followAdditions(sub)
+	}
+	size := 0
+	for _, name := range sub.dirty.sorted() {
+		if size > maxResponse {
+			break
+		}
+		asked := sub.asked.has(name)
+		version, has := sub.sent[name]
+		if !sub.wants(name) {
+			if !has {
+				sub.dirty.remove(name)
+			}
 			continue
 		}
-		e := lookup(name)
-		version, has := s.sent[name]
+		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
+		if e == nil {
+			e = s.absent(sub, name)
+		}
+		if e != nil && sub.typeURL == envoy.RouteType && !s.ready(e) {
+			continue
+		}
 		if e == nil {
 			if has && !asked {
 				continue
@@ -123,38 +98,82 @@ func (s *subscription) additions(lookup func(name string) *entry) (set []*entry,
 			if asked {
 				missing = append(missing, name)
 			}
-			delete(s.sent, name)
-		} else if asked || !has || version != e.version() {
+			delete(sub.sent, name)
+		} else if asked || !has || version != e.version {
 			set = append(set, e)
-			s.sent[name] = e.version()
+			size += len(e.wire)
+			sub.sent[name] = e.version
 		}
-		delete(s.dirty, name)
-		delete(s.asked, name)
+		sub.dirty.remove(name)
+		sub.asked.remove(name)
 	}
-	return set, missing
+	return set, missing, nil
 }
 
-// removals takes from dirty what the proxy has and should have no longer.
-func (s *subscription) removals(lookup func(name string) *entry) []string {
-	var out []string
-	for _, name := range sortedKeys(s.dirty) {
-		if lookup(name) != nil {
+// followAdditions gives all in one: a proxy that has got the first answer takes it for everything.
+func (s *stream) followAdditions(sub *subscription) (set []*entry, missing []string, err error) {
+	records, now, err := s.since(sub, sub.added)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sub.added == 0 {
+		sub.removed = now // it had nothing before
+	}
+	sub.added = now
+	p := s.policy()
+	for _, r := range records {
+		if r.lazy {
+			continue
+		}
+		if e := s.pick(sub.typeURL, r, p); e != nil {
+			set = append(set, e)
+			sub.dirty.remove(r.name)
+			sub.asked.remove(r.name)
+		}
+	}
+	for _, name := range sub.dirty.sorted() {
+		asked := sub.asked.has(name)
+		if e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name}); e != nil {
+			set = append(set, e)
+		} else if asked {
+			missing = append(missing, name)
+		} else {
+			continue
+		}
+		sub.dirty.remove(name)
+		sub.asked.remove(name)
+	}
+	return set, missing, nil
+}
+
+// removals takes from what is dirty, and what has changed since, what the proxy has and should have
+// no longer.
+func (s *stream) removals(sub *subscription) (gone []string, err error) {
+	if sub.follows() {
+		records, now, err := s.since(sub, sub.removed)
+		if err != nil {
+			return nil, err
+		}
+		sub.removed = now
+		for _, r := range records {
+			if !r.live() {
+				sub.dirty.add(r.name)
+			}
+		}
+	}
+	for _, name := range sub.dirty.sorted() {
+		if !sub.follows() && s.absent(sub, name) != nil || s.store.record(envoy.ID{Type: sub.typeURL, Name: name}) != nil {
+			if sub.follows() {
+				sub.dirty.remove(name)
+			}
 			continue // has come back: an addition
 		}
-		delete(s.dirty, name)
-		if _, has := s.sent[name]; has {
-			delete(s.sent, name)
-			out = append(out, name)
+		sub.dirty.remove(name)
+		if _, has := sub.sent[name]; has || sub.follows() {
+			delete(sub.sent, name)
+			gone = append(gone, name)
 		}
+		s.release(sub, name)
 	}
-	return out
-}
-
-func sortedKeys(m map[string]struct{}) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
+	return gone, nil
 }

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+func TestRoundTrip(t *testing.T) {
+	plain := Node{
+		Namespace: "shop", Pod: "cart-1", UID: "0c5a", ServiceAccount: "cart", NodeName: "node-1",
+		IPs: []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd00::3")}, Version: "v1",
+	}
+	full := plain
+	full.ConfigScope, full.Workload = config.ScopeDemand, "Deployment/cart"
+	for name, c := range map[string]struct {
+		node   Node
+		fields int // of the metadata
+	}{
+		"scope and workload": {full, 6},
+		"neither":            {plain, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := c.node.Proto()
+			got, err := FromProto(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.node, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("-written +read:\n%s", diff)
+			}
+			if n := len(p.GetMetadata().GetFields()); n != c.fields {
+				t.Errorf("%d fields of metadata, want %d: %v", n, c.fields, p.GetMetadata())
+			}
+		})
+	}
+}
+
+func TestFromProtoRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*corev3.Node)
+		want   string
+	}{
+		"id":      {func(p *corev3.Node) { p.Id = "cart-1" }, `node.id: "cart-1": want "<namespace>/<pod>"`},
+		"cluster": {func(p *corev3.Node) { p.Cluster = "other/cart" }, `node.cluster: "other/cart": want "shop/<service account>"`},
+		"ips":     {metadata("ips", "10.1.2"), `node.metadata.ips: "10.1.2": `},
+		"scope":   {metadata("configScope", "mesh"), `node.metadata.configScope: "mesh": want one of all, namespace, demand`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := Node{Namespace: "shop", Pod: "cart-1", ServiceAccount: "cart"}.Proto()
+			c.change(p)
+			if _, err := FromProto(p); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("error %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func metadata(field, value string) func(*corev3.Node) {
+	return func(p *corev3.Node) { p.Metadata.Fields[field] = structpb.NewStringValue(value) }
+}

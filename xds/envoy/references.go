@@ -1,0 +1,54 @@
+package envoy
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// References are the resources that a message names, in the order in which they first occur: of a
+// cluster its endpoints, of a scope its route configuration, of a route configuration its clusters.
+func References(m proto.Message) []ID {
+	switch m := m.(type) {
+	case *clusterv3.Cluster:
+		if name := m.GetEdsClusterConfig().GetServiceName(); name != "" {
+			return []ID{{EndpointType, name}}
+		}
+	case *routev3.ScopedRouteConfiguration:
+		if name := m.GetRouteConfigurationName(); name != "" {
+			return []ID{{RouteType, name}}
+		}
+	case *routev3.RouteConfiguration:
+		return clustersOf(m)
+	}
+	return nil
+}
+
+func clustersOf(rc *routev3.RouteConfiguration) []ID {
+	var out []ID
+	seen := map[string]bool{"": true}
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, ID{ClusterType, name})
+		}
+	}
+	mirrors := func(policies []*routev3.RouteAction_RequestMirrorPolicy) {
+		for _, p := range policies {
+			add(p.GetCluster())
+		}
+	}
+	mirrors(rc.RequestMirrorPolicies)
+	for _, host := range rc.VirtualHosts {
+		mirrors(host.RequestMirrorPolicies)
+		for _, route := range host.Routes {
+			action := route.GetRoute()
+			add(action.GetCluster())
+			for _, c := range action.GetWeightedClusters().GetClusters() {
+				add(c.GetName())
+			}
+			mirrors(action.GetRequestMirrorPolicies())
+		}
+	}
+	return out
+}

@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/peer"
+)
+
+// What one client may ask for, so that it cannot hurt the others.
+const (
+	// maxNames on one stream and type: what is subscribed to and what is brought along.
+	maxNames = 200_000
+	// maxTypes of resources on one stream. Envoy asks for some ten.
+	maxTypes = 32
+	// maxRequest is the size of one request in bytes; a proxy that comes back lists what it holds.
+	maxRequest = 16 << 20
+	// maxResponse is the size in bytes at which a response is large enough and the rest waits for its
+	// acknowledgement.
+	maxResponse = 1 << 20
+	// streamsPerConnection is one for Envoy, and another while it replaces the first.
+	streamsPerConnection = 4
+)
+
+// A stream may send this many requests a second, after some at once. Envoy sends one for each answer
+// and each first call.
+const (
+	requestsPerSecond = 1000
+	requestsAtOnce    = 5000
+)
+
+func newRequestLimit() *rate.Limiter { return rate.NewLimiter(requestsPerSecond, requestsAtOnce) }
+
+// addresses counts the streams of each client address.
+type addresses struct {
+	most   int
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+// enter counts a stream of the context's client; false if it has too many. leave ends it.
+func (a *addresses) enter(ctx context.Context) (leave func(), ok bool) {
+	client := clientAddress(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.counts[client] >= a.most {
+		return nil, false
+	}
+	a.counts[client]++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.counts[client]--; a.counts[client] == 0 {
+			delete(a.counts, client)
+		}
+	}, true
+}
+
+func clientAddress(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(p.Addr.String())
+	if err != nil {
+		return p.Addr.String()
+	}
+	return host
+}
+
+// Connections end after a while, so that proxies spread over replicas that came later. Coming back
+// costs a list of versions. gRPC varies the age by a tenth.
+const (
+	connectionAge   = 30 * time.Minute
+	connectionGrace = 5 * time.Second
+)

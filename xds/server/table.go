@@ -1,0 +1,218 @@
+package server
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
+// table holds the resources of one type.
+type table struct {
+	records map[string]*record
+	// log has the records of a type that is followed in the order of their last change. An item whose
+	// revision is not its record's is out of date. With it a proxy that has everything up to a revision
+	// catches up, and nobody keeps a list of what it has.
+	log []logged
+	// gone counts the records that are no more but still in the log; forgotten is the revision of the
+	// newest that is not.
+	gone      int
+	forgotten uint64
+	// namespaces has the names of a type that is not followed, but for lazy ones.
+	namespaces map[string]map[string]struct{}
+	// watchers are told of one name; everything holds those who are told of more (Store.watchAll).
+	watchers   map[string]map[watcher]struct{}
+	everything map[watcher]struct{}
+}
+
+type logged struct {
+	revision uint64
+	*record
+}
+
+// record is one name. Only its revision changes once it is in a table.
+type record struct {
+	name, namespace string
+	lazy            bool
+	// variants are none once the resource is no more.
+	variants []variant
+	// revision of the last change of the name.
+	revision uint64
+}
+
+type variant struct {
+	name string
+	*entry
+}
+
+// follows reports whether a proxy that subscribes to everything of a type gets everything. These
+// types are followed by revision. Of clusters a proxy gets what it needs.
+func follows(typeURL string) bool {
+	return typeURL == envoy.ScopedRouteType || typeURL == envoy.ListenerType
+}
+
+func newTable() *table {
+	return &table{
+		records:    map[string]*record{},
+		namespaces: map[string]map[string]struct{}{},
+		watchers:   map[string]map[watcher]struct{}{},
+		everything: map[watcher]struct{}{},
+	}
+}
+
+// put makes a record the current one of its name and tells its watchers.
+func (t *table) put(id envoy.ID, r *record) {
+	old := t.records[id.Name]
+	if follows(id.Type) {
+		t.append(old, r)
+	} else {
+		t.replace(old, r)
+	}
+	for w := range t.watchers[id.Name] {
+		w.changed(id)
+	}
+	for w := range t.everything {
+		switch {
+		case follows(id.Type):
+			w.followed()
+		case !old.live():
+			w.changed(id)
+		}
+	}
+}
+
+func (t *table) replace(old, r *record) {
+	if old != nil {
+		delete(t.namespaces[old.namespace], old.name)
+		if len(t.namespaces[old.namespace]) == 0 {
+			delete(t.namespaces, old.namespace)
+		}
+	}
+	if !r.live() {
+		delete(t.records, r.name)
+		return
+	}
+	t.records[r.name] = r
+	if r.lazy {
+		return
+	}
+	if t.namespaces[r.namespace] == nil {
+		t.namespaces[r.namespace] = map[string]struct{}{}
+	}
+	t.namespaces[r.namespace][r.name] = struct{}{}
+}
+
+// append adds a record to the log, and shortens the log when most of it is of no use.
+func (t *table) append(old, r *record) {
+	if old != nil {
+		old.revision = r.revision // its item in the log is now out of date
+		if !old.live() {
+			t.gone--
+		}
+	}
+	if !r.live() {
+		t.gone++
+	}
+	t.records[r.name] = r
+	t.log = append(t.log, logged{r.revision, r})
+	if live := len(t.records) - t.gone; len(t.log) > 2*live+1024 {
+		t.compact(live)
+	}
+}
+
+// compact drops what is out of date and, where much is gone, the older half of that.
+func (t *table) compact(live int) {
+	drop := 0
+	if t.gone > live/2+512 {
+		drop = t.gone / 2
+	}
+	t.log = slices.DeleteFunc(t.log, func(l logged) bool {
+		if l.revision != l.record.revision {
+			return true
+		}
+		if l.live() || drop == 0 {
+			return false
+		}
+		drop--
+		t.gone--
+		t.forgotten = l.revision
+		delete(t.records, l.name)
+		return true
+	})
+}
+
+// since gives the records that changed after a revision.
+func (t *table) since(revision uint64) []*record {
+	from := sort.Search(len(t.log), func(i int) bool { return t.log[i].revision > revision })
+	var out []*record
+	for _, l := range t.log[from:] {
+		if l.revision == l.record.revision {
+			out = append(out, l.record)
+		}
+	}
+	return out
+}
+
+// last is the revision of the last change.
+func (t *table) last() uint64 {
+	if len(t.log) == 0 {
+		return 0
+	}
+	return t.log[len(t.log)-1].revision
+}
+
+func (t *table) watch(name string, w watcher) {
+	if t.watchers[name] == nil {
+		t.watchers[name] = map[watcher]struct{}{}
+	}
+	t.watchers[name][w] = struct{}{}
+}
+
+func (t *table) unwatch(name string, w watcher) {
+	delete(t.watchers[name], w)
+	if len(t.watchers[name]) == 0 {
+		delete(t.watchers, name)
+	}
+}
+
+func (r *record) live() bool { return r != nil && len(r.variants) > 0 }
+
+// same reports whether two records have the same content; nil has that of one that is gone.
+func (r *record) same(other *record) bool {
+	if !r.live() || !other.live() {
+		return r.live() == other.live()
+	}
+	if len(r.variants) != len(other.variants) || r.lazy != other.lazy || r.namespace != other.namespace {
+		return false
+	}
+	for _, v := range r.variants {
+		if e := other.variant(v.name); e == nil || e.version != v.version {
+			return false
+		}
+	}
+	return true
+}
+
+// entry gives the variant for a proxy, or the one for all, or nil.
+func (r *record) entry(variant string) *entry {
+	if r == nil {
+		return nil
+	}
+	if e := r.variant(variant); e != nil {
+		return e
+	}
+	return r.variant("")
+}
+
+func (r *record) variant(name string) *entry {
+	for _, v := range r.variants {
+		if v.name == name {
+			return v.entry
+		}
+	}
+	return nil
+}
+
+func (r *record) hasVersion(version string) bool {
+	return slices.ContainsFunc(r.variants, func(v variant) bool { return v.version == version })
+}

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
+// Bounds of usage; the least recently used goes first.
+const (
+	maxWorkloads    = 4096
+	usedPerWorkload = 256
+)
+
+// usage remembers what the pods of each workload have asked for, so that the next pod has it from the
+// start. It is a hint: it begins anew with the process, and is complete again when the proxies have
+// come back, because they say what they hold.
+type usage struct {
+	mu        sync.Mutex
+	workloads *simplelru.LRU[string, *simplelru.LRU[envoy.ID, struct{}]]
+}
+
+func newUsage() *usage {
+	return &usage{workloads: newLRU[string, *simplelru.LRU[envoy.ID, struct{}]](maxWorkloads)}
+}
+
+func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
+	lru, err := simplelru.NewLRU[K, V](size, nil)
+	if err != nil {
+		panic(err) // the size is not positive
+	}
+	return lru
+}
+
+// note remembers that a proxy asked for a route configuration or a cluster by name.
+func (u *usage) note(n node.Node, id envoy.ID) {
+	if n.Workload == "" || id.Type != envoy.RouteType && id.Type != envoy.ClusterType {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	used, ok := u.workloads.Get(workload(n))
+	if !ok {
+		used = newLRU[envoy.ID, struct{}](usedPerWorkload)
+		u.workloads.Add(workload(n), used)
+	}
+	used.Add(id, struct{}{})
+}
+
+// of gives what a proxy's workload has asked for.
+func (u *usage) of(n node.Node) map[envoy.ID]struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	used, ok := u.workloads.Get(workload(n))
+	if n.Workload == "" || !ok {
+		return nil
+	}
+	out := make(map[envoy.ID]struct{}, used.Len())
+	for _, id := range used.Keys() {
+		out[id] = struct{}{}
+	}
+	return out
+}
+
+func workload(n node.Node) string { return n.Namespace + "/" + n.Workload }
