@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -28,6 +29,8 @@ type Options struct {
 	Log    logr.Logger
 	// Report hears the problems of one Service each time it is built, none when they are gone.
 	Report func(mesh.Key, []mesh.Problem)
+	// Registerer for metrics; nil for none.
+	Registerer prometheus.Registerer
 }
 
 // Controller keeps the store in step with the cluster. It is one goroutine (Run) that owns the mesh.
@@ -38,9 +41,11 @@ type Controller struct {
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
 	cidrs     bool                  // the ServiceCIDRs have changed
+	heldSince time.Time             // when the first of them was heard of
 	// holdUntil is when held must be published whatever still comes.
 	holdUntil time.Time
 	ready     chan struct{}
+	metrics   *metrics
 }
 
 // builtService is a Service with what was published for it.
@@ -59,6 +64,7 @@ func NewController(o Options) *Controller {
 		protocols: envoy.NewProtocolTable(),
 		held:      map[mesh.Key]struct{}{},
 		ready:     make(chan struct{}),
+		metrics:   newMetrics(o.Registerer),
 	}
 }
 
@@ -83,8 +89,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.opt.Source.Changed():
-			c.take(ctx)
-			if c.waiting() {
+			if c.take(ctx) {
 				timer.Reset(min(quietTime, time.Until(c.holdUntil)))
 			}
 		case <-timer.C:
@@ -109,11 +114,12 @@ func (c *Controller) first(ctx context.Context) error {
 	return nil
 }
 
-// take sorts what has changed: endpoints of known Services go out at once, all else is held.
-func (c *Controller) take(ctx context.Context) {
+// take sorts what has changed: endpoints of known Services go out at once, all else is held. It reports
+// whether there is something new to hold.
+func (c *Controller) take(ctx context.Context) bool {
 	changes := c.opt.Source.Take()
 	if !c.waiting() {
-		c.holdUntil = time.Now().Add(maxHold)
+		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
 	for key := range changes.Services {
 		c.held[key] = struct{}{}
@@ -134,7 +140,12 @@ func (c *Controller) take(ctx context.Context) {
 		built.endpointProblems = problems
 		c.report(key)
 	}
-	c.apply(change)
+	c.metrics.held.Set(float64(len(c.held)))
+	if len(change.Set) > 0 {
+		c.apply(change)
+		c.metrics.published("endpoints", changes.Since)
+	}
+	return len(changes.Services) > 0 || changes.CIDRs
 }
 
 // publishHeld builds the Services that changed, and the outbound listener, which holds the
@@ -155,6 +166,9 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	}
 	c.cidrs = false
 	c.apply(change)
+	c.metrics.published("services", c.heldSince)
+	c.metrics.held.Set(float64(len(c.held)))
+	c.metrics.services.Set(float64(len(c.services)))
 }
 
 // rebuild adds to the change what one Service needs now, and removes what it no longer needs.

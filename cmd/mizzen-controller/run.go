@@ -24,6 +24,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 	"github.com/mizzen-mesh/mizzen/webhook"
+	meshmodel "github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // controller is the process: its parts and the order in which they end.
@@ -82,7 +83,10 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err := c.setupWebhook(ctx, mesh); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	debug, err := setupXDS(ctx, mgr, xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add})
+	debug, err := setupXDS(ctx, mgr, xdsOptions{
+		Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add,
+		Replicas: meshmodel.Key{Namespace: o.namespace, Name: o.webhookService}, PodName: o.podName, HTTPPort: o.httpPort,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/leader"
 	"github.com/mizzen-mesh/mizzen/xds"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/peers"
 	ads "github.com/mizzen-mesh/mizzen/xds/server"
 )
 
@@ -28,6 +30,10 @@ type xdsOptions struct {
 	Mesh   *config.Mesh
 	Port   int
 	Leader *leader.Elector
+	// Replicas is the Service of the control plane, PodName this replica, HTTPPort where the others answer.
+	Replicas mesh.Key
+	PodName  string
+	HTTPPort int
 	// Ready registers a part of the process's readiness.
 	Ready func(name string, check func() (note string, err error))
 }
@@ -44,7 +50,7 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 	o.Leader.OnLead(reporter.Lead)
 	store := ads.NewStore()
 	controller := xds.NewController(xds.Options{
-		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report,
+		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report, Registerer: ctrlmetrics.Registry,
 	})
 	o.Ready("xds", func() (string, error) {
 		select {
@@ -56,6 +62,7 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 	})
 	server := ads.New(ads.Options{
 		Store: store, Log: log, Registerer: ctrlmetrics.Registry, Drain: drain,
+		Peers: &peers.Peers{Log: log, List: replicas(source, o)},
 		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
 	})
 	serve := func(ctx context.Context) error {
@@ -79,4 +86,24 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 	mux.Handle("/debug/", server.Debug())
 	mux.Handle("GET /debug/problems", reporter)
 	return mux, nil
+}
+
+// replicas lists the HTTP addresses of the other replicas that are ready.
+func replicas(source *kube.Source, o xdsOptions) func(context.Context) ([]string, error) {
+	return func(ctx context.Context) ([]string, error) {
+		slices, err := source.EndpointSlices(ctx, o.Replicas)
+		if err != nil {
+			return nil, err
+		}
+		var out []string
+		for _, slice := range slices {
+			for _, ep := range slice.Endpoints {
+				ready := ep.Conditions.Ready == nil || *ep.Conditions.Ready
+				if ready && (ep.TargetRef == nil || ep.TargetRef.Name != o.PodName) && len(ep.Addresses) > 0 {
+					out = append(out, net.JoinHostPort(ep.Addresses[0], strconv.Itoa(o.HTTPPort)))
+				}
+			}
+		}
+		return out, nil
+	}
 }

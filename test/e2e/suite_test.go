@@ -26,6 +26,7 @@ var phases = []struct {
 		{"PodLevelOverride", testPodLevelOverride},
 		{"UnknownAppProtocol", testUnknownAppProtocol},
 		{"Shutdown", testShutdown},
+		{"ConfigScope", testConfigScope},
 	}},
 	{"measured", false, []scenario{
 		{"Story", testStory},
@@ -40,6 +41,7 @@ var phases = []struct {
 	{"control-plane", false, []scenario{
 		{"HelmTest", testHelmTest},
 		{"Upgrade", testUpgrade},
+		{"OnDemand", testOnDemand},
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
 	}},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,6 +28,8 @@ type Changes struct {
 	Services  map[mesh.Key]struct{}
 	Endpoints map[mesh.Key]struct{} // by the Service they belong to
 	CIDRs     bool
+	// Since is when the first of them was heard of.
+	Since time.Time
 }
 
 // Source watches Services, EndpointSlices and ServiceCIDRs.
@@ -89,6 +92,9 @@ func (s *Source) watch(ctx context.Context, object client.Object, note func(*Cha
 		}
 		s.mu.Lock()
 		note(&s.changes, o)
+		if s.changes.Since.IsZero() {
+			s.changes.Since = time.Now()
+		}
 		s.mu.Unlock()
 		select {
 		case s.wake <- struct{}{}:

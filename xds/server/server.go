@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
 // Options of a Server.
@@ -26,12 +27,21 @@ type Options struct {
 	// Registerer for the server's metrics; nil for none.
 	Registerer prometheus.Registerer
 	Ahead      Ahead
+	// Peers are asked what a workload uses of which this replica knows nothing; nil if there are none.
+	Peers Peers
 	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but a network may give
 	// all pods of a node the node's address. Default 500.
 	StreamsPerAddress int
 	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
 	// to the other replicas at once. Default 0.
 	Drain time.Duration
+}
+
+// Peers are the other replicas of the control plane.
+type Peers interface {
+	// Used gives what pods of a workload, "<namespace>/<kind>/<name>", have asked for. It may take some
+	// 100 ms, and fails silently.
+	Used(ctx context.Context, workload string) []envoy.ID
 }
 
 // Server serves delta ADS.
@@ -119,6 +129,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		s.opt.Log.Error(err, "refused an ADS stream")
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
+	s.askPeers(g.Context(), n, first)
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	s.add(st)
 	defer s.remove(st)
@@ -133,6 +144,16 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		st.log.Error(err, "ended an ADS stream")
 	}
 	return err
+}
+
+// askPeers learns what a new pod's workload uses. A proxy that comes back says itself what it holds.
+func (s *Server) askPeers(ctx context.Context, n node.Node, first *discoveryv3.DeltaDiscoveryRequest) {
+	if s.opt.Peers == nil || n.Workload == "" || len(first.InitialResourceVersions) > 0 || s.usage.of(n) != nil {
+		return
+	}
+	for _, id := range s.opt.Peers.Used(ctx, workload(n)) {
+		s.usage.note(n, id)
+	}
 }
 
 // receive passes requests on until the stream or ctx ends, then closes out.

@@ -52,17 +52,25 @@ func (u *usage) note(n node.Node, id envoy.ID) {
 
 // of gives what a proxy's workload has asked for.
 func (u *usage) of(n node.Node) map[envoy.ID]struct{} {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	used, ok := u.workloads.Get(workload(n))
-	if n.Workload == "" || !ok {
+	ids := u.list(workload(n))
+	if n.Workload == "" || len(ids) == 0 {
 		return nil
 	}
-	out := make(map[envoy.ID]struct{}, used.Len())
-	for _, id := range used.Keys() {
+	out := make(map[envoy.ID]struct{}, len(ids))
+	for _, id := range ids {
 		out[id] = struct{}{}
 	}
 	return out
 }
 
+func (u *usage) list(workload string) []envoy.ID {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if used, ok := u.workloads.Get(workload); ok {
+		return used.Keys()
+	}
+	return nil
+}
+
+// workload is the key of usage: "<namespace>/<kind>/<name>".
 func workload(n node.Node) string { return n.Namespace + "/" + n.Workload }

@@ -1,0 +1,38 @@
+package xds
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the way from Kubernetes' word to the store; mizzen_xds_convergence_seconds is the rest of
+// the way, to the sidecars.
+type metrics struct {
+	delay    *prometheus.HistogramVec
+	held     prometheus.Gauge
+	services prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		delay: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "mizzen_mesh_publish_delay_seconds",
+			Help:    "From the first event of a change to its publication: endpoints go out at once, Services are held back until it is quiet.",
+			Buckets: []float64{.001, .005, .025, .05, .1, .25, .5, 1, 2.5, 5}}, []string{"kind"}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mizzen_mesh_held_services", Help: "Changed Services that wait to be published."}),
+		services: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mizzen_mesh_services", Help: "Services in the mesh."}),
+	}
+	if r != nil {
+		r.MustRegister(m.delay, m.held, m.services)
+	}
+	return m
+}
+
+func (m *metrics) published(kind string, since time.Time) {
+	if !since.IsZero() {
+		m.delay.WithLabelValues(kind).Observe(time.Since(since).Seconds())
+	}
+}
