@@ -31,6 +31,14 @@ demo: $(CLUSTER) ## Show the story on a cluster: the embedded one, or that of KU
 test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the same cluster
 	@hack/test.sh
 
+.PHONY: bench
+bench: ## Measure: control plane (on a cluster), sidecar memory, data path (half an hour; see docs/performance.md)
+	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load; fi
+	@command -v h2load >/dev/null || apt-get install -y --no-install-recommends nghttp2-client
+	go run ./test/bench/controlplane
+	go run ./test/bench/memory
+	go run ./test/bench/datapath
+
 ##@ Development
 
 .PHONY: lint

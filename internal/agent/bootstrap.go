@@ -42,8 +42,10 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		DynamicResources: dynamicResources(),
 		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{cluster}},
 		StatsConfig:      statsConfig(),
-		LayeredRuntime:   layeredRuntime(),
-		OverloadManager:  overloadManager(),
+		// A cluster's statistics are made at its first request: 9 kB for each Service never called.
+		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
+		LayeredRuntime:      layeredRuntime(),
+		OverloadManager:     overloadManager(),
 	}, nil
 }
 

@@ -29,12 +29,13 @@ func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfigur
 // routeConfiguration sends every request to the Service port's cluster: by destination address
 // alone, whatever authority, path or method the client sends.
 func routeConfiguration(svc *mesh.Service, name string, cfg *config.Mesh) *routev3.RouteConfiguration {
-	action := &routev3.Route_Route{Route: routeAction(svc, name, cfg)}
+	action := &routev3.Route_Route{Route: routeAction(svc, name)}
 	return &routev3.RouteConfiguration{
 		Name: name,
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name:    name,
-			Domains: []string{"*"},
+			Name:        "all",
+			Domains:     []string{"*"},
+			RetryPolicy: retryPolicy(cfg), // once, not in each route
 			Routes: []*routev3.Route{
 				{Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}}, Action: action},
 				// The empty prefix also takes "OPTIONS *" and absolute-form targets.
@@ -50,12 +51,11 @@ func NoRoutes(name string) Resource {
 	return Resource{Type: RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
 }
 
-func routeAction(svc *mesh.Service, cluster string, cfg *config.Mesh) *routev3.RouteAction {
+func routeAction(svc *mesh.Service, cluster string) *routev3.RouteAction {
 	action := &routev3.RouteAction{
 		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
 		Timeout:          durationpb.New(0), // the client's own deadline is the only one
 		IdleTimeout:      durationpb.New(0), // the connection manager's is for the wait for these routes
-		RetryPolicy:      retryPolicy(cfg),
 	}
 	if svc.ClientIPAffinity {
 		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{

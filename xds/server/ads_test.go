@@ -1,207 +1,23 @@
 package server_test
 
 import (
-	"context"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/go-logr/logr/testr"
 	"github.com/google/go-cmp/cmp"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
-
-// control is a server on loopback with its store.
-type control struct {
-	*server.Server
-	store *server.Store
-	addr  string
-}
-
-func start(t *testing.T) *control {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := server.NewStore()
-	c := &control{Server: server.New(server.Options{Store: store, Log: testr.New(t)}), store: store, addr: l.Addr().String()}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func (c *control) apply(t *testing.T, change server.Change) {
-	t.Helper()
-	if _, err := c.store.Apply(change); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// proxy is a delta ADS client that does what the test says, over real gRPC.
-type proxy struct {
-	t      *testing.T
-	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
-	in     chan *discoveryv3.DeltaDiscoveryResponse
-	node   *corev3.Node
-}
-
-func (c *control) connect(t *testing.T, n *corev3.Node) *proxy {
-	t.Helper()
-	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{t: t, stream: stream, in: make(chan *discoveryv3.DeltaDiscoveryResponse, 100), node: n}
-	go func() {
-		defer close(p.in)
-		for {
-			res, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			p.in <- res
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		conn.Close()
-	})
-	return p
-}
-
-func pod(name, kubernetesNode string) *corev3.Node {
-	return node.Node{Namespace: "shop", Pod: name, ServiceAccount: "default", NodeName: kubernetesNode, Version: "test"}.Proto()
-}
-
-func (p *proxy) send(req *discoveryv3.DeltaDiscoveryRequest) {
-	p.t.Helper()
-	req.Node = p.node
-	if err := p.stream.Send(req); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *proxy) subscribe(typeURL string, names ...string) {
-	p.t.Helper()
-	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResourceNamesSubscribe: names})
-}
-
-func (p *proxy) ack(res *discoveryv3.DeltaDiscoveryResponse) {
-	p.t.Helper()
-	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce})
-}
-
-// expect gives the next response, which must be of the type and hold exactly this: names, and "-name"
-// for one that is removed.
-func (p *proxy) expect(typeURL string, want ...string) *discoveryv3.DeltaDiscoveryResponse {
-	p.t.Helper()
-	select {
-	case res, ok := <-p.in:
-		if !ok {
-			p.t.Fatalf("the stream ended; wanted %s %q", typeURL, want)
-		}
-		if got := content(res); res.TypeUrl != typeURL || !slices.Equal(got, want) {
-			p.t.Fatalf("got %s %q, want %s %q", res.TypeUrl, got, typeURL, want)
-		}
-		return res
-	case <-time.After(10 * time.Second):
-		p.t.Fatalf("no response; wanted %s %q", typeURL, want)
-		return nil
-	}
-}
-
-func content(res *discoveryv3.DeltaDiscoveryResponse) []string {
-	var got []string
-	for _, r := range res.Resources {
-		got = append(got, r.Name)
-	}
-	for _, name := range res.RemovedResources {
-		got = append(got, "-"+name)
-	}
-	return got
-}
-
-// quiet asserts that nothing has been sent: it asks for a name that cannot exist, and the answer to
-// that must be the next response.
-func (p *proxy) quiet() {
-	p.t.Helper()
-	const secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-	p.subscribe(secret, "probe")
-	res := p.expect(secret, "-probe")
-	p.ack(res)
-	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: secret, ResourceNamesUnsubscribe: []string{"probe"}})
-}
-
-func cluster(name, endpoints string) envoy.Resource {
-	return clusterWith(name, endpoints, "")
-}
-
-func clusterWith(name, endpoints, altStat string) envoy.Resource {
-	return envoy.Resource{Type: envoy.ClusterType, Name: name, Message: &clusterv3.Cluster{
-		Name: name, AltStatName: altStat, EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{ServiceName: endpoints},
-	}}
-}
-
-func endpoints(name string, priority uint32) envoy.Resource {
-	return envoy.Resource{Type: envoy.EndpointType, Name: name, Message: &endpointv3.ClusterLoadAssignment{
-		ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{Priority: priority}},
-	}}
-}
-
-func listener(name string) envoy.Resource {
-	return envoy.Resource{Type: envoy.ListenerType, Name: name, Message: &listenerv3.Listener{Name: name}}
-}
-
-func scope(name string) envoy.Resource {
-	return envoy.Resource{Type: envoy.ScopedRouteType, Name: name, Message: &routev3.ScopedRouteConfiguration{Name: name}}
-}
-
-func route(name string) envoy.Resource {
-	return envoy.Resource{Type: envoy.RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
-}
-
-// whole is one Service with everything that belongs to it.
-func whole(name string) []envoy.Resource {
-	return []envoy.Resource{cluster(name, name), endpoints(name, 0), scope(name), route(name)}
-}
-
-func ids(resources []envoy.Resource) []envoy.ID {
-	var out []envoy.ID
-	for _, r := range resources {
-		out = append(out, r.ID())
-	}
-	return out
-}
 
 // connected is a proxy that holds Service "a" and the listener "out", all acknowledged.
 func connected(t *testing.T, c *control, name string) *proxy {
@@ -325,6 +141,7 @@ func TestListenersComeLast(t *testing.T) {
 // One cluster that a proxy refuses, and so never asks endpoints for, holds nothing up for long, however
 // much else changes.
 func TestRefusedClusterHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
@@ -381,6 +198,7 @@ func TestSlowProxyGetsTheNewestOnly(t *testing.T) {
 }
 
 func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	c.apply(t, server.Change{Set: append(append(whole("a"), whole("b")...), listener("out"))})
 	p := c.connect(t, pod("one", "n1"))

@@ -35,7 +35,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	out := make(mem.BufferSlice, 0, len(r.resources)+1)
 	out = append(out, mem.SliceBuffer(envelope))
 	for _, e := range r.resources {
-		out = append(out, mem.SliceBuffer(e.wire))
+		out = append(out, e.wire)
 	}
 	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -17,7 +18,7 @@ import (
 type entry struct {
 	name, version string
 	// wire is the resource as a field of a response, see codec.
-	wire []byte
+	wire mem.Buffer
 	// references are what the proxy needs before it gets this.
 	references []envoy.ID
 	published  time.Time
@@ -34,9 +35,10 @@ func newEntry(r envoy.Resource, now time.Time) (*entry, error) {
 		references: envoy.References(r.Message),
 		published:  now,
 	}
-	var err error
-	if e.wire, err = wireResource(&discoveryv3.Resource{Name: r.Name, Version: e.version, Resource: body}); err != nil {
+	wire, err := wireResource(&discoveryv3.Resource{Name: r.Name, Version: e.version, Resource: body})
+	if err != nil {
 		return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
 	}
+	e.wire = mem.SliceBuffer(wire)
 	return e, nil
 }

@@ -71,6 +71,33 @@ func clientAddress(ctx context.Context) string {
 	return host
 }
 
+// A stream that begins says what its proxy holds, half a megabyte with 10,000 Services, or is sent as
+// much. So many streams do that at a time, each for so long at most; the others wait their turn.
+const (
+	beginnersAtOnce = 32
+	beginnerTime    = time.Second
+)
+
+// beginners are the streams that begin.
+type beginners chan struct{}
+
+// enter waits for a turn. done, which may be called more than once, ends it; so does time. ok is false
+// if ctx ended before.
+func (b beginners) enter(ctx context.Context) (done func(), ok bool) {
+	select {
+	case b <- struct{}{}:
+	case <-ctx.Done():
+		return nil, false
+	}
+	leave := sync.OnceFunc(func() { <-b })
+	timer := time.AfterFunc(beginnerTime, leave)
+	return func() { timer.Stop(); leave() }, true
+}
+
+// window is the size in bytes of what a client may send ahead of what is read, which is what HTTP/2
+// begins with. Without it gRPC would let it grow with the speed of the network.
+const window = 64<<10 - 1
+
 // Connections end after a while, so that proxies spread over replicas that came later. Coming back
 // costs a list of versions. gRPC varies the age by a tenth.
 const (

@@ -65,7 +65,7 @@ func (m *metrics) sent(typeURL string, c cause, set []*entry) {
 	label := typeLabel(typeURL)
 	size := 0
 	for _, e := range set {
-		size += len(e.wire)
+		size += e.wire.Len()
 	}
 	m.responses.WithLabelValues(label, string(c)).Inc()
 	m.resources.WithLabelValues(label).Add(float64(len(set)))

@@ -51,6 +51,7 @@ type Server struct {
 	metrics   *metrics
 	usage     *usage
 	addresses *addresses
+	beginners beginners
 	draining  chan struct{}
 
 	mu      sync.Mutex
@@ -67,6 +68,7 @@ func New(o Options) *Server {
 	s := &Server{
 		opt: o, usage: newUsage(),
 		addresses: &addresses{most: o.StreamsPerAddress, counts: map[string]int{}},
+		beginners: make(beginners, beginnersAtOnce),
 		draining:  make(chan struct{}),
 		streams:   map[*stream]struct{}{},
 		versions:  map[string]int{},
@@ -89,9 +91,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(streamsPerConnection),
-		// Most connections are idle most of the time.
-		grpc.SharedWriteBuffer(true),
-		grpc.ReadBufferSize(4<<10),
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 	stopped := make(chan struct{})
@@ -119,6 +120,11 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		return status.Errorf(codes.ResourceExhausted, "one address may have %d streams", s.addresses.most)
 	}
 	defer leave()
+	settled, ok := s.beginners.enter(g.Context())
+	if !ok {
+		return nil
+	}
+	defer settled()
 	first, err := g.Recv()
 	if err != nil {
 		return err
@@ -131,6 +137,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	}
 	s.askPeers(g.Context(), n, first)
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
+	st.settled = settled
 	s.add(st)
 	defer s.remove(st)
 

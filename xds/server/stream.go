@@ -29,6 +29,8 @@ type stream struct {
 	metrics *metrics
 	log     logr.Logger
 	send    func(*response) error
+	// settled is called when the largest exchange of a stream that begins is over.
+	settled func()
 
 	subs  map[string]*subscription
 	nonce uint64
@@ -57,6 +59,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 	timer.Stop()
 	return &stream{
 		node: n, store: s.opt.Store, usage: s.usage, ahead: s.opt.Ahead, metrics: s.metrics, send: send,
+		settled:      func() {},
 		log:          s.opt.Log.WithValues("proxy", n.ID()),
 		subs:         map[string]*subscription{},
 		warming:      map[string]uint64{},
@@ -163,6 +166,9 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 	if req.ResponseNonce != "" && req.ResponseNonce == sub.nonce {
 		s.answered(sub, req)
 	}
+	if req.TypeUrl == envoy.ScopedRouteType && (seen || len(req.InitialResourceVersions) > 0) {
+		defer s.settled()
+	}
 	subscribe := req.ResourceNamesSubscribe
 	if !seen && len(subscribe) == 0 && allowsWildcard(req.TypeUrl) {
 		subscribe = []string{wildcard}
@@ -239,23 +245,29 @@ func (s *stream) holds(sub *subscription, versions map[string]string) {
 // followFrom finds what differs between what a proxy holds of a followed type and what there is.
 func (s *stream) followFrom(sub *subscription, versions map[string]string) {
 	records, now, _ := s.store.since(sub.typeURL, 0)
-	live := make(map[string]struct{}, len(records))
+	held := 0
 	for _, r := range records {
-		if !r.live() {
+		version, has := versions[r.name]
+		switch {
+		case !r.live():
 			continue
+		case has:
+			held++
 		}
-		live[r.name] = struct{}{}
 		// Whether a scope was sent on demand or ahead is not worth sending it again.
-		if version, has := versions[r.name]; has && !r.hasVersion(version) || !has && !r.lazy {
+		if has && !r.hasVersion(version) || !has && !r.lazy {
 			sub.dirty.add(r.name)
 		}
 	}
+	sub.added, sub.removed = now, now
+	if held == len(versions) {
+		return
+	}
 	for name := range versions {
-		if _, ok := live[name]; !ok {
+		if s.store.record(envoy.ID{Type: sub.typeURL, Name: name}) == nil {
 			sub.dirty.add(name)
 		}
 	}
-	sub.added, sub.removed = now, now
 }
 
 func (s *stream) unsubscribe(sub *subscription, name string) {

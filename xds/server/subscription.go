@@ -101,7 +101,7 @@ func (s *stream) additions(sub *subscription) (set []*entry, missing []string, e
 			delete(sub.sent, name)
 		} else if asked || !has || version != e.version {
 			set = append(set, e)
-			size += len(e.wire)
+			size += e.wire.Len()
 			sub.sent[name] = e.version
 		}
 		sub.dirty.remove(name)
@@ -120,6 +120,7 @@ func (s *stream) followAdditions(sub *subscription) (set []*entry, missing []str
 		sub.removed = now // it had nothing before
 	}
 	sub.added = now
+	set = make([]*entry, 0, len(records))
 	p := s.policy()
 	for _, r := range records {
 		if r.lazy {

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"text/template"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/test/internal/world"
+)
+
+// The layouts that are compared.
+const (
+	none     = "none"
+	httpHTTP = "http-http"
+	httpL4   = "http-l4"
+	mizzen   = "mizzen"
+)
+
+// The server's application listens on two ports for each protocol: Mizzen's sidecar captures the
+// first; the other, and the ports of bare Envoys, are excluded from capture.
+const (
+	capturedHTTP, capturedTCP = 8080, 9090
+	plainHTTP, plainTCP       = 8081, 9091
+
+	httpServiceIP, tcpServiceIP = "10.96.0.10", "10.96.0.11"
+)
+
+// layout is a way from the client to the server. TCP is empty where a layout is about HTTP only.
+type layout struct {
+	name      string
+	http, tcp string
+	envoys    []*world.Envoy
+}
+
+func (l *layout) stop() {
+	for _, e := range l.envoys {
+		e.Stop()
+	}
+}
+
+func (l *layout) target(s scenario) string {
+	if s.isTCP() {
+		return l.tcp
+	}
+	return l.http
+}
+
+// cpu is the processor time that the layout's Envoys have had.
+func (l *layout) cpu() (time.Duration, error) {
+	var sum time.Duration
+	for _, e := range l.envoys {
+		t, err := e.CPU()
+		if err != nil {
+			return 0, err
+		}
+		sum += t
+	}
+	return sum, nil
+}
+
+// bare are the Envoys of one layout without a control plane.
+type bare struct {
+	name string
+	// serverHTTP puts a connection manager on the server's side, else bytes pass there.
+	serverHTTP bool
+	// Ports of the client's and the server's Envoy.
+	clientHTTP, serverPort, clientTCP, serverTCP uint16
+}
+
+var bareLayouts = []bare{
+	{httpHTTP, true, 18001, 18002, 0, 0},
+	{httpL4, false, 18011, 18012, 18013, 18014},
+}
+
+// start makes the namespaces, the server's application and all Envoys. All layouts live in the same
+// namespaces, so each pays for connection tracking.
+func start() ([]*layout, error) {
+	excluded := []uint16{plainHTTP, plainTCP}
+	for _, b := range bareLayouts {
+		excluded = append(excluded, b.ports()...)
+	}
+	pods, err := world.NewPods(excluded...)
+	if err != nil {
+		return nil, err
+	}
+	if err := startApplication(pods.Server); err != nil {
+		return nil, err
+	}
+	layouts := []*layout{{name: none, http: addr(plainHTTP), tcp: addr(plainTCP)}}
+	for _, b := range bareLayouts {
+		l, err := b.start(pods)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", b.name, err)
+		}
+		layouts = append(layouts, l)
+	}
+	l, err := startMizzen(pods)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", mizzen, err)
+	}
+	return append(layouts, l), nil
+}
+
+func (b bare) ports() []uint16 {
+	ports := []uint16{b.clientHTTP, b.serverPort}
+	if b.clientTCP != 0 {
+		ports = append(ports, b.clientTCP, b.serverTCP)
+	}
+	return ports
+}
+
+func addr(port uint16) string { return fmt.Sprintf("%s:%d", world.ServerIP, port) }
+
+//go:embed bare.yaml
+var bareYAML string
+
+var bareTemplate = template.Must(template.New("bare.yaml").Option("missingkey=error").Parse(bareYAML))
+
+// listener is one of a bare Envoy: what comes in at a port goes to an address.
+type listener struct {
+	HTTP     bool
+	Port     uint16
+	Upstream uint16
+}
+
+func (b bare) start(pods *world.Pods) (*layout, error) {
+	client := []listener{{true, b.clientHTTP, b.serverPort}}
+	server := []listener{{b.serverHTTP, b.serverPort, plainHTTP}}
+	l := &layout{name: b.name, http: fmt.Sprintf("127.0.0.1:%d", b.clientHTTP)}
+	if b.clientTCP != 0 {
+		client = append(client, listener{false, b.clientTCP, b.serverTCP})
+		server = append(server, listener{false, b.serverTCP, plainTCP})
+		l.tcp = fmt.Sprintf("127.0.0.1:%d", b.clientTCP)
+	}
+	for _, side := range []struct {
+		ns        world.NS
+		listeners []listener
+	}{{pods.Client, client}, {pods.Server, server}} {
+		e, err := side.ns.StartEnvoy(1, func(dir string) ([]byte, error) {
+			var out bytes.Buffer
+			err := bareTemplate.Execute(&out, map[string]any{
+				"Admin": world.AdminSocket(dir), "Server": world.ServerIP, "Listeners": side.listeners,
+			})
+			return out.Bytes(), err
+		})
+		if err != nil {
+			return nil, err
+		}
+		l.envoys = append(l.envoys, e)
+	}
+	return l, nil
+}
+
+// startMizzen starts one control plane and the two sidecars, as the injector and the agent would.
+func startMizzen(pods *world.Pods) (*layout, error) {
+	cp, err := world.NewControlPlane([]world.Service{
+		{Namespace: "bench", Name: "web", IP: httpServiceIP, Endpoints: []string{world.ServerIP},
+			Ports: []corev1.ServicePort{world.Port("http", 80, capturedHTTP)}},
+		{Namespace: "bench", Name: "echo", IP: tcpServiceIP, Endpoints: []string{world.ServerIP},
+			Ports: []corev1.ServicePort{world.Port("tcp", 7, capturedTCP)}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &layout{name: mizzen, http: httpServiceIP + ":80", tcp: tcpServiceIP + ":7"}
+	for _, side := range []struct {
+		ns      world.NS
+		pod, ip string
+	}{{pods.Client, "client", world.ClientIP}, {pods.Server, "server", world.ServerIP}} {
+		address, _, err := cp.Serve(context.Background(), side.ns)
+		if err != nil {
+			return nil, err
+		}
+		e, err := side.ns.StartEnvoy(1, func(dir string) ([]byte, error) {
+			return world.JSON(world.Sidecar(dir, side.pod, side.ip, address))
+		})
+		if err != nil {
+			return nil, err
+		}
+		l.envoys = append(l.envoys, e)
+	}
+	return l, nil
+}

@@ -1,0 +1,116 @@
+// Command datapath measures what the two sidecars of a call cost: processor time, throughput and
+// latency, against bare Envoys and against none, in two network namespaces joined by a veth pair.
+//
+//	apt-get install nghttp2-client   # h2load
+//	make tools                       # Envoy
+//	go run ./test/bench/datapath     # as root, some five minutes
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/test/internal/world"
+)
+
+type options struct {
+	rounds   int
+	duration time.Duration
+	only     *regexp.Regexp
+	json     string
+}
+
+func main() {
+	opt, err := parse()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	world.Main(func() error { return run(opt) })
+}
+
+func parse() (options, error) {
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, interleaved")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement: half at full load, half at a fixed rate")
+	only := flag.String("only", "", "regular expression of \"<scenario>/<configuration>\"")
+	flag.StringVar(&o.json, "json", "", "file for every single sample")
+	flag.Parse()
+	if o.rounds < 1 {
+		return o, fmt.Errorf("-rounds: %d: want 1 or more", o.rounds)
+	}
+	if o.duration < 200*time.Millisecond {
+		return o, fmt.Errorf("-duration: %s: want 200ms or more", o.duration)
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		err = fmt.Errorf("-only: %w", err)
+	}
+	return o, err
+}
+
+func run(opt options) error {
+	if _, err := exec.LookPath("h2load"); err != nil {
+		return fmt.Errorf("%w: apt-get install nghttp2-client", err)
+	}
+	layouts, err := start()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range layouts {
+			l.stop()
+		}
+	}()
+	before, err := readUsage(layouts)
+	if err != nil {
+		return err
+	}
+	all, err := measure(opt, layouts)
+	if err != nil {
+		return err
+	}
+	after, err := readUsage(layouts)
+	if err != nil {
+		return err
+	}
+	if err := head(os.Stdout, after.others(before)); err != nil {
+		return err
+	}
+	if err := report(os.Stdout, all); err != nil || opt.json == "" {
+		return err
+	}
+	text, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(opt.json, append(text, '\n'), 0o644)
+}
+
+// measure takes every scenario on every layout, round by round, so that what else the machine does
+// falls on all alike. Each round begins with another layout.
+func measure(opt options, layouts []*layout) (samples, error) {
+	all := samples{}
+	for round := range opt.rounds {
+		for _, s := range scenarios {
+			for i := range layouts {
+				l := layouts[(round+i)%len(layouts)]
+				if l.target(s) == "" || !opt.only.MatchString(s.name+"/"+l.name) {
+					continue
+				}
+				sample, err := s.measure(l, opt.duration)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %s: %w", s.name, l.name, err)
+				}
+				all.add(s.name, l.name, sample)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, opt.rounds)
+	}
+	return all, nil
+}

@@ -1,0 +1,220 @@
+// Command memory measures what Envoy allocates in a sidecar, and what the control plane sends to it,
+// against the number of Services, of which the pod calls ten.
+//
+//	make tools                     # Envoy
+//	go run ./test/bench/memory     # as root, a minute
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/agent"
+	"github.com/mizzen-mesh/mizzen/test/internal/world"
+)
+
+// The pod calls so many of the Services.
+const used = 10
+
+// Each Service has so many endpoints (the called ones have one); the Services are spread over so many namespaces.
+const endpoints, namespaces = 3, 20
+
+func main() {
+	list := flag.String("services", "0,100,1000,10000", "numbers of Services")
+	protocol := flag.String("port", "http", "name of the Services' port: http is declared, tcp opaque, any other is detected")
+	flag.Parse()
+	var counts []int
+	for text := range strings.SplitSeq(*list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > 60000 {
+			fmt.Fprintf(os.Stderr, "-services: %q: want numbers from 0 to 60000\n", text)
+			os.Exit(2)
+		}
+		counts = append(counts, n)
+	}
+	world.Main(func() error { return run(counts, *protocol) })
+}
+
+func run(counts []int, protocol string) error {
+	pods, err := world.NewPods(appPort) // the server has no sidecar here
+	if err != nil {
+		return err
+	}
+	if err := startApplication(pods.Server); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "Services\tallocated MB\tRSS MB\tsent MB\tready after s\tKB for a Service\t")
+	var first *figures
+	for _, n := range counts {
+		f, err := measure(pods, n, protocol)
+		if err != nil {
+			return fmt.Errorf("%d Services: %w", n, err)
+		}
+		if first == nil {
+			first = f
+		}
+		fmt.Fprintf(w, "%d\t%.1f\t%.1f\t%.2f\t%.1f\t%s\t\n", n, f.allocated/1e6, f.resident/1e6, f.sent/1e6, f.ready.Seconds(), f.each(first))
+	}
+	return w.Flush()
+}
+
+// figures of one sidecar, in bytes.
+type figures struct {
+	services                  int
+	allocated, resident, sent float64
+	ready                     time.Duration
+}
+
+// each is what one more Service costs.
+func (f *figures) each(first *figures) string {
+	if f.services == first.services {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", (f.allocated-first.allocated)/1e3/float64(f.services-first.services))
+}
+
+// measure starts a control plane for n Services and a sidecar, calls some, and reads its memory.
+func measure(pods *world.Pods, n int, protocol string) (*figures, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	all := services(n, protocol)
+	cp, err := world.NewControlPlane(all)
+	if err != nil {
+		return nil, err
+	}
+	address, sent, err := cp.Serve(ctx, pods.Client)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	e, err := pods.Client.StartEnvoy(agent.Defaults().Concurrency, func(dir string) ([]byte, error) {
+		return world.JSON(world.Sidecar(dir, "client", world.ClientIP, address))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer e.Stop()
+	f := &figures{services: n, ready: time.Since(start)}
+	for _, s := range all[:min(used, n)] {
+		if err := get(s.IP); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.settle(e); err != nil {
+		return nil, err
+	}
+	f.sent = float64(sent.Load())
+	return f, nil
+}
+
+// services are n, the first of them answered by the server's application. All other endpoints
+// have addresses of their own, as pods have.
+func services(n int, portName string) []world.Service {
+	out := make([]world.Service, n)
+	for i := range out {
+		s := world.Service{
+			Namespace: fmt.Sprintf("team-%d", i%namespaces), Name: fmt.Sprintf("service-%d", i),
+			IP:    address(serviceNet, i),
+			Ports: []corev1.ServicePort{world.Port(portName, 80, appPort)},
+		}
+		for j := range endpoints {
+			s.Endpoints = append(s.Endpoints, address(podNet, i*endpoints+j))
+		}
+		if i < used {
+			s.Endpoints = []string{world.ServerIP}
+		}
+		out[i] = s
+	}
+	return out
+}
+
+// The first octet pair of the Services' and of the pods' addresses.
+const serviceNet, podNet = 96, 128
+
+// address is the i-th of 10.<net>.0.0 and what follows.
+func address(net, i int) string {
+	i++ // not the network's own
+	return fmt.Sprintf("10.%d.%d.%d", net+i>>16, i>>8&255, i&255)
+}
+
+const appPort = 8080
+
+func startApplication(server world.NS) error {
+	l, err := server.Listen(fmt.Sprintf("%s:%d", world.ServerIP, appPort))
+	if err != nil {
+		return err
+	}
+	s := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "hello")
+	})}
+	go func() { _ = s.Serve(l) }() // ends with the program
+	return nil
+}
+
+func get(ip string) error {
+	res, err := http.Get("http://" + ip + "/")
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("Service %s: %s: %s", ip, res.Status, body)
+	}
+	return err
+}
+
+// settle reads the memory when it no longer changes.
+func (f *figures) settle(e *world.Envoy) error {
+	for last := -1.0; ; last = f.allocated {
+		if err := f.read(e); err != nil {
+			return err
+		}
+		if diff := f.allocated - last; diff > -5e4 && diff < 5e4 {
+			return nil
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+func (f *figures) read(e *world.Envoy) error {
+	text, err := e.Get("/memory")
+	if err != nil {
+		return err
+	}
+	var memory struct {
+		Allocated float64 `json:"allocated,string"`
+	}
+	if err := json.Unmarshal(text, &memory); err != nil {
+		return fmt.Errorf("admin /memory: %w", err)
+	}
+	f.allocated = memory.Allocated
+	f.resident, err = resident(e.PID())
+	return err
+}
+
+// resident is the resident set of a process.
+func resident(pid int) (float64, error) {
+	path := fmt.Sprintf("/proc/%d/statm", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var size, pages float64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return pages * float64(os.Getpagesize()), nil
+}

@@ -1,0 +1,277 @@
+package server_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/server"
+)
+
+var (
+	seed  = flag.Uint64("seed", 0, "run TestModel with this seed alone")
+	seeds = flag.Uint64("seeds", 6, "how many seeds TestModel runs with")
+)
+
+const (
+	services = 8   // in the model mesh
+	steps    = 600 // of one run
+)
+
+// world is a store that changes at random, and what it held at each time (epoch).
+type world struct {
+	t       *testing.T
+	c       *control
+	r       *rand.Rand
+	epoch   int
+	current state
+	history []state
+	// touched counts the times a scope or a listener changed in a way that its content does not show.
+	touched map[string]int
+	log     []string
+}
+
+// state is what there is: of each Service, by name.
+type state map[string]modelService
+
+type modelService struct {
+	number  int
+	changed int // counts changes of the cluster
+	weight  uint32
+	lazy    bool
+	targets []string // the clusters of its route
+	epoch   int      // in which the route became this
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Fatalf("%s\n-- the last of what happened:\n%s", fmt.Sprintf(format, args...), strings.Join(w.log[max(0, len(w.log)-40):], "\n"))
+}
+
+func (w *world) note(format string, args ...any) {
+	w.log = append(w.log, fmt.Sprintf("%4d  ", w.epoch)+fmt.Sprintf(format, args...))
+}
+
+func serviceName(i int) string { return fmt.Sprint("s", i) }
+func address(i int) string     { return fmt.Sprintf("10.0.0.%d:80", i) }
+
+func (s modelService) resources() []envoy.Resource {
+	name := serviceName(s.number)
+	route := routeTo(name, s.targets...)
+	route.Message.(*routev3.RouteConfiguration).VirtualHosts[0].Name = fmt.Sprint(s.epoch)
+	usual := append(scopes(name), clusterWith(name, name, fmt.Sprint(s.changed)), route)
+	if s.lazy {
+		usual = lazy(usual...)
+	}
+	return in([]string{"shop", "bank"}[s.number%2], append(usual, cluster(address(s.number), name), endpoints(name, s.weight))...)
+}
+
+// step changes up to three Services at once.
+func (w *world) step() {
+	w.epoch++
+	next := maps.Clone(w.current)
+	var change server.Change
+	for range 1 + w.r.IntN(3) {
+		i := w.r.IntN(services)
+		name := serviceName(i)
+		s, is := next[name]
+		what := w.r.IntN(6)
+		switch {
+		case !is:
+			s = modelService{number: i, targets: []string{name}, epoch: w.epoch}
+			w.touched[name]++
+			what = -1
+		case what == 0:
+			delete(next, name)
+			continue
+		case what == 1:
+			s.targets, s.epoch = []string{name}, w.epoch
+			for range w.r.IntN(3) {
+				s.targets = append(s.targets, serviceName(w.r.IntN(services)))
+			}
+			if w.r.IntN(3) == 0 {
+				s.targets = s.targets[len(s.targets)-1:] // perhaps not even its own
+			}
+		case what == 2:
+			s.lazy = !s.lazy
+			w.touched[name]++
+		case what == 3:
+			s.changed++
+		default:
+			s.weight++
+		}
+		next[name] = s
+	}
+	for name, s := range w.current {
+		if _, stays := next[name]; !stays {
+			change.Remove = append(change.Remove, ids(s.resources())...)
+		}
+	}
+	for _, s := range next {
+		change.Set = append(change.Set, s.resources()...)
+	}
+	switch l := listener(fmt.Sprint("l", w.r.IntN(3))); w.r.IntN(20) {
+	case 0, 1:
+		change.Set = append(change.Set, l)
+		w.touched[l.Name]++
+	case 2:
+		change.Remove = append(change.Remove, l.ID())
+	}
+	w.current = next
+	w.history = append(w.history, next)
+	changed, err := w.c.store.Apply(change)
+	if err != nil {
+		w.fail("%v", err)
+	}
+	for _, id := range changed {
+		_, is := next[id.Name]
+		w.note("changed %s %s, is %v, to %v", shortName(id.Type), id.Name, is, next[id.Name].targets)
+	}
+}
+
+// existed reports whether there was such a cluster, all the time since an epoch.
+func (w *world) existed(cluster string, since int) bool {
+	return !slices.ContainsFunc(w.history[since:], func(s state) bool { _, is := s[cluster]; return !is })
+}
+
+// dangled reports whether at any time since an epoch the route of a Service referred to a cluster that did
+// not exist.
+func (w *world) dangled(route, cluster string, since int) bool {
+	return slices.ContainsFunc(w.history[since:], func(s state) bool {
+		_, is := s[cluster]
+		return !is && slices.Contains(s[route].targets, cluster)
+	})
+}
+
+// TestModel has model sidecars and a store do what they like, and looks at each response.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	first, last := uint64(1), *seeds
+	if *seed != 0 {
+		first, last = *seed, *seed
+	}
+	for n := first; n <= last; n++ {
+		t.Run(fmt.Sprint("seed=", n), func(t *testing.T) {
+			t.Parallel()
+			model(t, n)
+		})
+	}
+}
+
+func model(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	ahead := []server.Ahead{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
+	w := &world{
+		t: t, c: startWith(t, server.Options{Ahead: ahead}), r: r,
+		current: state{}, history: []state{{}}, touched: map[string]int{},
+	}
+	w.c.set(t, base(), listener("l0"))
+	for range 5 {
+		w.step()
+	}
+	var sidecars []*sidecar
+	for _, pod := range []string{"one", "two"} {
+		n := node.Node{Namespace: "shop", Pod: pod, ServiceAccount: "default", Workload: "Deployment/web"}
+		sidecars = append(sidecars, newSidecar(w, n.Proto()))
+	}
+	for range steps {
+		s := sidecars[r.IntN(len(sidecars))]
+		switch n := r.IntN(100); {
+		case n < 25:
+			w.step()
+		case n < 55:
+			s.receive(200 * time.Microsecond) // or chance goes on without it
+		case n < 75:
+			s.ack(r)
+		case n < 90:
+			s.call(r)
+		case n < 95:
+			s.settle(r)
+		case seed%2 == 1 && s.cold == nil && r.IntN(3) == 0: // the server takes its time with a proxy that comes back
+			// Envoy that is cut off while clusters warm asks for clusters only when they are; that is not modelled.
+			w.note("%s reconnects", s.n.Id)
+			s.connect()
+		}
+	}
+	for _, s := range sidecars {
+		// A server may take its time to remove what is gone.
+		for deadline := time.Now().Add(2 * time.Second); ; {
+			s.settle(r)
+			if diff := s.differs(); len(diff) == 0 {
+				break
+			} else if time.Now().After(deadline) {
+				w.fail("%s: %s", s.n.Id, strings.Join(diff, "\n"))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// differs says what a settled sidecar holds other than the store, of all that it holds or must hold.
+func (s *sidecar) differs() []string {
+	var out []string
+	differs := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	all := s.w.c.versions(s.w.t)
+	is := func(typeURL, name, version string) bool {
+		of := all[shortName(typeURL)]
+		return of[name] == version || of[name+" ("+envoy.Ahead+")"] == version
+	}
+	exists := func(typeURL, name string) bool { return all[shortName(typeURL)][name] != "" }
+	for name, c := range s.clusters {
+		empty := s.watched[envoy.ClusterType][name] && !exists(envoy.ClusterType, name) && c.endpoints == ""
+		if !is(envoy.ClusterType, name, c.version) && !empty {
+			differs("cluster %q is of version %q", name, c.version)
+		}
+	}
+	for name, scope := range s.scopes {
+		if !is(envoy.ScopedRouteType, name, scope.version) && !s.w.current[name].lazy {
+			differs("scope %q is of version %q", name, scope.version)
+		}
+	}
+	for name, service := range s.w.current {
+		if _, has := s.scopes[name]; !has && !service.lazy {
+			differs("there is no scope %q", name)
+		}
+	}
+	for name := range s.watched[envoy.RouteType] {
+		route := s.routes[name]
+		if exists(envoy.RouteType, name) && !is(envoy.RouteType, name, route.version) {
+			differs("route %q is %+v", name, route)
+		}
+		if !exists(envoy.RouteType, name) && (route.version == "" || len(route.clusters) > 0) {
+			differs("route %q, which does not exist, is %+v", name, route)
+		}
+		for _, id := range route.clusters {
+			if c := s.clusters[id.Name]; exists(id.Type, id.Name) && (c == nil || !c.warm || c.coming) {
+				differs("route %q has no cluster %q", name, id.Name)
+			}
+		}
+	}
+	for typeURL, held := range s.others {
+		for name, version := range held {
+			if !is(typeURL, name, version) {
+				differs("%s %q is of version %q", typeURL, name, version)
+			}
+		}
+	}
+	for name := range all[shortName(envoy.ListenerType)] {
+		if s.others[envoy.ListenerType][name] == "" {
+			differs("there is no listener %q", name)
+		}
+	}
+	for name := range s.watched[envoy.EndpointType] {
+		if exists(envoy.EndpointType, name) && s.others[envoy.EndpointType][name] == "" {
+			differs("there are no endpoints %q", name)
+		}
+	}
+	return out
+}
