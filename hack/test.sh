@@ -30,13 +30,16 @@ vetted() { go vet ./... && go vet -C hack ./...; }
 
 tidy() { go mod tidy -diff && go -C hack mod tidy -diff; }
 
-# The packages but for the end-to-end tests, which need the cluster.
+# The packages but for the end-to-end tests, which need the cluster, and the feature tests.
 unit() {
 	local packages
-	packages=$(go list ./... | grep -v '/test/e2e$')
+	packages=$(go list ./... | grep -vE '/test/(e2e|feature)$')
 	# shellcheck disable=SC2086
 	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm go test $packages
 }
+
+# They print figures, which Go shows with -v only.
+features() { MIZZEN_ENVOY=$tools/envoy go test -count=1 -v ./test/feature | grep -vE '^=== |^ *server\.go:'; }
 
 # Data races show where goroutines meet.
 races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/webhookcert/... ./internal/leader/...; }
@@ -55,7 +58,8 @@ step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
 step 'gofmt' formatted
 step 'go vet' vetted
 step 'go mod tidy' tidy
-step 'unit, golden and feature tests' unit
+step 'unit and golden tests' unit
+step 'feature tests' features
 step 'the same under the race detector' races
 step 'tests of the embedded cluster' go test -C hack ./...
 step 'binaries' "$cluster" bin

@@ -90,7 +90,9 @@ func get(c *http.Client, url string) (int, string, error) {
 
 // TestHTTP: one client connection, three endpoints, every call balanced, in every protocol version,
 // declared and detected, over IPv4 and IPv6.
-func TestHTTP(t *testing.T) {
+func TestHTTP(t *testing.T) { bothWays(t, testHTTP) }
+
+func testHTTP(t *testing.T, o option) {
 	backends := []string{"10.244.0.5:8081", "10.244.0.6:8081", "10.244.0.7:8081"}
 	for _, b := range append(backends, "[fd00:244::5]:8081") {
 		httpBackend(t, b)
@@ -98,7 +100,7 @@ func TestHTTP(t *testing.T) {
 	newWorld(t, map[string]service{
 		"declared": {ips: []string{"10.96.0.10"}, port: port("http", 8081), endpoints: backends},
 		"detected": {ips: []string{"10.96.0.11", "fd00:96::11"}, port: port("", 8081), endpoints: append(backends, "[fd00:244::5]:8081")},
-	})
+	}, o)
 	for _, tt := range []struct {
 		name, url string
 		h2        bool
@@ -131,7 +133,9 @@ func TestHTTP(t *testing.T) {
 
 // TestOpaque: a server that speaks first, on a declared port, on a well-known port, on an undeclared
 // port (after the detection timeout), and on a port number that another Service uses for HTTP.
-func TestOpaque(t *testing.T) {
+func TestOpaque(t *testing.T) { bothWays(t, testOpaque) }
+
+func testOpaque(t *testing.T, o option) {
 	greeter(t, "10.244.0.5:9000")
 	httpBackend(t, "10.244.0.6:9000")
 	endpoints := []string{"10.244.0.5:9000"}
@@ -140,7 +144,7 @@ func TestOpaque(t *testing.T) {
 		"well-known": {ips: []string{"10.96.0.21"}, port: port("db", 3306), endpoints: endpoints},
 		"undeclared": {ips: []string{"10.96.0.22"}, port: port("db", 9001), endpoints: endpoints},
 		"web":        {ips: []string{"10.96.0.23"}, port: port("http", 9000), endpoints: []string{"10.244.0.6:9000"}},
-	})
+	}, o)
 	for _, tt := range []struct {
 		addr string
 		most time.Duration

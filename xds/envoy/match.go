@@ -133,11 +133,12 @@ func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
 func (a addresses) onMatch() *matcherv3.Matcher_OnMatch {
 	usual := a.usual()
 	branches := map[string]*matcherv3.Matcher_OnMatch{}
-	for protocol, ips := range a {
+	// In an order, because two Services may have one address for a moment.
+	for _, protocol := range []mesh.Protocol{mesh.HTTP, mesh.TCP, mesh.Detect} {
 		if protocol == usual {
 			continue
 		}
-		for ip := range ips {
+		for ip := range a[protocol] {
 			branches[ip.String()] = protocolChain(protocol)
 		}
 	}

@@ -33,7 +33,6 @@ func TestUsed(t *testing.T) {
 		}
 	}
 	end := make(chan struct{})
-	t.Cleanup(func() { close(end) })
 	replicas := []string{
 		replica(t, answer(`[{"Type":"route","Name":"a"}]`)),
 		replica(t, answer(`[{"Type":"route","Name":"b"}]`)),
@@ -42,6 +41,7 @@ func TestUsed(t *testing.T) {
 		replica(t, func(_ http.ResponseWriter, _ *http.Request) { <-end }), // hangs
 		"127.0.0.1:1", // nobody there
 	}
+	t.Cleanup(func() { close(end) }) // before the servers are closed, which wait for their handlers
 	p := &peers.Peers{Log: testr.New(t), List: func(context.Context) ([]string, error) { return replicas, nil }}
 	began := time.Now()
 	got := p.Used(t.Context(), "shop/Deployment/cart")

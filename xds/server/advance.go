@@ -11,6 +11,10 @@ import (
 // was sent, before what refers to those clusters is sent all the same.
 const warmingTimeout = 5 * time.Second
 
+// resumeTime is how long nothing is removed from a proxy that comes back. It speaks of one type after the
+// other, and what it has not spoken of yet may refer to what is gone.
+const resumeTime = time.Second
+
 // order is make before break: what is referred to comes before what refers to it. Listeners come last,
 // because a new listener may send connections to the HTTP chain whose scope must be there by then.
 // Endpoints and routes stand apart: endpoints wait for nothing but their own acknowledgement, and each
@@ -35,6 +39,9 @@ func (s *stream) advance() error {
 		if s.waiting(typeURL) {
 			return nil
 		}
+	}
+	if s.resuming != nil || s.owesRoutes() {
+		return nil
 	}
 	return s.sendRemovals()
 }
@@ -115,6 +122,13 @@ func (s *stream) scoped() bool {
 	return scopes != nil && scopes.all
 }
 
+// owesRoutes reports whether an answer about routes is awaited. When a scope goes, Envoy withdraws its
+// demand for the routes, and a request that waits for them would wait on.
+func (s *stream) owesRoutes() bool {
+	routes := s.subs[envoy.RouteType]
+	return routes != nil && s.scoped() && (routes.nonce != "" || len(routes.asked) > 0)
+}
+
 // warm notes the endpoints that clusters wait for. The wait is bounded from its beginning: further
 // clusters do not prolong it.
 func (s *stream) warm(clusters []*entry) {
@@ -134,7 +148,10 @@ func (s *stream) warm(clusters []*entry) {
 // not waited for.
 func (s *stream) ready(route *entry) bool {
 	clusters := s.subs[envoy.ClusterType]
-	if clusters == nil || !clusters.all {
+	if clusters == nil {
+		return !s.scoped() // Envoy is still to say which it has
+	}
+	if !clusters.all {
 		return true
 	}
 	for _, id := range route.references {
@@ -146,7 +163,7 @@ func (s *stream) ready(route *entry) bool {
 			return false
 		}
 		for _, endpoints := range e.references {
-			if _, cold := s.warming[endpoints.Name]; cold {
+			if _, warming := s.warming[endpoints.Name]; warming || s.cold.has(endpoints.Name) {
 				return false
 			}
 		}
@@ -157,6 +174,7 @@ func (s *stream) ready(route *entry) bool {
 // warmed takes note of acknowledged endpoints.
 func (s *stream) warmed(eds *subscription) {
 	done := func(name string) {
+		s.cold.remove(name)
 		if eds.number > s.warming[name] {
 			delete(s.warming, name)
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -131,6 +132,22 @@ func (s *stream) need(sub *subscription, name string) {
 	sub.needed.add(name)
 	sub.dirty.add(name)
 	s.store.watch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+}
+
+// referred reports whether a route that the proxy holds refers to a cluster. Then the cluster is needed even
+// while it does not exist.
+func (s *stream) referred(cluster string) bool {
+	routes := s.subs[envoy.RouteType]
+	if routes == nil {
+		return false
+	}
+	id := envoy.ID{Type: envoy.ClusterType, Name: cluster}
+	for name := range routes.sent {
+		if e := s.lookup(envoy.ID{Type: envoy.RouteType, Name: name}); e != nil && slices.Contains(e.references, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // release ends a need.

@@ -20,6 +20,9 @@ func (s *Store) Logged(typeURL string) (items, names int) {
 	return len(t.log), len(t.records)
 }
 
+// MaxGone is how many more names than there are may be remembered as gone.
+const MaxGone = maxGone
+
 // MaxNames and MaxTypes are limits of one stream.
 const (
 	MaxNames = maxNames

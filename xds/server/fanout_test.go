@@ -110,7 +110,7 @@ func many(n int, name string) []envoy.Resource {
 }
 
 func TestLogIsBounded(t *testing.T) {
-	const most = 2048
+	const most = 2 * (1000 + server.MaxGone)
 	for name, round := range map[string]func(c *control, i int){
 		"changes": func(c *control, i int) { c.set(t, scopes(fmt.Sprint("s", i%10))[i/10%2]) },
 		"new names, one at a time": func(c *control, i int) {
@@ -128,7 +128,7 @@ func TestLogIsBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := start(t)
-			for i := range 3000 {
+			for i := range 8000 {
 				round(c, i)
 				if items, names := c.store.Logged(envoy.ScopedRouteType); items > most || names > most {
 					t.Fatalf("round %d: %d items and %d names in the log, want %d at most", i, items, names, most)
@@ -152,7 +152,7 @@ func TestTooFarBehind(t *testing.T) {
 	c.set(t, clusterWith("base", "", "changed"))
 	late := p.expect(envoy.ClusterType, "base") // scopes wait for its acknowledgement
 	c.remove(t, scope("goes"))
-	for i := range 4 {
+	for i := range 2*server.MaxGone/1000 + 2 {
 		batch := many(1000, fmt.Sprint(i))
 		c.set(t, batch...)
 		c.remove(t, batch...)

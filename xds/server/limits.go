@@ -14,6 +14,8 @@ import (
 const (
 	// maxNames on one stream and type: what is subscribed to and what is brought along.
 	maxNames = 200_000
+	// maxName is the length of a name and of a type in bytes. The longest that Mizzen gives is some 200.
+	maxName = 1 << 10
 	// maxTypes of resources on one stream. Envoy asks for some ten.
 	maxTypes = 32
 	// maxRequest is the size of one request in bytes; a proxy that comes back lists what it holds.

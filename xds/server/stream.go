@@ -41,6 +41,12 @@ type stream struct {
 	warmingTimer *time.Timer
 	// unacked are the clusters in the response that the proxy has not acknowledged yet.
 	unacked set
+	// cold are endpoints of clusters that the proxy brought along, until it says that it has them.
+	cold set
+	// resumed is set once the proxy has said that it holds something. Until resuming fires it may not have
+	// said all: see resumeTime.
+	resumed  bool
+	resuming <-chan time.Time
 	// seen is the store's revision at the last takePending.
 	seen uint64
 
@@ -110,6 +116,8 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 				return err
 			}
 		case <-s.wake:
+		case <-s.resuming:
+			s.resuming, s.cold = nil, nil
 		case <-s.warmingTimer.C:
 			s.log.Info("gave up waiting for the proxy to warm its clusters", "clusters", len(s.warming))
 			clear(s.warming)
@@ -156,10 +164,10 @@ func (s *stream) takePending() {
 // first request of a type without any name means all, for the types that allow it.
 func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 	sub, seen := s.subs[req.TypeUrl]
+	if err := s.allowed(req); err != nil {
+		return err
+	}
 	if !seen {
-		if len(s.subs) >= maxTypes {
-			return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
-		}
 		sub = newSubscription(req.TypeUrl)
 		s.subs[req.TypeUrl] = sub
 	}
@@ -173,13 +181,13 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 	if !seen && len(subscribe) == 0 && allowsWildcard(req.TypeUrl) {
 		subscribe = []string{wildcard}
 	}
-	if n := len(sub.names) + len(subscribe) + len(req.InitialResourceVersions); n > maxNames {
-		return status.Errorf(codes.ResourceExhausted, "%s: a proxy may subscribe to %d names, this would be %d", shortType(req.TypeUrl), maxNames, n)
-	}
 	if slices.Contains(subscribe, wildcard) {
 		s.subscribeAll(sub, !seen && len(req.InitialResourceVersions) == 0)
 	}
-	s.holds(sub, req.InitialResourceVersions)
+	if len(req.InitialResourceVersions) > 0 {
+		s.resume()
+		s.holds(sub, req.InitialResourceVersions)
+	}
 	for _, name := range subscribe {
 		_, has := req.InitialResourceVersions[name]
 		s.subscribe(sub, name, has)
@@ -192,6 +200,30 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		s.resendEndpoints()
 	}
 	s.updateStatus(sub)
+	return nil
+}
+
+// allowed checks the limits of a stream.
+func (s *stream) allowed(req *discoveryv3.DeltaDiscoveryRequest) error {
+	long := func(name string) bool { return len(name) > maxName }
+	n := len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
+	sub, seen := s.subs[req.TypeUrl]
+	switch {
+	case long(req.TypeUrl) || slices.ContainsFunc(req.ResourceNamesSubscribe, long):
+		return status.Errorf(codes.ResourceExhausted, "a name may have %d bytes", maxName)
+	case !seen && len(s.subs) >= maxTypes:
+		return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
+	case seen:
+		n += max(len(sub.names), len(sub.sent), len(sub.dirty))
+	}
+	if n > maxNames {
+		return status.Errorf(codes.ResourceExhausted, "%s: a proxy may subscribe to %d names, this would be %d", shortType(req.TypeUrl), maxNames, n)
+	}
+	for name := range req.InitialResourceVersions {
+		if long(name) {
+			return status.Errorf(codes.ResourceExhausted, "a name may have %d bytes", maxName)
+		}
+	}
 	return nil
 }
 
@@ -220,6 +252,13 @@ func (s *stream) subscribeAll(sub *subscription, fresh bool) {
 	}
 }
 
+// resume holds removals back for a while.
+func (s *stream) resume() {
+	if !s.resumed {
+		s.resumed, s.resuming = true, time.After(resumeTime)
+	}
+}
+
 // holds takes over what a proxy brings along from an earlier stream.
 func (s *stream) holds(sub *subscription, versions map[string]string) {
 	if sub.follows() {
@@ -230,14 +269,28 @@ func (s *stream) holds(sub *subscription, versions map[string]string) {
 	}
 	for name, version := range versions {
 		id := envoy.ID{Type: sub.typeURL, Name: name}
-		r := s.store.record(id)
-		if e := s.lookup(id); e != nil && e.version == version {
+		e := s.lookup(id)
+		if e != nil && e.version == version {
 			version = e.version // the same string for all proxies
 		}
+		s.brought(sub.typeURL, name, e)
 		sub.sent[name] = version
 		sub.dirty.add(name)
-		if r != nil && sub.all {
+		if sub.all { // even if there is no such resource: it may be back before the proxy is told that it is gone
 			s.need(sub, name)
+		}
+	}
+}
+
+// brought notes what a proxy brings along. It may have been cut off after it got a cluster and before it
+// got the endpoints, and then the cluster is not warm.
+func (s *stream) brought(typeURL, name string, e *entry) {
+	switch {
+	case typeURL == envoy.EndpointType:
+		s.cold.remove(name)
+	case typeURL == envoy.ClusterType && e != nil:
+		for _, endpoints := range e.references {
+			s.cold.add(endpoints.Name)
 		}
 	}
 }

@@ -174,7 +174,9 @@ func (s *stream) removals(sub *subscription) (gone []string, err error) {
 			delete(sub.sent, name)
 			gone = append(gone, name)
 		}
-		s.release(sub, name)
+		if sub.typeURL != envoy.ClusterType || !s.referred(name) {
+			s.release(sub, name)
+		}
 	}
 	return gone, nil
 }

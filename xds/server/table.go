@@ -51,6 +51,9 @@ func follows(typeURL string) bool {
 	return typeURL == envoy.ScopedRouteType || typeURL == envoy.ListenerType
 }
 
+// maxGone is how many more names may be gone than there are before the older half is forgotten.
+const maxGone = 4096
+
 func newTable() *table {
 	return &table{
 		records:    map[string]*record{},
@@ -75,7 +78,7 @@ func (t *table) put(id envoy.ID, r *record) {
 		switch {
 		case follows(id.Type):
 			w.followed()
-		case !old.live():
+		case !old.live() || old.lazy:
 			w.changed(id)
 		}
 	}
@@ -115,15 +118,15 @@ func (t *table) append(old, r *record) {
 	}
 	t.records[r.name] = r
 	t.log = append(t.log, logged{r.revision, r})
-	if live := len(t.records) - t.gone; len(t.log) > 2*live+1024 {
+	if live := len(t.records) - t.gone; len(t.log) > 2*(live+maxGone) {
 		t.compact(live)
 	}
 }
 
-// compact drops what is out of date and, where much is gone, the older half of that.
+// compact drops what is out of date and, where very much is gone, the older half of that.
 func (t *table) compact(live int) {
 	drop := 0
-	if t.gone > live/2+512 {
+	if t.gone > live+maxGone {
 		drop = t.gone / 2
 	}
 	t.log = slices.DeleteFunc(t.log, func(l logged) bool {

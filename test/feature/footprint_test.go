@@ -1,0 +1,88 @@
+package feature
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestFootprint: what a sidecar holds that uses 10 of many Services, with the product's defaults, and what
+// is sent to it.
+func TestFootprint(t *testing.T) {
+	httpBackend(t, "10.244.0.5:8080")
+	empty := footprint(t, 0)
+	for _, tt := range []struct {
+		services int
+		// most megabytes of memory more than in an empty mesh, and sent.
+		memory, sent float64
+	}{
+		{1000, 5, 1},
+		{10_000, 15, 3},
+	} {
+		f := footprint(t, tt.services)
+		memory, sent := float64(f.allocated-empty.allocated)/1e6, float64(f.sent)/1e6
+		report("10 of %d Services used: %.2f MB more than in an empty mesh (%.2f MB), %.2f MB sent, %d bytes for one more",
+			tt.services, memory, float64(empty.allocated)/1e6, sent, f.one)
+		if memory > tt.memory || sent > tt.sent || f.one > 2000 {
+			t.Errorf("%d Services: want at most %.0f MB more, %.0f MB sent, 2000 bytes for one more", tt.services, tt.memory, tt.sent)
+		}
+	}
+}
+
+// figures are bytes: allocated in Envoy, sent to it, and sent for one more Service.
+type figures struct{ allocated, sent, one int64 }
+
+func footprint(t *testing.T, n int) (f figures) {
+	const namespaces, used = 20, 10
+	t.Run(fmt.Sprintf("%d Services", n), func(t *testing.T) {
+		services := map[string]service{}
+		for i := range n {
+			s := service{namespace: fmt.Sprintf("team-%d", i%namespaces), ips: []string{serviceIP(i)}, port: port("http", 80)}
+			for k := range 3 {
+				s.endpoints = append(s.endpoints, fmt.Sprintf("10.%d.%d.%d:8080", 128+k, i/250, i%250+1))
+			}
+			if i < used {
+				s.endpoints = []string{"10.244.0.5:8080"}
+			}
+			services[fmt.Sprintf("service-%d", i)] = s
+		}
+		w := newWorld(t, services, workers(2), func(w *world) { w.node.Namespace = "team-0" })
+		for i := range min(used, n) {
+			w.answers("http://" + serviceIP(i) + "/")
+		}
+		f.allocated = w.settled("memory", 50_000, w.allocated)
+		f.sent = w.sent.Load()
+		w.change(map[string]service{"new": {namespace: "team-1", ips: []string{"10.96.255.1"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
+		sent := func() (int64, error) { return w.sent.Load(), nil }
+		w.await("the new Service is sent", func() error {
+			if w.sent.Load() == f.sent {
+				return fmt.Errorf("nothing is sent")
+			}
+			return nil
+		})
+		f.one = w.settled("bytes sent", 0, sent) - f.sent
+	})
+	return f
+}
+
+// settled reads a figure until it has stayed the same, but for a difference, for half a second.
+func (w *world) settled(what string, difference int64, read func() (int64, error)) int64 {
+	w.t.Helper()
+	var figure int64
+	since := time.Now()
+	w.await(what+" settles", func() error {
+		n, err := read()
+		if err != nil {
+			return err
+		}
+		if n > figure+difference || n < figure-difference {
+			figure, since = n, time.Now()
+		}
+		if time.Since(since) < 500*time.Millisecond {
+			return fmt.Errorf("%d", n)
+		}
+		figure = n
+		return nil
+	})
+	return figure
+}
