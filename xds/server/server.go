@@ -183,12 +183,18 @@ func receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryService_Delta
 	}
 }
 
+// maxVersions of proxies have a metric of their own; a proxy can say what it likes.
+const maxVersions = 20
+
 func (s *Server) add(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams[st] = struct{}{}
-	s.versions[st.node.Version]++
-	s.metrics.connected.WithLabelValues(st.node.Version).Set(float64(s.versions[st.node.Version]))
+	st.version = st.node.Version
+	if _, known := s.versions[st.version]; !known && len(s.versions) >= maxVersions {
+		st.version = "other"
+	}
+	s.count(st.version, 1)
 	st.log.Info("proxy connected", "version", st.node.Version)
 }
 
@@ -196,13 +202,17 @@ func (s *Server) remove(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st)
-	s.versions[st.node.Version]--
-	s.metrics.connected.WithLabelValues(st.node.Version).Set(float64(s.versions[st.node.Version]))
-	if s.versions[st.node.Version] == 0 {
-		delete(s.versions, st.node.Version)
-		s.metrics.connected.DeleteLabelValues(st.node.Version)
-	}
+	s.count(st.version, -1)
 	st.log.Info("proxy disconnected")
+}
+
+func (s *Server) count(version string, by int) {
+	s.versions[version] += by
+	s.metrics.connected.WithLabelValues(version).Set(float64(s.versions[version]))
+	if s.versions[version] == 0 {
+		delete(s.versions, version)
+		s.metrics.connected.DeleteLabelValues(version)
+	}
 }
 
 // sum adds up a number over all streams.

@@ -29,6 +29,7 @@ type stream struct {
 	metrics *metrics
 	log     logr.Logger
 	send    func(*response) error
+	version string // under which it is counted
 	// settled is called when the largest exchange of a stream that begins is over.
 	settled func()
 
