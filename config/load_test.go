@@ -114,7 +114,7 @@ controlPlaneAddress: nowhere
 serviceCIDRs: [10.0.0.1/8]
 protocolDetection: {timeout: 0s, opaquePorts: [0]}
 traffic: {connectTimeout: 1h, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}}
-onDemand: {timeout: 999ms, wholeMesh: 100001, namespace: -1}
+onDemand: {timeout: 999ms, wholeMesh: 50001, namespace: -1}
 sidecar:
   image: "a b"
   imagePullPolicy: Sometimes
@@ -132,7 +132,7 @@ sidecar:
 			"traffic.retry.budgetPercent:", "traffic.retry.minConcurrent:", "sidecar.image:", "sidecar.imagePullPolicy:", "sidecar.logLevel:",
 			"sidecar.concurrency:", `sidecar.drainDelay: Invalid value: "1.5s": want whole seconds`, "sidecar.excludeInboundPorts[0]:",
 			"sidecar.excludeOutboundPorts[0]:", "sidecar.excludeOutboundCIDRs[0]:", "sidecar.resources.requests[memory]:",
-			"onDemand.timeout: Invalid value: \"999ms\": want a duration from 1s to 5m0s", "onDemand.wholeMesh: Invalid value: 100001: want a whole number from 0 to 100000",
+			"onDemand.timeout: Invalid value: \"999ms\": want a duration from 1s to 5m0s", "onDemand.wholeMesh: Invalid value: 50001: want a whole number from 0 to 50000",
 			"onDemand.namespace: Invalid value: -1", `sidecar.configScope: Unsupported value: "some": supported values: "all", "namespace", "demand"`,
 			"sidecar.resources.requests[cpu]: Invalid value: \"2\": want at most the limit, 1",
 		}},

@@ -70,10 +70,10 @@ type OnDemand struct {
 	// while the control plane is away, before it is answered with an error. 1s to 5m. Default 10s.
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 	// WholeMesh is the number of Service ports in the cluster (each address of a Service counts its
-	// ports) up to which every sidecar is sent the whole mesh ahead; 0 is never. 0 to 100000. Default 100.
+	// ports) up to which every sidecar is sent the whole mesh ahead; 0 is never. 0 to 50000. Default 100.
 	WholeMesh *int32 `json:"wholeMesh,omitempty"`
 	// Namespace is, in a cluster beyond WholeMesh, the number of Service ports in the sidecar's own
-	// namespace up to which that namespace is sent ahead; 0 is never. 0 to 100000. Default 50.
+	// namespace up to which that namespace is sent ahead; 0 is never. 0 to 50000. Default 50.
 	Namespace *int32 `json:"namespace,omitempty"`
 }
 

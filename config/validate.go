@@ -30,7 +30,7 @@ const (
 	maxConcurrency = 64
 	maxDrainDelay  = time.Hour
 	// maxAhead is the largest number of Service ports that can be sent ahead.
-	maxAhead = 100_000
+	maxAhead = 50_000
 	// A memory quantity below this is a forgotten unit ("128") or a wrong one ("128m" is milli-bytes).
 	minMemory = 1 << 20
 )

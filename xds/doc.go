@@ -10,7 +10,7 @@
 //
 //	xds/mesh    may import the Kubernetes API types and config; no Envoy protos, no clients
 //	xds/envoy   may import xds/mesh, config and Envoy protos; no Kubernetes clients
-//	xds/server  may import xds/envoy, internal/node and gRPC; nothing of Kubernetes
+//	xds/server  may import xds/envoy, config, internal/node and gRPC; no Kubernetes clients
 //	xds/peers   may import xds/envoy and the standard library
 //	xds/kube    may import controller-runtime's cache; no Envoy protos
 //

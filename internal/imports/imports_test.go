@@ -35,6 +35,7 @@ var rules = []struct {
 	{"/xds/mesh", []string{clientGo, runtime, envoyProto, grpc}},
 	{"/xds/envoy", []string{clientGo, runtime}},
 	{"/xds/server", []string{clientGo, runtime, module + "/xds/kube"}},
+	{"/xds/peers", []string{clientGo, runtime, grpc + "/", module + "/xds/kube", module + "/xds/server"}},
 	{"/xds/kube", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
 	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},

@@ -32,6 +32,9 @@ type Node struct {
 	Workload string
 }
 
+// maxField bounds each field in bytes: two names of 253 and what stands between them.
+const maxField = 512
+
 // ID is the Envoy node id: "<namespace>/<pod>".
 func (n Node) ID() string { return n.Namespace + "/" + n.Pod }
 
@@ -87,6 +90,14 @@ func FromProto(p *corev3.Node) (Node, error) {
 		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))
 	}
 	ips := meta["ips"].GetStringValue()
+	for field, value := range map[string]string{
+		"id": p.GetId(), "cluster": p.GetCluster(), "metadata.uid": n.UID, "metadata.nodeName": n.NodeName,
+		"metadata.version": n.Version, "metadata.workload": n.Workload, "metadata.ips": ips,
+	} {
+		if len(value) > maxField {
+			return Node{}, fmt.Errorf("node.%s: %d bytes, want at most %d", field, len(value), maxField)
+		}
+	}
 	if ips == "" {
 		return n, nil
 	}

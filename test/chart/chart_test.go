@@ -89,7 +89,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown mesh field", "mesh.traffic.retries=3", []string{"/mesh/traffic", "retries"}},
 		{"text for a number", "controller.replicas=two", []string{"/controller/replicas", "integer"}},
 		{"out of range", "mesh.traffic.retry.budgetPercent=101", []string{"/mesh/traffic/retry/budgetPercent", "100"}},
-		{"too many", "mesh.onDemand.wholeMesh=100001", []string{"/mesh/onDemand/wholeMesh", "100,000"}},
+		{"too many", "mesh.onDemand.wholeMesh=50001", []string{"/mesh/onDemand/wholeMesh", "50,000"}},
 		{"no scope", "mesh.sidecar.configScope=mesh", []string{"/mesh/sidecar/configScope", "demand"}},
 		{"not one of", "mesh.sidecar.logLevel=loud", []string{"/mesh/sidecar/logLevel", "warning"}},
 		{"bad duration", "mesh.sidecar.drainDelay=5", []string{"/mesh/sidecar/drainDelay"}},

@@ -18,7 +18,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// Path is where a replica answers, with the parameter "workload" (server.UsageHandler).
+// Path is where a replica answers, with the parameter "workload" (server.Server.Debug).
 const Path = "/debug/usage"
 
 const (
@@ -27,6 +27,9 @@ const (
 	// maxAnswer is the size of an answer in bytes.
 	maxAnswer = 1 << 20
 )
+
+// client goes to a replica itself, whatever proxy the environment names.
+var client = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Minute}}
 
 // Peers are the other replicas.
 type Peers struct {
@@ -69,7 +72,7 @@ func ask(ctx context.Context, address, workload string) ([]envoy.ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

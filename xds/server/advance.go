@@ -27,6 +27,9 @@ var order = []string{envoy.ClusterType, envoy.ScopedRouteType, envoy.ListenerTyp
 func (s *stream) advance() error {
 	s.takePending()
 	s.needForRoutes()
+	if err := s.sendHeldUp(); err != nil {
+		return err
+	}
 	for _, typeURL := range order {
 		if err := s.sendAdditions(typeURL); err != nil {
 			return err
@@ -37,6 +40,9 @@ func (s *stream) advance() error {
 			}
 		}
 		if s.waiting(typeURL) {
+			if typeURL == envoy.ClusterType && s.heldUp == 0 {
+				s.heldUp = s.nonce
+			}
 			return nil
 		}
 	}
@@ -44,6 +50,31 @@ func (s *stream) advance() error {
 		return nil
 	}
 	return s.sendRemovals()
+}
+
+// sendHeldUp sends scopes and listeners that have waited for clusters before it is further clusters' turn:
+// first calls one after the other would hold them up for as long as they come. It is safe, because each
+// route waits for its own clusters.
+func (s *stream) sendHeldUp() error {
+	clusters := s.subs[envoy.ClusterType]
+	if s.heldUp == 0 || clusters.nonce != "" && clusters.number <= s.heldUp && !clusters.overdue {
+		return nil
+	}
+	for _, number := range s.warming {
+		if number <= s.heldUp {
+			return nil
+		}
+	}
+	for _, typeURL := range order[1:] {
+		if err := s.sendAdditions(typeURL); err != nil {
+			return err
+		}
+		if s.waiting(typeURL) {
+			break
+		}
+	}
+	s.heldUp = 0
+	return nil
 }
 
 // sendApart sends endpoints, routes, and "does not exist" for types that Mizzen does not serve.
@@ -79,7 +110,8 @@ func (s *stream) sendAdditions(typeURL string) error {
 		return err
 	}
 	why := causeChange
-	if first || len(sub.asked) < asked {
+	demanded := func(e *entry) bool { return sub.demanded.has(e.name) }
+	if first || len(sub.asked) < asked || slices.ContainsFunc(set, demanded) {
 		why = causeSubscribe
 	}
 	if typeURL != envoy.ClusterType {
@@ -159,7 +191,7 @@ func (s *stream) ready(route *entry) bool {
 		if e == nil {
 			continue
 		}
-		if _, has := clusters.sent[id.Name]; !has || s.unacked.has(id.Name) {
+		if clusters.sent[id.Name] != e.version || s.unacked.has(id.Name) {
 			return false
 		}
 		for _, endpoints := range e.references {

@@ -25,15 +25,24 @@ type policy struct {
 }
 
 func (s *stream) policy() policy {
+	p := s.bounds()
+	if s.node.ConfigScope != config.ScopeAll && s.node.ConfigScope != config.ScopeDemand {
+		p.used = s.usage.of(s.node)
+	}
+	return p
+}
+
+// bounds is the policy without what others have asked for.
+func (s *stream) bounds() policy {
 	switch s.node.ConfigScope {
 	case config.ScopeAll:
 		return policy{everything: true}
 	case config.ScopeNamespace:
-		return policy{namespace: s.node.Namespace, used: s.usage.of(s.node)}
+		return policy{namespace: s.node.Namespace}
 	case config.ScopeDemand:
 		return policy{}
 	}
-	p := policy{used: s.usage.of(s.node)}
+	var p policy
 	all, own := s.store.portCount(s.node.Namespace)
 	p.everything = all <= s.ahead.WholeMesh
 	if own <= s.ahead.Namespace {
@@ -77,7 +86,7 @@ func (s *stream) needAhead(sub *subscription) {
 	}
 	for _, ns := range namespaces {
 		for _, name := range s.store.aheadIn(sub.typeURL, ns) {
-			s.need(sub, name)
+			s.demand(sub, name)
 		}
 	}
 	for id := range p.used {
@@ -86,12 +95,12 @@ func (s *stream) needAhead(sub *subscription) {
 			continue
 		}
 		if id.Type == sub.typeURL {
-			s.need(sub, id.Name)
+			s.demand(sub, id.Name)
 		}
 		for _, v := range r.variants {
 			for _, ref := range v.references {
 				if ref.Type == sub.typeURL {
-					s.need(sub, ref.Name)
+					s.demand(sub, ref.Name)
 				}
 			}
 		}
@@ -119,8 +128,16 @@ func (s *stream) needForRoutes() {
 			continue
 		}
 		for _, cluster := range e.references {
-			s.need(clusters, cluster.Name)
+			s.demand(clusters, cluster.Name)
 		}
+	}
+}
+
+// demand is need for what is sent although nothing changed.
+func (s *stream) demand(sub *subscription, name string) {
+	if !sub.needed.has(name) {
+		sub.demanded.add(name)
+		s.need(sub, name)
 	}
 }
 
@@ -156,6 +173,7 @@ func (s *stream) release(sub *subscription, name string) {
 		return
 	}
 	sub.needed.remove(name)
+	sub.demanded.remove(name)
 	if !sub.names.has(name) {
 		s.store.unwatch(envoy.ID{Type: sub.typeURL, Name: name}, s)
 	}
@@ -163,7 +181,8 @@ func (s *stream) release(sub *subscription, name string) {
 
 // absent gives what a proxy is told of a name that it subscribed to and that does not exist: nil for
 // "removed". Envoy hears "removed" as no answer for what it asked for on demand: the request would wait
-// on. So it gets a route configuration without routes or a cluster without endpoints.
+// on. So it gets a route configuration without routes or a cluster without endpoints; not for every name
+// that a stranger may think of, because Envoy keeps them.
 func (s *stream) absent(sub *subscription, name string) *entry {
 	var r envoy.Resource
 	switch {
@@ -174,6 +193,10 @@ func (s *stream) absent(sub *subscription, name string) *entry {
 	default:
 		return nil
 	}
+	if !s.absents.has(name) && len(s.absents) >= maxAbsent {
+		return nil
+	}
+	s.absents.add(name)
 	e, err := newEntry(r, time.Time{})
 	if err != nil { // the name is not UTF-8, which gRPC would not have let through
 		s.log.Error(err, "a name that cannot be answered")

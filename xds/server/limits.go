@@ -12,14 +12,20 @@ import (
 
 // What one client may ask for, so that it cannot hurt the others.
 const (
-	// maxNames on one stream and type: what is subscribed to and what is brought along.
-	maxNames = 200_000
-	// maxName is the length of a name and of a type in bytes. The longest that Mizzen gives is some 200.
-	maxName = 1 << 10
+	// maxNames on one stream: what is subscribed to and what is brought along, of all types.
+	maxNames = 500_000
+	// maxAbsent of them may be names that do not exist and that get an answer of their own all the same.
+	maxAbsent = 256
+	// maxName is the length of a name and of a type in bytes. The longest that Mizzen gives is some 150.
+	maxName = 256
+	// maxVersion is the length in bytes of a version that is kept; a longer one is none of Mizzen's.
+	maxVersion = 32
 	// maxTypes of resources on one stream. Envoy asks for some ten.
 	maxTypes = 32
 	// maxRequest is the size of one request in bytes; a proxy that comes back lists what it holds.
 	maxRequest = 16 << 20
+	// firstRequestTime is how long a stream may be silent when it begins.
+	firstRequestTime = 10 * time.Second
 	// maxResponse is the size in bytes at which a response is large enough and the rest waits for its
 	// acknowledgement.
 	maxResponse = 1 << 20
@@ -41,22 +47,28 @@ type addresses struct {
 	most   int
 	mu     sync.Mutex
 	counts map[string]int
+	// turns of those that begin; an address without streams has none.
+	turns map[string]beginners
 }
 
-// enter counts a stream of the context's client; false if it has too many. leave ends it.
-func (a *addresses) enter(ctx context.Context) (leave func(), ok bool) {
+// enter counts a stream of the context's client; false if it has too many. leave ends it. own are the turns
+// of those of the same address that begin.
+func (a *addresses) enter(ctx context.Context) (own beginners, leave func(), ok bool) {
 	client := clientAddress(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.counts[client] >= a.most {
-		return nil, false
+		return nil, nil, false
 	}
-	a.counts[client]++
-	return func() {
+	if a.counts[client]++; a.turns[client] == nil {
+		a.turns[client] = make(beginners, beginnersOfAddress)
+	}
+	return a.turns[client], func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.counts[client]--; a.counts[client] == 0 {
 			delete(a.counts, client)
+			delete(a.turns, client)
 		}
 	}, true
 }
@@ -77,21 +89,29 @@ func clientAddress(ctx context.Context) string {
 // much. So many streams do that at a time, each for so long at most; the others wait their turn.
 const (
 	beginnersAtOnce = 32
-	beginnerTime    = time.Second
+	// beginnersOfAddress leaves turns to others where one address has many streams that say nothing.
+	beginnersOfAddress = beginnersAtOnce / 2
+	beginnerTime       = time.Second
 )
 
 // beginners are the streams that begin.
 type beginners chan struct{}
 
-// enter waits for a turn. done, which may be called more than once, ends it; so does time. ok is false
-// if ctx ended before.
-func (b beginners) enter(ctx context.Context) (done func(), ok bool) {
+// enter waits for a turn of its own address, then of all. done, which may be called more than once, ends
+// it; so does time. ok is false if ctx ended before.
+func (b beginners) enter(ctx context.Context, all beginners) (done func(), ok bool) {
 	select {
 	case b <- struct{}{}:
 	case <-ctx.Done():
 		return nil, false
 	}
-	leave := sync.OnceFunc(func() { <-b })
+	select {
+	case all <- struct{}{}:
+	case <-ctx.Done():
+		<-b
+		return nil, false
+	}
+	leave := sync.OnceFunc(func() { <-all; <-b })
 	timer := time.AfterFunc(beginnerTime, leave)
 	return func() { timer.Stop(); leave() }, true
 }

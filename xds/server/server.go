@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
@@ -67,7 +68,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		opt: o, usage: newUsage(),
-		addresses: &addresses{most: o.StreamsPerAddress, counts: map[string]int{}},
+		addresses: &addresses{most: o.StreamsPerAddress, counts: map[string]int{}, turns: map[string]beginners{}},
 		beginners: make(beginners, beginnersAtOnce),
 		draining:  make(chan struct{}),
 		streams:   map[*stream]struct{}{},
@@ -99,7 +100,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		close(s.draining)
-		// A GOAWAY first: a proxy whose stream ends then makes a new connection, to another replica.
+		// The GOAWAY makes a proxy whose stream ends go to another replica with a new connection.
 		force := time.AfterFunc(s.opt.Drain+time.Second, g.Stop)
 		defer force.Stop()
 		g.GracefulStop()
@@ -114,18 +115,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // DeltaAggregatedResources serves one proxy's stream. The first request must name the node.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	leave, ok := s.addresses.enter(g.Context())
+	own, leave, ok := s.addresses.enter(g.Context())
 	if !ok {
 		s.metrics.refused.WithLabelValues("streams").Inc()
 		return status.Errorf(codes.ResourceExhausted, "one address may have %d streams", s.addresses.most)
 	}
 	defer leave()
-	settled, ok := s.beginners.enter(g.Context())
+	settled, ok := own.enter(g.Context(), s.beginners)
 	if !ok {
 		return nil
 	}
 	defer settled()
-	first, err := g.Recv()
+	first, err := firstRequest(g)
 	if err != nil {
 		return err
 	}
@@ -135,9 +136,11 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		s.opt.Log.Error(err, "refused an ADS stream")
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	s.askPeers(g.Context(), n, first)
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled
+	if len(first.InitialResourceVersions) == 0 { // a proxy that comes back says itself what it holds
+		s.askPeers(g.Context(), st)
+	}
 	s.add(st)
 	defer s.remove(st)
 
@@ -153,9 +156,30 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	return err
 }
 
-// askPeers learns what a new pod's workload uses. A proxy that comes back says itself what it holds.
-func (s *Server) askPeers(ctx context.Context, n node.Node, first *discoveryv3.DeltaDiscoveryRequest) {
-	if s.opt.Peers == nil || n.Workload == "" || len(first.InitialResourceVersions) > 0 || s.usage.of(n) != nil {
+// firstRequest waits for it, but not for ever.
+func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (*discoveryv3.DeltaDiscoveryRequest, error) {
+	var req *discoveryv3.DeltaDiscoveryRequest
+	received := make(chan error, 1)
+	go func() {
+		var err error
+		req, err = g.Recv()
+		received <- err
+	}()
+	timeout := time.NewTimer(firstRequestTime)
+	defer timeout.Stop()
+	select {
+	case err := <-received:
+		return req, err
+	case <-timeout.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no request within %s", firstRequestTime)
+	}
+}
+
+// askPeers learns what a new pod's workload uses, where that decides what the pod is sent.
+func (s *Server) askPeers(ctx context.Context, st *stream) {
+	n := st.node
+	decided := n.ConfigScope == config.ScopeDemand || st.bounds().everything
+	if s.opt.Peers == nil || n.Workload == "" || decided || s.usage.of(n) != nil {
 		return
 	}
 	for _, id := range s.opt.Peers.Used(ctx, workload(n)) {

@@ -65,11 +65,22 @@ func (s *stream) updateStatus(sub *subscription) {
 	}
 }
 
-// queued is the number of names that run has still to look at.
+// queued is the number of names that the proxy is still to be told of: those that run has not looked at,
+// and those that wait for an answer of the proxy.
 func (s *stream) queued() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending)
+	return len(s.pending) + s.waitingNames
+}
+
+func (s *stream) noteWaiting() {
+	n := 0
+	for _, sub := range s.subs {
+		n += len(sub.dirty)
+	}
+	s.mu.Lock()
+	s.waitingNames = n
+	s.mu.Unlock()
 }
 
 func (s *stream) unacknowledged() int {

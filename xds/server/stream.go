@@ -48,6 +48,10 @@ type stream struct {
 	// said all: see resumeTime.
 	resumed  bool
 	resuming <-chan time.Time
+	// heldUp is the last response's number when what comes after clusters began to wait for them, or 0.
+	heldUp uint64
+	// absents are names that do not exist and were answered all the same.
+	absents set
 	// seen is the store's revision at the last takePending.
 	seen uint64
 
@@ -59,6 +63,8 @@ type stream struct {
 	mu      sync.Mutex
 	pending map[envoy.ID]struct{}
 	status  ProxyStatus
+	// waitingNames are the names that are dirty after the last advance.
+	waitingNames int
 }
 
 func newStream(n node.Node, s *Server, send func(*response) error) *stream {
@@ -128,6 +134,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		if err := s.advance(); err != nil && !errors.Is(err, errLater) {
 			return err
 		}
+		s.noteWaiting()
 	}
 }
 
@@ -207,23 +214,22 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 // allowed checks the limits of a stream.
 func (s *stream) allowed(req *discoveryv3.DeltaDiscoveryRequest) error {
 	long := func(name string) bool { return len(name) > maxName }
-	n := len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
-	sub, seen := s.subs[req.TypeUrl]
-	switch {
-	case long(req.TypeUrl) || slices.ContainsFunc(req.ResourceNamesSubscribe, long):
+	tooLong := long(req.TypeUrl) || slices.ContainsFunc(req.ResourceNamesSubscribe, long)
+	for name := range req.InitialResourceVersions {
+		tooLong = tooLong || long(name)
+	}
+	if tooLong {
 		return status.Errorf(codes.ResourceExhausted, "a name may have %d bytes", maxName)
-	case !seen && len(s.subs) >= maxTypes:
+	}
+	if _, seen := s.subs[req.TypeUrl]; !seen && len(s.subs) >= maxTypes {
 		return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
-	case seen:
+	}
+	n := len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
+	for _, sub := range s.subs {
 		n += max(len(sub.names), len(sub.sent), len(sub.dirty))
 	}
 	if n > maxNames {
-		return status.Errorf(codes.ResourceExhausted, "%s: a proxy may subscribe to %d names, this would be %d", shortType(req.TypeUrl), maxNames, n)
-	}
-	for name := range req.InitialResourceVersions {
-		if long(name) {
-			return status.Errorf(codes.ResourceExhausted, "a name may have %d bytes", maxName)
-		}
+		return status.Errorf(codes.ResourceExhausted, "a stream may have %d names, this would be %d", maxNames, n)
 	}
 	return nil
 }
@@ -239,7 +245,8 @@ func (s *stream) subscribe(sub *subscription, name string, has bool) {
 	}
 	id := envoy.ID{Type: sub.typeURL, Name: name}
 	s.store.watch(id, s)
-	if s.store.record(id) != nil {
+	// Envoy asks at once for the routes of what it is sent ahead: that is no call.
+	if r := s.store.record(id); r != nil && !s.bounds().ahead(id.Type, r) {
 		s.usage.note(s.node, id)
 	}
 }
@@ -273,6 +280,8 @@ func (s *stream) holds(sub *subscription, versions map[string]string) {
 		e := s.lookup(id)
 		if e != nil && e.version == version {
 			version = e.version // the same string for all proxies
+		} else if len(version) > maxVersion {
+			version = "" // not one of ours; it only has to differ
 		}
 		s.brought(sub.typeURL, name, e)
 		sub.sent[name] = version
@@ -334,6 +343,7 @@ func (s *stream) unsubscribe(sub *subscription, name string) {
 	}
 	sub.names.remove(name)
 	sub.asked.remove(name)
+	s.absents.remove(name)
 	if sub.needed.has(name) && sub.all {
 		return
 	}
@@ -399,7 +409,10 @@ func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []str
 	sub.inFlight, sub.inFlightGone = set, removed
 	sub.changedAt = time.Time{}
 	if c == causeChange {
-		sub.changedAt = oldest(set)
+		sub.changedAt = sub.oldestChange(set)
+	}
+	for _, e := range set {
+		sub.demanded.remove(e.name)
 	}
 	s.metrics.sent(sub.typeURL, c, set)
 	s.log.V(1).Info("send", "type", shortType(sub.typeURL), "cause", c, "set", len(set), "removed", len(removed), "nonce", sub.nonce)
@@ -416,11 +429,11 @@ func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []str
 	return nil
 }
 
-// oldest is when the first of the entries was published; the zero time if there are none.
-func oldest(set []*entry) time.Time {
+// oldestChange is when the first of the entries that changed was published; the zero time if there are none.
+func (s *subscription) oldestChange(set []*entry) time.Time {
 	var at time.Time
 	for _, e := range set {
-		if at.IsZero() || e.published.Before(at) {
+		if !s.demanded.has(e.name) && (at.IsZero() || e.published.Before(at)) {
 			at = e.published
 		}
 	}

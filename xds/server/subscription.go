@@ -27,6 +27,8 @@ type subscription struct {
 	dirty set
 	// asked are names that must be answered even if nothing changed: the proxy has just subscribed.
 	asked set
+	// demanded are names that the proxy is to have though nothing changed: sending them is no convergence.
+	demanded set
 	// firstAnswer is set until a proxy that subscribed to everything has been answered: it waits for an
 	// answer even where there is nothing.
 	firstAnswer bool
@@ -86,7 +88,12 @@ func (s *stream) additions(sub *subscription) (set []*entry, missing []string, e
 		}
 		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
 		if e == nil {
+			if has && !asked && s.resuming != nil {
+				continue // this replica may be a moment behind the one that it comes from
+			}
 			e = s.absent(sub, name)
+		} else {
+			s.absents.remove(name)
 		}
 		if e != nil && sub.typeURL == envoy.RouteType && !s.ready(e) {
 			continue
@@ -134,7 +141,7 @@ func (s *stream) followAdditions(sub *subscription) (set []*entry, missing []str
 	}
 	for _, name := range sub.dirty.sorted() {
 		asked := sub.asked.has(name)
-		if e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name}); e != nil {
+		if e := s.pick(sub.typeURL, s.store.record(envoy.ID{Type: sub.typeURL, Name: name}), p); e != nil {
 			set = append(set, e)
 		} else if asked {
 			missing = append(missing, name)
