@@ -19,12 +19,15 @@ func TestRoundTrip(t *testing.T) {
 	}
 	full := plain
 	full.ConfigScope, full.Workload = config.ScopeDemand, "Deployment/cart"
+	longest := full
+	longest.Workload = strings.Repeat("w", maxField)
 	for name, c := range map[string]struct {
 		node   Node
 		fields int // of the metadata
 	}{
 		"scope and workload": {full, 6},
 		"neither":            {plain, 4},
+		"longest field":      {longest, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := c.node.Proto()
@@ -43,6 +46,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestFromProtoRefuses(t *testing.T) {
+	long := strings.Repeat("x", maxField+1)
 	for name, c := range map[string]struct {
 		change func(*corev3.Node)
 		want   string
@@ -51,6 +55,14 @@ func TestFromProtoRefuses(t *testing.T) {
 		"cluster": {func(p *corev3.Node) { p.Cluster = "other/cart" }, `node.cluster: "other/cart": want "shop/<service account>"`},
 		"ips":     {metadata("ips", "10.1.2"), `node.metadata.ips: "10.1.2": `},
 		"scope":   {metadata("configScope", "mesh"), `node.metadata.configScope: "mesh": want one of all, namespace, demand`},
+		// What is too long is not repeated.
+		"long id":       {func(p *corev3.Node) { p.Id = "shop/" + long }, "node.id: 518 bytes, want at most 512"},
+		"long cluster":  {func(p *corev3.Node) { p.Cluster = "shop/" + long }, "node.cluster: 518 bytes, want at most 512"},
+		"long uid":      {metadata("uid", long), "node.metadata.uid: 513 bytes"},
+		"long nodeName": {metadata("nodeName", long), "node.metadata.nodeName: 513 bytes"},
+		"long version":  {metadata("version", long), "node.metadata.version: 513 bytes"},
+		"long workload": {metadata("workload", long), "node.metadata.workload: 513 bytes"},
+		"long ips":      {metadata("ips", long), "node.metadata.ips: 513 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := Node{Namespace: "shop", Pod: "cart-1", ServiceAccount: "cart"}.Proto()

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -324,4 +326,83 @@ func TestLazyScope(t *testing.T) {
 	hasNot.take(envoy.ScopedRouteType, "a")
 	c.remove(t, scopes("a")...)
 	hasNot.take(envoy.ScopedRouteType, "-a")
+}
+
+// A sidecar asks at once for the routes of what it is sent ahead. Were that taken for calls, its workload
+// would be sent all of that for ever, whatever the bounds.
+func TestSentAheadIsNotUsed(t *testing.T) {
+	c := startWith(t, server.Options{Ahead: server.Ahead{WholeMesh: 3}})
+	c.set(t, slices.Concat([]envoy.Resource{base()}, service("x", "a"), service("x", "b"), service("x", "c"))...)
+	begin := func(name string, want ...string) *proxy {
+		t.Helper()
+		var ahead []string
+		for _, scope := range want {
+			if name, ok := strings.CutSuffix(scope, " ahead"); ok {
+				ahead = append(ahead, name)
+			}
+		}
+		p := c.connect(t, node.Node{Namespace: "shop", Pod: name, ServiceAccount: "default", Workload: "Deployment/web"}.Proto())
+		p.subscribe(envoy.ClusterType)
+		clusters := p.expect(envoy.ClusterType, slices.Sorted(slices.Values(append([]string{"base"}, ahead...)))...)
+		if len(ahead) > 0 {
+			p.subscribe(envoy.EndpointType, ahead...)
+			p.take(envoy.EndpointType, ahead...)
+		}
+		p.ack(clusters)
+		p.subscribe(envoy.ScopedRouteType)
+		scopes := p.next(envoy.ScopedRouteType)
+		if got := variants(t, scopes); !slices.Equal(got, want) {
+			t.Fatalf("%s: got scopes %q, want %q", name, got, want)
+		}
+		if len(ahead) > 0 {
+			p.subscribe(envoy.RouteType, ahead...)
+			p.take(envoy.RouteType, ahead...)
+		}
+		p.ack(scopes)
+		return p
+	}
+	begin("one", "a ahead", "b ahead", "c ahead")
+	c.set(t, service("x", "d")...) // one too many
+	two := begin("two", "a", "b", "c", "d")
+	two.subscribe(envoy.RouteType, "b") // which is a call
+	two.warm("b")
+	two.take(envoy.RouteType, "b")
+	begin("three", "a", "b ahead", "c", "d")
+}
+
+// The scope of a new Service waits for the clusters that are on their way, not for all that come meanwhile.
+func TestFirstCallsHoldUpNoScope(t *testing.T) {
+	c := start(t)
+	var called []string
+	all := []envoy.Resource{base()}
+	for i := range 12 {
+		called = append(called, fmt.Sprintf("s%02d", i))
+		all = append(all, service("shop", called[i])...)
+	}
+	c.set(t, all...)
+	p := bare(t, c, pod("one", "n1"), called...)
+	p.subscribe(envoy.RouteType, called[0])
+	for calls := 1; ; {
+		switch res := p.response("the scope of the new Service"); res.TypeUrl {
+		case envoy.ScopedRouteType:
+			if got := content(res); !slices.Equal(got, []string{"new"}) {
+				t.Fatalf("got scopes %q", got)
+			}
+			return
+		case envoy.ClusterType:
+			if calls == len(called) {
+				t.Fatalf("no scope while %d Services were called for the first time", calls)
+			}
+			if calls == 3 {
+				c.set(t, service("shop", "new")...)
+			}
+			// The next call comes before the clusters of this one are there.
+			p.subscribe(envoy.RouteType, called[calls])
+			calls++
+			p.subscribe(envoy.EndpointType, content(res)...)
+			p.ack(res)
+		default:
+			p.ack(res)
+		}
+	}
 }

@@ -1,5 +1,12 @@
 package server
 
+import (
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
 // Watched counts what is kept for the streams: names that somebody is told of, and those who are told of
 // more than names.
 func (s *Store) Watched() (names, everything int) {
@@ -23,11 +30,44 @@ func (s *Store) Logged(typeURL string) (items, names int) {
 // MaxGone is how many more names than there are may be remembered as gone.
 const MaxGone = maxGone
 
-// MaxNames and MaxTypes are limits of one stream.
+// Limits of one stream.
 const (
-	MaxNames = maxNames
-	MaxTypes = maxTypes
+	MaxNames   = maxNames
+	MaxTypes   = maxTypes
+	MaxAbsent  = maxAbsent
+	MaxVersion = maxVersion
 )
+
+// ResumeTime is how long nothing is removed from a proxy that comes back.
+const ResumeTime = resumeTime
+
+// Turns of streams that begin.
+const (
+	BeginnersAtOnce = beginnersAtOnce
+	BeginnerTime    = beginnerTime
+)
+
+// Entered counts the streams that there are, those too that have not said anything.
+func (s *Server) Entered() int {
+	s.addresses.mu.Lock()
+	defer s.addresses.mu.Unlock()
+	n := 0
+	for _, count := range s.addresses.counts {
+		n += count
+	}
+	return n
+}
+
+// Kept is what is remembered of a version that a proxy brings along.
+func Kept(version string) string {
+	st := newStream(node.Node{}, New(Options{Store: NewStore()}), nil)
+	sub := newSubscription(envoy.EndpointType)
+	st.holds(sub, map[string]string{"a": version})
+	return sub.sent["a"]
+}
+
+// EndSilent has streams ended that say nothing for so long. It comes before the first of them.
+func (s *Server) EndSilent(after time.Duration) { s.firstRequestTime = after }
 
 // RequestsAtOnce may be sent before a stream is slowed to RequestsPerSecond.
 const (

@@ -164,9 +164,9 @@ type proxy struct {
 	close  func()
 }
 
-func (c *control) connect(t *testing.T, n *corev3.Node) *proxy {
+func (c *control) connect(t *testing.T, n *corev3.Node, dial ...grpc.DialOption) *proxy {
 	t.Helper()
-	conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(c.addr, append(dial, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,15 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
@@ -200,4 +203,96 @@ func TestDrain(t *testing.T) {
 	if took > drain+2*time.Second {
 		t.Errorf("Serve returned after %v", took)
 	}
+}
+
+func TestVersionsKept(t *testing.T) {
+	for _, length := range []int{server.MaxVersion, server.MaxVersion + 1, 1 << 20} {
+		version, want := strings.Repeat("v", length), ""
+		if length <= server.MaxVersion {
+			want = version
+		}
+		if got := server.Kept(version); got != want {
+			t.Errorf("of a version of %d bytes %d are kept, want %d", length, len(got), len(want))
+		}
+	}
+	// One that is not kept is not that of the resource.
+	c := start(t)
+	c.set(t, endpoints("a", 1))
+	p := c.connect(t, pod("one", "n1"))
+	p.resume(envoy.EndpointType, map[string]string{"a": strings.Repeat("v", 1<<20)}, "a")
+	p.take(envoy.EndpointType, "a")
+}
+
+// Streams of one address that say nothing, which takes each its whole turn, leave turns to others.
+func TestSilentStreamsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	const rounds = 4
+	c := start(t)
+	c.set(t, base())
+	mute := c.connect(t, pod("mute", "n1"))
+	for n := 1; n < rounds*server.BeginnersAtOnce; {
+		for range 3 { // further streams of the connection
+			if _, err := discoveryv3.NewAggregatedDiscoveryServiceClient(mute.conn).DeltaAggregatedResources(mute.stream.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		mute = c.connect(t, pod("mute", "n1"))
+		n++
+	}
+	await(t, "the silent streams are there", func() bool { return c.Entered() >= rounds*server.BeginnersAtOnce })
+
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	began := time.Now()
+	p := c.connect(t, pod("one", "n1"), grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		return from.DialContext(ctx, "tcp", addr)
+	}))
+	p.subscribe(envoy.ClusterType)
+	p.take(envoy.ClusterType, "base")
+	// In one queue with the others it would be its turn after rounds.
+	if took, most := time.Since(began), rounds*server.BeginnerTime/2; took > most {
+		t.Errorf("answered after %v, want %v at most", took, most)
+	}
+}
+
+func TestSilentStreamEnds(t *testing.T) {
+	c := start(t)
+	c.EndSilent(50 * time.Millisecond)
+	silent := c.connect(t, pod("silent", "n1"))
+	if code := silent.ended(); code != codes.DeadlineExceeded {
+		t.Errorf("ended with %v: %v", code, silent.err)
+	}
+}
+
+// Envoy keeps what it is told of a name that does not exist, so it is not told of any number of them.
+func TestAbsentNames(t *testing.T) {
+	c := start(t)
+	c.set(t, base())
+	p := bare(t, c, pod("one", "n1"))
+	names := numbered(1000, server.MaxAbsent+2)
+	want, beyond := slices.Clone(names[:server.MaxAbsent]), names[server.MaxAbsent:]
+	for _, name := range beyond {
+		want = append(want, "-"+name)
+	}
+	p.subscribe(envoy.RouteType, names...)
+	p.take(envoy.RouteType, want...)
+	p.subscribe(envoy.RouteType, "further")
+	p.take(envoy.RouteType, "-further")
+	p.quiet()
+
+	// Those that then exist come all the same; one of them had an entry, which is free now.
+	for _, name := range []string{beyond[0], names[0]} {
+		c.set(t, service("shop", name)...)
+		p.warm(name)
+		p.takeEach(name, envoy.RouteType, envoy.ScopedRouteType)
+	}
+	for _, name := range []string{"other", "last"} {
+		p.subscribe(envoy.RouteType, name)
+		if name == "other" {
+			noRoutes(t, p, name)
+		} else {
+			p.take(envoy.RouteType, "-"+name)
+		}
+	}
+	p.quiet()
 }

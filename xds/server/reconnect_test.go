@@ -3,6 +3,7 @@ package server_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -91,4 +92,39 @@ func TestHeldClusterComesBack(t *testing.T) {
 	c.set(t, in("shop", cluster("a", "a"))...)
 	p.ack(first)
 	p.take(envoy.ClusterType, "a")
+}
+
+// The replica that a proxy comes to may be a moment behind the one that it comes from.
+func TestHeldServiceIsNotThereYet(t *testing.T) {
+	t.Parallel()
+	resume := func(t *testing.T) (*control, *proxy) {
+		c := start(t)
+		c.set(t, base())
+		p := c.connect(t, pod("one", "n1"))
+		p.resume(envoy.ClusterType, map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "a": "newer"})
+		p.resume(envoy.ScopedRouteType, map[string]string{"a": "newer"})
+		p.resume(envoy.RouteType, map[string]string{"a": "newer"}, "a")
+		return c, p
+	}
+	t.Run("and comes", func(t *testing.T) {
+		t.Parallel()
+		c, p := resume(t)
+		p.quiet()
+		c.set(t, service("shop", "a")...)
+		p.warm("a")
+		p.takeEach("a", envoy.RouteType, envoy.ScopedRouteType)
+		p.quiet()
+	})
+	t.Run("and does not come", func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		_, p := resume(t)
+		noRoutes(t, p, "a")
+		if after := time.Since(began); after < server.ResumeTime {
+			t.Errorf("told that there is no route after %v, want %v at least", after, server.ResumeTime)
+		}
+		p.take(envoy.ScopedRouteType, "-a")
+		p.take(envoy.ClusterType, "-a")
+		p.quiet()
+	})
 }

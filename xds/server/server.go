@@ -54,6 +54,8 @@ type Server struct {
 	addresses *addresses
 	beginners beginners
 	draining  chan struct{}
+	// firstRequestTime is the constant, but in tests.
+	firstRequestTime time.Duration
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -68,11 +70,12 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		opt: o, usage: newUsage(),
-		addresses: &addresses{most: o.StreamsPerAddress, counts: map[string]int{}, turns: map[string]beginners{}},
-		beginners: make(beginners, beginnersAtOnce),
-		draining:  make(chan struct{}),
-		streams:   map[*stream]struct{}{},
-		versions:  map[string]int{},
+		addresses:        &addresses{most: o.StreamsPerAddress, counts: map[string]int{}, turns: map[string]beginners{}},
+		beginners:        make(beginners, beginnersAtOnce),
+		draining:         make(chan struct{}),
+		firstRequestTime: firstRequestTime,
+		streams:          map[*stream]struct{}{},
+		versions:         map[string]int{},
 	}
 	s.metrics = newMetrics(o.Registerer, s)
 	return s
@@ -126,7 +129,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		return nil
 	}
 	defer settled()
-	first, err := firstRequest(g)
+	first, err := firstRequest(g, s.firstRequestTime)
 	if err != nil {
 		return err
 	}
@@ -157,7 +160,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 }
 
 // firstRequest waits for it, but not for ever.
-func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (*discoveryv3.DeltaDiscoveryRequest, error) {
+func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, within time.Duration) (*discoveryv3.DeltaDiscoveryRequest, error) {
 	var req *discoveryv3.DeltaDiscoveryRequest
 	received := make(chan error, 1)
 	go func() {
@@ -165,13 +168,13 @@ func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResour
 		req, err = g.Recv()
 		received <- err
 	}()
-	timeout := time.NewTimer(firstRequestTime)
+	timeout := time.NewTimer(within)
 	defer timeout.Stop()
 	select {
 	case err := <-received:
 		return req, err
 	case <-timeout.C:
-		return nil, status.Errorf(codes.DeadlineExceeded, "no request within %s", firstRequestTime)
+		return nil, status.Errorf(codes.DeadlineExceeded, "no request within %s", within)
 	}
 }
 
