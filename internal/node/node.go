@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -67,6 +68,10 @@ func (n Node) Proto() *corev3.Node {
 
 // FromProto reads what Proto wrote. The error names the field and the value that it cannot read.
 func FromProto(p *corev3.Node) (Node, error) {
+	meta := p.GetMetadata().GetFields()
+	if err := short(p, meta); err != nil {
+		return Node{}, err
+	}
 	ns, pod, ok := strings.Cut(p.GetId(), "/")
 	if !ok || ns == "" || pod == "" || strings.Contains(pod, "/") {
 		return Node{}, fmt.Errorf(`node.id: %q: want "<namespace>/<pod>"`, p.GetId())
@@ -75,7 +80,6 @@ func FromProto(p *corev3.Node) (Node, error) {
 	if !ok || clusterNS != ns {
 		return Node{}, fmt.Errorf(`node.cluster: %q: want "%s/<service account>"`, p.GetCluster(), ns)
 	}
-	meta := p.GetMetadata().GetFields()
 	n := Node{
 		Namespace:      ns,
 		Pod:            pod,
@@ -90,14 +94,6 @@ func FromProto(p *corev3.Node) (Node, error) {
 		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))
 	}
 	ips := meta["ips"].GetStringValue()
-	for field, value := range map[string]string{
-		"id": p.GetId(), "cluster": p.GetCluster(), "metadata.uid": n.UID, "metadata.nodeName": n.NodeName,
-		"metadata.version": n.Version, "metadata.workload": n.Workload, "metadata.ips": ips,
-	} {
-		if len(value) > maxField {
-			return Node{}, fmt.Errorf("node.%s: %d bytes, want at most %d", field, len(value), maxField)
-		}
-	}
 	if ips == "" {
 		return n, nil
 	}
@@ -109,4 +105,19 @@ func FromProto(p *corev3.Node) (Node, error) {
 		n.IPs = append(n.IPs, ip)
 	}
 	return n, nil
+}
+
+// short reports a field that is too long, without repeating it.
+func short(p *corev3.Node, meta map[string]*structpb.Value) error {
+	long := func(field, value string) error {
+		if len(value) > maxField {
+			return fmt.Errorf("node.%s: %d bytes, want at most %d", field, len(value), maxField)
+		}
+		return nil
+	}
+	errs := []error{long("id", p.GetId()), long("cluster", p.GetCluster())}
+	for _, field := range []string{"uid", "nodeName", "version", "configScope", "workload", "ips"} {
+		errs = append(errs, long("metadata."+field, meta[field].GetStringValue()))
+	}
+	return errors.Join(errs...)
 }

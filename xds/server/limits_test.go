@@ -121,6 +121,9 @@ func TestBadProxyDelaysNobody(t *testing.T) {
 			}
 			good.quiet()
 			await(t, "what waits for the bad one is counted", func() bool {
+				for len(bad.in) > 0 {
+					answer(bad, <-bad.in)
+				}
 				return (c.total(t, "mizzen_xds_pending_changes", "") > 0) == (name == "never acknowledges")
 			})
 		})
