@@ -29,7 +29,7 @@ func SidecarFor(base Sidecar, annotations map[string]string) (Sidecar, error) {
 			continue
 		}
 		value := annotations[name]
-		key, err := podKey(Annotation, name)
+		key, err := findKey(OnPod, Annotation, name)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -50,7 +50,7 @@ func CheckPodLabels(labels map[string]string) error {
 		if !ours(name) {
 			continue
 		}
-		key, err := podKey(Label, name)
+		key, err := findKey(OnPod, Label, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -69,11 +69,11 @@ func (k Key) errorf(value, format string, args ...any) error {
 
 func ours(name string) bool { return strings.HasPrefix(name, Group+"/") }
 
-// podKey finds the entry for a key on a pod; the error says what the user may have meant.
-func podKey(kind KeyKind, name string) (Key, error) {
+// findKey finds the entry for a key on an object; the error says what the user may have meant.
+func findKey(on Object, kind KeyKind, name string) (Key, error) {
 	var known []string
 	for _, key := range Keys {
-		if !slices.Contains(key.On, OnPod) {
+		if !slices.Contains(key.On, on) {
 			continue
 		}
 		switch {

@@ -41,6 +41,11 @@ func Default() *Mesh {
 	return m
 }
 
+// DefaultRouteRetry is the budget of the retries that routes and annotations ask for (Traffic.RouteRetry).
+func DefaultRouteRetry() *RetryBudget {
+	return &RetryBudget{BudgetPercent: new(int32(20)), MinConcurrent: new(int32(3))}
+}
+
 func (m *Mesh) setDefaults() {
 	m.TypeMeta = metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}
 	setDefault(&m.ClusterDomain, "cluster.local")

@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Labels and annotations. Keys says what each may hold.
 const (
 	// LabelInjection on a namespace ("enabled") turns injection on; on a pod ("enabled" or
@@ -17,6 +19,14 @@ const (
 	AnnotationExcludeOutboundCIDRs = Group + "/exclude-outbound-cidrs"
 	AnnotationDrainDelay           = Group + "/drain-delay"
 	AnnotationConfigScope          = Group + "/config-scope"
+
+	// How calls are made: on a Service for all of its calls, on a route for those it routes, and with
+	// "." and the name of a rule behind it for that rule of the route.
+	AnnotationTimeout        = Group + "/timeout"
+	AnnotationBackendTimeout = Group + "/backend-timeout"
+	AnnotationRetryOn        = Group + "/retry-on"
+	AnnotationRetryAttempts  = Group + "/retry-attempts"
+	AnnotationRetryBackoff   = Group + "/retry-backoff"
 
 	// AnnotationInjected is written by the injector: the version that injected the pod.
 	AnnotationInjected = Group + "/injected"
@@ -51,6 +61,8 @@ type Object string
 const (
 	OnNamespace Object = "namespace"
 	OnPod       Object = "pod"
+	OnService   Object = "service"
+	OnRoute     Object = "route" // HTTPRoute or GRPCRoute
 )
 
 // Key is one label or annotation that Mizzen reads or writes.
@@ -68,10 +80,16 @@ type Key struct {
 	// set puts the value of a pod's annotation into the sidecar and says whether the value is allowed.
 	// It is nil for keys that set nothing.
 	set func(s *Sidecar, value string) bool
+	// setCalls does the same for the annotation of a Service or a route. These are not read from the cluster
+	// yet, and docs/reference.md leaves them out.
+	setCalls func(c *Calls, value string) bool
 }
 
+const ruleDoc = "On a route, `.<rule name>` behind the key means that rule alone."
+
 // Keys is the one table of labels and annotations: parsing, error messages and docs/reference.md all
-// come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels).
+// come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels) or reported
+// (CallsOf).
 var Keys = []Key{
 	{
 		Name: LabelInjection, Kind: Label, On: []Object{OnNamespace, OnPod},
@@ -145,6 +163,37 @@ var Keys = []Key{
 		Doc: "Which Services the sidecar is sent ahead: every one (all), those of its own namespace whatever its size (namespace), " +
 			"or none, each Service at the first call (demand).",
 		set: setConfigScope,
+	},
+	{
+		Name: AnnotationTimeout, Kind: Annotation, On: []Object{OnService, OnRoute},
+		Values: wantCallTimeout, Default: "no timeout",
+		Doc:      "Bounds a whole call with all its tries. A client's own `grpc-timeout` holds too; the smaller wins. " + ruleDoc,
+		setCalls: setCallTimeout(func(c *Calls) **time.Duration { return &c.Timeout }),
+	},
+	{
+		Name: AnnotationBackendTimeout, Kind: Annotation, On: []Object{OnService, OnRoute},
+		Values: wantCallTimeout, Default: "no timeout",
+		Doc:      "Bounds each try. " + ruleDoc,
+		setCalls: setCallTimeout(func(c *Calls) **time.Duration { return &c.BackendTimeout }),
+	},
+	{
+		Name: AnnotationRetryOn, Kind: Annotation, On: []Object{OnService, OnRoute},
+		Values: wantRetryOn, Default: "only failures in which no server can have begun",
+		Doc: "The answers after which a call is made again at another endpoint. Only for calls that may be executed twice; " +
+			"`none` takes back what the Service says. " + ruleDoc,
+		setCalls: setRetryOn,
+	},
+	{
+		Name: AnnotationRetryAttempts, Kind: Annotation, On: []Object{OnService, OnRoute},
+		Values: wantRetryAttempts, Default: "2 with `retry-on`, else `traffic.retry.attempts`",
+		Doc:      "Tries after the first. " + ruleDoc,
+		setCalls: setRetryAttempts,
+	},
+	{
+		Name: AnnotationRetryBackoff, Kind: Annotation, On: []Object{OnService, OnRoute},
+		Values: wantRetryBackoff, Default: "25ms",
+		Doc:      "The base of the jittered exponential back-off before another try; the most is ten times it. " + ruleDoc,
+		setCalls: setRetryBackoff,
 	},
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},

@@ -96,6 +96,7 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"unknown fields, all of them": {"sidecar: {imge: x}\ntrafic: {}\n", []string{
 			`sidecar.imge: Invalid value: "x": unknown field`, "trafic: Invalid value: {}: unknown field"}},
+		"not a field yet":            {"traffic: {routeRetry: {budgetPercent: 20}}", []string{"traffic.routeRetry.budgetPercent: Invalid value: 20: unknown field"}},
 		"fields are case sensitive":  {"ClusterDomain: x", []string{"ClusterDomain: Invalid value"}},
 		"duplicate":                  {"clusterDomain: a\nclusterDomain: b\n", []string{"line 2", `"clusterDomain" already set`}},
 		"two documents":              {"clusterDomain: a\n---\nclusterDomain: b\n", []string{"more than one YAML document"}},

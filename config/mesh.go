@@ -48,6 +48,19 @@ type Traffic struct {
 	// Retry is used for calls of which nothing can have executed. See Envoy's
 	// "x-envoy-retry-on": connect-failure, refused-stream, reset-before-request.
 	Retry Retry `json:"retry,omitempty"`
+	// RouteRetry bounds the retries that routes and annotations ask for. It is nil, and no field of the
+	// file, while these are not read from the cluster.
+	RouteRetry *RetryBudget `json:"-"`
+}
+
+// RetryBudget bounds retries of calls that a server may have seen. They put load on a Service that
+// may fail because of its load, so the budget is narrow.
+type RetryBudget struct {
+	// BudgetPercent is the share of active requests to one Service, of those that may be retried so,
+	// that may be retries, in percent, 1 to 100. Default 20.
+	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
+	// MinConcurrent retries are always allowed. Default 3.
+	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
 }
 
 // Retry bounds retries of calls that no server has seen. Unlike retries of failed calls they put no

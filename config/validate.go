@@ -29,6 +29,7 @@ const (
 const (
 	maxConcurrency = 64
 	maxDrainDelay  = time.Hour
+	maxRetries     = 10
 	// maxAhead is the largest number of Service ports that can be sent ahead.
 	maxAhead = 50_000
 	// A memory quantity below this is a forgotten unit ("128") or a wrong one ("128m" is milli-bytes).
@@ -92,7 +93,7 @@ func (d Detection) validate(path *field.Path) field.ErrorList {
 func (t Traffic) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("connectTimeout"), t.ConnectTimeout, time.Millisecond, 5*time.Minute)
 	path = path.Child("retry")
-	errs = append(errs, checkInt(path.Child("attempts"), t.Retry.Attempts, 0, 10)...)
+	errs = append(errs, checkInt(path.Child("attempts"), t.Retry.Attempts, 0, maxRetries)...)
 	errs = append(errs, checkInt(path.Child("budgetPercent"), t.Retry.BudgetPercent, 1, 100)...)
 	return append(errs, checkInt(path.Child("minConcurrent"), t.Retry.MinConcurrent, 0, 1_000_000)...)
 }

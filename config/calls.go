@@ -1,0 +1,170 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	wantCallTimeout   = `a Gateway API duration such as 500ms, 10s or 1m30s, or "0s" for none`
+	wantRetryOn       = `"none", or, separated by commas, 5xx, gateway-error, reset, status codes from 400 to 599, and the gRPC codes cancelled, deadline-exceeded, internal, resource-exhausted, unavailable`
+	wantRetryAttempts = "a whole number from 0 to 10"
+	wantRetryBackoff  = "a Gateway API duration of at least 1ms, such as 50ms"
+)
+
+// RetryConditions are the words of AnnotationRetryOn, which are Envoy's.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter#x-envoy-retry-on
+var RetryConditions = []string{
+	"5xx", "gateway-error", "reset",
+	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
+}
+
+// Calls is what annotations of a Service or a route say about its calls. Nil is "not said", so that
+// the next more general object counts.
+type Calls struct {
+	// Timeout of a whole call and of one try; 0 is none.
+	Timeout, BackendTimeout *time.Duration
+	// RetryOn are RetryConditions and status codes; empty, but not nil, is none.
+	RetryOn []string
+	// RetryAttempts are tries after the first.
+	RetryAttempts *int32
+	RetryBackoff  *time.Duration
+}
+
+// Or fills what c does not say from what is more general.
+func (c Calls) Or(general Calls) Calls {
+	or(&c.Timeout, general.Timeout)
+	or(&c.BackendTimeout, general.BackendTimeout)
+	or(&c.RetryAttempts, general.RetryAttempts)
+	or(&c.RetryBackoff, general.RetryBackoff)
+	if c.RetryOn == nil {
+		c.RetryOn = general.RetryOn
+	}
+	return c
+}
+
+func or[T any](p **T, general *T) {
+	if *p == nil {
+		*p = general
+	}
+}
+
+// KeyError is a label or annotation that cannot be used.
+type KeyError struct {
+	Kind        KeyKind
+	Name, Value string
+	// Want is what is allowed instead.
+	Want string
+}
+
+func (e KeyError) Error() string {
+	return fmt.Sprintf("%s %s: %q: want %s", e.Kind, e.Name, e.Value, e.Want)
+}
+
+// CallsOf reads the annotations of a Service, or of a route with rules of these names. What is wrong
+// is left out of the results and told in the order of the keys; an unknown key with our prefix is
+// wrong too.
+func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whole Calls, byRule map[string]Calls, errs []KeyError) {
+	byRule = map[string]Calls{}
+	for _, name := range sortedKeys(annotations) {
+		if !ours(name) {
+			continue
+		}
+		value := annotations[name]
+		base, rule, perRule := strings.Cut(strings.TrimPrefix(name, Group+"/"), ".")
+		key, err := findKey(on, Annotation, Group+"/"+base)
+		calls := byRule[rule]
+		switch {
+		case err != nil:
+			errs = append(errs, KeyError{Annotation, name, value, known(on)})
+		case perRule && (on != OnRoute || !slices.Contains(ruleNames, rule)):
+			errs = append(errs, KeyError{Annotation, name, value, "the name of a rule of this route behind the dot" + listed(ruleNames)})
+		case !perRule && !key.setCalls(&whole, value), perRule && !key.setCalls(&calls, value):
+			errs = append(errs, KeyError{Annotation, name, value, key.Values})
+		case perRule:
+			byRule[rule] = calls
+		}
+	}
+	return whole, byRule, errs
+}
+
+func known(on Object) string {
+	var names []string
+	for _, key := range Keys {
+		if slices.Contains(key.On, on) {
+			names = append(names, key.Name)
+		}
+	}
+	return "one of the keys " + strings.Join(names, ", ")
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return ", and none has a name"
+	}
+	return ": " + strings.Join(names, ", ")
+}
+
+// durationPattern is that of GEP-2257, which is narrower than Go's:
+// https://gateway-api.sigs.k8s.io/geps/gep-2257/
+var durationPattern = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)
+
+// ParseDuration reads a Gateway API duration.
+func ParseDuration(text string) (time.Duration, bool) {
+	if !durationPattern.MatchString(text) {
+		return 0, false
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil
+}
+
+func setCallTimeout(field func(*Calls) **time.Duration) func(*Calls, string) bool {
+	return func(c *Calls, value string) bool {
+		d, ok := ParseDuration(value)
+		if ok {
+			*field(c) = &d
+		}
+		return ok
+	}
+}
+
+func setRetryOn(c *Calls, value string) bool {
+	if value == "none" {
+		c.RetryOn = []string{}
+		return true
+	}
+	items := splitList(value)
+	if len(items) == 0 {
+		return false
+	}
+	for _, item := range items {
+		code, err := strconv.ParseUint(item, 10, 16)
+		if isCode := err == nil && code >= 400 && code <= 599; !isCode && !slices.Contains(RetryConditions, item) {
+			return false
+		}
+	}
+	c.RetryOn = items
+	return true
+}
+
+func setRetryAttempts(c *Calls, value string) bool {
+	n, err := strconv.ParseUint(value, 10, 31)
+	if err != nil || n > maxRetries {
+		return false
+	}
+	c.RetryAttempts = new(int32(n))
+	return true
+}
+
+func setRetryBackoff(c *Calls, value string) bool {
+	d, ok := ParseDuration(value)
+	if !ok || d < time.Millisecond {
+		return false
+	}
+	c.RetryBackoff = &d
+	return true
+}
