@@ -5,6 +5,8 @@ package mesh
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // Protocol is how the connections to a Service port are treated.
@@ -54,6 +56,8 @@ type Service struct {
 	LocalOnly bool
 	// ClientIPAffinity sends all calls of one client pod to one endpoint (sessionAffinity: ClientIP).
 	ClientIPAffinity bool
+	// Calls are what the Service's annotations say of calls to it, by whatever rule.
+	Calls config.Calls
 }
 
 // Port is one TCP port of a Service.

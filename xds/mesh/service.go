@@ -2,11 +2,14 @@ package mesh
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // Options are the settings of the mesh configuration that the model depends on.
@@ -15,6 +18,8 @@ type Options struct {
 	OpaquePorts []int32
 	// ServiceCIDRs stand in where the cluster has no ServiceCIDR objects.
 	ServiceCIDRs []string
+	// Calls is set where annotations of Services say how calls are made (config.CallsOf).
+	Calls bool
 }
 
 // BuildService gives the model of one Service, or nil for one without a cluster IP or a TCP port.
@@ -31,6 +36,16 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
 	var problems []Problem
+	if opt.Calls {
+		var errs []config.KeyError
+		out.Calls, _, errs = config.CallsOf(config.OnService, svc.Annotations, nil)
+		for _, e := range errs {
+			problems = append(problems, Problem{
+				Object: out.Key, UID: string(svc.UID), Reason: "BadAnnotation",
+				Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
+			})
+		}
+	}
 	for i, p := range svc.Spec.Ports {
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
 			continue

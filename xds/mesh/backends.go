@@ -1,0 +1,171 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// unresolvedRef is a reference that cannot be used, as ResolvedRefs says it.
+type unresolvedRef struct {
+	reason  gatewayv1.RouteConditionReason
+	message string
+}
+
+// unresolved lists the references of a route that cannot be used, in the order of the object.
+func (b *builder) unresolved(r *route) []unresolvedRef {
+	var out []unresolvedRef
+	look := func(field string, ref gatewayv1.BackendObjectReference) {
+		if _, problem := b.resolve(r.RouteID, field, ref); problem != nil {
+			out = append(out, *problem)
+		}
+	}
+	for _, rule := range r.rules {
+		for _, text := range rule.filters.unresolved {
+			out = append(out, unresolvedRef{gatewayv1.RouteReasonInvalidKind, text})
+		}
+		for _, m := range rule.filters.mirrors {
+			look(m.field, m.ref)
+		}
+		for _, ref := range rule.backends {
+			look(ref.field, ref.ref)
+		}
+	}
+	return out
+}
+
+// resolve finds the Service port that a reference names.
+// https://gateway-api.sigs.k8s.io/reference/spec/#httpbackendref
+func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
+	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (Target, *unresolvedRef) {
+		return Target{}, &unresolvedRef{reason, field + ": " + fmt.Sprintf(format, args...)}
+	}
+	if group, kind := deref(ref.Group), ref.Kind; group != "" || (kind != nil && *kind != "Service") {
+		return fail(gatewayv1.RouteReasonInvalidKind, "%s %q: want a Service of the core group", deref(kind), group)
+	}
+	key := Key{cmp.Or(string(deref(ref.Namespace)), r.Namespace), string(ref.Name)}
+	if !b.permitted(r, key) {
+		return fail(gatewayv1.RouteReasonRefNotPermitted,
+			"Service %s: no ReferenceGrant in namespace %s allows it to an %s of namespace %s", key, key.Namespace, r.Kind, r.Namespace)
+	}
+	svc, exists := b.in.Services[key]
+	switch {
+	case !exists:
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s does not exist", key)
+	case svc == nil:
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no cluster IP with a TCP port", key)
+	case ref.Port == nil:
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s: want a port, one of %s", key, listPorts(svc.Ports))
+	}
+	i := slices.IndexFunc(svc.Ports, func(p Port) bool { return int32(p.Number) == *ref.Port })
+	if i < 0 {
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no port %d; it has %s", key, *ref.Port, listPorts(svc.Ports))
+	}
+	if !svc.Ports[i].routable() {
+		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s: port %d is opaque TCP", key, *ref.Port)
+	}
+	t := Target{Service: key, Port: svc.Ports[i].Number, ClientIPAffinity: svc.ClientIPAffinity}
+	for _, ip := range svc.ClusterIPs {
+		t.Families = append(t.Families, FamilyOf(ip))
+	}
+	return t, nil
+}
+
+// permitted reports whether a route may send to a Service. Its own namespace and that of the parent
+// need no grant: a call to the parent stays in the namespace that it was meant for. GEP-1294 asks for no
+// grant in a mesh at all, "if a mesh implementation does expose the ability to access a broader scope",
+// the API reference for one in every other namespace; a third namespace is where we follow the latter.
+// https://gateway-api.sigs.k8s.io/geps/gep-1294/#namespace-boundaries
+func (b *builder) permitted(r RouteID, backend Key) bool {
+	if backend.Namespace == r.Namespace || backend.Namespace == b.parent.Namespace {
+		return true
+	}
+	return slices.ContainsFunc(b.in.Grants, func(g *gatewayv1.ReferenceGrant) bool {
+		return g.Namespace == backend.Namespace &&
+			slices.ContainsFunc(g.Spec.From, func(f gatewayv1.ReferenceGrantFrom) bool {
+				return f.Group == gatewayv1.GroupName && string(f.Kind) == string(r.Kind) && string(f.Namespace) == r.Namespace
+			}) &&
+			slices.ContainsFunc(g.Spec.To, func(t gatewayv1.ReferenceGrantTo) bool {
+				return t.Group == "" && t.Kind == "Service" && (t.Name == nil || string(*t.Name) == backend.Name)
+			})
+	})
+}
+
+// What a request gets in place of an invalid backend: 500, or UNAVAILABLE, which is what gRPC clients
+// take 503 for.
+var invalidStatus = map[RouteKind]uint32{HTTPRoute: 500, GRPCRoute: 503}
+
+// action resolves what a rule does.
+func (b *builder) action(r *route, rule *routeRule) *Action {
+	a := &Action{
+		Redirect:        rule.filters.redirect,
+		InvalidStatus:   invalidStatus[r.Kind],
+		RequestHeaders:  rule.filters.request,
+		ResponseHeaders: rule.filters.response,
+		Rewrite:         rule.filters.rewrite,
+	}
+	if svc := b.in.Services[b.parent]; svc != nil {
+		a.Calls = callPolicy(rule.calls.Or(r.calls).Or(svc.Calls))
+	}
+	if len(rule.filters.unresolved) > 0 {
+		a.Redirect, a.Fail, a.FailReason = nil, a.InvalidStatus, "a filter is not supported"
+		return a
+	}
+	if a.Redirect != nil {
+		return a
+	}
+	for _, m := range rule.filters.mirrors {
+		if target, problem := b.resolve(r.RouteID, m.field, m.ref); problem == nil && m.perMillion > 0 {
+			a.Mirrors = append(a.Mirrors, Mirror{target, m.perMillion})
+		}
+	}
+	valid := false
+	for _, ref := range rule.backends {
+		if ref.weight == 0 {
+			continue
+		}
+		target, problem := b.resolve(r.RouteID, ref.field, ref.ref)
+		backend := Backend{Target: target, Weight: uint32(ref.weight), Valid: problem == nil}
+		if own := ref.filters; !own.request.Empty() || !own.response.Empty() {
+			backend.RequestHeaders = new(rule.filters.request.then(own.request))
+			backend.ResponseHeaders = new(rule.filters.response.then(own.response))
+		}
+		valid = valid || backend.Valid
+		a.Backends = append(a.Backends, backend)
+	}
+	if !valid {
+		a.Fail, a.FailReason = a.InvalidStatus, "no valid backend with a weight above 0"
+		a.Backends, a.Mirrors = nil, nil
+	}
+	return a
+}
+
+// callPolicy fixes what nobody said.
+func callPolicy(c config.Calls) CallPolicy {
+	p := CallPolicy{
+		Timeout:        deref(c.Timeout),
+		BackendTimeout: deref(c.BackendTimeout),
+		RetryBackoff:   deref(c.RetryBackoff),
+	}
+	for _, on := range c.RetryOn {
+		if code, err := strconv.ParseUint(on, 10, 16); err == nil {
+			p.RetryStatuses = append(p.RetryStatuses, uint32(code))
+		} else {
+			p.RetryOn = append(p.RetryOn, on)
+		}
+	}
+	slices.Sort(p.RetryStatuses)
+	p.RetryStatuses = slices.Compact(p.RetryStatuses)
+	switch {
+	case c.RetryAttempts != nil:
+		p.RetryAttempts = new(uint32(*c.RetryAttempts))
+	case p.OptedIn():
+		p.RetryAttempts = new(uint32(2))
+	}
+	return p
+}

@@ -1,0 +1,100 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// Condition is a condition of a route's status for one parent. The writer adds the generation and the
+// time.
+type Condition struct {
+	Type    gatewayv1.RouteConditionType
+	True    bool
+	Reason  gatewayv1.RouteConditionReason
+	Message string
+}
+
+// RouteReasonConflicted is the reason of GEP-1294 for a route of a kind that does not hold on the port;
+// the API's Go package has no constant for it.
+const RouteReasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
+
+// status gives the conditions of one parent reference, once all routes are attached.
+func (b *builder) status(a attempt) ParentStatus {
+	s := ParentStatus{Route: a.route.RouteID, Ref: a.ref, Generation: a.route.generation}
+	accepted := b.accepted(a)
+	s.Conditions = append(s.Conditions, accepted, b.resolvedRefs(a.route))
+	if dropped := droppedRules(a.route); accepted.True && dropped != "" {
+		s.Conditions = append(s.Conditions, Condition{
+			Type: gatewayv1.RouteConditionPartiallyInvalid, True: true,
+			Reason: gatewayv1.RouteReasonUnsupportedValue, Message: dropped,
+		})
+	}
+	return s
+}
+
+// accepted: "an attachment is considered successful if at least one section in the parent resource
+// accepts it".
+func (b *builder) accepted(a attempt) Condition {
+	if a.refusal != nil {
+		return *a.refusal
+	}
+	var won, lost []string
+	for _, g := range a.groups {
+		if winner := b.attached[g].winner(); winner.Kind == a.route.Kind {
+			won = append(won, fmt.Sprint(g.port))
+		} else {
+			lost = append(lost, fmt.Sprintf("%s holds on port %d", winner.RouteID, g.port))
+		}
+	}
+	conflicts := strings.Join(lost, ", ")
+	if len(won) == 0 {
+		return Condition{
+			Type: gatewayv1.RouteConditionAccepted, Reason: RouteReasonConflicted,
+			Message: "a Service port has routes of one kind, GRPCRoute before HTTPRoute: " + conflicts,
+		}
+	}
+	message := fmt.Sprintf("attached to Service %s, port %s", b.parent, strings.Join(won, ", "))
+	if conflicts != "" {
+		message += "; not where GRPCRoutes hold: " + conflicts
+	}
+	if len(a.route.hostnames) > 0 {
+		message += "; spec.hostnames has no effect on a Service: match the header Host"
+	}
+	return Condition{Type: gatewayv1.RouteConditionAccepted, True: true, Reason: gatewayv1.RouteReasonAccepted, Message: message}
+}
+
+func (b *builder) resolvedRefs(r *route) Condition {
+	problems := b.unresolved(r)
+	if len(problems) == 0 {
+		return Condition{
+			Type: gatewayv1.RouteConditionResolvedRefs, True: true,
+			Reason: gatewayv1.RouteReasonResolvedRefs, Message: "all references are resolved",
+		}
+	}
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.message
+	}
+	return Condition{
+		Type: gatewayv1.RouteConditionResolvedRefs, Reason: problems[0].reason,
+		Message: strings.Join(slices.Compact(texts), "; "),
+	}
+}
+
+// droppedRules is the message of PartiallyInvalid, which "MUST start with the prefix "Dropped Rule"".
+func droppedRules(r *route) string {
+	var texts []string
+	for _, rule := range r.rules {
+		if len(rule.faults) > 0 {
+			texts = append(texts, fmt.Sprintf("%s: %s", cmp.Or(rule.origin.Name, fmt.Sprint(rule.origin.Rule)), rule.faults))
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return "Dropped Rule " + strings.Join(texts, "; Dropped Rule ")
+}

@@ -1,0 +1,107 @@
+package mesh
+
+import (
+	"fmt"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// route is a route object as read, before it is attached to a parent and its references are resolved.
+type route struct {
+	RouteID
+	created    time.Time
+	generation int64
+	parents    []gatewayv1.ParentReference
+	// hostnames are not used: "GAMMA implementations SHOULD NOT infer any functionality" from them.
+	// https://gateway-api.sigs.k8s.io/geps/gep-1294/#hostnames-field
+	hostnames []gatewayv1.Hostname
+	rules     []routeRule
+	// faults that refuse the whole route.
+	faults faults
+	// calls are what the route's annotations say.
+	calls config.Calls
+}
+
+// routeRule is a rule as read.
+type routeRule struct {
+	origin  Origin
+	matches []Match
+	filters filters
+	// backends in the order of the object.
+	backends []backendRef
+	calls    config.Calls
+	// faults drop the rule.
+	faults faults
+}
+
+// backendRef is a reference to a backend with the filters that hold for it alone.
+type backendRef struct {
+	field   string
+	ref     gatewayv1.BackendObjectReference
+	weight  int32
+	filters filters
+}
+
+// finish takes what concerns all rules together: annotations, and faults that refuse the route.
+func (r *route) finish(annotations map[string]string) {
+	var names []string
+	for _, rule := range r.rules {
+		if rule.origin.Name != "" {
+			names = append(names, rule.origin.Name)
+		}
+	}
+	whole, byRule, errs := config.CallsOf(config.OnRoute, annotations, names)
+	for _, e := range errs {
+		r.faults = append(r.faults, fault{field: fmt.Sprintf("metadata.annotations[%s]", e.Name), value: e.Value, want: e.Want, route: true})
+	}
+	r.calls = whole
+	bad := 0
+	for i := range r.rules {
+		rule := &r.rules[i]
+		rule.calls = rule.calls.Or(byRule[rule.origin.Name])
+		if len(rule.faults) > 0 {
+			bad++
+		}
+	}
+	for _, rule := range r.rules {
+		if bad == len(r.rules) || rule.faults.refuseRoute() {
+			r.faults = append(r.faults, rule.faults...)
+		}
+	}
+}
+
+func newRoute(kind RouteKind, namespace, name string, created time.Time, generation int64, parents []gatewayv1.ParentReference) *route {
+	return &route{
+		RouteID: RouteID{kind, Key{namespace, name}}, created: created, generation: generation, parents: parents,
+	}
+}
+
+func (r *route) origin(i int, name *gatewayv1.SectionName) Origin {
+	return Origin{Route: r.RouteID, Created: r.created, Rule: i, Name: string(deref(name))}
+}
+
+// newBackendRef reads a reference to a backend; its weight is 1 by default.
+func newBackendRef(field string, ref gatewayv1.BackendRef, f *faults) backendRef {
+	weight := int32(1)
+	if ref.Weight != nil {
+		weight = *ref.Weight
+	}
+	if weight < 0 || weight > maxWeight {
+		f.add(field+".weight", weight, "0 to 1000000")
+	}
+	return backendRef{field: field, ref: ref.BackendObjectReference, weight: weight}
+}
+
+// maxWeight of a backend: https://gateway-api.sigs.k8s.io/reference/spec/#backendref
+const maxWeight = 1_000_000
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

@@ -1,0 +1,43 @@
+package mesh
+
+import gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+// RouteRefs are the Services that a route names: rules of the parents depend on it, and on the
+// backends and the grants in their namespaces.
+type RouteRefs struct{ Parents, Backends []Key }
+
+// HTTPRouteRefs and GRPCRouteRefs read them, each Service once, in the order of the object.
+func HTTPRouteRefs(o *gatewayv1.HTTPRoute) RouteRefs { return readHTTPRoute(o).refs() }
+
+// GRPCRouteRefs is HTTPRouteRefs for a GRPCRoute.
+func GRPCRouteRefs(o *gatewayv1.GRPCRoute) RouteRefs { return readGRPCRoute(o).refs() }
+
+func (r *route) refs() RouteRefs {
+	var out RouteRefs
+	seenParents, seenBackends := map[Key]bool{}, map[Key]bool{}
+	for _, ref := range r.parents {
+		if key, ok := parentKey(r.Key, ref); ok && !seenParents[key] {
+			seenParents[key] = true
+			out.Parents = append(out.Parents, key)
+		}
+	}
+	add := func(ref gatewayv1.BackendObjectReference) {
+		key := Key{r.Namespace, string(ref.Name)}
+		if ref.Namespace != nil {
+			key.Namespace = string(*ref.Namespace)
+		}
+		if !seenBackends[key] {
+			seenBackends[key] = true
+			out.Backends = append(out.Backends, key)
+		}
+	}
+	for _, rule := range r.rules {
+		for _, m := range rule.filters.mirrors {
+			add(m.ref)
+		}
+		for _, b := range rule.backends {
+			add(b.ref)
+		}
+	}
+	return out
+}

@@ -1,0 +1,148 @@
+package mesh
+
+import (
+	"cmp"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// RouteInputs are the objects that the rules of a Service depend on. More than these do no harm.
+type RouteInputs struct {
+	// HTTPRoutes and GRPCRoutes that name the Service as a parent.
+	HTTPRoutes []*gatewayv1.HTTPRoute
+	GRPCRoutes []*gatewayv1.GRPCRoute
+	// Grants in the namespaces of the backends.
+	Grants []*gatewayv1.ReferenceGrant
+	// Services that exist: the parent, and those the routes send to. Nil stands for one without a
+	// cluster IP or a TCP port, for which BuildService gives nil.
+	Services map[Key]*Service
+}
+
+// ParentStatus is what a route's status says of one parent.
+type ParentStatus struct {
+	Route RouteID
+	Ref   gatewayv1.ParentReference
+	// Generation of the route that Conditions speak of.
+	Generation int64
+	Conditions []Condition
+}
+
+// BuildRoutes gives the rules of each port of one Service, and the statuses of the routes that name it
+// as a parent: sorted by route, in the order of its parentRefs. Whether the Service exists or not, each
+// such route gets a status. A port without an attached route has no entry.
+func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []ParentStatus) {
+	var routes []*route
+	for _, o := range in.GRPCRoutes {
+		routes = append(routes, readGRPCRoute(o))
+	}
+	for _, o := range in.HTTPRoutes {
+		routes = append(routes, readHTTPRoute(o))
+	}
+	slices.SortFunc(routes, func(a, b *route) int { return cmp.Compare(a.String(), b.String()) })
+
+	b := builder{in: in, parent: parent, attached: map[group]*attachment{}}
+	var attempts []attempt
+	for _, r := range routes {
+		for _, ref := range r.parents {
+			if key, ok := parentKey(r.Key, ref); ok && key == parent {
+				attempts = append(attempts, b.attach(r, ref))
+			}
+		}
+	}
+	var statuses []ParentStatus
+	for _, a := range attempts {
+		statuses = append(statuses, b.status(a))
+	}
+	return b.rules(), statuses
+}
+
+// parentKey gives the Service that a parent reference names; Gateways and others are not ours.
+func parentKey(route Key, ref gatewayv1.ParentReference) (Key, bool) {
+	if ref.Group == nil || *ref.Group != "" || ref.Kind == nil || *ref.Kind != "Service" {
+		return Key{}, false
+	}
+	key := Key{route.Namespace, string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	return key, true
+}
+
+// builder builds the rules of one Service.
+type builder struct {
+	in       RouteInputs
+	parent   Key
+	attached map[group]*attachment
+}
+
+// group is the routes of one port that are merged: all producer routes (namespace ""), or the consumer
+// routes of one namespace.
+type group struct {
+	port      uint16
+	namespace string
+}
+
+// attachment is the routes of a group, without doubles.
+type attachment struct{ routes []*route }
+
+// winner is the kind of route that holds in a group: "If multiple routes with different types both
+// bind to the same Service and Port pair, only a single route type should be applied", GRPCRoute first.
+// https://gateway-api.sigs.k8s.io/geps/gep-1294/#route-types
+func (a *attachment) winner() *route {
+	for _, r := range a.routes {
+		if r.Kind == GRPCRoute {
+			return r
+		}
+	}
+	return a.routes[0]
+}
+
+// rules merges what is attached.
+func (b *builder) rules() map[uint16]PortRules {
+	built := map[RouteID][]Rule{}
+	out := map[uint16]PortRules{}
+	for g, a := range b.attached {
+		kind := a.winner().Kind
+		merged := []Rule{}
+		for _, r := range a.routes {
+			if r.Kind != kind {
+				continue
+			}
+			if _, ok := built[r.RouteID]; !ok {
+				built[r.RouteID] = b.rulesOf(r)
+			}
+			merged = append(merged, built[r.RouteID]...)
+		}
+		slices.SortFunc(merged, compareRules)
+		rules := out[g.port]
+		if g.namespace == "" {
+			rules.Producer = merged
+		} else {
+			if rules.Consumer == nil {
+				rules.Consumer = map[string][]Rule{}
+			}
+			rules.Consumer[g.namespace] = merged
+		}
+		out[g.port] = rules
+	}
+	return out
+}
+
+// rulesOf gives one rule for each match of the route's rules, dropped ones left out.
+func (b *builder) rulesOf(r *route) []Rule {
+	var out []Rule
+	for i := range r.rules {
+		rule := &r.rules[i]
+		if len(rule.faults) > 0 {
+			continue
+		}
+		action := b.action(r, rule)
+		for j, m := range rule.matches {
+			origin := rule.origin
+			origin.Match = j
+			out = append(out, Rule{Origin: origin, Match: m, Action: action})
+		}
+	}
+	return out
+}
