@@ -187,7 +187,7 @@ func (c *Controller) rebuild(ctx context.Context, key mesh.Key, change *server.C
 			return err
 		}
 		now.endpointProblems = problems
-		resources := append(envoy.ServiceResources(now.model, c.opt.Config), endpoints...)
+		resources := append(envoy.ServiceResources(now.model, nil, c.opt.Config), endpoints...)
 		for _, r := range resources {
 			now.published = append(now.published, r.ID())
 		}

@@ -1,6 +1,7 @@
 // Package xds turns Kubernetes objects into Envoy configuration, in three stages:
 //
-//	Kubernetes objects ──mesh.BuildService, mesh.Endpoints──▶ mesh model
+//	Kubernetes objects ──mesh.BuildService, mesh.Endpoints──▶ mesh model, statuses of routes
+//	                     mesh.BuildRoutes (not called by the Controller yet)
 //	mesh model         ──envoy.ServiceResources, …─────────▶ Envoy protos
 //	Envoy protos       ──server.Store──────────────────────▶ delta ADS
 //
@@ -8,7 +9,7 @@
 // same bytes. All side effects sit at the two ends: xds/kube watches, xds/server speaks ADS. This
 // package holds the one goroutine that joins them (Controller).
 //
-//	xds/mesh    may import the Kubernetes API types and config; no Envoy protos, no clients
+//	xds/mesh    may import the types of Kubernetes' API and the Gateway API, and config; no Envoy protos, no clients
 //	xds/envoy   may import xds/mesh, config and Envoy protos; no Kubernetes clients
 //	xds/server  may import xds/envoy, config, internal/node and gRPC; no Kubernetes clients
 //	xds/peers   may import xds/envoy and the standard library

@@ -11,11 +11,13 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -29,17 +31,24 @@ type inputs struct {
 	services []*corev1.Service
 	slices   []*discoveryv1.EndpointSlice
 	cidrs    []*networkingv1.ServiceCIDR
+	routes   mesh.RouteInputs
 }
 
+func init() { utilruntime.Must(gatewayv1.Install(scheme.Scheme)) }
+
 // TestGolden runs the two pure stages over Kubernetes objects: every resource for every proxy, and
-// every problem, stands in out.yaml. The real Envoy then validates all of it.
+// every problem and condition, stands in out.yaml. The real Envoy then validates all of it.
 func TestGolden(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		in := read(t, c.Read(t, "in.yaml"))
-		resources, problems := translate(in, config.Default())
-		again, _ := translate(in, config.Default())
-		out := render(t, resources, problems)
-		if !bytes.Equal(out, render(t, again, problems)) {
+		cfg := config.Default()
+		if in.routes.HTTPRoutes != nil || in.routes.GRPCRoutes != nil {
+			cfg = withRoutes()
+		}
+		resources, found := translate(in, cfg)
+		again, _ := translate(in, cfg)
+		out := render(t, resources, found)
+		if !bytes.Equal(out, render(t, again, found)) {
 			t.Error("the same input gave other bytes")
 		}
 		c.Check(t, "out.yaml", out)
@@ -69,6 +78,12 @@ func read(t *testing.T, b []byte) inputs {
 			in.slices = append(in.slices, o)
 		case *networkingv1.ServiceCIDR:
 			in.cidrs = append(in.cidrs, o)
+		case *gatewayv1.HTTPRoute:
+			in.routes.HTTPRoutes = append(in.routes.HTTPRoutes, o)
+		case *gatewayv1.GRPCRoute:
+			in.routes.GRPCRoutes = append(in.routes.GRPCRoutes, o)
+		case *gatewayv1.ReferenceGrant:
+			in.routes.Grants = append(in.routes.Grants, o)
 		default:
 			t.Fatalf("document %d: %T is not an input of the mesh", i, object)
 		}
@@ -76,11 +91,24 @@ func read(t *testing.T, b []byte) inputs {
 	return in
 }
 
-// translate does what the Controller does, over a fixed set of objects.
-func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []mesh.Problem) {
-	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}
+// withRoutes is the configuration of a mesh in which routes and annotations count.
+func withRoutes() *config.Mesh {
+	cfg := config.Default()
+	cfg.Traffic.RouteRetry = config.DefaultRouteRetry()
+	return cfg
+}
+
+// translate does what the Controller does, and what it does not do yet with routes, over a fixed set of
+// objects.
+func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
+	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, Calls: cfg.Traffic.RouteRetry != nil}
 	var services []*mesh.Service
 	var problems []mesh.Problem
+	in.routes.Services = map[mesh.Key]*mesh.Service{}
+	for _, object := range in.services {
+		in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}], _ = mesh.BuildService(object, opt)
+	}
+	rules, conditions := routes(in.routes)
 	resources := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
 	for _, object := range in.services {
 		svc, found := mesh.BuildService(object, opt)
@@ -89,7 +117,7 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []mesh.Problem) {
 			continue
 		}
 		services = append(services, svc)
-		resources = append(resources, envoy.ServiceResources(svc, cfg)...)
+		resources = append(resources, envoy.ServiceResources(svc, rules[svc.Key], cfg)...)
 		var own []*discoveryv1.EndpointSlice
 		for _, s := range in.slices {
 			if s.Namespace == svc.Namespace && s.Labels[discoveryv1.LabelServiceName] == svc.Name {
@@ -107,17 +135,49 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []mesh.Problem) {
 	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Variant, b.Variant))
 	})
-	return resources, problems
+	var found []string
+	for _, p := range problems {
+		found = append(found, "problem: "+p.String())
+	}
+	return resources, append(found, conditions...)
+}
+
+// routes gives the rules of every Service, and the conditions of every parent reference.
+func routes(in mesh.RouteInputs) (map[mesh.Key]map[uint16]mesh.PortRules, []string) {
+	parents := map[mesh.Key]bool{}
+	for _, r := range in.HTTPRoutes {
+		for _, key := range mesh.HTTPRouteRefs(r).Parents {
+			parents[key] = true
+		}
+	}
+	for _, r := range in.GRPCRoutes {
+		for _, key := range mesh.GRPCRouteRefs(r).Parents {
+			parents[key] = true
+		}
+	}
+	rules := map[mesh.Key]map[uint16]mesh.PortRules{}
+	var conditions []string
+	for parent := range parents {
+		built, statuses := mesh.BuildRoutes(parent, in)
+		rules[parent] = built
+		for _, s := range statuses {
+			for _, c := range s.Conditions {
+				conditions = append(conditions, fmt.Sprintf("%s, parent %s: %s=%t, %s: %s", s.Route, parent, c.Type, c.True, c.Reason, c.Message))
+			}
+		}
+	}
+	slices.Sort(conditions)
+	return rules, conditions
 }
 
 // render writes resources as YAML documents. What does not depend on the inputs stands whole in the
 // case "empty-mesh" alone: elsewhere it is left out, and of the outbound listener only the parts
 // that depend on the Services are shown, once for all variants.
-func render(t *testing.T, resources []envoy.Resource, problems []mesh.Problem) []byte {
+func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	for _, p := range problems {
-		fmt.Fprintf(&out, "# problem: %s\n", p)
+	for _, text := range found {
+		fmt.Fprintf(&out, "# %s\n", text)
 	}
 	fixed := map[string]bool{}
 	if base, _ := translate(inputs{}, config.Default()); len(base) < len(resources) {

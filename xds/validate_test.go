@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -46,7 +47,10 @@ func validate(t *testing.T, resources []envoy.Resource) {
 			static.Clusters = append(static.Clusters, &clusterv3.Cluster{Name: a.ClusterName, LoadAssignment: a})
 		}
 	}
+	// Never there in a proxy, where routes may name clusters that do not exist.
+	static.Clusters = append(static.Clusters, &clusterv3.Cluster{Name: envoy.UnresolvedCluster})
 	boot := &bootstrapv3.Bootstrap{
+		LayeredRuntime:  runtimeLayer(t),
 		Node:            &corev3.Node{Id: "test/validate", Cluster: "test/validate"},
 		StaticResources: static,
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{
@@ -62,6 +66,18 @@ func validate(t *testing.T, resources []envoy.Resource) {
 		t.Fatal(err)
 	}
 	envoytest.Validate(t, json)
+}
+
+// runtimeLayer is what the bootstrap of a sidecar sets that routes depend on.
+func runtimeLayer(t *testing.T) *bootstrapv3.LayeredRuntime {
+	t.Helper()
+	values, err := structpb.NewStruct(map[string]any{"re2.max_program_size.error_level": 32 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: values},
+	}}}
 }
 
 func controlPlane() *clusterv3.Cluster {

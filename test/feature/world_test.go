@@ -222,7 +222,7 @@ func (w *world) build(name string, s service, change *server.Change) {
 	if len(problems) > 0 {
 		w.t.Fatal(problems)
 	}
-	resources := envoy.ServiceResources(model, w.cfg)
+	resources := envoy.ServiceResources(model, nil, w.cfg)
 	endpoints, problems := mesh.Endpoints(model, endpointSlices(s))
 	if len(problems) > 0 {
 		w.t.Fatal(problems)

@@ -23,6 +23,10 @@ const (
 	InboundCluster = "inbound"
 )
 
+// UnresolvedCluster is the name of a cluster that never exists: it takes the share of requests that an
+// invalid backend would have got, and Envoy answers them by cluster_not_found_response_code.
+const UnresolvedCluster = "unresolved"
+
 // httpOptionsKey is where Envoy looks for a cluster's HTTP options.
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -44,10 +48,14 @@ func BaseClusters(cfg *config.Mesh) []Resource {
 // httpCluster balances each request over a Service port's endpoints.
 func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
 	c := edsCluster(OutboundName(key), svc, key, cfg)
-	c.CircuitBreakers = unlimited(&clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-		BudgetPercent:       &typev3.Percent{Value: float64(*cfg.Traffic.Retry.BudgetPercent)},
-		MinRetryConcurrency: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.MinConcurrent)),
-	})
+	safe := cfg.Traffic.Retry
+	c.CircuitBreakers = unlimited(retryBudget(safe.BudgetPercent, safe.MinConcurrent))
+	if optedIn := cfg.Traffic.RouteRetry; optedIn != nil {
+		// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
+		high := unlimited(retryBudget(optedIn.BudgetPercent, optedIn.MinConcurrent)).Thresholds[0]
+		high.Priority = corev3.RoutingPriority_HIGH
+		c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
+	}
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
 	return c
 }
@@ -111,6 +119,13 @@ func unlimited(budget *clusterv3.CircuitBreakers_Thresholds_RetryBudget) *cluste
 		MaxRequests:        most,
 		RetryBudget:        budget,
 	}}}
+}
+
+func retryBudget(percent, minConcurrent *int32) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent:       &typev3.Percent{Value: float64(*percent)},
+		MinRetryConcurrency: wrapperspb.UInt32(uint32(*minConcurrent)),
+	}
 }
 
 // ads is the source of everything. Without a first-fetch timeout nothing is served half-configured.

@@ -26,7 +26,7 @@ func References(m proto.Message) []ID {
 
 func clustersOf(rc *routev3.RouteConfiguration) []ID {
 	var out []ID
-	seen := map[string]bool{"": true}
+	seen := map[string]bool{"": true, UnresolvedCluster: true} // which does not exist
 	add := func(name string) {
 		if !seen[name] {
 			seen[name] = true

@@ -65,6 +65,8 @@ func Variant(typeURL string, n node.Node) string {
 		return string(familiesOf(n))
 	case EndpointType:
 		return n.NodeName
+	case RouteType:
+		return n.Namespace
 	default:
 		return ""
 	}

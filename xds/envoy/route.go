@@ -1,17 +1,15 @@
 package envoy
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
-
-// safeRetries are the failures in which no server can have begun to execute the request.
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter#x-envoy-retry-on
-const safeRetries = "connect-failure,refused-stream,reset-before-request"
 
 // scope binds a destination address to a route configuration, which Envoy asks for at the first
 // request (onDemand) or at once. Its key is the text that Envoy writes into destinationHeader.
@@ -26,55 +24,66 @@ func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfigur
 	}
 }
 
-// routeConfiguration sends every request to the Service port's cluster: by destination address
-// alone, whatever authority, path or method the client sends.
-func routeConfiguration(svc *mesh.Service, name string, cfg *config.Mesh) *routev3.RouteConfiguration {
-	action := &routev3.Route_Route{Route: routeAction(svc, name)}
+// routeConfigurations give the routes of one Service port: one for all clients, and a variant for each
+// namespace that has routes of its own for the port. svc is the parent, name that of its endpoints.
+func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.PortRules, cfg *config.Mesh) []Resource {
+	name := OutboundName(key)
+	build := func(variant string, rules []mesh.Rule) Resource {
+		t := translation{key: key, cfg: cfg}
+		return Resource{Type: RouteType, Name: name, Variant: variant, Message: t.routeConfiguration(name, rules)}
+	}
+	producer := rules.Producer
+	if producer == nil {
+		producer = []mesh.Rule{mesh.Implicit(svc, key.Port)}
+	}
+	out := []Resource{build("", producer)}
+	for _, namespace := range slices.Sorted(maps.Keys(rules.Consumer)) {
+		out = append(out, build(namespace, rules.Consumer[namespace]))
+	}
+	return out
+}
+
+// translation is of the rules of one Service port in one IP family.
+type translation struct {
+	key mesh.EndpointsKey
+	cfg *config.Mesh
+}
+
+// routeConfiguration tries the rules in their order: by destination address alone, whatever authority
+// the client sends. A request that no rule matches is answered with 404.
+func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3.RouteConfiguration {
+	var routes []*routev3.Route
+	for _, r := range rules {
+		routes = append(routes, t.routes(r)...)
+	}
+	if !slices.ContainsFunc(rules, func(r mesh.Rule) bool { return r.Match.Every() }) {
+		routes = append(routes, notFound(t.key)...)
+	}
 	return &routev3.RouteConfiguration{
 		Name: name,
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name:        "all",
 			Domains:     []string{"*"},
-			RetryPolicy: retryPolicy(cfg), // once, not in each route
-			Routes: []*routev3.Route{
-				{Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}}, Action: action},
-				// The empty prefix also takes "OPTIONS *" and absolute-form targets.
-				{Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}}, Action: action},
-			},
+			RetryPolicy: hostRetryPolicy(t.cfg), // once, not in each route
+			Routes:      routes,
 		}},
 		RequestHeadersToRemove: []string{destinationHeader},
 	}
 }
 
+// notFound: without it Envoy would answer 404 too, but with the flag of an address that no Service has
+// (localReplies).
+func notFound(key mesh.EndpointsKey) []*routev3.Route {
+	body := fmt.Sprintf("mizzen: no rule of the routes of Service %s, port %d, matches\n", key.Service, key.Port)
+	every := mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}
+	var out []*routev3.Route
+	for _, match := range routeMatches(every) {
+		out = append(out, &routev3.Route{Match: match, Action: answer(404, body)})
+	}
+	return out
+}
+
 // NoRoutes is a route configuration in which no request finds a route.
 func NoRoutes(name string) Resource {
 	return Resource{Type: RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
-}
-
-func routeAction(svc *mesh.Service, cluster string) *routev3.RouteAction {
-	action := &routev3.RouteAction{
-		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
-		Timeout:          durationpb.New(0), // the client's own deadline is the only one
-		IdleTimeout:      durationpb.New(0), // the connection manager's is for the wait for these routes
-	}
-	if svc.ClientIPAffinity {
-		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
-			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
-		}}}
-	}
-	return action
-}
-
-func retryPolicy(cfg *config.Mesh) *routev3.RetryPolicy {
-	attempts := *cfg.Traffic.Retry.Attempts
-	if attempts == 0 {
-		return nil
-	}
-	return &routev3.RetryPolicy{
-		RetryOn:    safeRetries,
-		NumRetries: wrapperspb.UInt32(uint32(attempts)),
-		// Another try goes to another endpoint where there is one.
-		RetryHostPredicate:            []*routev3.RetryPolicy_RetryHostPredicate{previousHosts},
-		HostSelectionRetryMaxAttempts: 5,
-	}
 }

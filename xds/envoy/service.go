@@ -7,13 +7,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// ServiceResources gives clusters, scopes and route configurations of one Service. Its endpoints
+// ServiceResources gives clusters, scopes and route configurations of one Service, whose ports have these
+// rules (mesh.BuildRoutes). Its endpoints
 // come apart from it (EndpointResources): they change often and take a path of their own.
 //
 // Every port has them in both forms, HTTP and TCP. The form that its protocol does not use is lazy: only
 // for proxies that have not heard of a change of the protocol yet, and for connections that were made
 // before it.
-func ServiceResources(svc *mesh.Service, cfg *config.Mesh) []Resource {
+func ServiceResources(svc *mesh.Service, rules map[uint16]mesh.PortRules, cfg *config.Mesh) []Resource {
 	var out []Resource
 	add := func(r Resource, lazy bool) {
 		r.Namespace, r.Lazy = svc.Namespace, lazy
@@ -26,7 +27,9 @@ func ServiceResources(svc *mesh.Service, cfg *config.Mesh) []Resource {
 			noHTTP, noTCP := port.Protocol == mesh.TCP, port.Protocol == mesh.HTTP
 			add(Resource{Type: ClusterType, Name: name, Message: httpCluster(svc, key, cfg)}, noHTTP)
 			add(Resource{Type: ClusterType, Name: destination, Message: tcpCluster(destination, svc, key, cfg)}, noTCP)
-			add(Resource{Type: RouteType, Name: name, Message: routeConfiguration(svc, name, cfg)}, noHTTP)
+			for _, routes := range routeConfigurations(svc, key, rules[port.Number], cfg) {
+				add(routes, noHTTP)
+			}
 			add(Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination, name, true)}, noHTTP)
 			add(Resource{Type: ScopedRouteType, Name: destination, Variant: Ahead, Message: scope(destination, name, false)}, noHTTP)
 		}

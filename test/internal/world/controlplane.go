@@ -72,7 +72,7 @@ func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error)
 	if err := joined(problems); err != nil {
 		return nil, nil, err
 	}
-	out := envoy.ServiceResources(model, c.cfg)
+	out := envoy.ServiceResources(model, nil, c.cfg)
 	endpoints, problems := mesh.Endpoints(model, []*discoveryv1.EndpointSlice{s.endpointSlice()})
 	for key, eps := range endpoints {
 		out = append(out, envoy.EndpointResources(model, key, eps)...)

@@ -62,7 +62,7 @@ func store(tb testing.TB, services int) *server.Store {
 	for i := range services {
 		svc := service(i)
 		all = append(all, svc)
-		set = append(set, envoy.ServiceResources(svc, cfg)...)
+		set = append(set, envoy.ServiceResources(svc, nil, cfg)...)
 		for _, p := range svc.Ports {
 			set = append(set, endpoints(svc, p.Number, 0)...)
 		}

@@ -1,0 +1,160 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// routes are the Envoy routes of one rule, in the order in which they are tried.
+func (t translation) routes(r mesh.Rule) []*routev3.Route {
+	var out []*routev3.Route
+	for _, match := range routeMatches(r.Match) {
+		add := func(match *routev3.RouteMatch, grpc bool) {
+			route := &routev3.Route{Match: match}
+			if r.Origin.Route.Name != "" {
+				route.Name = r.Origin.String()
+			}
+			t.decide(route, r, grpc)
+			out = append(out, route)
+		}
+		bounded := r.Action.Calls.Timeout > 0 && len(r.Action.Backends) > 0
+		if bounded && r.Match.GRPC == nil && match.GetConnectMatcher() == nil {
+			grpc := conditions(r.Match)
+			grpc.PathSpecifier, grpc.Grpc = match.PathSpecifier, &routev3.RouteMatch_GrpcRouteMatchOptions{}
+			add(grpc, true) // see setTimeout
+		}
+		add(match, r.Match.GRPC != nil)
+	}
+	return out
+}
+
+// decide gives a route its action and the changes of headers.
+func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
+	a := r.Action
+	switch {
+	case a.Redirect != nil:
+		route.Action = &routev3.Route_Redirect{Redirect: t.redirect(a.Redirect, r.Match)}
+	case a.Fail != 0:
+		route.Action = answer(a.Fail, fmt.Sprintf("mizzen: %s: %s\n", r.Origin, a.FailReason))
+	default:
+		route.Action = &routev3.Route_Route{Route: t.routeAction(r, grpc)}
+	}
+	if ownHeaders(a.Backends) {
+		return // they hold the rule's changes too: see weightedClusters
+	}
+	route.RequestHeadersToAdd, route.RequestHeadersToRemove = headerOptions(a.RequestHeaders), a.RequestHeaders.Remove
+	route.ResponseHeadersToAdd, route.ResponseHeadersToRemove = headerOptions(a.ResponseHeaders), a.ResponseHeaders.Remove
+}
+
+func answer(status uint32, body string) *routev3.Route_DirectResponse {
+	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+		Status: status,
+		Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
+	}}
+}
+
+func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
+	a := r.Action
+	action := &routev3.RouteAction{
+		IdleTimeout: durationpb.New(0), // the connection manager's is for the wait for these routes
+	}
+	if ownRetries(a.Calls) {
+		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
+	}
+	if a.Calls.OptedIn() && t.cfg.Traffic.RouteRetry != nil {
+		action.Priority = corev3.RoutingPriority_HIGH
+	}
+	setTimeout(action, a.Calls.Timeout, grpc)
+	t.setClusters(action, a)
+	rewrite(action, a.Rewrite, r.Match)
+	for _, m := range a.Mirrors {
+		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
+			Cluster: t.cluster(m.Target),
+			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
+				Numerator: m.PerMillion, Denominator: typev3.FractionalPercent_MILLION,
+			}},
+			// The copy is the same request: Envoy would call the host "<host>-shadow".
+			DisableShadowHostSuffixAppend: true,
+		})
+	}
+	if slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return b.ClientIPAffinity }) {
+		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+		}}}
+	}
+	return action
+}
+
+// cluster is a Service port's cluster in the family of the call, or in the one that the Service has.
+func (t translation) cluster(target mesh.Target) string {
+	family := t.key.Family
+	if !slices.Contains(target.Families, family) {
+		family = target.Families[0]
+	}
+	return OutboundName(mesh.EndpointsKey{Service: target.Service, Port: target.Port, Family: family})
+}
+
+func (t translation) setClusters(action *routev3.RouteAction, a *mesh.Action) {
+	if len(a.Backends) == 1 && !ownHeaders(a.Backends) {
+		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.cluster(a.Backends[0].Target)}
+		return
+	}
+	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: t.weightedClusters(a)}
+	if slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return !b.Valid }) && a.InvalidStatus == 500 {
+		action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR // else 503
+	}
+}
+
+// ownHeaders reports whether a backend changes headers itself.
+func ownHeaders(backends []mesh.Backend) bool {
+	return slices.ContainsFunc(backends, func(b mesh.Backend) bool { return b.RequestHeaders != nil })
+}
+
+// weightedClusters share the requests. Envoy changes headers for the cluster first and for the route
+// after it, but the rule's filters come before the backend's: so each cluster has both.
+func (t translation) weightedClusters(a *mesh.Action) *routev3.WeightedCluster {
+	own := ownHeaders(a.Backends)
+	out := &routev3.WeightedCluster{}
+	for _, b := range a.Backends {
+		c := &routev3.WeightedCluster_ClusterWeight{Name: UnresolvedCluster, Weight: wrapperspb.UInt32(b.Weight)}
+		if b.Valid {
+			c.Name = t.cluster(b.Target)
+		}
+		if own {
+			request, response := a.RequestHeaders, a.ResponseHeaders
+			if b.RequestHeaders != nil {
+				request, response = *b.RequestHeaders, *b.ResponseHeaders
+			}
+			c.RequestHeadersToAdd, c.RequestHeadersToRemove = headerOptions(request), request.Remove
+			c.ResponseHeadersToAdd, c.ResponseHeadersToRemove = headerOptions(response), response.Remove
+		}
+		out.Clusters = append(out.Clusters, c)
+	}
+	return out
+}
+
+// headerOptions are what a change sets and adds. "%" would begin one of Envoy's variables.
+func headerOptions(change mesh.HeaderChange) []*corev3.HeaderValueOption {
+	var out []*corev3.HeaderValueOption
+	add := func(headers []mesh.Header, action corev3.HeaderValueOption_HeaderAppendAction) {
+		for _, h := range headers {
+			out = append(out, &corev3.HeaderValueOption{
+				Header:         &corev3.HeaderValue{Key: h.Name, Value: strings.ReplaceAll(h.Value, "%", "%%")},
+				AppendAction:   action,
+				KeepEmptyValue: h.Value == "",
+			})
+		}
+	}
+	add(change.Set, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+	add(change.Add, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
+	return out
+}

@@ -1,0 +1,148 @@
+package xds_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// TestEnvoyAgreesWithTheSimulator: the real Envoy answers each request by the rule that mesh.Route
+// finds. The rules have no backends, so the answer is 500 and its body names the rule.
+func TestEnvoyAgreesWithTheSimulator(t *testing.T) {
+	all := &routev3.RouteConfiguration{Name: "all"}
+	var sets []*routeSet
+	var rules [][]mesh.Rule
+	for seed := range uint64(80) {
+		set := randomRoutes(seed + 1000)
+		sets, rules = append(sets, set), append(rules, set.rules(t))
+		host := virtualHost(t, rules[seed])
+		host.Name, host.Domains = fmt.Sprintf("set-%d", seed), []string{fmt.Sprintf("set-%d", seed)}
+		all.VirtualHosts = append(all.VirtualHosts, host)
+	}
+	address := startEnvoy(t, all)
+	for seed, set := range sets {
+		for range 25 {
+			request := set.request()
+			want := "mizzen: no rule of the routes of Service shop/cart, port 80, matches\n"
+			if r := mesh.Route(rules[seed], request); r != nil {
+				want = fmt.Sprintf("mizzen: %s: %s\n", r.Origin, r.Action.FailReason)
+			}
+			if _, got := send(t, address, fmt.Sprintf("set-%d", seed), request); got != want {
+				t.Fatalf("set %d, %+v:\nEnvoy %smesh  %s", seed, request, got, want)
+			}
+		}
+	}
+}
+
+// virtualHost is what a Service port with these rules gives.
+func virtualHost(t *testing.T, rules []mesh.Rule) *routev3.VirtualHost {
+	t.Helper()
+	svc := service(parent.Name)
+	for _, r := range envoy.ServiceResources(svc, map[uint16]mesh.PortRules{80: {Producer: rules}}, withRoutes()) {
+		if rc, ok := r.Message.(*routev3.RouteConfiguration); ok {
+			return proto.Clone(rc.VirtualHosts[0]).(*routev3.VirtualHost)
+		}
+	}
+	t.Fatal("no route configuration")
+	return nil
+}
+
+// service is a Service of namespace "shop" with port 80 in IPv4.
+func service(name string) *mesh.Service {
+	return &mesh.Service{
+		Key:        mesh.Key{Namespace: parent.Namespace, Name: name},
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Ports: []mesh.Port{{Number: 80, Protocol: mesh.HTTP}},
+	}
+}
+
+func send(t *testing.T, address, host string, r mesh.Request) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), r.Method, "http://"+address+r.Path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = host
+	for name, values := range r.Headers {
+		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+// startEnvoy runs the real Envoy with these routes and clusters, and gives its address.
+func startEnvoy(t *testing.T, routes *routev3.RouteConfiguration, clusters ...*clusterv3.Cluster) string {
+	t.Helper()
+	path, dir := envoytest.Path(t), t.TempDir()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().(*net.TCPAddr)
+	free.Close()
+	routes = proto.Clone(routes).(*routev3.RouteConfiguration)
+	routes.ValidateClusters = wrapperspb.Bool(false) // as for routes that come over RDS
+	json, err := protojson.Marshal(&bootstrapv3.Bootstrap{
+		LayeredRuntime: runtimeLayer(t),
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Listeners: []*listenerv3.Listener{holdingRoutes(t, uint32(address.Port), routes)},
+			Clusters:  clusters,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "bootstrap.json")
+	if err := os.WriteFile(file, json, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, path, "-c", file, "-l", "warning", "--concurrency", "1", "--use-dynamic-base-id")
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	for {
+		if conn, err := net.Dial("tcp", address.String()); err == nil {
+			conn.Close()
+			return address.String()
+		}
+		select {
+		case <-ended:
+			t.Fatalf("Envoy ended:\n%s", log.String())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
