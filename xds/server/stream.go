@@ -245,7 +245,15 @@ func (s *stream) subscribe(sub *subscription, name string, has bool) {
 	}
 	id := envoy.ID{Type: sub.typeURL, Name: name}
 	s.store.watch(id, s)
-	// Envoy asks at once for the routes of what it is sent ahead: that is no call.
+	s.noteUse(id)
+}
+
+// noteUse remembers for other pods of the workload what this one calls. Envoy asks at once for the routes
+// of what it is sent ahead: that is no call.
+func (s *stream) noteUse(id envoy.ID) {
+	if !tracked(s.node, id) {
+		return
+	}
 	if r := s.store.record(id); r != nil && !s.bounds().ahead(id.Type, r) {
 		s.usage.note(s.node, id)
 	}
@@ -270,9 +278,7 @@ func (s *stream) resume() {
 // holds takes over what a proxy brings along from an earlier stream.
 func (s *stream) holds(sub *subscription, versions map[string]string) {
 	if sub.follows() {
-		if len(versions) > 0 {
-			s.followFrom(sub, versions)
-		}
+		s.followFrom(sub, versions)
 		return
 	}
 	for name, version := range versions {
@@ -409,7 +415,7 @@ func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []str
 	sub.inFlight, sub.inFlightGone = set, removed
 	sub.changedAt = time.Time{}
 	if c == causeChange {
-		sub.changedAt = sub.oldestChange(set)
+		sub.changedAt = oldest(set)
 	}
 	for _, e := range set {
 		sub.demanded.remove(e.name)
@@ -429,11 +435,11 @@ func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []str
 	return nil
 }
 
-// oldestChange is when the first of the entries that changed was published; the zero time if there are none.
-func (s *subscription) oldestChange(set []*entry) time.Time {
+// oldest is when the first of the entries was published; the zero time if there are none.
+func oldest(set []*entry) time.Time {
 	var at time.Time
 	for _, e := range set {
-		if !s.demanded.has(e.name) && (at.IsZero() || e.published.Before(at)) {
+		if at.IsZero() || e.published.Before(at) {
 			at = e.published
 		}
 	}

@@ -35,9 +35,14 @@ func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
 	return lru
 }
 
+// tracked reports whether note remembers a name: a route configuration or a cluster, of a workload.
+func tracked(n node.Node, id envoy.ID) bool {
+	return n.Workload != "" && (id.Type == envoy.RouteType || id.Type == envoy.ClusterType)
+}
+
 // note remembers that a proxy asked for a route configuration or a cluster by name.
 func (u *usage) note(n node.Node, id envoy.ID) {
-	if n.Workload == "" || id.Type != envoy.RouteType && id.Type != envoy.ClusterType {
+	if !tracked(n, id) {
 		return
 	}
 	u.mu.Lock()
