@@ -32,9 +32,9 @@ test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the 
 	@hack/test.sh
 
 .PHONY: bench
-bench: ## Measure: control plane (on a cluster), sidecar memory, data path (half an hour; see docs/performance.md)
+bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some 20 minutes; see docs/performance.md)
 	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load; fi
-	@command -v h2load >/dev/null || apt-get install -y --no-install-recommends nghttp2-client
+	@command -v h2load >/dev/null || { apt-get update -q && apt-get install -y --no-install-recommends nghttp2-client; }
 	go run ./test/bench/controlplane
 	go run ./test/bench/memory
 	go run ./test/bench/datapath
