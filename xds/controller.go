@@ -29,8 +29,18 @@ type Options struct {
 	Log    logr.Logger
 	// Report hears the problems of one Service each time it is built, none when they are gone.
 	Report func(mesh.Key, []mesh.Problem)
+	// Statuses takes what the statuses of routes shall say.
+	Statuses Statuses
 	// Registerer for metrics; nil for none.
 	Registerer prometheus.Registerer
+}
+
+// Statuses takes what the statuses of routes shall say; status.Writer writes them.
+type Statuses interface {
+	// Routes are, by parent, the statuses of all routes that name it, in place of those before.
+	Routes(map[mesh.Key][]mesh.ParentStatus)
+	// Written tells that somebody has changed the status of an object.
+	Written(kube.ID)
 }
 
 // Controller keeps the store in step with the cluster. It is one goroutine (Run) that owns the mesh.
@@ -38,6 +48,7 @@ type Controller struct {
 	opt       Options
 	settings  mesh.Options
 	services  map[mesh.Key]*builtService
+	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
 	cidrs     bool                  // the ServiceCIDRs have changed
@@ -48,19 +59,13 @@ type Controller struct {
 	metrics   *metrics
 }
 
-// builtService is a Service with what was published for it.
-type builtService struct {
-	model                      *mesh.Service
-	published                  []envoy.ID
-	problems, endpointProblems []mesh.Problem
-}
-
 // NewController gives a controller; Run starts it.
 func NewController(o Options) *Controller {
 	return &Controller{
 		opt:       o,
-		settings:  mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
+		settings:  mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs, Calls: true},
 		services:  map[mesh.Key]*builtService{},
+		depend:    newDependencies(),
 		protocols: envoy.NewProtocolTable(),
 		held:      map[mesh.Key]struct{}{},
 		ready:     make(chan struct{}),
@@ -98,6 +103,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
+// hold holds Services back until they are built; it reports whether there are any.
+func (c *Controller) hold(keys ...mesh.Key) bool {
+	for _, key := range keys {
+		c.held[key] = struct{}{}
+	}
+	return len(keys) > 0
+}
+
 func (c *Controller) waiting() bool { return len(c.held) > 0 || c.cidrs }
 
 // first publishes everything as one change.
@@ -107,7 +120,12 @@ func (c *Controller) first(ctx context.Context) error {
 		return err
 	}
 	for _, svc := range services {
-		c.held[mesh.Key{Namespace: svc.Namespace, Name: svc.Name}] = struct{}{}
+		c.hold(mesh.Key{Namespace: svc.Namespace, Name: svc.Name})
+	}
+	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute} {
+		for _, o := range c.opt.Source.Objects(kind, "") {
+			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
+		}
 	}
 	c.apply(server.Change{Set: append(envoy.BaseClusters(c.opt.Config), envoy.InboundListeners()...)})
 	c.publishHeld(ctx)
@@ -121,8 +139,15 @@ func (c *Controller) take(ctx context.Context) bool {
 	if !c.waiting() {
 		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
+	hold := changes.CIDRs
 	for key := range changes.Services {
-		c.held[key] = struct{}{}
+		hold = c.hold(c.depend.ofService(key)...) || hold
+	}
+	for id := range changes.Objects {
+		hold = c.hold(c.dependents(id)...) || hold
+	}
+	for id := range changes.Statuses {
+		c.opt.Statuses.Written(id)
 	}
 	c.cidrs = c.cidrs || changes.CIDRs
 	var change server.Change
@@ -145,18 +170,22 @@ func (c *Controller) take(ctx context.Context) bool {
 		c.apply(change)
 		c.metrics.published("endpoints", changes.Since)
 	}
-	return len(changes.Services) > 0 || changes.CIDRs
+	return hold
 }
 
-// publishHeld builds the Services that changed, and the outbound listener, which holds the
-// protocols of all.
+// publishHeld builds the Services that changed, and the outbound listener, which holds the protocols of
+// all. What statuses say is published before they say it.
 func (c *Controller) publishHeld(ctx context.Context) {
 	var change server.Change
+	statuses := map[mesh.Key][]mesh.ParentStatus{}
 	for key := range c.held {
-		if err := c.rebuild(ctx, key, &change); err != nil {
+		now, err := c.build(ctx, key)
+		if err != nil {
 			c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
 			continue // stays held
 		}
+		c.replace(key, now, &change)
+		statuses[key] = now.statuses
 		delete(c.held, key)
 	}
 	if listeners, err := c.outboundListeners(ctx); err != nil {
@@ -166,57 +195,29 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	}
 	c.cidrs = false
 	c.apply(change)
+	c.opt.Statuses.Routes(statuses)
 	c.metrics.published("services", c.heldSince)
 	c.metrics.held.Set(float64(len(c.held)))
 	c.metrics.services.Set(float64(len(c.services)))
 }
 
-// rebuild adds to the change what one Service needs now, and removes what it no longer needs.
-func (c *Controller) rebuild(ctx context.Context, key mesh.Key, change *server.Change) error {
-	object, err := c.opt.Source.Service(ctx, key)
-	if err != nil {
-		return err
-	}
-	now := &builtService{}
-	if object != nil {
-		now.model, now.problems = mesh.BuildService(object, c.settings)
-	}
-	if now.model != nil {
-		endpoints, problems, err := c.endpoints(ctx, now.model)
-		if err != nil {
-			return err
-		}
-		now.endpointProblems = problems
-		resources := append(envoy.ServiceResources(now.model, nil, c.opt.Config), endpoints...)
-		for _, r := range resources {
-			now.published = append(now.published, r.ID())
-		}
-		change.Set = append(change.Set, resources...)
-	}
+// replace adds to the change what one Service needs now, and removes what it no longer needs.
+func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Change) {
 	if before := c.services[key]; before != nil {
 		change.Remove = append(change.Remove, before.published...)
 		c.protocols.Remove(before.model)
+		delete(c.services, key)
 	}
-	delete(c.services, key)
 	if now.model != nil {
+		for _, r := range now.resources {
+			now.published = append(now.published, r.ID())
+		}
+		change.Set = append(change.Set, now.resources...)
+		now.resources = nil // the store has them
 		c.services[key] = now
 		c.protocols.Add(now.model)
 	}
 	c.report(key)
-	return nil
-}
-
-func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) ([]envoy.Resource, []mesh.Problem, error) {
-	slices, err := c.opt.Source.EndpointSlices(ctx, svc.Key)
-	if err != nil {
-		return nil, nil, err
-	}
-	byPort, problems := mesh.Endpoints(svc, slices)
-	var out []envoy.Resource
-	for key, endpoints := range byPort {
-		out = append(out, envoy.EndpointResources(svc, key, endpoints)...)
-	}
-	return out, problems, nil
 }
 
 func (c *Controller) outboundListeners(ctx context.Context) ([]envoy.Resource, error) {

@@ -12,18 +12,22 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 	"github.com/mizzen-mesh/mizzen/webhook"
+	"github.com/mizzen-mesh/mizzen/xds/kube"
 	meshmodel "github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -54,12 +58,17 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, fmt.Errorf("Kubernetes client configuration: %w", err)
 	}
+	objects, err := scheme()
+	if err != nil {
+		return nil, err
+	}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Logger: log,
 		// Within the grace period that the chart gives.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
-		Cache:                   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:                   kube.CacheOptions(),
+		Scheme:                  objects,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the Kubernetes API server: %w", err)
@@ -92,6 +101,17 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	}
 	c.status = newServer("status", o.httpPort, statusHandler(c.ready, debug), nil, log)
 	return c, nil
+}
+
+// scheme has the kinds that the control plane reads and writes.
+func scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install} {
+		if err := add(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/peers"
 	ads "github.com/mizzen-mesh/mizzen/xds/server"
+	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
 // drain is the time over which proxies are sent to other replicas when this one ends; less than the
@@ -42,15 +43,25 @@ type xdsOptions struct {
 // The handler serves the /debug/ pages.
 func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 	log := mgr.GetLogger().WithName("xds")
-	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper())
+	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), log)
 	if err != nil {
 		return nil, err
 	}
 	reporter := kube.NewReporter(log, mgr.GetEventRecorder("mizzen-controller"), o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
+	statuses := status.New(status.Options{
+		Source: source, Client: mgr.GetClient(), Log: log.WithName("status"), Registerer: ctrlmetrics.Registry,
+	})
 	store := ads.NewStore()
 	controller := xds.NewController(xds.Options{
-		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report, Registerer: ctrlmetrics.Registry,
+		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report, Statuses: statuses, Registerer: ctrlmetrics.Registry,
+	})
+	o.Leader.OnLead(func(ctx context.Context) {
+		select {
+		case <-controller.Ready(): // only then is it known what the statuses shall say
+			statuses.Lead(ctx)
+		case <-ctx.Done():
+		}
 	})
 	o.Ready("xds", func() (string, error) {
 		select {
@@ -77,7 +88,7 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 		}
 		return server.Serve(ctx, l)
 	}
-	for _, run := range []manager.RunnableFunc{controller.Run, serve} {
+	for _, run := range []manager.RunnableFunc{source.Run, controller.Run, serve} {
 		if err := mgr.Add(run); err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ var rules = []struct {
 	{"/xds/server", []string{clientGo, runtime, module + "/xds/kube"}},
 	{"/xds/peers", []string{clientGo, runtime, grpc + "/", module + "/xds/kube", module + "/xds/server"}},
 	{"/xds/kube", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
+	{"/xds/status", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
 	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},

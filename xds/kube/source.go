@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -28,88 +29,115 @@ type Changes struct {
 	Services  map[mesh.Key]struct{}
 	Endpoints map[mesh.Key]struct{} // by the Service they belong to
 	CIDRs     bool
+	// Objects are those of optional kinds that were changed, made or deleted; Statuses those of which at
+	// most the status was changed.
+	Objects, Statuses map[ID]struct{}
 	// Since is when the first of them was heard of.
 	Since time.Time
 }
 
-// Source watches Services, EndpointSlices and ServiceCIDRs.
+// Source watches Services, EndpointSlices and ServiceCIDRs, and the optional kinds while they are served.
 type Source struct {
-	cache cache.Cache
+	cache  cache.Cache
+	mapper meta.RESTMapper
+	log    logr.Logger
 	// hasServiceCIDRs is false on clusters whose API has no ServiceCIDR (before Kubernetes 1.33).
 	hasServiceCIDRs bool
 
-	mu      sync.Mutex
-	changes Changes
-	wake    chan struct{}
+	mu         sync.Mutex
+	changes    Changes
+	optional   map[Kind]*optional // those that are served
+	wake       chan struct{}
+	crdChanged chan struct{}
 }
 
-// NewSource registers informers and an index on the cache. The cache need not be started yet. mapper
-// tells whether the cluster has ServiceCIDRs.
-func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper) (*Source, error) {
-	s := &Source{cache: c, wake: make(chan struct{}, 1), changes: newChanges()}
+// NewSource registers informers and an index on the cache, which is made with CacheOptions and need not
+// be started yet. mapper tells what the cluster serves.
+func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, log logr.Logger) (*Source, error) {
+	s := &Source{
+		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[Kind]*optional{},
+		wake: make(chan struct{}, 1), crdChanged: make(chan struct{}, 1),
+	}
 	err := c.IndexField(ctx, &discoveryv1.EndpointSlice{}, serviceIndex, func(o client.Object) []string {
 		return []string{serviceOf(o).String()}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("index EndpointSlices: %w", err)
 	}
-	watches := map[client.Object]func(*Changes, client.Object){
-		&corev1.Service{}:            func(c *Changes, o client.Object) { c.Services[keyOf(o)] = struct{}{} },
-		&discoveryv1.EndpointSlice{}: func(c *Changes, o client.Object) { c.Endpoints[serviceOf(o)] = struct{}{} },
+	watches := map[client.Object]func(client.Object){
+		&corev1.Service{}: func(o client.Object) {
+			s.note(func(c *Changes) { c.Services[keyOf(o)] = struct{}{} })
+		},
+		&discoveryv1.EndpointSlice{}: func(o client.Object) {
+			s.note(func(c *Changes) { c.Endpoints[serviceOf(o)] = struct{}{} })
+		},
+		crdMetadata(): func(client.Object) { signal(s.crdChanged) },
 	}
 	gvk := networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
 	switch _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); {
 	case err == nil:
 		s.hasServiceCIDRs = true
-		watches[&networkingv1.ServiceCIDR{}] = func(c *Changes, _ client.Object) { c.CIDRs = true }
+		watches[&networkingv1.ServiceCIDR{}] = func(client.Object) {
+			s.note(func(c *Changes) { c.CIDRs = true })
+		}
 	case !meta.IsNoMatchError(err):
 		return nil, fmt.Errorf("look up %s: %w", gvk, err)
 	}
-	for object, note := range watches {
-		if err := s.watch(ctx, object, note); err != nil {
+	for object, changed := range watches {
+		if err := s.watch(ctx, object, changed); err != nil {
 			return nil, err
 		}
 	}
-	return s, nil
+	return s, s.startServed(ctx)
 }
 
 func newChanges() Changes {
-	return Changes{Services: map[mesh.Key]struct{}{}, Endpoints: map[mesh.Key]struct{}{}}
+	return Changes{
+		Services: map[mesh.Key]struct{}{}, Endpoints: map[mesh.Key]struct{}{},
+		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{},
+	}
 }
 
-func (s *Source) watch(ctx context.Context, object client.Object, note func(*Changes, client.Object)) error {
-	informer, err := s.cache.GetInformer(ctx, object, cache.BlockUntilSynced(false))
+func (s *Source) watch(ctx context.Context, o client.Object, changed func(client.Object)) error {
+	informer, err := s.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 	if err != nil {
-		return fmt.Errorf("watch %T: %w", object, err)
-	}
-	changed := func(x any) {
-		if gone, ok := x.(toolscache.DeletedFinalStateUnknown); ok {
-			x = gone.Obj
-		}
-		o, ok := x.(client.Object)
-		if !ok {
-			return
-		}
-		s.mu.Lock()
-		note(&s.changes, o)
-		if s.changes.Since.IsZero() {
-			s.changes.Since = time.Now()
-		}
-		s.mu.Unlock()
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		return fmt.Errorf("watch %T: %w", o, err)
 	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: changed,
+		AddFunc: func(x any) { changed(object(x)) },
 		UpdateFunc: func(before, now any) {
-			changed(before) // an EndpointSlice may have belonged to another Service
-			changed(now)
+			changed(object(before)) // an EndpointSlice may have belonged to another Service
+			changed(object(now))
 		},
-		DeleteFunc: changed,
+		DeleteFunc: func(x any) { changed(object(x)) },
 	})
 	return err
+}
+
+// object is what a handler of an informer is given.
+func object(x any) client.Object {
+	if gone, ok := x.(toolscache.DeletedFinalStateUnknown); ok {
+		x = gone.Obj
+	}
+	return x.(client.Object)
+}
+
+// note takes a change down and wakes who waits for it.
+func (s *Source) note(change func(*Changes)) {
+	s.mu.Lock()
+	change(&s.changes)
+	if s.changes.Since.IsZero() {
+		s.changes.Since = time.Now()
+	}
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // Changed is readable when there is something to Take.
@@ -124,8 +152,16 @@ func (s *Source) Take() Changes {
 	return out
 }
 
-// Sync waits until the first list of everything is in the cache; false if ctx ends before.
-func (s *Source) Sync(ctx context.Context) bool { return s.cache.WaitForCacheSync(ctx) }
+// Sync waits until the first list of everything is here; false if ctx ends before.
+func (s *Source) Sync(ctx context.Context) bool {
+	synced := []toolscache.InformerSynced{}
+	s.mu.Lock()
+	for _, o := range s.optional {
+		synced = append(synced, o.registration.HasSynced)
+	}
+	s.mu.Unlock()
+	return s.cache.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), synced...)
+}
 
 // Services lists all Services. They are the cache's own: read only.
 func (s *Source) Services(ctx context.Context) ([]*corev1.Service, error) {

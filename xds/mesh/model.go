@@ -3,6 +3,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -43,6 +44,11 @@ func FamilyOf(ip netip.Addr) Family {
 type Key struct{ Namespace, Name string }
 
 func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Compare orders by namespace, then name.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
+}
 
 // Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName
 // Services have none: their traffic passes through to the addresses DNS gives.

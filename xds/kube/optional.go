@@ -1,0 +1,234 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// Kind is an API that a cluster may lack, and get or lose while we run: its CRD comes and goes.
+type Kind string
+
+// The optional kinds.
+const (
+	HTTPRoute      Kind = "HTTPRoute"
+	GRPCRoute      Kind = "GRPCRoute"
+	ReferenceGrant Kind = "ReferenceGrant"
+)
+
+// optionalKinds: ReferenceGrants in the version that every release of the Gateway API serves.
+var optionalKinds = map[Kind]struct {
+	crd     string
+	version schema.GroupVersion
+	object  client.Object
+}{
+	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.HTTPRoute{}},
+	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.GRPCRoute{}},
+	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", gatewayv1beta1.SchemeGroupVersion, &gatewayv1beta1.ReferenceGrant{}},
+}
+
+// ID names an object of an optional kind.
+type ID struct {
+	Kind Kind
+	mesh.Key
+}
+
+func (i ID) String() string { return string(i.Kind) + " " + i.Key.String() }
+
+// optional is an optional kind while its API is served.
+type optional struct {
+	objects      map[mesh.Key]client.Object // the informer's own: read only
+	registration toolscache.ResourceEventHandlerRegistration
+}
+
+var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+
+func crdMetadata() *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(crdKind)
+	return o
+}
+
+// CacheOptions are those of the cache that a Source reads: what nobody looks at is not held. Of CRDs
+// the names are enough, and kubectl's annotation alone can have 256 KiB.
+func CacheOptions() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			crdMetadata(): {Transform: func(o any) (any, error) {
+				if crd, ok := o.(*metav1.PartialObjectMetadata); ok {
+					crd.Annotations, crd.Labels, crd.ManagedFields = nil, nil, nil
+				}
+				return o, nil
+			}},
+		},
+	}
+}
+
+// Object gives an object of an optional kind, nil if there is none. It is the cache's own: read only.
+func (s *Source) Object(id ID) client.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.optional[id.Kind]; o != nil {
+		return o.objects[id.Key]
+	}
+	return nil
+}
+
+// Objects lists those of an optional kind, of all namespaces if namespace is empty, sorted by name.
+func (s *Source) Objects(kind Kind, namespace string) []client.Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.optional[kind]
+	if o == nil {
+		return nil
+	}
+	var out []client.Object
+	for _, key := range slices.SortedFunc(maps.Keys(o.objects), mesh.Key.Compare) {
+		if namespace == "" || key.Namespace == namespace {
+			out = append(out, o.objects[key])
+		}
+	}
+	return out
+}
+
+// Run follows the CRDs of the optional kinds until ctx ends.
+func (s *Source) Run(ctx context.Context) error {
+	const again, atMost = time.Second, time.Minute
+	wait := again
+	for {
+		retry := s.followCRDs(ctx)
+		var timer <-chan time.Time
+		if retry {
+			timer = time.After(wait)
+			wait = min(2*wait, atMost)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.crdChanged:
+			wait = again
+		case <-timer:
+		}
+	}
+}
+
+// followCRDs watches the kinds that are served and stops watching those that are not. It reports whether
+// to try again: a CRD is there before its API is.
+func (s *Source) followCRDs(ctx context.Context) (retry bool) {
+	for kind, k := range optionalKinds {
+		exists, err := s.crdExists(ctx, k.crd)
+		if err != nil {
+			s.log.Error(err, "keeping what is watched", "kind", kind)
+			retry = true
+			continue
+		}
+		switch watched := s.optional[kind] != nil; {
+		case !exists && watched:
+			s.log.Info("no longer served", "kind", kind)
+			if err := s.stop(ctx, kind); err != nil {
+				s.log.Error(err, "stop watching", "kind", kind)
+			}
+		case exists && !watched:
+			switch err := s.start(ctx, kind); {
+			case err == nil:
+				s.log.Info("served", "kind", kind)
+			case meta.IsNoMatchError(err): // not yet, or in other versions only
+				s.log.V(1).Info("not served", "kind", kind, "want", k.version.String())
+				retry = true
+			default:
+				s.log.Error(err, "not watched, trying again", "kind", kind)
+				retry = true
+			}
+		}
+	}
+	return retry
+}
+
+func (s *Source) crdExists(ctx context.Context, name string) (bool, error) {
+	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, crdMetadata())
+	return err == nil, client.IgnoreNotFound(err)
+}
+
+// startServed watches the optional kinds that are served now, so that the first publication has them.
+func (s *Source) startServed(ctx context.Context) error {
+	for kind := range optionalKinds {
+		if err := s.start(ctx, kind); err != nil && !meta.IsNoMatchError(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// start watches an optional kind; the error wraps a NoMatch error if it is not served.
+func (s *Source) start(ctx context.Context, kind Kind) error {
+	k := optionalKinds[kind]
+	if _, err := s.mapper.RESTMapping(schema.GroupKind{Group: k.version.Group, Kind: string(kind)}, k.version.Version); err != nil {
+		return fmt.Errorf("look up %s: %w", kind, err)
+	}
+	informer, err := s.cache.GetInformer(ctx, k.object, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", kind, err)
+	}
+	o := &optional{objects: map[mesh.Key]client.Object{}}
+	s.note(func(*Changes) { s.optional[kind] = o })
+	o.registration, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(x any) { s.set(kind, o, nil, object(x)) },
+		UpdateFunc: func(before, now any) { s.set(kind, o, object(before), object(now)) },
+		DeleteFunc: func(x any) { s.set(kind, o, object(x), nil) },
+	})
+	return err
+}
+
+// set notes what has become of one object.
+func (s *Source) set(kind Kind, o *optional, before, now client.Object) {
+	s.note(func(c *Changes) {
+		if s.optional[kind] != o {
+			return // a late event of a watch that has been stopped
+		}
+		switch {
+		case now == nil:
+			delete(o.objects, keyOf(before))
+			c.Objects[ID{kind, keyOf(before)}] = struct{}{}
+		default:
+			o.objects[keyOf(now)] = now
+			if before != nil && sameIntent(before, now) {
+				c.Statuses[ID{kind, keyOf(now)}] = struct{}{}
+			} else {
+				c.Objects[ID{kind, keyOf(now)}] = struct{}{}
+			}
+		}
+	})
+}
+
+// sameIntent reports whether an update changed at most the status: the generation counts the changes of
+// the rest, but not those of annotations.
+func sameIntent(a, b client.Object) bool {
+	return a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() &&
+		equality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations())
+}
+
+// stop forgets an optional kind; its objects are gone with its CRD.
+func (s *Source) stop(ctx context.Context, kind Kind) error {
+	s.note(func(c *Changes) {
+		for key := range s.optional[kind].objects {
+			c.Objects[ID{kind, key}] = struct{}{}
+		}
+		delete(s.optional, kind)
+	})
+	return s.cache.RemoveInformer(ctx, optionalKinds[kind].object)
+}
