@@ -36,8 +36,9 @@ func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, er
 	if exists {
 		in.Services[key] = out.model
 	}
-	rules, statuses := mesh.BuildRoutes(key, in)
-	out.statuses = statuses
+	if out.resources, out.statuses, err = c.translation.service(key, out.model, in); err != nil {
+		return nil, err
+	}
 	if out.model == nil {
 		return out, nil
 	}
@@ -46,7 +47,7 @@ func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, er
 		return nil, err
 	}
 	out.endpointProblems = problems
-	out.resources = append(envoy.ServiceResources(out.model, rules, c.opt.Config), endpoints...)
+	out.resources = append(out.resources, endpoints...)
 	return out, nil
 }
 

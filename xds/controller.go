@@ -45,14 +45,15 @@ type Statuses interface {
 
 // Controller keeps the store in step with the cluster. It is one goroutine (Run) that owns the mesh.
 type Controller struct {
-	opt       Options
-	settings  mesh.Options
-	services  map[mesh.Key]*builtService
-	depend    *dependencies
-	protocols *envoy.ProtocolTable  // of all services
-	held      map[mesh.Key]struct{} // changed Services that wait for quiet
-	cidrs     bool                  // the ServiceCIDRs have changed
-	heldSince time.Time             // when the first of them was heard of
+	opt         Options
+	settings    mesh.Options
+	translation translation
+	services    map[mesh.Key]*builtService
+	depend      *dependencies
+	protocols   *envoy.ProtocolTable  // of all services
+	held        map[mesh.Key]struct{} // changed Services that wait for quiet
+	cidrs       bool                  // the ServiceCIDRs have changed
+	heldSince   time.Time             // when the first of them was heard of
 	// holdUntil is when held must be published whatever still comes.
 	holdUntil time.Time
 	ready     chan struct{}
@@ -62,14 +63,15 @@ type Controller struct {
 // NewController gives a controller; Run starts it.
 func NewController(o Options) *Controller {
 	return &Controller{
-		opt:       o,
-		settings:  mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs, Calls: true},
-		services:  map[mesh.Key]*builtService{},
-		depend:    newDependencies(),
-		protocols: envoy.NewProtocolTable(),
-		held:      map[mesh.Key]struct{}{},
-		ready:     make(chan struct{}),
-		metrics:   newMetrics(o.Registerer),
+		opt:         o,
+		settings:    mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs, Calls: true},
+		translation: translation{cfg: o.Config, check: envoy.Check},
+		services:    map[mesh.Key]*builtService{},
+		depend:      newDependencies(),
+		protocols:   envoy.NewProtocolTable(),
+		held:        map[mesh.Key]struct{}{},
+		ready:       make(chan struct{}),
+		metrics:     newMetrics(o.Registerer),
 	}
 }
 

@@ -98,8 +98,7 @@ func withRoutes() *config.Mesh {
 	return cfg
 }
 
-// translate does what the Controller does, and what it does not do yet with routes, over a fixed set of
-// objects.
+// translate does what the Controller does, over a fixed set of objects.
 func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, Calls: cfg.Traffic.RouteRetry != nil}
 	var services []*mesh.Service

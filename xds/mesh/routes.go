@@ -17,6 +17,8 @@ type RouteInputs struct {
 	// Services that exist: the parent, and those the routes send to. Nil stands for one without a
 	// cluster IP or a TCP port, for which BuildService gives nil.
 	Services map[Key]*Service
+	// Refused are routes that must not be attached, with the reason.
+	Refused map[RouteID]string
 }
 
 // ParentStatus is what a route's status says of one parent.
