@@ -41,11 +41,6 @@ func Default() *Mesh {
 	return m
 }
 
-// DefaultRouteRetry is the budget of the retries that routes and annotations ask for (Traffic.RouteRetry).
-func DefaultRouteRetry() *RetryBudget {
-	return &RetryBudget{BudgetPercent: new(int32(20)), MinConcurrent: new(int32(3))}
-}
-
 func (m *Mesh) setDefaults() {
 	m.TypeMeta = metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}
 	setDefault(&m.ClusterDomain, "cluster.local")
@@ -61,6 +56,8 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Traffic.Retry.Attempts, new(int32(4)))
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
 	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(10)))
+	setDefault(&m.Traffic.RouteRetry.BudgetPercent, new(int32(20)))
+	setDefault(&m.Traffic.RouteRetry.MinConcurrent, new(int32(3)))
 
 	setDefault(&m.OnDemand.Timeout, &metav1.Duration{Duration: 10 * time.Second})
 	setDefault(&m.OnDemand.WholeMesh, new(int32(100)))

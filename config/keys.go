@@ -80,8 +80,7 @@ type Key struct {
 	// set puts the value of a pod's annotation into the sidecar and says whether the value is allowed.
 	// It is nil for keys that set nothing.
 	set func(s *Sidecar, value string) bool
-	// setCalls does the same for the annotation of a Service or a route. These are not read from the cluster
-	// yet, and docs/reference.md leaves them out.
+	// setCalls does the same for the annotation of a Service or a route.
 	setCalls func(c *Calls, value string) bool
 }
 

@@ -96,7 +96,6 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"unknown fields, all of them": {"sidecar: {imge: x}\ntrafic: {}\n", []string{
 			`sidecar.imge: Invalid value: "x": unknown field`, "trafic: Invalid value: {}: unknown field"}},
-		"not a field yet":            {"traffic: {routeRetry: {budgetPercent: 20}}", []string{"traffic.routeRetry.budgetPercent: Invalid value: 20: unknown field"}},
 		"fields are case sensitive":  {"ClusterDomain: x", []string{"ClusterDomain: Invalid value"}},
 		"duplicate":                  {"clusterDomain: a\nclusterDomain: b\n", []string{"line 2", `"clusterDomain" already set`}},
 		"two documents":              {"clusterDomain: a\n---\nclusterDomain: b\n", []string{"more than one YAML document"}},
@@ -114,7 +113,7 @@ clusterDomain: .local
 controlPlaneAddress: nowhere
 serviceCIDRs: [10.0.0.1/8]
 protocolDetection: {timeout: 0s, opaquePorts: [0]}
-traffic: {connectTimeout: 1h, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}}
+traffic: {connectTimeout: 1h, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}, routeRetry: {budgetPercent: 101, minConcurrent: -1}}
 onDemand: {timeout: 999ms, wholeMesh: 50001, namespace: -1}
 sidecar:
   image: "a b"
@@ -130,7 +129,7 @@ sidecar:
 `, []string{
 			"clusterDomain:", "controlPlaneAddress:", "serviceCIDRs[0]:", "protocolDetection.timeout:", "protocolDetection.opaquePorts[0]:",
 			"traffic.connectTimeout: Invalid value: \"1h0m0s\": want a duration from 1ms to 5m0s", "traffic.retry.attempts: Invalid value: 11: want a whole number from 0 to 10",
-			"traffic.retry.budgetPercent:", "traffic.retry.minConcurrent:", "sidecar.image:", "sidecar.imagePullPolicy:", "sidecar.logLevel:",
+			"traffic.retry.budgetPercent:", "traffic.retry.minConcurrent:", "traffic.routeRetry.budgetPercent:", "traffic.routeRetry.minConcurrent:", "sidecar.image:", "sidecar.imagePullPolicy:", "sidecar.logLevel:",
 			"sidecar.concurrency:", `sidecar.drainDelay: Invalid value: "1.5s": want whole seconds`, "sidecar.excludeInboundPorts[0]:",
 			"sidecar.excludeOutboundPorts[0]:", "sidecar.excludeOutboundCIDRs[0]:", "sidecar.resources.requests[memory]:",
 			"onDemand.timeout: Invalid value: \"999ms\": want a duration from 1s to 5m0s", "onDemand.wholeMesh: Invalid value: 50001: want a whole number from 0 to 50000",

@@ -48,9 +48,8 @@ type Traffic struct {
 	// Retry is used for calls of which nothing can have executed. See Envoy's
 	// "x-envoy-retry-on": connect-failure, refused-stream, reset-before-request.
 	Retry Retry `json:"retry,omitempty"`
-	// RouteRetry bounds the retries that routes and annotations ask for. It is nil, and no field of the
-	// file, while these are not read from the cluster.
-	RouteRetry *RetryBudget `json:"-"`
+	// RouteRetry bounds the retries that routes and annotations ask for.
+	RouteRetry RetryBudget `json:"routeRetry,omitempty"`
 }
 
 // RetryBudget bounds retries of calls that a server may have seen. They put load on a Service that

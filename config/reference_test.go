@@ -28,12 +28,10 @@ func TestReferenceIsFresh(t *testing.T) {
 
 func writeKeys(b *bytes.Buffer) {
 	b.WriteString("## Labels and annotations\n\n" +
-		"A value that is not allowed refuses the pod, and so does an unknown key with the prefix `" + Group + "/`.\n\n" +
+		"On a pod, a value that is not allowed refuses the pod, and so does an unknown key with the prefix `" + Group + "/`. On a\n" +
+		"Service such an annotation alone is left out, and an event says so. A route with one is not accepted.\n\n" +
 		"| Key | Kind | On | Allowed | Default | Meaning |\n|---|---|---|---|---|---|\n")
 	for _, key := range Keys {
-		if key.setCalls != nil {
-			continue // not read from the cluster yet (mesh.Options.Calls)
-		}
 		on := make([]string, len(key.On))
 		for i, object := range key.On {
 			on[i] = string(object)

@@ -92,10 +92,15 @@ func (d Detection) validate(path *field.Path) field.ErrorList {
 
 func (t Traffic) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("connectTimeout"), t.ConnectTimeout, time.Millisecond, 5*time.Minute)
-	path = path.Child("retry")
-	errs = append(errs, checkInt(path.Child("attempts"), t.Retry.Attempts, 0, maxRetries)...)
-	errs = append(errs, checkInt(path.Child("budgetPercent"), t.Retry.BudgetPercent, 1, 100)...)
-	return append(errs, checkInt(path.Child("minConcurrent"), t.Retry.MinConcurrent, 0, 1_000_000)...)
+	retry := path.Child("retry")
+	errs = append(errs, checkInt(retry.Child("attempts"), t.Retry.Attempts, 0, maxRetries)...)
+	errs = append(errs, checkBudget(retry, t.Retry.BudgetPercent, t.Retry.MinConcurrent)...)
+	return append(errs, checkBudget(path.Child("routeRetry"), t.RouteRetry.BudgetPercent, t.RouteRetry.MinConcurrent)...)
+}
+
+func checkBudget(path *field.Path, percent, minConcurrent *int32) field.ErrorList {
+	errs := checkInt(path.Child("budgetPercent"), percent, 1, 100)
+	return append(errs, checkInt(path.Child("minConcurrent"), minConcurrent, 0, 1_000_000)...)
 }
 
 func (o OnDemand) validate(path *field.Path) field.ErrorList {

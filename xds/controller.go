@@ -64,7 +64,7 @@ type Controller struct {
 func NewController(o Options) *Controller {
 	return &Controller{
 		opt:         o,
-		settings:    mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs, Calls: true},
+		settings:    mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
 		translation: translation{cfg: o.Config, check: envoy.Check},
 		services:    map[mesh.Key]*builtService{},
 		depend:      newDependencies(),

@@ -42,9 +42,6 @@ func TestGolden(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		in := read(t, c.Read(t, "in.yaml"))
 		cfg := config.Default()
-		if in.routes.HTTPRoutes != nil || in.routes.GRPCRoutes != nil {
-			cfg = withRoutes()
-		}
 		resources, found := translate(in, cfg)
 		again, _ := translate(in, cfg)
 		out := render(t, resources, found)
@@ -91,16 +88,9 @@ func read(t *testing.T, b []byte) inputs {
 	return in
 }
 
-// withRoutes is the configuration of a mesh in which routes and annotations count.
-func withRoutes() *config.Mesh {
-	cfg := config.Default()
-	cfg.Traffic.RouteRetry = config.DefaultRouteRetry()
-	return cfg
-}
-
 // translate does what the Controller does, over a fixed set of objects.
 func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
-	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, Calls: cfg.Traffic.RouteRetry != nil}
+	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}
 	var services []*mesh.Service
 	var problems []mesh.Problem
 	in.routes.Services = map[mesh.Key]*mesh.Service{}

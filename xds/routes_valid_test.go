@@ -7,6 +7,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -18,7 +19,7 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 	services := map[mesh.Key]*mesh.Service{parent: cart, {Namespace: "shop", Name: "v2"}: service("v2")}
 	var resources []envoy.Resource
 	for _, svc := range services {
-		for _, r := range envoy.ServiceResources(svc, nil, withRoutes()) {
+		for _, r := range envoy.ServiceResources(svc, nil, config.Default()) {
 			if r.Type == envoy.ClusterType {
 				if r.Name != "10.0.0.1:80" || svc == cart { // one address for all
 					resources = append(resources, r)

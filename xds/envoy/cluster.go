@@ -50,12 +50,11 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 	c := edsCluster(OutboundName(key), svc, key, cfg)
 	safe := cfg.Traffic.Retry
 	c.CircuitBreakers = unlimited(retryBudget(safe.BudgetPercent, safe.MinConcurrent))
-	if optedIn := cfg.Traffic.RouteRetry; optedIn != nil {
-		// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
-		high := unlimited(retryBudget(optedIn.BudgetPercent, optedIn.MinConcurrent)).Thresholds[0]
-		high.Priority = corev3.RoutingPriority_HIGH
-		c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
-	}
+	// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
+	optedIn := cfg.Traffic.RouteRetry
+	high := unlimited(retryBudget(optedIn.BudgetPercent, optedIn.MinConcurrent)).Thresholds[0]
+	high.Priority = corev3.RoutingPriority_HIGH
+	c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
 	return c
 }

@@ -70,7 +70,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	if ownRetries(a.Calls) {
 		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
 	}
-	if a.Calls.OptedIn() && t.cfg.Traffic.RouteRetry != nil {
+	if a.Calls.OptedIn() {
 		action.Priority = corev3.RoutingPriority_HIGH
 	}
 	setTimeout(action, a.Calls.Timeout, grpc)

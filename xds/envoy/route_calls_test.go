@@ -14,11 +14,10 @@ import (
 func TestRetriesOfRoutes(t *testing.T) {
 	const none = -1 // the route has no policy
 	for name, test := range map[string]struct {
-		calls      mesh.CallPolicy
-		on         string
-		tries      int
-		budgetless bool // Traffic.RouteRetry is nil
-		priority   corev3.RoutingPriority
+		calls    mesh.CallPolicy
+		on       string
+		tries    int
+		priority corev3.RoutingPriority
 	}{
 		"nothing said":         {tries: none},
 		"a timeout only":       {calls: mesh.CallPolicy{Timeout: time.Second}, tries: none},
@@ -31,16 +30,9 @@ func TestRetriesOfRoutes(t *testing.T) {
 			calls: mesh.CallPolicy{RetryOn: []string{"5xx"}, RetryAttempts: new(uint32(2))},
 			on:    safeRetries + ",5xx", tries: 2, priority: corev3.RoutingPriority_HIGH,
 		},
-		"opted in, no budget": {
-			calls: mesh.CallPolicy{RetryOn: []string{"5xx"}, RetryAttempts: new(uint32(2))},
-			on:    safeRetries + ",5xx", tries: 2, budgetless: true,
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config.Default()
-			if !test.budgetless {
-				cfg.Traffic.RouteRetry = config.DefaultRouteRetry()
-			}
 			rule := mesh.Implicit(serviceAt("10.0.0.1", 80, mesh.HTTP), 80)
 			rule.Action.Calls = test.calls
 			rc := translation{key: mesh.EndpointsKey{Port: 80, Family: mesh.IPv4}, cfg: cfg}.routeConfiguration("r", []mesh.Rule{rule})

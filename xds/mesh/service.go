@@ -18,8 +18,6 @@ type Options struct {
 	OpaquePorts []int32
 	// ServiceCIDRs stand in where the cluster has no ServiceCIDR objects.
 	ServiceCIDRs []string
-	// Calls is set where annotations of Services say how calls are made (config.CallsOf).
-	Calls bool
 }
 
 // BuildService gives the model of one Service, or nil for one without a cluster IP or a TCP port.
@@ -36,15 +34,13 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
 	var problems []Problem
-	if opt.Calls {
-		var errs []config.KeyError
-		out.Calls, _, errs = config.CallsOf(config.OnService, svc.Annotations, nil)
-		for _, e := range errs {
-			problems = append(problems, Problem{
-				Object: out.Key, UID: string(svc.UID), Reason: "BadAnnotation",
-				Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
-			})
-		}
+	var errs []config.KeyError
+	out.Calls, _, errs = config.CallsOf(config.OnService, svc.Annotations, nil)
+	for _, e := range errs {
+		problems = append(problems, Problem{
+			Object: out.Key, UID: string(svc.UID), Reason: "BadAnnotation",
+			Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
+		})
 	}
 	for i, p := range svc.Spec.Ports {
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
