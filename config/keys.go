@@ -28,6 +28,17 @@ const (
 	AnnotationRetryAttempts  = Group + "/retry-attempts"
 	AnnotationRetryBackoff   = Group + "/retry-backoff"
 
+	// How a sidecar treats the endpoints of a Service.
+	AnnotationMaxConnections           = Group + "/max-connections"
+	AnnotationMaxPendingRequests       = Group + "/max-pending-requests"
+	AnnotationMaxRequests              = Group + "/max-requests"
+	AnnotationOutlierConsecutiveErrors = Group + "/outlier-consecutive-errors"
+	AnnotationOutlierInterval          = Group + "/outlier-interval"
+	AnnotationOutlierEjectionTime      = Group + "/outlier-ejection-time"
+	AnnotationOutlierMaxEjectedPercent = Group + "/outlier-max-ejected-percent"
+	AnnotationLoadBalancing            = Group + "/load-balancing"
+	AnnotationHashBy                   = Group + "/hash-by"
+
 	// AnnotationInjected is written by the injector: the version that injected the pod.
 	AnnotationInjected = Group + "/injected"
 )
@@ -82,13 +93,16 @@ type Key struct {
 	set func(s *Sidecar, value string) bool
 	// setCalls does the same for the annotation of a Service or a route.
 	setCalls func(c *Calls, value string) bool
+	// setPolicy and setOutliers do the same for the annotation of a Service.
+	setPolicy   func(p *Policy, value string) bool
+	setOutliers func(o *Outliers, value string) bool
 }
 
 const ruleDoc = "On a route, `.<rule name>` behind the key means that rule alone."
 
 // Keys is the one table of labels and annotations: parsing, error messages and docs/reference.md all
 // come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels) or reported
-// (CallsOf).
+// (CallsOf, PolicyOf).
 var Keys = []Key{
 	{
 		Name: LabelInjection, Kind: Label, On: []Object{OnNamespace, OnPod},
@@ -193,6 +207,64 @@ var Keys = []Key{
 		Values: wantRetryBackoff, Default: "25ms",
 		Doc:      "The base of the jittered exponential back-off before another try; the most is ten times it. " + ruleDoc,
 		setCalls: setRetryBackoff,
+	},
+	{
+		Name: AnnotationMaxConnections, Kind: Annotation, On: []Object{OnService},
+		Values: wantLimit, Default: "no limit",
+		Doc: "Connections that one sidecar has to the Service at the same time. Further TCP connections are closed, further HTTP requests " +
+			"wait for a connection (`max-pending-requests`).",
+		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxConnections }),
+	},
+	{
+		Name: AnnotationMaxPendingRequests, Kind: Annotation, On: []Object{OnService},
+		Values: wantLimit, Default: "no limit",
+		Doc:       "Requests of one sidecar that wait for a connection to the Service. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
+		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxPendingRequests }),
+	},
+	{
+		Name: AnnotationMaxRequests, Kind: Annotation, On: []Object{OnService},
+		Values: wantLimit, Default: "no limit",
+		Doc:       "Requests that one sidecar has at the Service at the same time. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
+		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxRequests }),
+	},
+	{
+		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},
+		Values: wantLimit, Default: "endpoints are never ejected",
+		Doc: "Turns outlier detection on: an endpoint gets no calls of a sidecar for a while after so many failures in a row, which are answers with " +
+			"status 5xx, their gRPC equivalents, timeouts of a try, and failures to connect.",
+		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.ConsecutiveErrors }, maxLimit),
+	},
+	{
+		Name: AnnotationOutlierInterval, Kind: Annotation, On: []Object{OnService},
+		Values: wantEjectInterval, Default: "10s",
+		Doc:         "How often ejected endpoints are looked at, to take back those whose time is over.",
+		setOutliers: setOutlierDuration(func(o *Outliers) *time.Duration { return &o.Interval }, maxEjectInterval),
+	},
+	{
+		Name: AnnotationOutlierEjectionTime, Kind: Annotation, On: []Object{OnService},
+		Values: wantEjectionTime, Default: "30s",
+		Doc:         "How long an endpoint is ejected the first time; each further time in a row is longer by it, up to 5 minutes or the time itself.",
+		setOutliers: setOutlierDuration(func(o *Outliers) *time.Duration { return &o.EjectionTime }, maxEjectionTime),
+	},
+	{
+		Name: AnnotationOutlierMaxEjectedPercent, Kind: Annotation, On: []Object{OnService},
+		Values: wantEjected, Default: "50",
+		Doc:         "Percentage of the endpoints that may be ejected at the same time, rounded down.",
+		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.MaxEjectedPercent }, maxEjected),
+	},
+	{
+		Name: AnnotationLoadBalancing, Kind: Annotation, On: []Object{OnService},
+		Values: wantLoadBalancing, Default: "least-request; with `sessionAffinity: ClientIP` maglev by source-ip",
+		Doc: "How an endpoint is chosen. ring-hash and maglev send calls with the same hash (`hash-by`) to the same endpoint, and move few of them when " +
+			"endpoints come and go.",
+		setPolicy: setLoadBalancing,
+	},
+	{
+		Name: AnnotationHashBy, Kind: Annotation, On: []Object{OnService},
+		Values: wantHashBy, Default: "source-ip",
+		Doc: "What ring-hash and maglev hash. source-ip is the calling pod. A cookie is made where a request has none, for the client's session or " +
+			"with the lifetime. Opaque TCP is always hashed by source-ip.",
+		setPolicy: setHashBy,
 	},
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	wantLimit         = "a whole number from 1 to 1000000"
+	wantEjectInterval = "a Gateway API duration from 1ms to 1h, such as 10s"
+	wantEjectionTime  = "a Gateway API duration from 1ms to 24h, such as 30s"
+	wantEjected       = "a whole number from 1 to 50"
+	wantLoadBalancing = "least-request, round-robin, random, ring-hash or maglev"
+	wantHashBy        = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
+)
+
+const (
+	maxLimit         = 1_000_000
+	maxEjectInterval = time.Hour
+	maxEjectionTime  = 24 * time.Hour
+	maxEjected       = 50
+)
+
+// Values of AnnotationLoadBalancing.
+const (
+	LeastRequest = "least-request"
+	RoundRobin   = "round-robin"
+	Random       = "random"
+	RingHash     = "ring-hash"
+	Maglev       = "maglev"
+)
+
+var loadBalancing = []string{LeastRequest, RoundRobin, Random, RingHash, Maglev}
+
+// Policy is what annotations of a Service say about connections and requests to it, as one sidecar
+// makes them. The zero value is the default of everything.
+type Policy struct {
+	// MaxConnections, MaxPendingRequests and MaxRequests at the same time; 0 is no limit.
+	MaxConnections, MaxPendingRequests, MaxRequests uint32
+	// Outliers is nil where endpoints are never ejected.
+	Outliers *Outliers
+	// LoadBalancing is empty for the default, which is LeastRequest.
+	LoadBalancing string
+	// HashBy is set where LoadBalancing hashes.
+	HashBy *HashBy
+}
+
+// Outliers says when an endpoint that fails gets no calls for a while.
+type Outliers struct {
+	// ConsecutiveErrors after which it is ejected.
+	ConsecutiveErrors uint32
+	// Interval at which ejected endpoints are looked at again; EjectionTime is the first ejection's, each
+	// further one is longer by it.
+	Interval, EjectionTime time.Duration
+	// MaxEjectedPercent of the endpoints, 50 at most.
+	MaxEjectedPercent uint32
+}
+
+// HashSource is what of a call is hashed.
+type HashSource string
+
+// The sources.
+const (
+	BySourceIP HashSource = "source-ip"
+	ByHeader   HashSource = "header"
+	ByCookie   HashSource = "cookie"
+)
+
+// HashBy names it.
+type HashBy struct {
+	Source HashSource
+	Name   string // of the header, in lower case, or the cookie
+	// TTL of a cookie that is made where the request has none; 0 makes one of the client's session.
+	TTL time.Duration
+}
+
+// PolicyOf reads the annotations of a Service. What is wrong is left out of the result and told in the
+// order of the keys. Keys that it does not know are told by CallsOf.
+func PolicyOf(annotations map[string]string) (Policy, []KeyError) {
+	var p Policy
+	var outliers Outliers
+	var errs []KeyError
+	refuse := func(name, want string) {
+		errs = append(errs, KeyError{Annotation, name, annotations[name], want})
+	}
+	for _, name := range sortedKeys(annotations) {
+		if !ours(name) {
+			continue
+		}
+		key, err := findKey(OnService, Annotation, name)
+		switch {
+		case err != nil:
+		case key.setPolicy != nil && !key.setPolicy(&p, annotations[name]),
+			key.setOutliers != nil && !key.setOutliers(&outliers, annotations[name]):
+			refuse(name, key.Values)
+		case key.setOutliers != nil && annotations[AnnotationOutlierConsecutiveErrors] == "":
+			refuse(name, "this key only beside "+AnnotationOutlierConsecutiveErrors)
+		}
+	}
+	if outliers.ConsecutiveErrors > 0 {
+		setDefault(&outliers.Interval, 10*time.Second)
+		setDefault(&outliers.EjectionTime, 30*time.Second)
+		setDefault(&outliers.MaxEjectedPercent, maxEjected)
+		p.Outliers = &outliers
+	}
+	hashes := p.LoadBalancing == RingHash || p.LoadBalancing == Maglev
+	switch {
+	case hashes && p.HashBy == nil:
+		p.HashBy = &HashBy{Source: BySourceIP}
+	case !hashes && p.HashBy != nil:
+		p.HashBy = nil
+		refuse(AnnotationHashBy, "this key only beside "+AnnotationLoadBalancing+": ring-hash or maglev")
+	}
+	return p, errs
+}
+
+func wholeNumber(value string, most uint64) (uint32, bool) {
+	n, err := strconv.ParseUint(value, 10, 32)
+	return uint32(n), err == nil && n >= 1 && n <= most
+}
+
+func setLimit(field func(*Policy) *uint32) func(*Policy, string) bool {
+	return func(p *Policy, value string) bool {
+		n, ok := wholeNumber(value, maxLimit)
+		if ok {
+			*field(p) = n
+		}
+		return ok
+	}
+}
+
+func setOutlierNumber(field func(*Outliers) *uint32, most uint64) func(*Outliers, string) bool {
+	return func(o *Outliers, value string) bool {
+		n, ok := wholeNumber(value, most)
+		if ok {
+			*field(o) = n
+		}
+		return ok
+	}
+}
+
+func setOutlierDuration(field func(*Outliers) *time.Duration, most time.Duration) func(*Outliers, string) bool {
+	return func(o *Outliers, value string) bool {
+		d, ok := ParseDuration(value)
+		if !ok || d < time.Millisecond || d > most {
+			return false
+		}
+		*field(o) = d
+		return true
+	}
+}
+
+func setLoadBalancing(p *Policy, value string) bool {
+	if !slices.Contains(loadBalancing, value) {
+		return false
+	}
+	p.LoadBalancing = value
+	return true
+}
+
+// tokenPattern is that of the names of headers and cookies.
+// https://www.rfc-editor.org/rfc/rfc9110#name-tokens
+var tokenPattern = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
+
+// ValidToken says whether a text can be the name of a header or a cookie.
+func ValidToken(text string) bool { return tokenPattern.MatchString(text) }
+
+func setHashBy(p *Policy, value string) bool {
+	source, rest, _ := strings.Cut(value, ":")
+	by, ok := HashBy{Source: HashSource(source)}, false
+	switch by.Source {
+	case BySourceIP:
+		ok = value == source
+	case ByHeader:
+		by.Name, ok = strings.ToLower(rest), ValidToken(rest)
+	case ByCookie:
+		name, lifetime, bounded := strings.Cut(rest, ":")
+		ttl, isDuration := ParseDuration(lifetime)
+		by.Name, by.TTL = name, ttl
+		ok = ValidToken(name) && (!bounded || (isDuration && ttl > 0 && ttl%time.Second == 0))
+	}
+	if ok {
+		p.HashBy = &by
+	}
+	return ok
+}
