@@ -97,7 +97,7 @@ func PolicyOf(annotations map[string]string) (Policy, []KeyError) {
 			key.setOutliers != nil && !key.setOutliers(&outliers, annotations[name]):
 			refuse(name, key.Values)
 		case key.setOutliers != nil && annotations[AnnotationOutlierConsecutiveErrors] == "":
-			refuse(name, "this key only beside "+AnnotationOutlierConsecutiveErrors)
+			refuse(name, AnnotationOutlierConsecutiveErrors+" beside it")
 		}
 	}
 	if outliers.ConsecutiveErrors > 0 {
@@ -112,7 +112,7 @@ func PolicyOf(annotations map[string]string) (Policy, []KeyError) {
 		p.HashBy = &HashBy{Source: BySourceIP}
 	case !hashes && p.HashBy != nil:
 		p.HashBy = nil
-		refuse(AnnotationHashBy, "this key only beside "+AnnotationLoadBalancing+": ring-hash or maglev")
+		refuse(AnnotationHashBy, AnnotationLoadBalancing+": ring-hash or maglev beside it")
 	}
 	return p, errs
 }

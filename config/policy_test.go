@@ -25,14 +25,14 @@ func TestPolicyOf(t *testing.T) {
 		"more than half":    {annotations: map[string]string{AnnotationOutlierConsecutiveErrors: "5", AnnotationOutlierMaxEjectedPercent: "51"}, want: Policy{Outliers: &defaults}, wantErr: wantEjected},
 		"no interval":       {annotations: map[string]string{AnnotationOutlierConsecutiveErrors: "5", AnnotationOutlierInterval: "0s"}, want: Policy{Outliers: &defaults}, wantErr: wantEjectInterval},
 		"no ejection time":  {annotations: map[string]string{AnnotationOutlierConsecutiveErrors: "5", AnnotationOutlierEjectionTime: "25h"}, want: Policy{Outliers: &defaults}, wantErr: wantEjectionTime},
-		"outliers, not on":  {annotations: map[string]string{AnnotationOutlierInterval: "1s"}, wantErr: "only beside mizzen.dev/outlier-consecutive-errors"},
+		"outliers, not on":  {annotations: map[string]string{AnnotationOutlierInterval: "1s"}, wantErr: "mizzen.dev/outlier-consecutive-errors beside it"},
 		"round robin":       {annotations: map[string]string{AnnotationLoadBalancing: "round-robin"}, want: Policy{LoadBalancing: RoundRobin}},
 		"unknown":           {annotations: map[string]string{AnnotationLoadBalancing: "ROUND_ROBIN"}, wantErr: wantLoadBalancing},
 		"ring hash":         {annotations: map[string]string{AnnotationLoadBalancing: "ring-hash"}, want: Policy{LoadBalancing: RingHash, HashBy: &HashBy{Source: BySourceIP}}},
 		"by header":         {annotations: map[string]string{AnnotationLoadBalancing: "maglev", AnnotationHashBy: "header:X-User"}, want: Policy{LoadBalancing: Maglev, HashBy: &HashBy{Source: ByHeader, Name: "x-user"}}},
 		"by cookie":         {annotations: map[string]string{AnnotationLoadBalancing: "ring-hash", AnnotationHashBy: "cookie:Cart"}, want: Policy{LoadBalancing: RingHash, HashBy: &HashBy{Source: ByCookie, Name: "Cart"}}},
 		"by lasting cookie": {annotations: map[string]string{AnnotationLoadBalancing: "ring-hash", AnnotationHashBy: "cookie:cart:1h"}, want: Policy{LoadBalancing: RingHash, HashBy: &HashBy{Source: ByCookie, Name: "cart", TTL: time.Hour}}},
-		"nothing to hash":   {annotations: map[string]string{AnnotationLoadBalancing: "random", AnnotationHashBy: "source-ip"}, want: Policy{LoadBalancing: Random}, wantErr: "only beside mizzen.dev/load-balancing: ring-hash or maglev"},
+		"nothing to hash":   {annotations: map[string]string{AnnotationLoadBalancing: "random", AnnotationHashBy: "source-ip"}, want: Policy{LoadBalancing: Random}, wantErr: "mizzen.dev/load-balancing: ring-hash or maglev beside it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, errs := PolicyOf(c.annotations)

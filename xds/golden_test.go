@@ -18,6 +18,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -32,9 +33,13 @@ type inputs struct {
 	slices   []*discoveryv1.EndpointSlice
 	cidrs    []*networkingv1.ServiceCIDR
 	routes   mesh.RouteInputs
+	policies []*gatewayxv1alpha1.XBackendTrafficPolicy
 }
 
-func init() { utilruntime.Must(gatewayv1.Install(scheme.Scheme)) }
+func init() {
+	utilruntime.Must(gatewayv1.Install(scheme.Scheme))
+	utilruntime.Must(gatewayxv1alpha1.Install(scheme.Scheme))
+}
 
 // TestGolden runs the two pure stages over Kubernetes objects: every resource for every proxy, and
 // every problem and condition, stands in out.yaml. The real Envoy then validates all of it.
@@ -79,6 +84,8 @@ func read(t *testing.T, b []byte) inputs {
 			in.routes.HTTPRoutes = append(in.routes.HTTPRoutes, o)
 		case *gatewayv1.GRPCRoute:
 			in.routes.GRPCRoutes = append(in.routes.GRPCRoutes, o)
+		case *gatewayxv1alpha1.XBackendTrafficPolicy:
+			in.policies = append(in.policies, o)
 		case *gatewayv1.ReferenceGrant:
 			in.routes.Grants = append(in.routes.Grants, o)
 		default:
@@ -95,13 +102,16 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 	var problems []mesh.Problem
 	in.routes.Services = map[mesh.Key]*mesh.Service{}
 	for _, object := range in.services {
-		in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}], _ = mesh.BuildService(object, opt)
-	}
-	rules, conditions := routes(in.routes)
-	resources := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
-	for _, object := range in.services {
 		svc, found := mesh.BuildService(object, opt)
 		problems = append(problems, found...)
+		in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}] = svc
+	}
+	conditions := traffic(in)
+	rules, routeConditions := routes(in.routes)
+	conditions = append(conditions, routeConditions...)
+	resources := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
+	for _, object := range in.services {
+		svc := in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}]
 		if svc == nil {
 			continue
 		}
@@ -129,6 +139,31 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 		found = append(found, "problem: "+p.String())
 	}
 	return resources, append(found, conditions...)
+}
+
+// traffic gives each Service its policy, and the conditions of every policy.
+func traffic(in inputs) []string {
+	targets := map[mesh.Key]bool{}
+	for _, p := range in.policies {
+		for _, key := range mesh.TrafficPolicyTargets(p) {
+			targets[key] = true
+		}
+	}
+	var conditions []string
+	for target := range targets {
+		svc := in.routes.Services[target]
+		policy, statuses := mesh.BuildTrafficPolicies(target, svc, in.policies)
+		if svc != nil {
+			svc.Traffic = policy
+		}
+		for _, s := range statuses {
+			for _, c := range s.Conditions {
+				conditions = append(conditions, fmt.Sprintf("XBackendTrafficPolicy %s, Service %s: %s=%t, %s: %s", s.Policy, s.Ancestor.Name, c.Type, c.True, c.Reason, c.Message))
+			}
+		}
+	}
+	slices.Sort(conditions)
+	return conditions
 }
 
 // routes gives the rules of every Service, and the conditions of every parent reference.

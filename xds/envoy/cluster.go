@@ -51,10 +51,10 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 	safe := cfg.Traffic.Retry
 	c.CircuitBreakers = unlimited(retryBudget(safe.BudgetPercent, safe.MinConcurrent))
 	// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
-	optedIn := cfg.Traffic.RouteRetry
-	high := unlimited(retryBudget(optedIn.BudgetPercent, optedIn.MinConcurrent)).Thresholds[0]
+	high := unlimited(optedInBudget(svc, cfg)).Thresholds[0]
 	high.Priority = corev3.RoutingPriority_HIGH
 	c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
+	limit(c.CircuitBreakers, svc.Policy)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
 	return c
 }
@@ -62,7 +62,9 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 // tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
 // finds it (and asks for it): see opaqueChain.
 func tcpCluster(destination string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	return edsCluster(destination, svc, key, cfg)
+	c := edsCluster(destination, svc, key, cfg)
+	limitConnections(c.CircuitBreakers, svc.Policy)
+	return c
 }
 
 // NoEndpoints is a cluster to which no connection can be made.
@@ -81,15 +83,12 @@ func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *conf
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: OutboundName(key)},
 		ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
-		LbPolicy:             clusterv3.Cluster_LEAST_REQUEST,
+		LbPolicy:             lbPolicy(svc),
 		CircuitBreakers:      unlimited(nil),
 		// Kubernetes says who is ready; Envoy must not send to unready endpoints because many are.
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 	}
-	if svc.ClientIPAffinity {
-		// The source address is the caller's pod, so each client pod keeps one endpoint, as with kube-proxy.
-		c.LbPolicy = clusterv3.Cluster_MAGLEV
-	}
+	detectOutliers(c, svc.Policy.Outliers)
 	return c
 }
 
@@ -118,6 +117,19 @@ func unlimited(budget *clusterv3.CircuitBreakers_Thresholds_RetryBudget) *cluste
 		MaxRequests:        most,
 		RetryBudget:        budget,
 	}}}
+}
+
+// optedInBudget is that of the Service, else that of the mesh.
+func optedInBudget(svc *mesh.Service, cfg *config.Mesh) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+	own := svc.Traffic.RetryBudget
+	if own == nil {
+		return retryBudget(cfg.Traffic.RouteRetry.BudgetPercent, cfg.Traffic.RouteRetry.MinConcurrent)
+	}
+	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent:       &typev3.Percent{Value: float64(own.Percent)},
+		BudgetInterval:      durationpb.New(own.Interval),
+		MinRetryConcurrency: wrapperspb.UInt32(own.MinConcurrent),
+	}
 }
 
 func retryBudget(percent, minConcurrent *int32) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {

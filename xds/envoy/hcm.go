@@ -67,6 +67,7 @@ func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
 		HttpFilters: []*hcmv3.HttpFilter{
 			// Waits for a scope's routes where they are not here yet.
 			httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
+			sessionFilter(),
 			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 		},
 		UpgradeConfigs: upgradeConfigs(),

@@ -82,7 +82,7 @@ func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 			// A refused connection has carried nothing, so another endpoint may be tried.
 			MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),
 			HashPolicy: []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{
-				SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters with client IP affinity
+				SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters that hash
 			}}},
 		}),
 	}

@@ -14,11 +14,27 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// routes are the Envoy routes of one rule, in the order in which they are tried.
+// routes are the Envoy routes of one rule, in the order in which they are tried: first those of the
+// sessions that several backends have.
 func (t translation) routes(r mesh.Rule) []*routev3.Route {
+	var out []*routev3.Route
+	for _, p := range r.Action.Pinned {
+		action := *r.Action
+		action.Backends = []mesh.Backend{p}
+		action.Backends[0].Weight = 1
+		out = append(out, t.routesOf(mesh.Rule{Origin: r.Origin, Match: r.Match, Action: &action}, p.Session)...)
+	}
+	return append(out, t.routesOf(r, nil)...)
+}
+
+// routesOf are those for requests with the session, or for all if it is nil.
+func (t translation) routesOf(r mesh.Rule, session *mesh.Session) []*routev3.Route {
 	var out []*routev3.Route
 	for _, match := range routeMatches(r.Match) {
 		add := func(match *routev3.RouteMatch, grpc bool) {
+			if session != nil {
+				pinnedMatch(match, session)
+			}
 			route := &routev3.Route{Match: match}
 			if r.Origin.Route.Name != "" {
 				route.Name = r.Origin.String()
@@ -46,7 +62,11 @@ func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 	case a.Fail != 0:
 		route.Action = answer(a.Fail, fmt.Sprintf("mizzen: %s: %s\n", r.Origin, a.FailReason))
 	default:
-		route.Action = &routev3.Route_Route{Route: t.routeAction(r, grpc)}
+		action := t.routeAction(r, grpc)
+		route.Action = &routev3.Route_Route{Route: action}
+		if action.GetCluster() != "" {
+			route.TypedPerFilterConfig = sessionConfig(a.Backends[0].Session, r.Match)
+		}
 	}
 	if ownHeaders(a.Backends) {
 		return // they hold the rule's changes too: see weightedClusters
@@ -74,7 +94,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 		action.Priority = corev3.RoutingPriority_HIGH
 	}
 	setTimeout(action, a.Calls.Timeout, grpc)
-	t.setClusters(action, a)
+	t.setClusters(action, r)
 	rewrite(action, a.Rewrite, r.Match)
 	for _, m := range a.Mirrors {
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
@@ -86,11 +106,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 			DisableShadowHostSuffixAppend: true,
 		})
 	}
-	if slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return b.ClientIPAffinity }) {
-		action.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
-			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
-		}}}
-	}
+	action.HashPolicy = hashPolicies(a.Backends)
 	return action
 }
 
@@ -103,12 +119,13 @@ func (t translation) cluster(target mesh.Target) string {
 	return OutboundName(mesh.EndpointsKey{Service: target.Service, Port: target.Port, Family: family})
 }
 
-func (t translation) setClusters(action *routev3.RouteAction, a *mesh.Action) {
+func (t translation) setClusters(action *routev3.RouteAction, r mesh.Rule) {
+	a := r.Action
 	if len(a.Backends) == 1 && !ownHeaders(a.Backends) {
 		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.cluster(a.Backends[0].Target)}
 		return
 	}
-	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: t.weightedClusters(a)}
+	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: t.weightedClusters(r)}
 	if slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return !b.Valid }) && a.InvalidStatus == 500 {
 		action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR // else 503
 	}
@@ -121,13 +138,15 @@ func ownHeaders(backends []mesh.Backend) bool {
 
 // weightedClusters share the requests. Envoy changes headers for the cluster first and for the route
 // after it, but the rule's filters come before the backend's: so each cluster has both.
-func (t translation) weightedClusters(a *mesh.Action) *routev3.WeightedCluster {
+func (t translation) weightedClusters(r mesh.Rule) *routev3.WeightedCluster {
+	a := r.Action
 	own := ownHeaders(a.Backends)
 	out := &routev3.WeightedCluster{}
 	for _, b := range a.Backends {
 		c := &routev3.WeightedCluster_ClusterWeight{Name: UnresolvedCluster, Weight: wrapperspb.UInt32(b.Weight)}
 		if b.Valid {
 			c.Name = t.cluster(b.Target)
+			c.TypedPerFilterConfig = sessionConfig(b.Session, r.Match)
 		}
 		if own {
 			request, response := a.RequestHeaders, a.ResponseHeaders

@@ -69,11 +69,7 @@ func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectRe
 	if !svc.Ports[i].routable() {
 		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s: port %d is opaque TCP", key, *ref.Port)
 	}
-	t := Target{Service: key, Port: svc.Ports[i].Number, ClientIPAffinity: svc.ClientIPAffinity}
-	for _, ip := range svc.ClusterIPs {
-		t.Families = append(t.Families, FamilyOf(ip))
-	}
-	return t, nil
+	return svc.target(svc.Ports[i].Number), nil
 }
 
 // permitted reports whether a route may send to a Service. Its own namespace and that of the parent
@@ -125,23 +121,26 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 		}
 	}
 	valid := false
+	var all []Backend
 	for _, ref := range rule.backends {
-		if ref.weight == 0 {
-			continue
-		}
 		target, problem := b.resolve(r.RouteID, ref.field, ref.ref)
 		backend := Backend{Target: target, Weight: uint32(ref.weight), Valid: problem == nil}
 		if own := ref.filters; !own.request.Empty() || !own.response.Empty() {
 			backend.RequestHeaders = new(rule.filters.request.then(own.request))
 			backend.ResponseHeaders = new(rule.filters.response.then(own.response))
 		}
-		valid = valid || backend.Valid
-		a.Backends = append(a.Backends, backend)
+		if backend.Valid {
+			backend.Session = b.session(rule, target)
+		}
+		valid = valid || (backend.Valid && backend.Weight > 0)
+		all = append(all, backend)
 	}
 	if !valid {
-		a.Fail, a.FailReason = a.InvalidStatus, "no valid backend with a weight above 0"
-		a.Backends, a.Mirrors = nil, nil
+		a.Fail, a.FailReason, a.Mirrors = a.InvalidStatus, "no valid backend with a weight above 0", nil
+		return a
 	}
+	a.Pinned = pin(all)
+	a.Backends = slices.DeleteFunc(all, func(b Backend) bool { return b.Weight == 0 })
 	return a
 }
 

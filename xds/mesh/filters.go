@@ -80,18 +80,21 @@ func checkHeaderName(field, name string, f *faults) {
 	}
 }
 
-func readHeaders(field string, o gatewayv1.HTTPHeaderFilter, f *faults) HeaderChange {
-	check := func(field, name string) string {
-		checkHeaderName(field, name, f)
-		lower := strings.ToLower(name)
-		switch lower {
-		case "host": // Envoy refuses the configuration
-			f.add(field, name, "a header other than Host: use URLRewrite's hostname")
-		case "content-length", "transfer-encoding", "connection": // a wrong one cuts or joins messages
-			f.add(field, name, "a header that does not say where a message ends")
-		}
-		return lower
+// checkChangedHeader gives the name in lower case.
+func checkChangedHeader(field, name string, f *faults) string {
+	checkHeaderName(field, name, f)
+	lower := strings.ToLower(name)
+	switch lower {
+	case "host": // Envoy refuses the configuration
+		f.add(field, name, "a header other than Host: use URLRewrite's hostname")
+	case "content-length", "transfer-encoding", "connection": // a wrong one cuts or joins messages
+		f.add(field, name, "a header that does not say where a message ends")
 	}
+	return lower
+}
+
+func readHeaders(field string, o gatewayv1.HTTPHeaderFilter, f *faults) HeaderChange {
+	check := func(field, name string) string { return checkChangedHeader(field, name, f) }
 	list := func(kind string, headers []gatewayv1.HTTPHeader) []Header {
 		var out []Header
 		for i, h := range headers {

@@ -37,9 +37,7 @@ func readGRPCRule(r *route, i int, o gatewayv1.GRPCRouteRule) routeRule {
 		rule.backends = append(rule.backends, ref)
 	}
 	rule.liftFilters(f)
-	if o.SessionPersistence != nil {
-		f.add(field+".sessionPersistence", deref(o.SessionPersistence.SessionName), "nothing: it is not supported")
-	}
+	rule.readSession(field+".sessionPersistence", o.SessionPersistence, f)
 	return rule
 }
 

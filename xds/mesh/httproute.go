@@ -49,9 +49,7 @@ func readHTTPRule(r *route, i int, o gatewayv1.HTTPRouteRule) routeRule {
 	rule.liftFilters(f)
 	rule.calls = readHTTPCalls(field, o, f)
 	checkRewrites(rule, field, f)
-	if o.SessionPersistence != nil {
-		f.add(field+".sessionPersistence", deref(o.SessionPersistence.SessionName), "nothing: it is not supported")
-	}
+	rule.readSession(field+".sessionPersistence", o.SessionPersistence, f)
 	return rule
 }
 

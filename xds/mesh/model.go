@@ -64,6 +64,28 @@ type Service struct {
 	ClientIPAffinity bool
 	// Calls are what the Service's annotations say of calls to it, by whatever rule.
 	Calls config.Calls
+	// Policy is what they say of its endpoints.
+	Policy config.Policy
+	// Traffic is what policies of the Gateway API say: BuildTrafficPolicies gives it.
+	Traffic TrafficPolicy
+}
+
+// HashBy is what of a call decides on its endpoint; nil where it is not hashed. The annotation wins over
+// ClientIPAffinity.
+func (s *Service) HashBy() *config.HashBy {
+	if s.Policy.LoadBalancing == "" && s.ClientIPAffinity {
+		return &config.HashBy{Source: config.BySourceIP}
+	}
+	return s.Policy.HashBy
+}
+
+// target is one port of the Service as routes send to it.
+func (s *Service) target(port uint16) Target {
+	t := Target{Service: s.Key, Port: port, HashBy: s.HashBy()}
+	for _, ip := range s.ClusterIPs {
+		t.Families = append(t.Families, FamilyOf(ip))
+	}
+	return t
 }
 
 // Port is one TCP port of a Service.

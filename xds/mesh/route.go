@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -33,6 +34,7 @@ type routeRule struct {
 	// backends in the order of the object.
 	backends []backendRef
 	calls    config.Calls
+	session  *Session
 	// faults drop the rule.
 	faults faults
 }
@@ -70,6 +72,19 @@ func (r *route) finish(annotations map[string]string) {
 		if bad == len(r.rules) || rule.faults.refuseRoute() {
 			r.faults = append(r.faults, rule.faults...)
 		}
+	}
+}
+
+// readSession reads the rule's sessionPersistence.
+func (r *routeRule) readSession(field string, o *gatewayv1.SessionPersistence, f *faults) {
+	if o == nil {
+		return
+	}
+	r.session = readSession(field, *o, r.origin.Route.String()+" "+cmp.Or(r.origin.Name, fmt.Sprint(r.origin.Rule)), f)
+	r.session.ByRule = true
+	if r.session.Header && len(r.backends) > 1 {
+		// A header has one name for all backends, and its value does not say which one it is of.
+		f.add(field+".type", *o.Type, "Cookie, or one backend")
 	}
 }
 

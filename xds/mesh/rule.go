@@ -3,6 +3,8 @@ package mesh
 import (
 	"fmt"
 	"time"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // RouteKind is the kind of a route object.
@@ -112,6 +114,9 @@ type Action struct {
 	FailReason string
 	// Backends with a weight above 0, one of which is valid at least.
 	Backends []Backend
+	// Pinned are the backends of a rule with several that take the requests of their sessions, whatever
+	// the weights. All have a Session, with a cookie of its own name.
+	Pinned []Backend
 	// InvalidStatus answers the share of requests that an invalid backend would have got.
 	InvalidStatus uint32
 
@@ -130,6 +135,8 @@ type Backend struct {
 	// RequestHeaders and ResponseHeaders are nil where the backend has no filters of its own; else
 	// they hold the changes of the rule as well.
 	RequestHeaders, ResponseHeaders *HeaderChange
+	// Session of the requests to this backend; nil for none.
+	Session *Session
 }
 
 // Target is a Service port to send to.
@@ -138,8 +145,8 @@ type Target struct {
 	Port    uint16
 	// Families in which the Service has an address.
 	Families []Family
-	// ClientIPAffinity of the Service.
-	ClientIPAffinity bool
+	// HashBy of the Service.
+	HashBy *config.HashBy
 }
 
 // Header is a header field; the name is in lower case.

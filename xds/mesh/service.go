@@ -34,9 +34,10 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
 	var problems []Problem
-	var errs []config.KeyError
-	out.Calls, _, errs = config.CallsOf(config.OnService, svc.Annotations, nil)
-	for _, e := range errs {
+	var callErrs, policyErrs []config.KeyError
+	out.Calls, _, callErrs = config.CallsOf(config.OnService, svc.Annotations, nil)
+	out.Policy, policyErrs = config.PolicyOf(svc.Annotations)
+	for _, e := range append(callErrs, policyErrs...) {
 		problems = append(problems, Problem{
 			Object: out.Key, UID: string(svc.UID), Reason: "BadAnnotation",
 			Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",

@@ -1,0 +1,105 @@
+package envoy
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// limit lowers the thresholds to what a Service's annotations say. Envoy counts for each cluster and
+// priority, all workers together.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
+func limit(breakers *clusterv3.CircuitBreakers, p config.Policy) {
+	for _, t := range breakers.Thresholds {
+		set := func(field **wrapperspb.UInt32Value, most uint32) {
+			if most > 0 {
+				*field = wrapperspb.UInt32(most)
+			}
+		}
+		set(&t.MaxConnections, p.MaxConnections)
+		set(&t.MaxPendingRequests, p.MaxPendingRequests)
+		set(&t.MaxRequests, p.MaxRequests)
+	}
+}
+
+// limitConnections is limit for bytes, which have no requests: a connection that is being made must not
+// count as a waiting one.
+func limitConnections(breakers *clusterv3.CircuitBreakers, p config.Policy) {
+	limit(breakers, config.Policy{MaxConnections: p.MaxConnections})
+}
+
+// detectOutliers ejects an endpoint after failures in a row; failures to connect count as 503.
+//
+// Envoy ejects only what stays within max_ejection_percent, without rounding up: one of two endpoints at
+// 50, and never the only one (always_eject_one_host is off). It does not look again when endpoints go, so
+// the ejected ones may come to be more; then the panic threshold gives all of them calls again, which
+// Kubernetes has said are ready.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
+func detectOutliers(c *clusterv3.Cluster, o *config.Outliers) {
+	if o == nil {
+		return
+	}
+	c.OutlierDetection = &clusterv3.OutlierDetection{
+		Consecutive_5Xx:      wrapperspb.UInt32(o.ConsecutiveErrors),
+		Interval:             durationpb.New(o.Interval),
+		BaseEjectionTime:     durationpb.New(o.EjectionTime),
+		MaxEjectionPercent:   wrapperspb.UInt32(o.MaxEjectedPercent),
+		EnforcingSuccessRate: wrapperspb.UInt32(0), // on by default in Envoy
+	}
+	c.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: float64(100 - o.MaxEjectedPercent)}
+}
+
+var lbPolicies = map[string]clusterv3.Cluster_LbPolicy{
+	"":                  clusterv3.Cluster_LEAST_REQUEST,
+	config.LeastRequest: clusterv3.Cluster_LEAST_REQUEST,
+	config.RoundRobin:   clusterv3.Cluster_ROUND_ROBIN,
+	config.Random:       clusterv3.Cluster_RANDOM,
+	config.RingHash:     clusterv3.Cluster_RING_HASH,
+	config.Maglev:       clusterv3.Cluster_MAGLEV,
+}
+
+func lbPolicy(svc *mesh.Service) clusterv3.Cluster_LbPolicy {
+	if svc.Policy.LoadBalancing == "" && svc.ClientIPAffinity {
+		// The source address is the caller's pod, so each client pod keeps one endpoint, as with kube-proxy.
+		return clusterv3.Cluster_MAGLEV
+	}
+	return lbPolicies[svc.Policy.LoadBalancing]
+}
+
+// hashPolicies are what the backends of a route hash, each once. Envoy has them for a route, not for a
+// cluster, and mixes all into one hash: backends that hash different things share it.
+func hashPolicies(backends []mesh.Backend) []*routev3.RouteAction_HashPolicy {
+	var out []*routev3.RouteAction_HashPolicy
+	seen := map[config.HashBy]bool{}
+	for _, b := range backends {
+		if b.HashBy == nil || seen[*b.HashBy] {
+			continue
+		}
+		seen[*b.HashBy] = true
+		out = append(out, hashPolicy(*b.HashBy))
+	}
+	return out
+}
+
+func hashPolicy(by config.HashBy) *routev3.RouteAction_HashPolicy {
+	switch by.Source {
+	case config.ByHeader:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: by.Name},
+		}}
+	case config.ByCookie:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{
+			// A TTL, be it 0, makes Envoy give a client without the cookie one.
+			Cookie: &routev3.RouteAction_HashPolicy_Cookie{Name: by.Name, Ttl: durationpb.New(by.TTL), Path: "/"},
+		}}
+	default:
+		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+			ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+		}}
+	}
+}

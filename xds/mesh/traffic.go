@@ -1,0 +1,159 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// TrafficPolicy is what an XBackendTrafficPolicy says of calls to a Service. The zero value is that of a
+// Service without one.
+type TrafficPolicy struct {
+	// RetryBudget bounds the retries that routes and annotations ask for; nil for the mesh's own.
+	RetryBudget *RetryBudget
+	// Session keeps the calls of one client at one endpoint; nil for none.
+	Session *Session
+}
+
+// RetryBudget is a share of the requests of some time.
+type RetryBudget struct {
+	// Percent of the requests that began within the Interval or are active.
+	Percent  uint32
+	Interval time.Duration
+	// MinConcurrent retries are always allowed.
+	MinConcurrent uint32
+}
+
+// PolicyStatus is what a policy's status says of one Service that it targets.
+type PolicyStatus struct {
+	Policy Key
+	// Generation of the policy that Conditions speak of.
+	Generation int64
+	Ancestor   gatewayv1.ParentReference
+	Conditions []Condition
+}
+
+// TrafficPolicyTargets are the Services that a policy names, each once, in the order of the object.
+// Targets of other kinds are not ours.
+func TrafficPolicyTargets(o *gatewayxv1alpha1.XBackendTrafficPolicy) []Key {
+	var out []Key
+	for _, ref := range o.Spec.TargetRefs {
+		key := Key{o.Namespace, string(ref.Name)}
+		if ref.Group == "" && ref.Kind == "Service" && !slices.Contains(out, key) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// BuildTrafficPolicies gives the policy that holds for a Service, which is nil where it does not exist
+// or BuildService gives nil, and the statuses of those that target it, sorted by policy. Others in
+// policies do no harm.
+//
+// Of several the oldest holds as a whole, and of those of one age the first by name: such policies are not
+// merged. One that cannot be used holds nothing, and keeps no other from holding.
+// https://gateway-api.sigs.k8s.io/geps/gep-713/#conflict-resolution
+func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1.XBackendTrafficPolicy) (TrafficPolicy, []PolicyStatus) {
+	var own []*gatewayxv1alpha1.XBackendTrafficPolicy
+	for _, o := range policies {
+		if slices.Contains(TrafficPolicyTargets(o), target) {
+			own = append(own, o)
+		}
+	}
+	slices.SortFunc(own, func(a, b *gatewayxv1alpha1.XBackendTrafficPolicy) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	var holds TrafficPolicy
+	var statuses []PolicyStatus
+	winner := ""
+	for _, o := range own {
+		accepted := Condition{Type: gatewayv1.RouteConditionType(gatewayv1.PolicyConditionAccepted)}
+		reason := gatewayv1.PolicyReasonAccepted
+		policy, f := readTrafficPolicy(target, o)
+		switch {
+		case svc == nil:
+			reason = gatewayv1.PolicyReasonTargetNotFound
+			accepted.Message = fmt.Sprintf("Service %s does not exist, or has no cluster IP with a TCP port", target)
+		case len(f) > 0:
+			reason, accepted.Message = gatewayv1.PolicyReasonInvalid, f.String()
+		case winner != "":
+			reason = gatewayv1.PolicyReasonConflicted
+			accepted.Message = fmt.Sprintf("XBackendTrafficPolicy %s is older and holds for Service %s", winner, target)
+		default:
+			holds, winner = policy, o.Name
+			accepted.True, accepted.Message = true, fmt.Sprintf("holds for Service %s", target)
+		}
+		accepted.Reason = gatewayv1.RouteConditionReason(reason)
+		statuses = append(statuses, PolicyStatus{
+			Policy: Key{o.Namespace, o.Name}, Generation: o.Generation, Ancestor: serviceRef(target), Conditions: []Condition{accepted},
+		})
+	}
+	slices.SortFunc(statuses, func(a, b PolicyStatus) int { return cmp.Compare(a.Policy.String(), b.Policy.String()) })
+	return holds, statuses
+}
+
+func serviceRef(key Key) gatewayv1.ParentReference {
+	return gatewayv1.ParentReference{
+		Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")),
+		Namespace: new(gatewayv1.Namespace(key.Namespace)), Name: gatewayv1.ObjectName(key.Name),
+	}
+}
+
+func readTrafficPolicy(target Key, o *gatewayxv1alpha1.XBackendTrafficPolicy) (TrafficPolicy, faults) {
+	var f faults
+	var p TrafficPolicy
+	if s := o.Spec.SessionPersistence; s != nil {
+		p.Session = readSession("spec.sessionPersistence", *s, target.String(), &f)
+	}
+	if c := o.Spec.RetryConstraint; c != nil {
+		p.RetryBudget = readRetryConstraint("spec.retryConstraint", *c, &f)
+	}
+	return p, f
+}
+
+// readRetryConstraint takes the defaults of the schema for what is not said. Envoy bounds how many
+// retries there are at the same time, so the rate counts as what it allows in one second.
+func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *faults) *RetryBudget {
+	percent, count := 20, 10
+	interval, per := 10*time.Second, time.Second
+	duration := func(name string, text *gatewayv1.Duration, into *time.Duration, least time.Duration) {
+		if text == nil {
+			return
+		}
+		d, ok := config.ParseDuration(string(*text))
+		if !ok || d < least || d > time.Hour {
+			f.add(field+name, *text, fmt.Sprintf("a Gateway API duration from %v to 1h", least))
+		}
+		*into = d
+	}
+	if b := o.Budget; b != nil {
+		if b.Percent != nil {
+			percent = *b.Percent
+		}
+		if percent < 0 || percent > 100 {
+			f.add(field+".budget.percent", percent, "0 to 100")
+		}
+		duration(".budget.interval", b.Interval, &interval, time.Second)
+	}
+	if r := o.MinRetryRate; r != nil {
+		if r.Count != nil {
+			count = *r.Count
+		}
+		if count < 1 || count > 1_000_000 {
+			f.add(field+".minRetryRate.count", count, "1 to 1000000")
+		}
+		duration(".minRetryRate.interval", r.Interval, &per, time.Millisecond)
+	}
+	if len(*f) > 0 {
+		return nil
+	}
+	// Rounded up; up to 10⁹ where the interval is 1 ms.
+	second := (time.Duration(count)*time.Second + per - 1) / per
+	return &RetryBudget{Percent: uint32(percent), Interval: interval, MinConcurrent: uint32(second)}
+}
