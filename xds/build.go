@@ -6,10 +6,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
 // builtService is a Service with what is published for it.
@@ -19,26 +21,28 @@ type builtService struct {
 	resources                  []envoy.Resource
 	published                  []envoy.ID
 	problems, endpointProblems []mesh.Problem
-	statuses                   []mesh.ParentStatus
+	statuses                   []status.Status
 }
 
 // build takes one Service through the first two stages.
 func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, error) {
-	out := &builtService{}
 	in, err := c.routeInputs(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	var exists bool
-	if out.model, out.problems, exists, err = c.model(ctx, key); err != nil {
+	read, err := c.read(ctx, key)
+	if err != nil {
 		return nil, err
 	}
-	if exists {
-		in.Services[key] = out.model
+	if read.exists {
+		in.Services[key] = read.model
 	}
-	if out.resources, out.statuses, err = c.translation.service(key, out.model, in); err != nil {
+	out := &builtService{model: read.model, problems: read.problems}
+	resources, routes, err := c.translation.service(key, out.model, in)
+	if err != nil {
 		return nil, err
 	}
+	out.statuses = statusesOf(routes, read.policies)
 	if out.model == nil {
 		return out, nil
 	}
@@ -47,18 +51,51 @@ func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, er
 		return nil, err
 	}
 	out.endpointProblems = problems
-	out.resources = append(out.resources, endpoints...)
+	out.resources = append(resources, endpoints...)
 	return out, nil
 }
 
-// model reads a Service; it is nil for one that does not exist, and for one that is no part of the mesh.
-func (c *Controller) model(ctx context.Context, key mesh.Key) (svc *mesh.Service, problems []mesh.Problem, exists bool, err error) {
+// readService is a Service with the policy that holds for it.
+type readService struct {
+	exists bool
+	// model is nil for one that does not exist, and for one that is no part of the mesh.
+	model    *mesh.Service
+	problems []mesh.Problem
+	policies []mesh.PolicyStatus
+}
+
+func (c *Controller) read(ctx context.Context, key mesh.Key) (readService, error) {
 	object, err := c.opt.Source.Service(ctx, key)
-	if err != nil || object == nil {
-		return nil, nil, false, err
+	if err != nil {
+		return readService{}, err
 	}
-	svc, problems = mesh.BuildService(object, c.settings)
-	return svc, problems, true, nil
+	out := readService{exists: object != nil}
+	if out.exists {
+		out.model, out.problems = mesh.BuildService(object, c.settings)
+	}
+	var policies []*gatewayxv1alpha1.XBackendTrafficPolicy
+	for policy := range c.depend.policiesOf(key) {
+		if o, ok := c.opt.Source.Object(kube.ID{Kind: kube.TrafficPolicy, Key: policy}).(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
+			policies = append(policies, o)
+		}
+	}
+	traffic, statuses := mesh.BuildTrafficPolicies(key, out.model, policies)
+	if out.policies = statuses; out.model != nil {
+		out.model.Traffic = traffic
+	}
+	return out, nil
+}
+
+func statusesOf(routes []mesh.ParentStatus, policies []mesh.PolicyStatus) []status.Status {
+	var out []status.Status
+	for _, r := range routes {
+		out = append(out, status.Status{Object: objectID(r.Route), Ref: r.Ref, Generation: r.Generation, Conditions: r.Conditions})
+	}
+	for _, p := range policies {
+		id := kube.ID{Kind: kube.TrafficPolicy, Key: p.Policy}
+		out = append(out, status.Status{Object: id, Ref: p.Ancestor, Generation: p.Generation, Conditions: p.Conditions})
+	}
+	return out
 }
 
 // routeInputs brings together what the rules of a Service depend on, but for the Service itself.
@@ -73,12 +110,12 @@ func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key) (mesh.Rou
 			in.GRPCRoutes = append(in.GRPCRoutes, o)
 		}
 		for _, backend := range c.depend.routes[id].Backends {
-			svc, _, exists, err := c.model(ctx, backend)
+			svc, err := c.read(ctx, backend)
 			if err != nil {
 				return in, err
 			}
-			if exists {
-				in.Services[backend] = svc
+			if svc.exists {
+				in.Services[backend] = svc.model
 			}
 			if !namespaces[backend.Namespace] {
 				namespaces[backend.Namespace] = true
@@ -99,6 +136,12 @@ func (c *Controller) dependents(id kube.ID) []mesh.Key {
 		return c.depend.setRoute(route, refsOf(c.opt.Source.Object(id)))
 	case kube.ReferenceGrant:
 		return c.depend.ofGrants(id.Namespace)
+	case kube.TrafficPolicy:
+		var targets []mesh.Key
+		if o, ok := c.opt.Source.Object(id).(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
+			targets = mesh.TrafficPolicyTargets(o)
+		}
+		return c.depend.setPolicy(id.Key, targets)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
+	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
 // A changed Service is held back for quietTime after the last change, so that many changes at once
@@ -29,16 +30,16 @@ type Options struct {
 	Log    logr.Logger
 	// Report hears the problems of one Service each time it is built, none when they are gone.
 	Report func(mesh.Key, []mesh.Problem)
-	// Statuses takes what the statuses of routes shall say.
+	// Statuses takes what the statuses of routes and policies shall say.
 	Statuses Statuses
 	// Registerer for metrics; nil for none.
 	Registerer prometheus.Registerer
 }
 
-// Statuses takes what the statuses of routes shall say; status.Writer writes them.
+// Statuses takes what the statuses of routes and policies shall say; status.Writer writes them.
 type Statuses interface {
-	// Routes are, by parent, the statuses of all routes that name it, in place of those before.
-	Routes(map[mesh.Key][]mesh.ParentStatus)
+	// Set takes, by Service, what is said of all objects that name it, in place of what was said before.
+	Set(map[mesh.Key][]status.Status)
 	// Written tells that somebody has changed the status of an object.
 	Written(kube.ID)
 }
@@ -124,7 +125,7 @@ func (c *Controller) first(ctx context.Context) error {
 	for _, svc := range services {
 		c.hold(mesh.Key{Namespace: svc.Namespace, Name: svc.Name})
 	}
-	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute} {
+	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy} {
 		for _, o := range c.opt.Source.Objects(kind, "") {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
@@ -179,7 +180,7 @@ func (c *Controller) take(ctx context.Context) bool {
 // all. What statuses say is published before they say it.
 func (c *Controller) publishHeld(ctx context.Context) {
 	var change server.Change
-	statuses := map[mesh.Key][]mesh.ParentStatus{}
+	statuses := map[mesh.Key][]status.Status{}
 	for key := range c.held {
 		now, err := c.build(ctx, key)
 		if err != nil {
@@ -197,7 +198,7 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	}
 	c.cidrs = false
 	c.apply(change)
-	c.opt.Statuses.Routes(statuses)
+	c.opt.Statuses.Set(statuses)
 	c.metrics.published("services", c.heldSince)
 	c.metrics.held.Set(float64(len(c.held)))
 	c.metrics.services.Set(float64(len(c.services)))

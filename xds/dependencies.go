@@ -8,23 +8,27 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// dependencies tells which Services are to be built again when another object has changed: a Service's
+// dependencies tells which Services are to be built again when another object has changed. A Service's
 // rules depend on the routes that name it as a parent, on their backends, and on the grants in the
-// namespaces of these.
+// namespaces of these; a Service itself on the policies that target it.
 type dependencies struct {
 	routes             map[mesh.RouteID]mesh.RouteRefs
-	byParent           multimap[mesh.Key]
-	byBackend          multimap[mesh.Key]
-	byBackendNamespace multimap[string]
+	byParent           multimap[mesh.Key, mesh.RouteID]
+	byBackend          multimap[mesh.Key, mesh.RouteID]
+	byBackendNamespace multimap[string, mesh.RouteID]
+	targets            map[mesh.Key][]mesh.Key // of each policy
+	byTarget           multimap[mesh.Key, mesh.Key]
 }
 
-// multimap has a set of routes for each key; a key without routes is not there.
-type multimap[K comparable] map[K]sets.Set[mesh.RouteID]
+// multimap has a set for each key; a key whose set is empty is not there.
+type multimap[K, V comparable] map[K]sets.Set[V]
 
 func newDependencies() *dependencies {
 	return &dependencies{
 		routes:   map[mesh.RouteID]mesh.RouteRefs{},
-		byParent: multimap[mesh.Key]{}, byBackend: multimap[mesh.Key]{}, byBackendNamespace: multimap[string]{},
+		byParent: multimap[mesh.Key, mesh.RouteID]{}, byBackend: multimap[mesh.Key, mesh.RouteID]{},
+		byBackendNamespace: multimap[string, mesh.RouteID]{},
+		targets:            map[mesh.Key][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.Key]{},
 	}
 }
 
@@ -75,18 +79,42 @@ func (d *dependencies) parents(routes sets.Set[mesh.RouteID]) []mesh.Key {
 	return out
 }
 
+// setPolicy takes the Services that a policy targets now, none if it is gone. It gives the Services that
+// depend on it.
+func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
+	before := d.targets[policy]
+	for _, target := range before {
+		d.byTarget.delete(target, policy)
+	}
+	for _, target := range now {
+		d.byTarget.insert(target, policy)
+	}
+	d.targets[policy] = now
+	if len(now) == 0 {
+		delete(d.targets, policy)
+	}
+	var out []mesh.Key
+	for _, target := range slices.Concat(before, now) {
+		out = append(out, d.ofService(target)...)
+	}
+	return out
+}
+
+// policiesOf gives the policies that target a Service.
+func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.Key] { return d.byTarget[target] }
+
 // routesOf gives the routes that name a Service as a parent.
 func (d *dependencies) routesOf(parent mesh.Key) sets.Set[mesh.RouteID] { return d.byParent[parent] }
 
-func (m multimap[K]) insert(key K, id mesh.RouteID) {
+func (m multimap[K, V]) insert(key K, value V) {
 	if m[key] == nil {
-		m[key] = sets.Set[mesh.RouteID]{}
+		m[key] = sets.Set[V]{}
 	}
-	m[key].Insert(id)
+	m[key].Insert(value)
 }
 
-func (m multimap[K]) delete(key K, id mesh.RouteID) {
-	m[key].Delete(id)
+func (m multimap[K, V]) delete(key K, value V) {
+	m[key].Delete(value)
 	if len(m[key]) == 0 {
 		delete(m, key)
 	}

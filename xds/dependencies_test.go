@@ -10,6 +10,39 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
+// A policy concerns what it targets and has targeted, and the parents of routes that send there.
+func TestPolicies(t *testing.T) {
+	key := func(name string) mesh.Key { return mesh.Key{Namespace: "shop", Name: name} }
+	d := newDependencies()
+	d.setRoute(mesh.RouteID{Kind: mesh.HTTPRoute, Key: key("r")}, mesh.RouteRefs{Parents: []mesh.Key{key("web")}, Backends: []mesh.Key{key("v1")}})
+	for i, step := range []struct{ targets, want []string }{
+		{[]string{"v1"}, []string{"v1", "web"}},
+		{[]string{"v2"}, []string{"v1", "web", "v2"}},
+		{nil, []string{"v2"}},
+		{nil, nil},
+	} {
+		var targets []mesh.Key
+		for _, name := range step.targets {
+			targets = append(targets, key(name))
+		}
+		got, want := sets.New(d.setPolicy(key("p"), targets)...), sets.Set[mesh.Key]{}
+		for _, name := range step.want {
+			want.Insert(key(name))
+		}
+		if !got.Equal(want) {
+			t.Errorf("step %d: concerns %v, want %v", i, got, want)
+		}
+		for _, target := range targets {
+			if !d.policiesOf(target).Has(key("p")) {
+				t.Errorf("step %d: the policy is not found by its target", i)
+			}
+		}
+	}
+	if len(d.targets)+len(d.byTarget) > 0 {
+		t.Error("entries are left of a policy that is gone")
+	}
+}
+
 // TestDependencies: after any changes, what depends on an object is what a search through all routes finds,
 // and nothing is left of routes that are gone.
 func TestDependencies(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -28,6 +29,7 @@ const (
 	HTTPRoute      Kind = "HTTPRoute"
 	GRPCRoute      Kind = "GRPCRoute"
 	ReferenceGrant Kind = "ReferenceGrant"
+	TrafficPolicy  Kind = "XBackendTrafficPolicy"
 )
 
 // optionalKinds: ReferenceGrants in the version that every release of the Gateway API serves.
@@ -39,6 +41,7 @@ var optionalKinds = map[Kind]struct {
 	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.HTTPRoute{}},
 	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.GRPCRoute{}},
 	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", gatewayv1beta1.SchemeGroupVersion, &gatewayv1beta1.ReferenceGrant{}},
+	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", gatewayxv1alpha1.SchemeGroupVersion, &gatewayxv1alpha1.XBackendTrafficPolicy{}},
 }
 
 // ID names an object of an optional kind.

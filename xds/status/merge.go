@@ -1,28 +1,55 @@
 package status
 
 import (
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
-
-// maxParents is what the schema allows in status.parents.
-const maxParents = 32
 
 // owned are the condition types that are ours to set and to take away.
 var owned = []gatewayv1.RouteConditionType{
 	gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs, gatewayv1.RouteConditionPartiallyInvalid,
 }
 
-// mergeParents gives status.parents with our entries as wanted. Entries of other controllers, and conditions
-// of other types in ours, stay as they are; of a parent that is no longer named, our entry goes.
+// entries are those of a status: of a route its parents, of a policy its ancestors, which have the same
+// fields by other names. set puts others in their place; most is how many the schema allows.
+func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, set func([]gatewayv1.RouteParentStatus)) {
+	ofRoute := func(s *gatewayv1.RouteStatus) ([]gatewayv1.RouteParentStatus, int, func([]gatewayv1.RouteParentStatus)) {
+		return s.Parents, 32, func(parents []gatewayv1.RouteParentStatus) { s.Parents = parents }
+	}
+	switch o := o.(type) {
+	case *gatewayv1.HTTPRoute:
+		return ofRoute(&o.Status.RouteStatus)
+	case *gatewayv1.GRPCRoute:
+		return ofRoute(&o.Status.RouteStatus)
+	case *gatewayxv1alpha1.XBackendTrafficPolicy:
+		for _, a := range o.Status.Ancestors {
+			current = append(current, gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions})
+		}
+		return current, 16, func(list []gatewayv1.RouteParentStatus) {
+			o.Status.Ancestors = []gatewayv1.PolicyAncestorStatus{}
+			for _, e := range list {
+				o.Status.Ancestors = append(o.Status.Ancestors, gatewayv1.PolicyAncestorStatus{
+					AncestorRef: e.ParentRef, ControllerName: e.ControllerName, Conditions: e.Conditions,
+				})
+			}
+		}
+	}
+	panic(fmt.Sprintf("status: %T has none of ours", o))
+}
+
+// merge gives the entries with ours as wanted, no more than most. Those of other controllers, and
+// conditions of other types in ours, stay as they are; of a Service that is no longer named, our entry goes.
 // https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
-func mergeParents(current []gatewayv1.RouteParentStatus, wanted []mesh.ParentStatus, now metav1.Time) []gatewayv1.RouteParentStatus {
+func merge(current []gatewayv1.RouteParentStatus, wanted []Status, most int, now metav1.Time) []gatewayv1.RouteParentStatus {
 	out := []gatewayv1.RouteParentStatus{} // "required" in the schema: never null
 	done := make([]bool, len(wanted))
 	for _, entry := range current {
@@ -30,7 +57,7 @@ func mergeParents(current []gatewayv1.RouteParentStatus, wanted []mesh.ParentSta
 			out = append(out, entry)
 			continue
 		}
-		i := slices.IndexFunc(wanted, func(w mesh.ParentStatus) bool { return equality.Semantic.DeepEqual(w.Ref, entry.ParentRef) })
+		i := slices.IndexFunc(wanted, func(w Status) bool { return equality.Semantic.DeepEqual(w.Ref, entry.ParentRef) })
 		if i >= 0 && !done[i] {
 			done[i] = true
 			entry.Conditions = mergeConditions(entry.Conditions, wanted[i], now)
@@ -38,7 +65,7 @@ func mergeParents(current []gatewayv1.RouteParentStatus, wanted []mesh.ParentSta
 		}
 	}
 	for i, w := range wanted {
-		if !done[i] && len(out) < maxParents {
+		if !done[i] && len(out) < most {
 			out = append(out, gatewayv1.RouteParentStatus{
 				ParentRef: w.Ref, ControllerName: ControllerName, Conditions: mergeConditions(nil, w, now),
 			})
@@ -47,8 +74,8 @@ func mergeParents(current []gatewayv1.RouteParentStatus, wanted []mesh.ParentSta
 	return out
 }
 
-// mergeConditions sets the conditions of one parent; the time of one changes with its status only.
-func mergeConditions(current []metav1.Condition, wanted mesh.ParentStatus, now metav1.Time) []metav1.Condition {
+// mergeConditions sets the conditions of one entry; the time of one changes with its status only.
+func mergeConditions(current []metav1.Condition, wanted Status, now metav1.Time) []metav1.Condition {
 	out := slices.Clone(current)
 	for _, t := range owned {
 		if !slices.ContainsFunc(wanted.Conditions, func(c mesh.Condition) bool { return c.Type == t }) {

@@ -29,43 +29,43 @@ func parent(name string, controller gatewayv1.GatewayController, conditions ...m
 	return gatewayv1.RouteParentStatus{ParentRef: ref(name), ControllerName: controller, Conditions: conditions}
 }
 
-func want(name string, generation int64, accepted bool) mesh.ParentStatus {
-	return mesh.ParentStatus{Ref: ref(name), Generation: generation, Conditions: []mesh.Condition{
+func want(name string, generation int64, accepted bool) Status {
+	return Status{Ref: ref(name), Generation: generation, Conditions: []mesh.Condition{
 		{Type: gatewayv1.RouteConditionAccepted, True: accepted, Reason: "Reason", Message: "message"},
 	}}
 }
 
-func TestMergeParents(t *testing.T) {
+func TestMerge(t *testing.T) {
 	type parents = []gatewayv1.RouteParentStatus
 	foreign := parent("web", "other.example/controller", condition("Accepted", metav1.ConditionFalse, 1, before))
 	for name, test := range map[string]struct {
 		current parents
-		wanted  []mesh.ParentStatus
+		wanted  []Status
 		out     parents
 	}{
 		"nothing": {out: parents{}},
 		"first": {
-			wanted: []mesh.ParentStatus{want("web", 1, true)},
+			wanted: []Status{want("web", 1, true)},
 			out:    parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, now))},
 		},
 		"unchanged keeps its time": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []mesh.ParentStatus{want("web", 1, true)},
+			wanted:  []Status{want("web", 1, true)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
 		},
 		"another generation keeps the time, too": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []mesh.ParentStatus{want("web", 2, true)},
+			wanted:  []Status{want("web", 2, true)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 2, before))},
 		},
 		"another status is a transition": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []mesh.ParentStatus{want("web", 1, false)},
+			wanted:  []Status{want("web", 1, false)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionFalse, 1, now))},
 		},
 		"other controllers' entries stay, of the same parent too": {
 			current: parents{foreign},
-			wanted:  []mesh.ParentStatus{want("web", 1, true)},
+			wanted:  []Status{want("web", 1, true)},
 			out:     parents{foreign, parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, now))},
 		},
 		"a parent no longer named": {
@@ -76,7 +76,7 @@ func TestMergeParents(t *testing.T) {
 			current: parents{parent("web", ControllerName,
 				condition("Accepted", metav1.ConditionTrue, 1, before), condition("PartiallyInvalid", metav1.ConditionTrue, 1, before),
 				condition("other.example/Policy", metav1.ConditionTrue, 1, before))},
-			wanted: []mesh.ParentStatus{want("web", 1, true)},
+			wanted: []Status{want("web", 1, true)},
 			out: parents{parent("web", ControllerName,
 				condition("Accepted", metav1.ConditionTrue, 1, before), condition("other.example/Policy", metav1.ConditionTrue, 1, before))},
 		},
@@ -85,12 +85,12 @@ func TestMergeParents(t *testing.T) {
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 			},
-			wanted: []mesh.ParentStatus{want("web", 1, true)},
+			wanted: []Status{want("web", 1, true)},
 			out:    parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(test.out, mergeParents(test.current, test.wanted, now)); diff != "" {
+			if diff := cmp.Diff(test.out, merge(test.current, test.wanted, 32, now)); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
 		})
@@ -100,7 +100,7 @@ func TestMergeParents(t *testing.T) {
 func TestMessageFits(t *testing.T) {
 	w := want("web", 1, false)
 	w.Conditions[0].Message = strings.Repeat("é", 40000)
-	got := mergeParents(nil, []mesh.ParentStatus{w}, now)[0].Conditions[0].Message
+	got := merge(nil, []Status{w}, 32, now)[0].Conditions[0].Message
 	if n := len([]rune(got)); n > 32768 || !strings.HasSuffix(got, " …") {
 		t.Errorf("%d characters, ends with %q", n, got[len(got)-6:])
 	}

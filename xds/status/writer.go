@@ -1,11 +1,10 @@
-// Package status writes what Mizzen says of users' routes into their status. The leader alone writes;
+// Package status writes what Mizzen says of users' routes and policies into their status. The leader alone writes;
 // every replica knows what there is to write, so that a new leader goes on at once. It may import
 // xds/mesh, xds/kube and controller-runtime's client; no Envoy protos.
 package status
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -29,6 +28,9 @@ import (
 // ControllerName is who we are in the statuses of Gateway API objects.
 const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
 
+// kinds have a status of ours.
+var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy}
+
 // workers write at the same time; each has one request under way.
 const workers = 4
 
@@ -51,21 +53,31 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// Status is what is said of one object with respect to one Service that it names.
+type Status struct {
+	Object kube.ID
+	// Ref is the reference of a route to the Service, or the ancestor of a policy.
+	Ref gatewayv1.ParentReference
+	// Generation of the object that Conditions speak of.
+	Generation int64
+	Conditions []mesh.Condition
+}
+
 // Writer keeps statuses as they are wanted.
 type Writer struct {
 	opt    Options
 	writes *prometheus.CounterVec
 
-	mu       sync.Mutex
-	byParent map[mesh.Key][]kube.ID                        // the routes that each parent has a word for
-	wanted   map[kube.ID]map[mesh.Key][]mesh.ParentStatus  // by route and parent
-	queue    workqueue.TypedRateLimitingInterface[kube.ID] // nil while another replica leads
+	mu        sync.Mutex
+	byService map[mesh.Key][]kube.ID // the objects of which something is said
+	wanted    map[kube.ID]map[mesh.Key][]Status
+	queue     workqueue.TypedRateLimitingInterface[kube.ID] // nil while another replica leads
 }
 
 // New gives a writer that writes while Lead runs.
 func New(o Options) *Writer {
 	w := &Writer{
-		opt: o, byParent: map[mesh.Key][]kube.ID{}, wanted: map[kube.ID]map[mesh.Key][]mesh.ParentStatus{},
+		opt: o, byService: map[mesh.Key][]kube.ID{}, wanted: map[kube.ID]map[mesh.Key][]Status{},
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_status_writes_total",
 			Help: "Statuses written by this replica, by kind of object and result (ok, conflict, error).",
@@ -77,30 +89,29 @@ func New(o Options) *Writer {
 	return w
 }
 
-// Routes takes, for each of these Services, the statuses of all routes that name it as a parent, in place of
-// those before.
-func (w *Writer) Routes(statuses map[mesh.Key][]mesh.ParentStatus) {
+// Set takes, for each of these Services, what is said of all objects that name it, in place of what was said
+// before.
+func (w *Writer) Set(statuses map[mesh.Key][]Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for parent, list := range statuses {
-		for _, id := range w.byParent[parent] {
-			delete(w.wanted[id], parent)
+	for service, list := range statuses {
+		for _, id := range w.byService[service] {
+			delete(w.wanted[id], service)
 			if len(w.wanted[id]) == 0 {
 				delete(w.wanted, id)
 			}
 			w.enqueue(id)
 		}
-		delete(w.byParent, parent)
+		delete(w.byService, service)
 		for _, s := range list {
-			id := kube.ID{Kind: kube.Kind(s.Route.Kind), Key: s.Route.Key}
-			if w.wanted[id] == nil {
-				w.wanted[id] = map[mesh.Key][]mesh.ParentStatus{}
+			if w.wanted[s.Object] == nil {
+				w.wanted[s.Object] = map[mesh.Key][]Status{}
 			}
-			if w.wanted[id][parent] == nil {
-				w.byParent[parent] = append(w.byParent[parent], id)
+			if w.wanted[s.Object][service] == nil {
+				w.byService[service] = append(w.byService[service], s.Object)
 			}
-			w.wanted[id][parent] = append(w.wanted[id][parent], s)
-			w.enqueue(id)
+			w.wanted[s.Object][service] = append(w.wanted[s.Object][service], s)
+			w.enqueue(s.Object)
 		}
 	}
 }
@@ -118,12 +129,12 @@ func (w *Writer) enqueue(id kube.ID) {
 	}
 }
 
-// Lead writes until ctx ends; the statuses of all parents must be known (Routes). It begins with every route: one before us may have left behind what is no
+// Lead writes until ctx ends; what is to be said of all objects must be known (Set). It begins with every one: one before us may have left behind what is no
 // longer so.
 func (w *Writer) Lead(ctx context.Context) {
 	queue := workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[kube.ID](100*time.Millisecond, time.Minute))
-	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute} {
+	for _, kind := range kinds {
 		for _, o := range w.opt.Source.Objects(kind, "") {
 			queue.Add(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})
 		}
@@ -180,41 +191,29 @@ func (w *Writer) write(ctx context.Context, id kube.ID) (written bool, err error
 	if current == nil {
 		return false, nil
 	}
-	wanted := w.parents(id)
-	if slices.ContainsFunc(wanted, func(s mesh.ParentStatus) bool { return s.Generation != current.GetGeneration() }) {
+	wanted := w.of(id)
+	if slices.ContainsFunc(wanted, func(s Status) bool { return s.Generation != current.GetGeneration() }) {
 		return false, nil // a change of the object is on its way through the stages; what comes of it follows
 	}
 	object := current.DeepCopyObject().(client.Object)
-	status := routeStatus(object)
-	parents := mergeParents(status.Parents, wanted, metav1.Now())
-	if equality.Semantic.DeepEqual(parents, status.Parents) {
+	before, most, set := entries(object)
+	now := merge(before, wanted, most, metav1.Now())
+	if equality.Semantic.DeepEqual(now, before) {
 		return false, nil
 	}
-	status.Parents = parents
+	set(now)
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return true, w.opt.Client.Status().Update(ctx, object)
 }
 
-// parents are the wanted statuses of a route, by parent.
-func (w *Writer) parents(id kube.ID) []mesh.ParentStatus {
+// of gives what is said of an object, by Service.
+func (w *Writer) of(id kube.ID) []Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	byParent := w.wanted[id]
-	var out []mesh.ParentStatus
-	for _, key := range slices.SortedFunc(maps.Keys(byParent), mesh.Key.Compare) {
-		out = append(out, byParent[key]...)
+	var out []Status
+	for _, service := range slices.SortedFunc(maps.Keys(w.wanted[id]), mesh.Key.Compare) {
+		out = append(out, w.wanted[id][service]...)
 	}
 	return out
-}
-
-// routeStatus is where a route has its status. It panics on anything that is no route, which is a bug.
-func routeStatus(o client.Object) *gatewayv1.RouteStatus {
-	switch o := o.(type) {
-	case *gatewayv1.HTTPRoute:
-		return &o.Status.RouteStatus
-	case *gatewayv1.GRPCRoute:
-		return &o.Status.RouteStatus
-	}
-	panic(fmt.Sprintf("status: %T", o))
 }

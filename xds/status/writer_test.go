@@ -90,10 +90,10 @@ func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
 }
 
 // statuses say of route r what parent web thinks.
-func statuses(generation int64, accepted bool) map[mesh.Key][]mesh.ParentStatus {
+func statuses(generation int64, accepted bool) map[mesh.Key][]Status {
 	s := want("web", generation, accepted)
-	s.Route = mesh.RouteID{Kind: mesh.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
-	return map[mesh.Key][]mesh.ParentStatus{web: {s}}
+	s.Object = kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
+	return map[mesh.Key][]Status{web: {s}}
 }
 
 // lead lets the writer write until the test, or the function that it gives, ends it.
@@ -132,14 +132,14 @@ func TestWriter(t *testing.T) {
 	a := newAPI(t, route())
 	a.refuse = []error{conflict, errors.New("no connection")}
 	w := New(Options{Source: a, Client: a, Log: logr.Discard()})
-	w.Routes(statuses(2, true)) // before it leads
+	w.Set(statuses(2, true)) // before it leads
 	if n := a.written(); n != 0 {
 		t.Fatalf("%d writes of a replica that does not lead", n)
 	}
 	stop := lead(t, w)
 	await(t, "written after a conflict and an error", a.accepted(metav1.ConditionTrue))
 
-	w.Routes(statuses(2, false))
+	w.Set(statuses(2, false))
 	await(t, "a change", a.accepted(metav1.ConditionFalse))
 
 	o := route()
@@ -153,12 +153,12 @@ func TestWriter(t *testing.T) {
 	w.Written(kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
 	await(t, "restored after another took it away", a.accepted(metav1.ConditionFalse))
 
-	w.Routes(map[mesh.Key][]mesh.ParentStatus{web: nil})
+	w.Set(map[mesh.Key][]Status{web: nil})
 	await(t, "taken away with the parent", func() bool { return len(a.parents()) == 0 })
 
 	stop()
 	writes := a.written()
-	w.Routes(statuses(2, true))
+	w.Set(statuses(2, true))
 	if a.accepted(metav1.ConditionTrue)() || a.written() != writes {
 		t.Error("written after the end of leadership")
 	}
@@ -168,7 +168,7 @@ func TestWriter(t *testing.T) {
 func TestNewLeader(t *testing.T) {
 	for name, test := range map[string]struct {
 		current []gatewayv1.RouteParentStatus
-		wanted  map[mesh.Key][]mesh.ParentStatus
+		wanted  map[mesh.Key][]Status
 		entries int
 		writes  int
 	}{
@@ -185,7 +185,7 @@ func TestNewLeader(t *testing.T) {
 			a := newAPI(t, route(test.current...))
 			w := New(Options{Source: a, Client: a, Log: logr.Discard()})
 			if test.wanted != nil {
-				w.Routes(test.wanted)
+				w.Set(test.wanted)
 			}
 			w.sweep(t.Context())
 			if got := a.parents(); len(got) != test.entries || a.written() != test.writes {
