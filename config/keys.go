@@ -218,7 +218,7 @@ var Keys = []Key{
 	{
 		Name: AnnotationMaxPendingRequests, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
-		Doc:       "Requests of one sidecar that wait for a connection to the Service. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
+		Doc:       "Requests of one sidecar that wait for a connection to the Service, be it only until it is made. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
 		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxPendingRequests }),
 	},
 	{

@@ -16,6 +16,7 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -102,6 +103,14 @@ func send(t *testing.T, address, host string, r mesh.Request) (*http.Response, s
 // startEnvoy runs the real Envoy with these routes and clusters, and gives its address.
 func startEnvoy(t *testing.T, routes *routev3.RouteConfiguration, clusters ...*clusterv3.Cluster) string {
 	t.Helper()
+	routes = proto.Clone(routes).(*routev3.RouteConfiguration)
+	routes.ValidateClusters = wrapperspb.Bool(false) // as for routes that come over RDS
+	return startListener(t, func(port uint32) *listenerv3.Listener { return holdingRoutes(t, port, routes) }, clusters...)
+}
+
+// startListener runs the real Envoy with the listener that is given for a free port.
+func startListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, clusters ...*clusterv3.Cluster) string {
+	t.Helper()
 	path, dir := envoytest.Path(t), t.TempDir()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,12 +118,11 @@ func startEnvoy(t *testing.T, routes *routev3.RouteConfiguration, clusters ...*c
 	}
 	address := free.Addr().(*net.TCPAddr)
 	free.Close()
-	routes = proto.Clone(routes).(*routev3.RouteConfiguration)
-	routes.ValidateClusters = wrapperspb.Bool(false) // as for routes that come over RDS
 	json, err := protojson.Marshal(&bootstrapv3.Bootstrap{
+		Node:           &corev3.Node{Id: "test", Cluster: "test"},
 		LayeredRuntime: runtimeLayer(t),
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Listeners: []*listenerv3.Listener{holdingRoutes(t, uint32(address.Port), routes)},
+			Listeners: []*listenerv3.Listener{listener(uint32(address.Port))},
 			Clusters:  clusters,
 		},
 	})

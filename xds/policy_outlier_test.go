@@ -1,0 +1,185 @@
+package xds_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// ejecting is Service cart, whose endpoints are ejected for an hour after two failures.
+func ejecting(percent uint32) *mesh.Service {
+	svc := service("cart")
+	svc.Policy.Outliers = &config.Outliers{
+		ConsecutiveErrors: 2, Interval: 20 * time.Millisecond, EjectionTime: time.Hour, MaxEjectedPercent: percent,
+	}
+	return svc
+}
+
+// goodInARow calls until so many answers in a row are good; that takes an ejection where an endpoint fails.
+func goodInARow(t *testing.T, f *fleet, n int) {
+	t.Helper()
+	row := 0
+	eventually(t, "good answers in a row", func() bool {
+		for ; row < n; row++ {
+			if res, _ := f.get("/"); res.StatusCode != 200 {
+				row = 0
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// An endpoint that fails gets no more calls; more than half of them go on getting calls, whatever they
+// answer.
+func TestOutliersAreEjected(t *testing.T) {
+	for name, c := range map[string]struct {
+		good, bad, ejected int
+		percent            uint32
+	}{
+		"one of two":            {good: 1, bad: 1, ejected: 1, percent: 50},
+		"the only one":          {bad: 1, ejected: 0, percent: 50},
+		"both of two":           {bad: 2, ejected: 1, percent: 50},
+		"all of three":          {bad: 3, ejected: 1, percent: 50},
+		"two of four":           {good: 2, bad: 2, ejected: 2, percent: 50},
+		"all of five":           {bad: 5, ejected: 2, percent: 50},
+		"all of five, a fifth":  {bad: 5, ejected: 1, percent: 20},
+		"two of three, a third": {good: 1, bad: 2, ejected: 0, percent: 33}, // 33.3 is more
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, ejecting(c.percent))
+			var all []*backend
+			var members []netip.AddrPort
+			for i := range c.good + c.bad {
+				b := named(t, "good")
+				if i >= c.good {
+					b = failing(t)
+				}
+				all, members = append(all, b), append(members, b.address)
+			}
+			f.set("cart", members...)
+			f.serve(nil)
+			used := func(calls int) int { // endpoints that so many calls reach
+				for _, b := range all {
+					b.calls.Store(0)
+				}
+				for range calls {
+					if res, body := f.get("/"); res.StatusCode == 503 {
+						t.Fatalf("no endpoint is left: %s", body)
+					}
+				}
+				n := 0
+				for _, b := range all {
+					if b.calls.Load() > 0 {
+						n++
+					}
+				}
+				return n
+			}
+			want := len(all) - c.ejected
+			eventually(t, "ejections", func() bool { return used(60) <= want })
+			// Least request takes the better of two at random: 200 calls miss none of five.
+			for range 5 {
+				if n := used(200); n != want {
+					t.Errorf("%d endpoints of %d get calls, want %d", n, len(all), want)
+				}
+			}
+			if c.bad == c.ejected {
+				goodInARow(t, f, 50)
+			}
+		})
+	}
+}
+
+// A failure to connect counts, too.
+func TestOutliersThatRefuse(t *testing.T) {
+	f := newFleet(t, ejecting(50))
+	f.cfg.Traffic.Retry.Attempts = new(int32(0))
+	f.set("cart", named(t, "good").address, nobody(t))
+	f.serve(nil)
+	failed := false
+	eventually(t, "a failure", func() bool { res, _ := f.get("/"); failed = res.StatusCode == 503; return failed })
+	goodInARow(t, f, 100)
+}
+
+// Where endpoints go until most of those left are ejected ones, these get calls again.
+func TestEjectedOnesThatAreLeft(t *testing.T) {
+	bad, good := failing(t), named(t, "good")
+	f := newFleet(t, ejecting(50))
+	f.set("cart", bad.address, good.address)
+	f.serve(nil)
+	eventually(t, "a failure", func() bool { res, _ := f.get("/"); return res.StatusCode == 500 })
+	goodInARow(t, f, 50)
+	f.set("cart", bad.address)
+	for { // never "no healthy upstream"
+		res, body := f.get("/")
+		if res.StatusCode == 500 {
+			break
+		}
+		if res.StatusCode != 200 {
+			t.Fatalf("%d %s", res.StatusCode, body)
+		}
+	}
+}
+
+// It comes back when its time is over.
+func TestOutliersReturn(t *testing.T) {
+	svc := ejecting(50)
+	svc.Policy.Outliers.EjectionTime = 200 * time.Millisecond
+	bad := failing(t)
+	f := newFleet(t, svc)
+	f.set("cart", bad.address, named(t, "good").address)
+	f.serve(nil)
+	eventually(t, "a failure", func() bool { res, _ := f.get("/"); return res.StatusCode == 500 })
+	goodInARow(t, f, 20)
+	eventually(t, "a call to the ejected one", func() bool { res, _ := f.get("/"); return res.StatusCode == 500 })
+}
+
+// Of bytes failures to connect count.
+func TestOutliersOfConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("x"))
+			conn.Close()
+		}
+	}()
+	f := newFleet(t, ejecting(50))
+	f.set("cart", l.Addr().(*net.TCPAddr).AddrPort(), nobody(t))
+	f.load("10.0.0.1:80")
+	address := startListener(t, func(port uint32) *listenerv3.Listener { return bytesTo(t, port, "10.0.0.1:80") }, f.clusters...)
+	connects := func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err = io.ReadFull(conn, make([]byte, 1))
+		return err == nil
+	}
+	eventually(t, "a failure", func() bool { return !connects() })
+	eventually(t, "a hundred connections in a row", func() bool {
+		for range 100 {
+			if !connects() {
+				return false
+			}
+		}
+		return true
+	})
+}
