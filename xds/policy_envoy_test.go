@@ -13,10 +13,10 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -27,7 +27,7 @@ import (
 type fleet struct {
 	t        *testing.T
 	cfg      *config.Mesh
-	file     string
+	dir      string
 	version  int
 	clusters []*clusterv3.Cluster
 	services map[string]*mesh.Service
@@ -37,8 +37,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, services ...*mesh.Service) *fleet {
 	t.Helper()
-	f := &fleet{t: t, cfg: config.Default(), services: map[string]*mesh.Service{}, members: map[string][]netip.AddrPort{}}
-	f.file = filepath.Join(t.TempDir(), "endpoints.json")
+	f := &fleet{t: t, dir: t.TempDir(), cfg: config.Default(), services: map[string]*mesh.Service{}, members: map[string][]netip.AddrPort{}}
 	for _, svc := range services {
 		f.services[svc.Name] = svc
 	}
@@ -50,29 +49,31 @@ func (f *fleet) set(name string, members ...netip.AddrPort) {
 	f.t.Helper()
 	f.members[name] = members
 	f.version++
-	answer := &discoveryv3.DiscoveryResponse{VersionInfo: fmt.Sprint(f.version)}
-	for name, members := range f.members {
-		svc := f.services[name]
-		var endpoints []mesh.Endpoint
-		for _, m := range members {
-			endpoints = append(endpoints, mesh.Endpoint{Addr: m})
-		}
-		key := mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4}
-		answer.Resources = append(answer.Resources, pack(f.t, envoy.EndpointResources(svc, key, endpoints)[0].Message.(*endpointv3.ClusterLoadAssignment)))
+	svc := f.services[name]
+	var endpoints []mesh.Endpoint
+	for _, m := range members {
+		endpoints = append(endpoints, mesh.Endpoint{Addr: m})
 	}
-	json, err := protojson.Marshal(answer)
+	key := mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4}
+	json, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{
+		VersionInfo: fmt.Sprint(f.version),
+		Resources:   []*anypb.Any{pack(f.t, envoy.EndpointResources(svc, key, endpoints)[0].Message)},
+	})
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := os.WriteFile(f.file+".new", json, 0o600); err != nil {
+	if err := os.WriteFile(f.file(name)+".new", json, 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	if err := os.Rename(f.file+".new", f.file); err != nil { // Envoy watches for moves
+	if err := os.Rename(f.file(name)+".new", f.file(name)); err != nil { // Envoy watches for moves
 		f.t.Fatal(err)
 	}
 }
 
-// resources are clusters whose names begin so, their endpoints from the file.
+// file holds the endpoints of one Service: Envoy takes no more from one.
+func (f *fleet) file(service string) string { return filepath.Join(f.dir, service+".json") }
+
+// load takes the clusters whose names begin so.
 func (f *fleet) load(prefix string) {
 	f.t.Helper()
 	for _, svc := range f.services {
@@ -84,7 +85,7 @@ func (f *fleet) load(prefix string) {
 			c.EdsClusterConfig.EdsConfig = &corev3.ConfigSource{
 				ResourceApiVersion: corev3.ApiVersion_V3,
 				ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{
-					PathConfigSource: &corev3.PathConfigSource{Path: f.file},
+					PathConfigSource: &corev3.PathConfigSource{Path: f.file(svc.Name)},
 				},
 			}
 			f.clusters = append(f.clusters, c)
