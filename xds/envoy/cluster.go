@@ -127,7 +127,6 @@ func optedInBudget(svc *mesh.Service, cfg *config.Mesh) *clusterv3.CircuitBreake
 	}
 	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
 		BudgetPercent:       &typev3.Percent{Value: float64(own.Percent)},
-		BudgetInterval:      durationpb.New(own.Interval),
 		MinRetryConcurrency: wrapperspb.UInt32(own.MinConcurrent),
 	}
 }

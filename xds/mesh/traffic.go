@@ -21,11 +21,10 @@ type TrafficPolicy struct {
 	Session *Session
 }
 
-// RetryBudget is a share of the requests of some time.
+// RetryBudget bounds the retries at each moment.
 type RetryBudget struct {
-	// Percent of the requests that began within the Interval or are active.
-	Percent  uint32
-	Interval time.Duration
+	// Percent of the active requests that may be retries.
+	Percent uint32
 	// MinConcurrent retries are always allowed.
 	MinConcurrent uint32
 }
@@ -117,20 +116,21 @@ func readTrafficPolicy(target Key, o *gatewayxv1alpha1.XBackendTrafficPolicy) (T
 	return p, f
 }
 
-// readRetryConstraint takes the defaults of the schema for what is not said. Envoy bounds how many
-// retries there are at the same time, so the rate counts as what it allows in one second.
+// readRetryConstraint takes the defaults of the schema for what is not said.
+//
+// Envoy bounds how many retries there are at the same time. The share is bounded at each moment, so it is
+// within each budget.interval as well. Envoy's own budget_interval is not used: it would compare the
+// retries of the moment with the requests of the whole interval, which bounds nothing
+// (https://github.com/envoyproxy/envoy/pull/44147). Of the rate what it allows in one second is taken,
+// which is right for retries that take a second.
 func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *faults) *RetryBudget {
-	percent, count := 20, 10
-	interval, per := 10*time.Second, time.Second
-	duration := func(name string, text *gatewayv1.Duration, into *time.Duration, least time.Duration) {
-		if text == nil {
-			return
-		}
+	percent, count, per := 20, 10, time.Second
+	duration := func(name string, text *gatewayv1.Duration, least time.Duration) time.Duration {
 		d, ok := config.ParseDuration(string(*text))
 		if !ok || d < least || d > time.Hour {
 			f.add(field+name, *text, fmt.Sprintf("a Gateway API duration from %v to 1h", least))
 		}
-		*into = d
+		return d
 	}
 	if b := o.Budget; b != nil {
 		if b.Percent != nil {
@@ -139,7 +139,9 @@ func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *fa
 		if percent < 0 || percent > 100 {
 			f.add(field+".budget.percent", percent, "0 to 100")
 		}
-		duration(".budget.interval", b.Interval, &interval, time.Second)
+		if b.Interval != nil {
+			duration(".budget.interval", b.Interval, time.Second)
+		}
 	}
 	if r := o.MinRetryRate; r != nil {
 		if r.Count != nil {
@@ -148,12 +150,14 @@ func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *fa
 		if count < 1 || count > 1_000_000 {
 			f.add(field+".minRetryRate.count", count, "1 to 1000000")
 		}
-		duration(".minRetryRate.interval", r.Interval, &per, time.Millisecond)
+		if r.Interval != nil {
+			per = duration(".minRetryRate.interval", r.Interval, time.Millisecond)
+		}
 	}
 	if len(*f) > 0 {
 		return nil
 	}
 	// Rounded up; up to 10⁹ where the interval is 1 ms.
 	second := (time.Duration(count)*time.Second + per - 1) / per
-	return &RetryBudget{Percent: uint32(percent), Interval: interval, MinConcurrent: uint32(second)}
+	return &RetryBudget{Percent: uint32(percent), MinConcurrent: uint32(second)}
 }
