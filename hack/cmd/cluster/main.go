@@ -31,6 +31,8 @@ const usage = `usage: cluster COMMAND
   images [--load] [--only NAME]...
                           build images from them (and load them into the cluster);
                           NAME is a target of a Dockerfile
+  conformance             build the image that the Gateway API's conformance
+                          suite needs, and load it into the cluster
 
 It works on the checkout that the current directory is in.
 `
@@ -80,6 +82,8 @@ func run(args []string) error {
 		return b.Bin()
 	case "images":
 		return buildImages(c, args)
+	case "conformance":
+		return conformance(c)
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("no command %q", command)
@@ -136,6 +140,20 @@ func buildImages(c cluster.Cluster, args []string) error {
 		return err
 	}
 	return c.Load(archives...)
+}
+
+// conformance has a command of its own: nothing else needs Istio's echo
+// application, and building it takes a minute.
+func conformance(c cluster.Cluster) error {
+	b, err := tools.NewBuilder(c.Hack(), c.Log)
+	if err != nil {
+		return err
+	}
+	archive, err := b.Echo()
+	if err != nil {
+		return err
+	}
+	return c.Load(archive)
 }
 
 func logs(c cluster.Cluster, args []string) error {

@@ -28,12 +28,18 @@ func FromBinary(archive, ref, binary string) error {
 	if err != nil {
 		return err
 	}
-	var layer bytes.Buffer
 	name := filepath.Base(binary)
-	if err := writeTar(&layer, tarFile{name, 0o755, data}); err != nil {
+	return FromFiles(archive, ref, []File{{name, 0o755, data}}, map[string]any{"Entrypoint": []string{"/" + name}, "User": "65535:65535"})
+}
+
+// FromFiles writes the image of some files and nothing else. The config is that
+// of FromLayer.
+func FromFiles(archive, ref string, files []File, config map[string]any) error {
+	var layer bytes.Buffer
+	if err := writeTar(&layer, files...); err != nil {
 		return err
 	}
-	return FromLayer(archive, ref, layer.Bytes(), map[string]any{"Entrypoint": []string{"/" + name}, "User": "65535:65535"})
+	return FromLayer(archive, ref, layer.Bytes(), config)
 }
 
 // FromLayer writes an image of one layer, an uncompressed tar archive. The
@@ -59,23 +65,24 @@ func FromLayer(archive, ref string, layer []byte, config map[string]any) error {
 	if err != nil {
 		return err
 	}
-	err = writeTar(f, tarFile{m[0].Config, 0o644, full}, tarFile{"layer.tar", 0o644, layer}, tarFile{"manifest.json", 0o644, index})
+	err = writeTar(f, File{m[0].Config, 0o644, full}, File{"layer.tar", 0o644, layer}, File{"manifest.json", 0o644, index})
 	return errors.Join(err, f.Close())
 }
 
-type tarFile struct {
-	name string
-	mode int64
-	data []byte
+// File is one file of a tar archive.
+type File struct {
+	Name string // path without a leading slash
+	Mode int64
+	Data []byte
 }
 
-func writeTar(to io.Writer, files ...tarFile) error {
+func writeTar(to io.Writer, files ...File) error {
 	w := tar.NewWriter(to)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data)), Typeflag: tar.TypeReg}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: f.Name, Mode: f.Mode, Size: int64(len(f.Data)), Typeflag: tar.TypeReg}); err != nil {
 			return err
 		}
-		if _, err := w.Write(f.data); err != nil {
+		if _, err := w.Write(f.Data); err != nil {
 			return err
 		}
 	}
