@@ -31,6 +31,11 @@ demo: $(CLUSTER) ## Show the story on a cluster: the embedded one, or that of KU
 test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the same cluster
 	@hack/test.sh
 
+.PHONY: conformance
+conformance: $(CLUSTER) ## Run the Gateway API's conformance suite alone (ARGS="-run-test MeshPorts" for one test)
+	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load && $(CLUSTER) conformance; fi
+	MIZZEN_CONFORMANCE=1 go test -count=1 -timeout 20m -v ./test/conformance $(ARGS)
+
 .PHONY: bench
 bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some 20 minutes; see docs/performance.md)
 	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load; fi

@@ -41,6 +41,18 @@ unit() {
 # They print figures, which Go shows with -v only.
 features() { MIZZEN_ENVOY=$tools/envoy go test -count=1 -v ./test/feature | grep -vE '^=== |^ *server\.go:'; }
 
+# The Gateway API's official suite. It says much: all of it goes to a file, and here what failed, what the report
+# says and how long it took.
+conformance() {
+	local log=.build/conformance.log
+	MIZZEN_CONFORMANCE=1 PATH=$tools:$PATH go test -count=1 -timeout 20m -v ./test/conformance -run TestConformance >"$log" 2>&1 || {
+		grep -E '^ *(--- FAIL|FAIL|panic:|(setup|conformance|report)_test\.go)' "$log" || tail -n 40 "$log"
+		printf 'all of it is in %s\n' "$log"
+		return 1
+	}
+	grep -hoE '(conformance: .*|^ok .*)' "$log"
+}
+
 # Data races show where goroutines meet.
 races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/webhookcert/... ./internal/leader/...; }
 
@@ -66,7 +78,9 @@ step 'binaries' "$cluster" bin
 if [ -z "${KUBECONFIG:-}" ]; then
 	step 'embedded cluster' embedded
 	step 'images' "$cluster" images --load
+	step "the conformance suite's image" "$cluster" conformance
 fi
+step 'conformance suite of the Gateway API' conformance
 
 printf '\n── what took the time before the end-to-end tests\n'
 printf '%s\n' "${times[@]}"

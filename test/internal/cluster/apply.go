@@ -33,21 +33,33 @@ func (c *Cluster) ApplyFile(ctx context.Context, namespace, path string) error {
 // Apply applies every YAML document to a namespace with server-side apply. It stops at the first
 // that the API server refuses.
 func (c *Cluster) Apply(ctx context.Context, namespace, manifests string) error {
+	objects, err := parse(manifests)
+	if err != nil {
+		return err
+	}
+	for _, obj := range objects {
+		if err := c.applyOne(ctx, namespace, obj); err != nil {
+			return fmt.Errorf("%s %s: %w", obj.GetKind(), obj.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// parse reads every YAML document; empty ones are left out.
+func parse(manifests string) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
 	docs := yaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(manifests)), 4096)
 	for {
 		obj := &unstructured.Unstructured{}
 		err := docs.Decode(&obj.Object)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return objects, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if len(obj.Object) == 0 {
-			continue
-		}
-		if err := c.applyOne(ctx, namespace, obj); err != nil {
-			return fmt.Errorf("%s %s: %w", obj.GetKind(), obj.GetName(), err)
+		if len(obj.Object) > 0 {
+			objects = append(objects, obj)
 		}
 	}
 }
