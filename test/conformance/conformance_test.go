@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"context"
+	"embed"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	gatewayapi "sigs.k8s.io/gateway-api/conformance"
 	confv1 "sigs.k8s.io/gateway-api/conformance/apis/v1"
 	"sigs.k8s.io/gateway-api/conformance/tests"
+	"sigs.k8s.io/gateway-api/conformance/utils/kubernetes"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
 	"sigs.k8s.io/gateway-api/pkg/features"
 
@@ -28,6 +31,9 @@ var implementation = confv1.Implementation{
 	URL:     "https://github.com/mizzen-mesh/mizzen",
 	Contact: []string{"https://github.com/mizzen-mesh/mizzen/issues/new"},
 }
+
+//go:embed testdata
+var own embed.FS
 
 var profiles = []suite.ConformanceProfileName{suite.MeshHTTPConformanceProfileName, suite.MeshGRPCConformanceProfileName}
 
@@ -52,6 +58,7 @@ func TestConformance(t *testing.T) {
 	opts.ReportOutputPath = filepath.Join(t.TempDir(), "report.yaml")
 	opts.RestConfig.QPS = -1
 	opts.Hook = ran.record
+	opts.CleanupBaseResources = false // the end of this test removes them
 	passed := t.Run("suite", func(t *testing.T) { gatewayapi.RunConformanceWithOptions(t, opts) })
 	if !passed {
 		logControlPlane(t, c)
@@ -59,6 +66,12 @@ func TestConformance(t *testing.T) {
 	if opts.RunTest != "" {
 		return
 	}
+	t.Run("beyond", func(t *testing.T) {
+		testBeyond(t, &suite.ConformanceTestSuite{
+			Client: opts.Client, Clientset: opts.Clientset, RestConfig: opts.RestConfig, TimeoutConfig: opts.TimeoutConfig,
+			Applier: kubernetes.Applier{ManifestFS: []fs.FS{gatewayapi.Manifests, own}},
+		})
+	})
 	for _, problem := range ran.problems() {
 		t.Error(problem)
 	}
