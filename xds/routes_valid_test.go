@@ -49,7 +49,7 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 	validate(t, append(resources, envoy.Resource{Type: envoy.RouteType, Name: "all", Message: all}))
 }
 
-// act gives a rule filters, backends, timeouts and retries.
+// act gives a rule filters, backends, timeouts, retries and sessions.
 func (s *routeSet) act(rule *gatewayv1.HTTPRouteRule) {
 	for range s.IntN(3) {
 		rule.Filters = append(rule.Filters, s.filter())
@@ -67,6 +67,9 @@ func (s *routeSet) act(rule *gatewayv1.HTTPRouteRule) {
 			new(gatewayv1.Duration("99999h99999h99999h99999h")), new(gatewayv1.Duration("-1s")))
 	}
 	if s.IntN(3) == 0 {
+		rule.SessionPersistence = s.session()
+	}
+	if s.IntN(3) == 0 {
 		rule.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: duration(), BackendRequest: duration()}
 	}
 	if s.IntN(3) == 0 {
@@ -74,6 +77,16 @@ func (s *routeSet) act(rule *gatewayv1.HTTPRouteRule) {
 		for range s.IntN(3) {
 			rule.Retry.Codes = append(rule.Retry.Codes, pick[gatewayv1.HTTPRouteRetryStatusCode](s, 500, 503, 503, 429, 200))
 		}
+	}
+}
+
+func (s *routeSet) session() *gatewayv1.SessionPersistence {
+	return &gatewayv1.SessionPersistence{
+		SessionName:     pick(s, nil, new("s"), new("S"), new("content-length"), new("host"), new("a b"), new(""), new("é"), new(`"`)),
+		Type:            pick(s, nil, nil, new(gatewayv1.CookieBasedSessionPersistence), new(gatewayv1.HeaderBasedSessionPersistence), new(gatewayv1.SessionPersistenceType("x"))),
+		AbsoluteTimeout: pick(s, nil, nil, new(gatewayv1.Duration("1h")), new(gatewayv1.Duration("0s")), new(gatewayv1.Duration("1500ms")), new(gatewayv1.Duration("99999h99999h99999h99999h"))),
+		CookieConfig: pick(s, nil, nil, &gatewayv1.CookieConfig{}, &gatewayv1.CookieConfig{LifetimeType: new(gatewayv1.PermanentCookieLifetimeType)},
+			&gatewayv1.CookieConfig{LifetimeType: new(gatewayv1.CookieLifetimeType("x"))}),
 	}
 }
 
