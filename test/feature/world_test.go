@@ -55,6 +55,9 @@ type service struct {
 	ips       []string
 	port      corev1.ServicePort
 	endpoints []string
+	// annotations of the Service, and what its traffic policy says.
+	annotations map[string]string
+	traffic     mesh.TrafficPolicy
 }
 
 // option changes a world before it starts. Without any it is as the product's defaults have it: a mesh as
@@ -214,7 +217,7 @@ func (w *world) forget(name string, change *server.Change) {
 func (w *world) build(name string, s service, change *server.Change) {
 	w.t.Helper()
 	object := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: s.ips, Ports: []corev1.ServicePort{s.port}}}
-	object.Namespace, object.Name = "shop", name
+	object.Namespace, object.Name, object.Annotations = "shop", name, s.annotations
 	if s.namespace != "" {
 		object.Namespace = s.namespace
 	}
@@ -222,6 +225,7 @@ func (w *world) build(name string, s service, change *server.Change) {
 	if len(problems) > 0 {
 		w.t.Fatal(problems)
 	}
+	model.Traffic = s.traffic
 	resources := envoy.ServiceResources(model, nil, w.cfg)
 	endpoints, problems := mesh.Endpoints(model, endpointSlices(s))
 	if len(problems) > 0 {

@@ -1,0 +1,89 @@
+package feature
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// TestSessionsHoldFromTheFirstCall: a sidecar that has never called a Service sends the first request of a
+// session to its endpoint, also one with a body that waits for its routes, and begins a session where the
+// request has none.
+func TestSessionsHoldFromTheFirstCall(t *testing.T) { bothWays(t, testSessionsHoldFromTheFirstCall) }
+
+func testSessionsHoldFromTheFirstCall(t *testing.T, o option) {
+	backends := []string{"10.244.0.5:8081", "10.244.0.6:8081", "10.244.0.7:8081"}
+	for _, b := range backends {
+		httpBackend(t, b)
+	}
+	const perMethod = 12
+	methods := []string{http.MethodGet, http.MethodPost}
+	services := map[string]service{}
+	for i := range perMethod*len(methods) + 1 {
+		services[fmt.Sprintf("s-%d", i)] = service{
+			ips: []string{serviceIP(i)}, port: port("http", 80), endpoints: backends,
+			traffic: mesh.TrafficPolicy{Session: &mesh.Session{Name: "s"}},
+		}
+	}
+	newWorld(t, services, o)
+	// The Services have the same endpoints, so the session of the first holds at each.
+	send := func(method string, i int, cookie string) (endpoint, set string) {
+		t.Helper()
+		req := request(method, "http://"+serviceIP(i)+"/", nil)
+		if method == http.MethodPost {
+			req = request(method, "http://"+serviceIP(i)+"/", strings.NewReader(strings.Repeat("body", 100_000)))
+		}
+		if cookie != "" {
+			req.Header.Set("Cookie", cookie)
+		}
+		res, err := client(t, i%2 == 1).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b := make([]byte, 64)
+		n, _ := res.Body.Read(b)
+		set, _, _ = strings.Cut(res.Header.Get("Set-Cookie"), ";")
+		return string(b[:n]), set
+	}
+	want, cookie := send(http.MethodPost, 0, "")
+	if !strings.HasPrefix(cookie, "s=") {
+		t.Fatalf("Set-Cookie: %q", cookie)
+	}
+	for m, method := range methods {
+		for i := range perMethod {
+			if got, set := send(method, 1+m*perMethod+i, cookie); got != want || set != "" {
+				t.Errorf("%s: the session of %s went to %s, Set-Cookie: %q", method, want, got, set)
+			}
+		}
+	}
+}
+
+// TestPolicyOfBytes: limits hold, and a client keeps its endpoint, where nobody looks into the bytes.
+func TestPolicyOfBytes(t *testing.T) {
+	var greeters []string
+	for i := range 3 {
+		greeters = append(greeters, fmt.Sprintf("10.244.0.%d:3306", i+5))
+		greeter(t, greeters[i])
+	}
+	newWorld(t, map[string]service{
+		"limited": {ips: []string{"10.96.0.10"}, port: port("mysql", 3306), endpoints: greeters[:1],
+			annotations: map[string]string{config.AnnotationMaxConnections: "2"}},
+		"hashed": {ips: []string{"10.96.0.11"}, port: port("mysql", 3306), endpoints: greeters,
+			annotations: map[string]string{config.AnnotationLoadBalancing: config.RingHash, config.AnnotationHashBy: "header:x-user"}},
+	}, onDemand)
+	for range 2 {
+		dialGreeter(t, "10.96.0.10:3306")
+	}
+	refused(t, "above the limit", "10.96.0.10:3306")
+	first := dialGreeter(t, "10.96.0.11:3306").hello
+	for range 20 {
+		if got := dialGreeter(t, "10.96.0.11:3306").hello; got != first {
+			t.Fatalf("%q, then %q", first, got)
+		}
+	}
+}
