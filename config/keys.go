@@ -231,7 +231,7 @@ var Keys = []Key{
 		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "endpoints are never ejected",
 		Doc: "Turns outlier detection on: an endpoint gets no calls of a sidecar for a while after so many failures in a row, which are answers with " +
-			"status 5xx, their gRPC equivalents, timeouts of a try, and failures to connect.",
+			"status 5xx, gRPC codes that stand for them (where no message came before), timeouts of a try, and failures to connect.",
 		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.ConsecutiveErrors }, maxLimit),
 	},
 	{

@@ -3,6 +3,7 @@ package xds_test
 import (
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -181,5 +182,28 @@ func TestOutliersOfConnections(t *testing.T) {
 			}
 		}
 		return true
+	})
+}
+
+// The status of a gRPC call counts like its equivalent in HTTP where it comes at once, as that of a failed
+// unary call does. Envoy does not count one that comes behind messages.
+func TestOutliersOfGRPC(t *testing.T) {
+	answer := func(status string) *backend {
+		return startBackend(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Grpc-Status", status)
+		})
+	}
+	bad, good := answer("14"), answer("0")
+	f := newFleet(t, ejecting(50))
+	f.set("cart", bad.address, good.address)
+	f.serve(nil)
+	eventually(t, "a call to each", func() bool { callGRPC(t, f.address, ""); return bad.calls.Load() > 0 && good.calls.Load() > 0 })
+	eventually(t, "an ejection", func() bool {
+		bad.calls.Store(0)
+		for range 30 {
+			callGRPC(t, f.address, "")
+		}
+		return bad.calls.Load() == 0
 	})
 }
