@@ -3,6 +3,7 @@ package xds_test
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,27 @@ func TestHashBySourceIP(t *testing.T) {
 	for i := range 50 {
 		if _, name := f.get("/", "x-user", fmt.Sprint(i)); name != first {
 			t.Fatalf("went to %s, then to %s", first, name)
+		}
+	}
+}
+
+// A hash that leads to an endpoint which refuses leads a further try to another.
+func TestHashedCallsAreTriedElsewhere(t *testing.T) {
+	for _, algorithm := range []string{config.RingHash, config.Maglev} {
+		f := hashing(t, algorithm, config.HashBy{Source: config.ByHeader, Name: "x-user"})
+		f.set("cart", append([]netip.AddrPort{nobody(t)}, f.members["cart"][:2]...)...)
+		eventually(t, "the change", func() bool { // "c" is gone
+			for user := range 60 {
+				if _, name := f.get("/", "x-user", fmt.Sprint(user)); name == "c" {
+					return false
+				}
+			}
+			return true
+		})
+		for user := range 300 {
+			if res, body := f.get("/", "x-user", fmt.Sprint(user)); res.StatusCode != 200 {
+				t.Errorf("%s, user %d: %d %s", algorithm, user, res.StatusCode, body)
+			}
 		}
 	}
 }
