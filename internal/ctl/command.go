@@ -1,5 +1,7 @@
-// Package ctl holds the commands of mizzenctl. It may import config, webhook and internal/version of
-// this module; it never talks to a cluster.
+// Package ctl holds the commands of mizzenctl. It may import config, webhook, xds/mesh and internal/version of
+// this module, and controller-runtime's client: routes and check read the cluster of the kubeconfig where they
+// are not given files alone, and nothing is ever written to it. What they say of routes comes from the
+// functions that the control plane runs.
 package ctl
 
 import (
@@ -11,7 +13,10 @@ import (
 )
 
 // NewCommand gives the root command. Errors are returned, not printed.
-func NewCommand() *cobra.Command {
+func NewCommand() *cobra.Command { return newCommand((*clusterFlags).connect) }
+
+// newCommand has the way to a cluster as an argument, for tests.
+func newCommand(connect connector) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mizzenctl",
 		Short:         "The command line tool of the Mizzen service mesh",
@@ -19,7 +24,7 @@ func NewCommand() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(newInjectCommand(), newVersionCommand())
+	root.AddCommand(newCheckCommand(connect), newInjectCommand(), newRoutesCommand(connect), newVersionCommand())
 	return root
 }
 

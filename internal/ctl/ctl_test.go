@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/internal/version"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // run executes mizzenctl in-process.
@@ -27,7 +29,7 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 func TestInjectGolden(t *testing.T) {
 	defer func(v string) { version.Version = v }(version.Version)
 	version.Version = "0.0.0-test"
-	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+	golden.Run(t, "testdata/inject", func(t *testing.T, c *golden.Case) {
 		in := string(c.Read(t, "in.yaml"))
 		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test")
 		c.Check(t, "out.txt", []byte(report))
@@ -110,6 +112,39 @@ func FuzzSplitDocuments(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if got := bytes.Join(splitDocuments(content), nil); !bytes.Equal(got, content) {
 			t.Errorf("%q became %q", content, got)
+		}
+	})
+}
+
+// Whatever files hold, check and routes answer and do not crash.
+func FuzzCheckAndRoutes(f *testing.F) {
+	cases, err := filepath.Glob("testdata/*/*/in.yaml")
+	if err != nil || len(cases) == 0 {
+		f.Fatal(err)
+	}
+	for _, path := range cases {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		r := readObjects([]source{{"in.yaml", content}}, "shop")
+		after := newWorld(objects{}.with(r.objects), config.Default())
+		for _, found := range newChecker(r.objects, newWorld(objects{}, config.Default()), after).check() {
+			if found.Line < 1 || found.text() == "" {
+				t.Errorf("a finding without a place or a text: %+v", found)
+			}
+		}
+		for key := range after.source {
+			view := after.viewOf(key, "", 0)
+			if renderService(view, false) == "" {
+				t.Error("nothing is said")
+			}
+			if _, err := view.landing(mesh.Request{Method: "GET", Path: "/"}); err != nil && view.Note == "" {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -43,6 +43,7 @@ var rules = []struct {
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/ctl", []string{envoyProto, module + "/xds/envoy", module + "/xds/kube", module + "/xds/server", module + "/internal/agent"}},
 	{"/cmd/mizzen-proxy", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/cmd/mizzenctl", []string{module + "/internal/agent"}},
 }

@@ -13,9 +13,12 @@ import (
 
 // unresolvedRef is a reference that cannot be used, as ResolvedRefs says it.
 type unresolvedRef struct {
-	reason  gatewayv1.RouteConditionReason
-	message string
+	reason gatewayv1.RouteConditionReason
+	// field is the path from the object, problem what is wrong with what stands there.
+	field, problem string
 }
+
+func (u unresolvedRef) String() string { return u.field + ": " + u.problem }
 
 // unresolved lists the references of a route that cannot be used, in the order of the object.
 func (b *builder) unresolved(r *route) []unresolvedRef {
@@ -26,9 +29,7 @@ func (b *builder) unresolved(r *route) []unresolvedRef {
 		}
 	}
 	for _, rule := range r.rules {
-		for _, text := range rule.filters.unresolved {
-			out = append(out, unresolvedRef{gatewayv1.RouteReasonInvalidKind, text})
-		}
+		out = append(out, rule.filters.unresolved...)
 		for _, m := range rule.filters.mirrors {
 			look(m.field, m.ref)
 		}
@@ -43,7 +44,7 @@ func (b *builder) unresolved(r *route) []unresolvedRef {
 // https://gateway-api.sigs.k8s.io/reference/spec/#httpbackendref
 func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
 	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (Target, *unresolvedRef) {
-		return Target{}, &unresolvedRef{reason, field + ": " + fmt.Sprintf(format, args...)}
+		return Target{}, &unresolvedRef{reason, field, fmt.Sprintf(format, args...)}
 	}
 	if group, kind := deref(ref.Group), ref.Kind; group != "" || (kind != nil && *kind != "Service") {
 		return fail(gatewayv1.RouteReasonInvalidKind, "%s %q: want a Service of the core group", deref(kind), group)

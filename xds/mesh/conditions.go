@@ -77,7 +77,7 @@ func (b *builder) resolvedRefs(r *route) Condition {
 	}
 	texts := make([]string, len(problems))
 	for i, p := range problems {
-		texts[i] = p.message
+		texts[i] = p.String()
 	}
 	return Condition{
 		Type: gatewayv1.RouteConditionResolvedRefs, Reason: problems[0].reason,

@@ -18,7 +18,7 @@ type filters struct {
 	mirrors           []mirrorRef
 	// unresolved are filters of others, which we cannot run: "the filter MUST NOT be skipped. Instead,
 	// requests that would have been processed by that filter MUST receive a HTTP error response."
-	unresolved []string
+	unresolved []unresolvedRef
 }
 
 type mirrorRef struct {
@@ -62,7 +62,7 @@ func readFilters(field string, list []gatewayv1.HTTPRouteFilter, f *faults) filt
 				}
 			}
 		case gatewayv1.HTTPRouteFilterExtensionRef, gatewayv1.HTTPRouteFilterExternalAuth:
-			out.unresolved = append(out.unresolved, fmt.Sprintf("%s: %s is not supported", name, o.Type))
+			out.unresolved = append(out.unresolved, unresolvedRef{gatewayv1.RouteReasonInvalidKind, name, string(o.Type) + " is not supported"})
 		case gatewayv1.HTTPRouteFilterCORS: // no Mesh feature of v1.6: pkg/features/mesh.go
 			f.add(name+".type", o.Type, "a filter other than CORS, which the mesh does not support")
 		default:

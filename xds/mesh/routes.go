@@ -34,18 +34,9 @@ type ParentStatus struct {
 // as a parent: sorted by route, in the order of its parentRefs. Whether the Service exists or not, each
 // such route gets a status. A port without an attached route has no entry.
 func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []ParentStatus) {
-	var routes []*route
-	for _, o := range in.GRPCRoutes {
-		routes = append(routes, readGRPCRoute(o))
-	}
-	for _, o := range in.HTTPRoutes {
-		routes = append(routes, readHTTPRoute(o))
-	}
-	slices.SortFunc(routes, func(a, b *route) int { return cmp.Compare(a.String(), b.String()) })
-
 	b := builder{in: in, parent: parent, attached: map[group]*attachment{}}
 	var attempts []attempt
-	for _, r := range routes {
+	for _, r := range readRoutes(in) {
 		for _, ref := range r.parents {
 			if key, ok := parentKey(r.Key, ref); ok && key == parent {
 				attempts = append(attempts, b.attach(r, ref))
@@ -57,6 +48,19 @@ func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []ParentStat
 		statuses = append(statuses, b.status(a))
 	}
 	return b.rules(), statuses
+}
+
+// readRoutes reads all routes, in the order of their names.
+func readRoutes(in RouteInputs) []*route {
+	var routes []*route
+	for _, o := range in.GRPCRoutes {
+		routes = append(routes, readGRPCRoute(o))
+	}
+	for _, o := range in.HTTPRoutes {
+		routes = append(routes, readHTTPRoute(o))
+	}
+	slices.SortFunc(routes, func(a, b *route) int { return cmp.Compare(a.String(), b.String()) })
+	return routes
 }
 
 // parentKey gives the Service that a parent reference names; Gateways and others are not ours.

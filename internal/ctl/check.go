@@ -1,0 +1,181 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+type checkOptions struct {
+	clusterFlags
+	connect         connector
+	files           []string
+	meshConfig      string
+	offline, strict bool
+	output          string
+}
+
+func newCheckCommand(connect connector) *cobra.Command {
+	o := checkOptions{connect: connect}
+	cmd := &cobra.Command{
+		Use:   "check -f FILE|DIR|- [flags]",
+		Short: "Find mistakes in Services and routes before they are applied",
+		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, ReferenceGrants and XBackendTrafficPolicies of the
+given files: fields and annotations that nobody knows, values that would be refused, references to Services
+and ports that are not there or that need a ReferenceGrant, weights that sum to 0, rules that no request can
+ever meet, and an HTTPRoute and a GRPCRoute on one Service port. Other kinds are not looked at.
+
+The files are seen as if applied to the cluster of the kubeconfig, so that they may name what is there, and
+what they would break there is told too. Nothing is written. With --offline, or where no cluster is reached,
+the files stand alone.
+
+Each finding is a line: place, severity, object, field, value, what is wrong and what is allowed. The exit
+code is 1 if there is an error; warnings alone leave it at 0 without --strict.
+
+The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=server asks it.`,
+		Example: `  # Before kubectl apply -f routes/
+  mizzenctl check -f routes/
+
+  # In CI, without a cluster, with Services and routes in the repository
+  mizzenctl check --offline --strict -f manifests/ -f routes/
+
+  # What a chart renders
+  helm template shop ./chart | mizzenctl check -n shop -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	o.add(flags, "namespace of objects without one (default: the kubeconfig's, with --offline \"default\")")
+	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin; may be given more than once")
+	flags.BoolVar(&o.offline, "offline", false, "the files alone: ask no cluster")
+	flags.BoolVar(&o.strict, "strict", false, "warnings are errors")
+	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
+	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
+	if err := cmd.MarkFlagRequired("filename"); err != nil {
+		panic(err) // the flag is some lines above
+	}
+	return cmd
+}
+
+func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
+	if o.output != "text" && o.output != "json" {
+		return fmt.Errorf("--output: %q: want text or json", o.output)
+	}
+	cfg, err := loadMesh(o.meshConfig)
+	if err != nil {
+		return err
+	}
+	sources, err := readSources(o.files, stdin)
+	if err != nil {
+		return err
+	}
+	cluster, alone, err := o.cluster(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	namespace := o.namespace
+	switch {
+	case namespace == "" && o.offline:
+		namespace = "default"
+	case namespace == "":
+		namespace = o.defaultNamespace()
+	}
+	r := readObjects(sources, namespace)
+	before := newWorld(cluster, cfg)
+	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg))
+	var files []string
+	for _, s := range sources {
+		files = append(files, s.name)
+	}
+	findings := sortFindings(append(r.findings, c.check()...), files)
+	for i := range findings {
+		if o.strict {
+			findings[i].Severity = severityError
+		}
+	}
+	if err := writeFindings(stdout, findings, o.output); err != nil {
+		return err
+	}
+	summary := summarize(findings, r, alone)
+	for _, f := range findings {
+		if f.Severity == severityError {
+			return errors.New(summary)
+		}
+	}
+	_, err = fmt.Fprintln(stderr, summary)
+	return err
+}
+
+// cluster gives what is there already; alone where it is none. A cluster that the command line names must answer.
+func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (found objects, alone bool, err error) {
+	if o.offline {
+		return objects{}, true, nil
+	}
+	c, err := o.connect(&o.clusterFlags)
+	if err == nil {
+		found, err = readCluster(ctx, c)
+	}
+	switch {
+	case err == nil:
+		return found, false, nil
+	case o.kubeconfig != "" || o.context != "":
+		return objects{}, true, err
+	default:
+		_, err = fmt.Fprintf(stderr, "note: the files stand alone, because no cluster can be read: %v\n", err)
+		return objects{}, true, err
+	}
+}
+
+func writeFindings(out io.Writer, findings []finding, format string) error {
+	text := renderFindings(findings, paintFor(out))
+	if format == "json" {
+		if findings == nil {
+			findings = []finding{}
+		}
+		asJSON, err := json.MarshalIndent(findings, "", "  ")
+		if err != nil {
+			return err
+		}
+		text = string(asJSON) + "\n"
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// summarize is the last line, "2 errors, 1 warning; 5 objects in 2 files, alone".
+func summarize(findings []finding, r reading, alone bool) string {
+	count := map[severity]int{}
+	for _, f := range findings {
+		count[f.Severity]++
+	}
+	text := "no mistakes"
+	switch e, w := count[severityError], count[severityWarning]; {
+	case e > 0 && w > 0:
+		text = plural(e, "error") + ", " + plural(w, "warning")
+	case e > 0:
+		text = plural(e, "error")
+	case w > 0:
+		text = plural(w, "warning")
+	}
+	text += fmt.Sprintf(" in %s of %s", plural(len(r.objects), "object"), plural(r.files, "file"))
+	if r.others > 0 {
+		text += fmt.Sprintf(" (%d of other kinds not looked at)", r.others)
+	}
+	if alone {
+		return text + ", without a cluster"
+	}
+	return text + ", as if applied to the cluster"
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -1,0 +1,147 @@
+package ctl
+
+import (
+	"fmt"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// checker compares the world before and after files are applied.
+type checker struct {
+	files         []*fileObject
+	byName        map[string]*fileObject
+	before, after *world
+	findings      []finding
+	said          map[finding]bool
+}
+
+func newChecker(files []*fileObject, before, after *world) *checker {
+	c := &checker{files: files, byName: map[string]*fileObject{}, before: before, after: after, said: map[finding]bool{}}
+	for _, f := range files {
+		c.byName[f.String()] = f
+	}
+	return c
+}
+
+func (c *checker) add(f finding) {
+	if !c.said[f] { // a route with two parents has its backends resolved twice
+		c.said[f] = true
+		c.findings = append(c.findings, f)
+	}
+}
+
+func (c *checker) check() []finding {
+	for _, o := range c.files {
+		switch object := o.Object.(type) {
+		case *gatewayv1.HTTPRoute:
+			c.checkRoute(o, object.Spec.ParentRefs, mesh.HTTPRouteFaults(object))
+			for i, rule := range object.Spec.Rules {
+				c.checkWeights(o, i, httpBackends(rule))
+			}
+		case *gatewayv1.GRPCRoute:
+			c.checkRoute(o, object.Spec.ParentRefs, mesh.GRPCRouteFaults(object))
+			for i, rule := range object.Spec.Rules {
+				c.checkWeights(o, i, grpcBackends(rule))
+			}
+		default:
+			c.checkService(o)
+		}
+	}
+	for _, parent := range c.after.parents() {
+		c.checkAttached(parent)
+		c.checkReferences(parent)
+	}
+	c.checkPolicies()
+	c.checkBroken()
+	c.checkShadows()
+	return c.findings
+}
+
+// checkService tells what Mizzen works around.
+func (c *checker) checkService(o *fileObject) {
+	if o.kind != "Service" {
+		return
+	}
+	for _, p := range c.after.problems[mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}] {
+		s := severityWarning
+		if p.Reason == "BadAnnotation" {
+			s = severityError
+		}
+		c.add(o.finding(s, p.Field, p.Value, p.Effect, p.Allowed))
+	}
+}
+
+func (c *checker) checkRoute(o *fileObject, parents []gatewayv1.ParentReference, faults []mesh.Fault) {
+	for _, f := range faults {
+		effect := fmt.Sprintf("rule %d is dropped", f.Rule)
+		if f.WholeRoute {
+			effect = "the route is not accepted"
+		}
+		c.add(o.finding(severityError, f.Field, f.Value, effect, f.Want))
+	}
+	if len(parents) == 0 {
+		c.add(o.finding(severityWarning, "spec.parentRefs", "", "none: the route has no effect", `a Service: {group: "", kind: Service, name: …}`))
+	}
+	for i, ref := range parents {
+		field := fmt.Sprintf("spec.parentRefs[%d]", i)
+		isService := ref.Kind != nil && *ref.Kind == "Service"
+		switch { // the defaults are a Gateway of the Gateway API
+		case isService && ref.Group == nil:
+			c.add(o.finding(severityError, field+".group", "", "missing, which means "+gatewayv1.GroupName, `"" for a Service`))
+		case isService && *ref.Group != "":
+			c.add(o.finding(severityError, field+".group", string(*ref.Group), "no group of Services", `""`))
+		case ref.Kind == nil && ref.Group != nil && *ref.Group == "":
+			c.add(o.finding(severityError, field+".kind", "", "missing, which means Gateway", "Service"))
+		}
+	}
+}
+
+// backends of a rule, as far as weights concern it.
+type backends struct {
+	weights []*int32
+	// answered by a redirect, so that no backend is asked.
+	answered bool
+	status   string
+}
+
+func httpBackends(rule gatewayv1.HTTPRouteRule) backends {
+	out := backends{status: "500"}
+	look := func(filters []gatewayv1.HTTPRouteFilter) {
+		for _, f := range filters {
+			out.answered = out.answered || f.Type == gatewayv1.HTTPRouteFilterRequestRedirect
+		}
+	}
+	look(rule.Filters)
+	for _, b := range rule.BackendRefs {
+		look(b.Filters)
+		out.weights = append(out.weights, b.Weight)
+	}
+	return out
+}
+
+func grpcBackends(rule gatewayv1.GRPCRouteRule) backends {
+	out := backends{status: "UNAVAILABLE"}
+	for _, b := range rule.BackendRefs {
+		out.weights = append(out.weights, b.Weight)
+	}
+	return out
+}
+
+func (c *checker) checkWeights(o *fileObject, i int, b backends) {
+	if b.answered {
+		return
+	}
+	for _, w := range b.weights {
+		if w == nil || *w != 0 { // a negative one is a fault
+			return
+		}
+	}
+	field := fmt.Sprintf("spec.rules[%d].backendRefs", i)
+	if len(b.weights) == 0 {
+		c.add(o.finding(severityError, field, "", "none: every request of the rule is answered with "+b.status, "a backend, or a RequestRedirect"))
+		return
+	}
+	c.add(o.finding(severityError, field, "", "the weights sum to 0: every request of the rule is answered with "+b.status, "a weight above 0"))
+}

@@ -1,0 +1,101 @@
+package ctl
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// checkAttached tells which parents do not take a route of the files, on all of their ports or on some.
+func (c *checker) checkAttached(parent mesh.Key) {
+	rules, statuses := mesh.BuildRoutes(parent, c.after.inputs(parent))
+	for _, s := range statuses {
+		o := c.byName[s.Route.String()]
+		if o == nil {
+			continue
+		}
+		field := fmt.Sprintf("spec.parentRefs[%d]", parentIndex(o, s.Ref))
+		accepted := s.Conditions[0]
+		switch {
+		case accepted.Reason == gatewayv1.RouteReasonUnsupportedValue:
+			// a fault, told already
+		case !accepted.True:
+			c.add(o.finding(severityError, field, string(s.Ref.Name), fmt.Sprintf("%s (%s)", accepted.Message, accepted.Reason), ""))
+		default:
+			for _, lost := range lostPorts(c.after.built[parent], s, rules) {
+				c.add(o.finding(severityWarning, field, string(s.Ref.Name), lost, ""))
+			}
+		}
+	}
+}
+
+func parentIndex(o *fileObject, ref gatewayv1.ParentReference) int {
+	var refs []gatewayv1.ParentReference
+	switch r := o.Object.(type) {
+	case *gatewayv1.HTTPRoute:
+		refs = r.Spec.ParentRefs
+	case *gatewayv1.GRPCRoute:
+		refs = r.Spec.ParentRefs
+	}
+	return slices.IndexFunc(refs, func(p gatewayv1.ParentReference) bool { return equality.Semantic.DeepEqual(p, ref) })
+}
+
+// lostPorts are those that an accepted HTTPRoute names and a GRPCRoute holds.
+func lostPorts(svc *mesh.Service, s mesh.ParentStatus, rules map[uint16]mesh.PortRules) []string {
+	var out []string
+	for _, p := range svc.Ports {
+		if s.Ref.Port != nil && uint16(*s.Ref.Port) != p.Number || s.Ref.SectionName != nil && string(*s.Ref.SectionName) != p.Name {
+			continue
+		}
+		group := rules[p.Number].Producer
+		if s.Route.Namespace != svc.Namespace {
+			group = rules[p.Number].Consumer[s.Route.Namespace]
+		}
+		if len(group) > 0 && group[0].Origin.Route.Kind != s.Route.Kind {
+			out = append(out, fmt.Sprintf("no effect on port %d, where %s holds: a Service port has routes of one kind, GRPCRoute before HTTPRoute",
+				p.Number, group[0].Origin.Route))
+		}
+	}
+	return out
+}
+
+// checkReferences tells which backends, mirrors and filters of the files' routes cannot be used.
+func (c *checker) checkReferences(parent mesh.Key) {
+	for _, u := range mesh.UnresolvedRefs(parent, c.after.inputs(parent)) {
+		if o := c.byName[u.Route.String()]; o != nil {
+			c.add(o.finding(severityError, u.Field, "", fmt.Sprintf("%s (%s)", u.Problem, u.Reason), ""))
+		}
+	}
+}
+
+// checkBroken tells what routes of the cluster lose by the files: a port that they send to, a Service port
+// that a GRPCRoute takes.
+func (c *checker) checkBroken() {
+	for _, parent := range c.after.parents() {
+		_, old := mesh.BuildRoutes(parent, c.before.inputs(parent))
+		_, now := mesh.BuildRoutes(parent, c.after.inputs(parent))
+		for _, s := range now {
+			if c.byName[s.Route.String()] != nil {
+				continue
+			}
+			i := slices.IndexFunc(old, func(o mesh.ParentStatus) bool {
+				return o.Route == s.Route && equality.Semantic.DeepEqual(o.Ref, s.Ref)
+			})
+			if i < 0 {
+				continue
+			}
+			for j, condition := range s.Conditions {
+				if j < len(old[i].Conditions) && old[i].Conditions[j].True && !condition.True {
+					c.add(finding{
+						Severity: severityError, Object: s.Route.String(),
+						Problem: fmt.Sprintf("breaks when the files are applied: %s (%s)", condition.Message, condition.Reason),
+					})
+				}
+			}
+		}
+	}
+}

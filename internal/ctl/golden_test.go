@@ -1,0 +1,85 @@
+package ctl
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+)
+
+// A case has cmd.txt, the command lines; in.yaml, their stdin; cluster.yaml, the objects of the cluster, without
+// which there is none; and out.txt, what they write and how they end.
+func TestRoutesAndCheckGolden(t *testing.T) {
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	for _, root := range []string{"testdata/routes", "testdata/check"} {
+		golden.Run(t, root, func(t *testing.T, c *golden.Case) {
+			in, _ := c.ReadOptional(t, "in.yaml")
+			cluster, ok := c.ReadOptional(t, "cluster.yaml")
+			connect := noCluster
+			if ok {
+				connect = clusterOf(t, cluster)
+			}
+			var out bytes.Buffer
+			for line := range strings.Lines(string(c.Read(t, "cmd.txt"))) {
+				line = strings.TrimSpace(line)
+				fmt.Fprintf(&out, "$ mizzenctl %s\n", line)
+				cmd := newCommand(connect)
+				cmd.SetArgs(words(line))
+				cmd.SetIn(bytes.NewReader(in))
+				cmd.SetOut(&out)
+				cmd.SetErr(&out)
+				if err := cmd.Execute(); err != nil {
+					fmt.Fprintf(&out, "mizzenctl: %v\n[exit code 1]\n", err)
+				}
+				out.WriteString("\n")
+			}
+			c.Check(t, "out.txt", out.Bytes())
+		})
+	}
+}
+
+func noCluster(*clusterFlags) (client.Client, error) { return nil, errors.New("none in this case") }
+
+func clusterOf(t *testing.T, content []byte) connector {
+	t.Helper()
+	r := readObjects([]source{{"cluster.yaml", content}}, "default")
+	if len(r.findings) > 0 {
+		t.Fatal(r.findings)
+	}
+	builder := fake.NewClientBuilder().WithScheme(newScheme())
+	for _, o := range r.objects {
+		builder.WithObjects(o.Object)
+	}
+	c := builder.Build()
+	return func(*clusterFlags) (client.Client, error) { return c, nil }
+}
+
+// words splits a command line as a shell does, with single quotes.
+func words(line string) []string {
+	var out []string
+	for i, part := range strings.Split(line, "'") {
+		if i%2 == 1 {
+			out = append(out, part)
+			continue
+		}
+		out = append(out, strings.Fields(part)...)
+	}
+	return out
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}

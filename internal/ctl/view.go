@@ -1,0 +1,172 @@
+package ctl
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// serviceView is what routes says of one Service; -o json and yaml write it as it is.
+type serviceView struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses,omitempty"`
+	// Note says why the Service has no ports here.
+	Note string `json:"note,omitempty"`
+	// Annotations of the Service that hold for calls to it, those with a bad value left out.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Policies that hold for it.
+	Policies []settingView `json:"policies,omitempty"`
+	Ports    []portView    `json:"ports,omitempty"`
+	// Problems are what has no effect, or not the one that was meant.
+	Problems []problemView `json:"problems,omitempty"`
+}
+
+type portView struct {
+	Port     uint16        `json:"port"`
+	Name     string        `json:"name,omitempty"`
+	Protocol mesh.Protocol `json:"protocol"`
+	// Groups of rules: one holds for a client. None for opaque TCP.
+	Groups []groupView `json:"groups,omitempty"`
+}
+
+type groupView struct {
+	// Clients is the namespace of the clients for which the rules hold, empty for all others.
+	Clients string `json:"clients,omitempty"`
+	// Implicit: no route is attached, each request goes to the Service itself.
+	Implicit bool `json:"implicit,omitempty"`
+	// Rules in the order in which they are tried.
+	Rules []ruleView `json:"rules"`
+	// NoMatch is the status that a request gets which no rule matches; 0 where one rule matches all.
+	NoMatch uint32 `json:"noMatch,omitempty"`
+
+	rules []mesh.Rule
+}
+
+type ruleView struct {
+	Order int `json:"order"`
+	// Route is "Kind namespace/name"; empty for the implicit rule.
+	Route string `json:"route,omitempty"`
+	// Rule and Match are indexes into spec.rules and its matches.
+	Rule  int    `json:"rule"`
+	Name  string `json:"name,omitempty"`
+	Match int    `json:"match"`
+	// Conditions must all hold; none is every request.
+	Conditions []string `json:"conditions,omitempty"`
+	// ShadowedBy is the order of an earlier rule that takes all requests of this one.
+	ShadowedBy int           `json:"shadowedBy,omitempty"`
+	Backends   []backendView `json:"backends,omitempty"`
+	Redirect   string        `json:"redirect,omitempty"`
+	// Status is the answer where no backend can take the request, Reason says why.
+	Status   uint32        `json:"status,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Settings []settingView `json:"settings,omitempty"`
+}
+
+type backendView struct {
+	Service string  `json:"service"`
+	Port    uint16  `json:"port,omitempty"`
+	Weight  uint32  `json:"weight"`
+	Percent float64 `json:"percent"`
+	// Status is what the share gets where the reference cannot be resolved.
+	Status  uint32   `json:"status,omitempty"`
+	Filters []string `json:"filters,omitempty"`
+}
+
+// settingView is a filter, a bound or a retry, and where it stands.
+type settingView struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
+type problemView struct {
+	Object  string `json:"object"`
+	Parent  string `json:"parent,omitempty"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// viewOf describes a Service. Only what holds for clients of the namespace from is shown, if that is set, and
+// only the port, if that is not 0.
+func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
+	v := serviceView{Namespace: key.Namespace, Name: key.Name, Problems: w.problemsOf(key)}
+	svc := w.built[key]
+	if svc == nil {
+		v.Note = "no cluster IP with a TCP port: calls go to the addresses that DNS gives, and routes have no effect"
+		return v
+	}
+	for _, ip := range svc.ClusterIPs {
+		if ip.String() != noAddress {
+			v.Addresses = append(v.Addresses, ip.String())
+		}
+	}
+	v.Annotations = w.annotations(key)
+	v.Policies = w.policiesOf(key)
+	rules, _ := mesh.BuildRoutes(key, w.inputs(key))
+	for _, p := range svc.Ports {
+		if port != 0 && port != p.Number {
+			continue
+		}
+		view := portView{Port: p.Number, Name: p.Name, Protocol: p.Protocol}
+		if p.Protocol != mesh.TCP {
+			for _, g := range groupsOf(rules[p.Number], svc, p.Number, from) {
+				view.Groups = append(view.Groups, w.describeGroup(g, svc))
+			}
+		}
+		v.Ports = append(v.Ports, view)
+	}
+	return v
+}
+
+// annotations are those of our keys that a Service may have and that hold what is allowed.
+func (w *world) annotations(service mesh.Key) map[string]string {
+	out := map[string]string{}
+	for _, key := range config.Keys {
+		value, ok := w.source[service].Annotations[key.Name]
+		bad := slices.ContainsFunc(w.problems[service], func(p mesh.Problem) bool {
+			return p.Field == fmt.Sprintf("metadata.annotations[%s]", key.Name)
+		})
+		if ok && !bad && slices.Contains(key.On, config.OnService) {
+			out[key.Name] = value
+		}
+	}
+	return out
+}
+
+// groupsOf are the producer rules, or the implicit one, and the consumer rules by namespace.
+func groupsOf(rules mesh.PortRules, svc *mesh.Service, port uint16, from string) []groupView {
+	var out []groupView
+	if _, own := rules.Consumer[from]; from == "" || !own {
+		g := groupView{rules: rules.Producer}
+		if rules.Producer == nil {
+			g.Implicit, g.rules = true, []mesh.Rule{mesh.Implicit(svc, port)}
+		}
+		out = append(out, g)
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(rules.Consumer)) {
+		if from == "" || from == namespace {
+			out = append(out, groupView{Clients: namespace, rules: rules.Consumer[namespace]})
+		}
+	}
+	return out
+}
+
+func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
+	g.Rules = []ruleView{}
+	shadowed := mesh.ShadowedBy(g.rules)
+	for i, rule := range g.rules {
+		view := describeRule(rule, i+1, w.weighted(rule.Origin))
+		view.ShadowedBy = shadowed[i] + 1
+		view.Settings = append(view.Settings, ruleSessions(rule)...)
+		view.Settings = append(view.Settings, callSettings(rule, svc, w.inputs(svc.Key))...)
+		g.Rules = append(g.Rules, view)
+	}
+	if !slices.ContainsFunc(g.rules, func(r mesh.Rule) bool { return r.Match.Every() }) {
+		g.NoMatch = 404
+	}
+	return g
+}

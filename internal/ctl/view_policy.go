@@ -1,0 +1,84 @@
+package ctl
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// policiesOf are the settings of the XBackendTrafficPolicy that holds for a Service.
+func (w *world) policiesOf(key mesh.Key) []settingView {
+	source := ""
+	for _, s := range w.targeted[key] {
+		if s.Conditions[0].True {
+			source = policyKind + " " + s.Policy.String()
+		}
+	}
+	var out []settingView
+	traffic := w.built[key].Traffic
+	if b := traffic.RetryBudget; b != nil {
+		out = append(out, settingView{"retry budget", fmt.Sprintf("%d %% of active requests, %d at least", b.Percent, b.MinConcurrent), source})
+	}
+	if s := traffic.Session; s != nil {
+		out = append(out, settingView{"session", sessionText(*s), source})
+	}
+	return out
+}
+
+func sessionText(s mesh.Session) string {
+	if s.Header {
+		return "by header " + s.Name
+	}
+	if s.MaxAge > 0 {
+		return fmt.Sprintf("by cookie %s for %s", s.Name, s.MaxAge)
+	}
+	return "by cookie " + s.Name
+}
+
+// ruleSessions are those that a rule itself asks for: one, or a cookie for each of several backends.
+func ruleSessions(r mesh.Rule) []settingView {
+	var out []settingView
+	for _, b := range slices.Concat(r.Action.Backends, r.Action.Pinned) {
+		if b.Session != nil && b.Session.ByRule {
+			setting := settingView{"session", sessionText(*b.Session), fmt.Sprintf("spec.rules[%d].sessionPersistence", r.Origin.Rule)}
+			if !slices.Contains(out, setting) {
+				out = append(out, setting)
+			}
+		}
+	}
+	return out
+}
+
+// policyProblems are policies that target a Service and do not hold.
+func (w *world) policyProblems(key mesh.Key) []problemView {
+	var out []problemView
+	for _, s := range w.targeted[key] {
+		if c := s.Conditions[0]; !c.True {
+			out = append(out, problemView{Object: policyKind + " " + s.Policy.String(), Reason: string(c.Reason), Message: c.Message})
+		}
+	}
+	return out
+}
+
+// checkPolicies tells which policies of the files do not hold for a Service that they target.
+func (c *checker) checkPolicies() {
+	for _, p := range c.after.policies {
+		o := c.byName[objectName(policyKind, p)]
+		if o == nil {
+			continue
+		}
+		for i, ref := range p.Spec.TargetRefs {
+			field := fmt.Sprintf("spec.targetRefs[%d]", i)
+			if ref.Group != "" || ref.Kind != "Service" {
+				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target of ours", `a Service: {group: "", kind: Service, name: …}`))
+				continue
+			}
+			for _, s := range c.after.targeted[mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}] {
+				if condition := s.Conditions[0]; !condition.True && s.Policy.Name == p.Name {
+					c.add(o.finding(severityError, field, string(ref.Name), fmt.Sprintf("%s (%s)", condition.Message, condition.Reason), ""))
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package ctl
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// problemsOf are the Service's own, and what the conditions of its routes refuse, one by one.
+func (w *world) problemsOf(key mesh.Key) []problemView {
+	var out []problemView
+	for _, p := range w.problems[key] {
+		out = append(out, problemView{
+			Object: "Service " + key.String(), Reason: p.Reason,
+			Message: fmt.Sprintf("%s: %q: %s; want %s", p.Field, p.Value, p.Effect, p.Allowed),
+		})
+	}
+	_, statuses := mesh.BuildRoutes(key, w.inputs(key))
+	for _, s := range statuses {
+		for _, c := range s.Conditions {
+			if c.True == (c.Type == gatewayv1.RouteConditionPartiallyInvalid) {
+				out = append(out, w.problemsOfCondition(s, c)...)
+			}
+		}
+	}
+	for _, u := range mesh.UnresolvedRefs(key, w.inputs(key)) {
+		out = append(out, problemView{Object: u.Route.String(), Reason: string(u.Reason), Message: u.Field + ": " + u.Problem})
+	}
+	out = append(out, w.policyProblems(key)...)
+	slices.SortStableFunc(out, func(a, b problemView) int { return cmp.Compare(a.Object, b.Object) })
+	return slices.Compact(out)
+}
+
+// problemsOfCondition takes a message apart where it is made of several.
+func (w *world) problemsOfCondition(s mesh.ParentStatus, c mesh.Condition) []problemView {
+	view := problemView{Object: s.Route.String(), Reason: string(c.Reason), Message: c.Message}
+	switch {
+	case c.Type == gatewayv1.RouteConditionResolvedRefs:
+		return nil // UnresolvedRefs has them
+	case c.Type == gatewayv1.RouteConditionPartiallyInvalid:
+		view.Reason = string(c.Type)
+	case c.Reason != gatewayv1.RouteReasonUnsupportedValue:
+		view.Parent = parentText(s.Ref)
+		return []problemView{view}
+	}
+	var out []problemView
+	for _, f := range w.faults(s.Route) {
+		view.Message = f.String()
+		out = append(out, view)
+	}
+	return out
+}
+
+// parentText names the section of the Service that a reference means.
+func parentText(ref gatewayv1.ParentReference) string {
+	switch {
+	case ref.Port != nil:
+		return fmt.Sprintf("port %d", *ref.Port)
+	case ref.SectionName != nil:
+		return fmt.Sprintf("port %q", *ref.SectionName)
+	default:
+		return ""
+	}
+}
