@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -56,25 +58,30 @@ func start(t *testing.T) server.Options {
 // What a call answers without any mesh is what the end-to-end tests compare with, so it is held here.
 func TestCalls(t *testing.T) {
 	o := start(t)
-	http := "http://" + o.HTTP[0]
+	url := "http://" + o.HTTP[0]
 	for _, tc := range []struct {
 		name string
 		call api.Call
 		ok   bool
 		text string
 	}{
-		{"http", api.Call{Kind: api.HTTP, Target: http + "/x", Host: "other"}, true, "200 GET /x host=other body=0"},
-		{"post", api.Call{Kind: api.HTTP, Target: http, Method: "POST", Body: 3 << 20, Host: "h"}, true, "200 POST / host=h body=3145728"},
-		{"h2c", api.Call{Kind: api.HTTP2, Target: http, Host: "h"}, true, "200 GET / host=h body=0"},
-		{"big", api.Call{Kind: api.HTTP, Target: http + "/big?n=100000"}, true, "200 100000 bytes"},
-		{"echo body", api.Call{Kind: api.HTTP, Target: http + "/echo", Method: "POST", Body: 1000}, true, "200 1000 bytes"},
-		{"stream", api.Call{Kind: api.HTTPStream, Target: http + "/stream?n=4"}, true, `200 4 chunks, trailer "whole"`},
-		{"status", api.Call{Kind: api.HTTP, Target: http + "/status?code=503"}, false, "503 "},
-		{"redirect to fail", api.Call{Kind: api.HTTP, Target: http + "/redirect-to-fail"}, false, "500 "},
+		{"http", api.Call{Kind: api.HTTP, Target: url + "/x", Host: "other"}, true, "200 GET /x host=other body=0"},
+		{"post", api.Call{Kind: api.HTTP, Target: url, Method: "POST", Body: 3 << 20, Host: "h"}, true, "200 POST / host=h body=3145728"},
+		{"h2c", api.Call{Kind: api.HTTP2, Target: url, Host: "h"}, true, "200 GET / host=h body=0"},
+		{"big", api.Call{Kind: api.HTTP, Target: url + "/big?n=100000"}, true, "200 100000 bytes"},
+		{"echo body", api.Call{Kind: api.HTTP, Target: url + "/echo", Method: "POST", Body: 1000}, true, "200 1000 bytes"},
+		{"stream", api.Call{Kind: api.HTTPStream, Target: url + "/stream?n=4"}, true, `200 4 chunks, trailer "whole"`},
+		{"status", api.Call{Kind: api.HTTP, Target: url + "/status?code=503"}, false, "503 "},
+		{"redirect to fail", api.Call{Kind: api.HTTP, Target: url + "/redirect-to-fail"}, false, "500 "},
 		{"websocket", api.Call{Kind: api.WebSocket, Target: o.HTTP[0]}, true, "5 messages echoed"},
 		{"grpc", api.Call{Kind: api.GRPC, Target: o.GRPC[0], Body: 10}, true, "1 replies, 10 bytes"},
 		{"grpc stream", api.Call{Kind: api.GRPCStream, Target: o.GRPC[0], Body: 1}, true, "10 replies, 10 bytes"},
 		{"grpc chat", api.Call{Kind: api.GRPCChat, Target: o.GRPC[0]}, true, "10 replies, 0 bytes"},
+		{"grpc chat, idle for a while", api.Call{Kind: api.GRPCChat, Target: o.GRPC[0], Pause: 10 * time.Millisecond}, true, "10 replies, 0 bytes"},
+		{"grpc, other method", api.Call{Kind: api.GRPCOther, Target: o.GRPC[0]}, true, "1 replies, 0 bytes"},
+		{"grpc, asked to fail", api.Call{Kind: api.GRPC, Target: o.GRPC[0], Code: 14}, false, "failed: Unavailable"},
+		{"grpc of another service", api.Call{Kind: api.WhoAmI, Target: o.GRPC[0]}, false, "failed: Unimplemented"},
+		{"not the wanted answer", api.Call{Kind: api.HTTP, Target: url, Host: "h", Want: "POST"}, false, "200 GET / host=h body=0"},
 		{"grpc to nobody", api.Call{Kind: api.GRPC, Target: freeAddr(t)}, false, "failed: Unavailable"},
 		{"mysql", api.Call{Kind: api.MySQL, Target: o.MySQL[0]}, true, `greeting "8.0.36", echo select 1`},
 		{"smtp", api.Call{Kind: api.SMTP, Target: o.SMTP[0]}, true, "220 test ESMTP, then 250"},
@@ -97,6 +104,37 @@ func TestCalls(t *testing.T) {
 				t.Error("failed without a reason")
 			}
 		})
+	}
+}
+
+// The switch of the control port turns every gRPC call into a failure that counts as carried out.
+func TestFailing(t *testing.T) {
+	o := start(t)
+	control := "http://" + o.Control[0]
+	executed := func() (n int) {
+		resp, err := http.Get(control + "/executed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := fmt.Fscan(resp.Body, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := executed()
+	for _, code := range []int{14, 0} {
+		resp, err := http.Post(fmt.Sprintf("%s/fail?code=%d", control, code), "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if a := client.Do(t.Context(), api.Call{Kind: api.GRPC, Target: o.GRPC[0]}); a.Status != code || a.OK != (code == 0) {
+			t.Errorf("code %d: got %+v", code, a)
+		}
+	}
+	if n := executed() - before; n != 2 {
+		t.Errorf("%d calls executed, want 2", n)
 	}
 }
 

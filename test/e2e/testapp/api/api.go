@@ -10,7 +10,8 @@ import "time"
 //	POST /load          Load → {"id": …}
 //	GET  /load/{id}     → Result so far
 //	POST /load/{id}/stop
-//	POST /ready?value=false, POST /crash, GET /hooks, GET /inflight
+//	POST /ready?value=false, POST /crash, GET /hooks, GET /executed
+//	POST /fail?code=14   every gRPC call is carried out and answered with this code, until code=0
 const ControlPort = 9090
 
 // Kind of a call.
@@ -23,8 +24,10 @@ const (
 	HTTPStream Kind = "http-stream" // Target is a URL; counts the chunks of a streamed answer
 	WebSocket  Kind = "websocket"   // Target is host:port
 	GRPC       Kind = "grpc"        // Target is host:port
+	GRPCOther  Kind = "grpc-other"  // Target is host:port; another method
 	GRPCStream Kind = "grpc-stream" // Target is host:port; ten replies
 	GRPCChat   Kind = "grpc-chat"   // Target is host:port; ten messages there and back
+	WhoAmI     Kind = "whoami"      // Target is host:port; the gRPC method of examples/grpc-balance
 	MySQL      Kind = "mysql"       // Target is host:port; the server speaks first
 	SMTP       Kind = "smtp"        // Target is host:port; the server speaks first
 	Echo       Kind = "echo"        // Target is host:port; the client speaks first, bytes that are no HTTP
@@ -47,6 +50,14 @@ type Call struct {
 	Body int `json:",omitempty"`
 	// Delay is how long the server shall take.
 	Delay time.Duration `json:",omitempty"`
+	// Code, unless 0, is the gRPC code that the server shall answer with once it has carried out the call.
+	Code int32 `json:",omitempty"`
+	// Pause is how long a GRPCChat is idle after its first message.
+	Pause time.Duration `json:",omitempty"`
+	// Want is what the Text of an answer must hold for the call to be OK.
+	Want string `json:",omitempty"`
+	// PodInBody: the body of an HTTP answer is the name of the pod.
+	PodInBody bool `json:",omitempty"`
 	// Timeout of the call, 5 s if 0.
 	Timeout time.Duration `json:",omitempty"`
 }
@@ -96,8 +107,9 @@ type Result struct {
 	Pods        map[string]int
 	First, Last map[string]time.Time
 	Failed      int
-	// Failures holds the first 100.
+	// Failures holds the first 100, LastFailed when the latest one began.
 	Failures           []Failure
+	LastFailed         time.Time
 	InFlight           int
 	P50, P90, P99, Max time.Duration
 }

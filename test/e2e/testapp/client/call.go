@@ -31,7 +31,7 @@ func Do(ctx context.Context, c api.Call) api.Answer {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	start := time.Now()
-	a := do(ctx, c)
+	a := checked(c, do(ctx, c))
 	a.Elapsed = time.Since(start)
 	return a
 }
@@ -52,7 +52,7 @@ func do(ctx context.Context, c api.Call) api.Answer {
 			return failed(err)
 		}
 		return caller.call(ctx)
-	case api.GRPC, api.GRPCStream, api.GRPCChat:
+	case api.GRPC, api.GRPCOther, api.GRPCStream, api.GRPCChat, api.WhoAmI:
 		caller, err := newGRPCCaller(c)
 		if err != nil {
 			return failed(err)
@@ -76,6 +76,19 @@ func do(ctx context.Context, c api.Call) api.Answer {
 	default:
 		return failed(fmt.Errorf("kind: %q is not known", c.Kind))
 	}
+}
+
+// isGRPC says whether a kind of call shares a gRPC connection.
+func isGRPC(k api.Kind) bool {
+	return slices.Contains([]api.Kind{api.GRPC, api.GRPCOther, api.GRPCStream, api.GRPCChat, api.WhoAmI}, k)
+}
+
+// checked fails a call whose answer is not the wanted one.
+func checked(c api.Call, a api.Answer) api.Answer {
+	if a.OK && !strings.Contains(a.Text, c.Want) {
+		a.OK, a.Error = false, fmt.Sprintf("answer %q, want %q in it", a.Text, c.Want)
+	}
+	return a
 }
 
 // failed is the answer for an error. Text holds only its class, which is what environments can be

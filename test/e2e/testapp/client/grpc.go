@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/mizzen-mesh/mizzen/examples/grpc-balance/whoami"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/echo"
 )
@@ -44,7 +46,7 @@ func newGRPCCaller(c api.Call) (*grpcCaller, error) {
 func (g *grpcCaller) close() { _ = g.conn.Close() }
 
 func (g *grpcCaller) call(ctx context.Context) api.Answer {
-	req := &echo.Request{Body: make([]byte, g.c.Body), DelayMs: int32(g.c.Delay.Milliseconds())}
+	req := &echo.Request{Body: make([]byte, g.c.Body), DelayMs: int32(g.c.Delay.Milliseconds()), Code: g.c.Code}
 	client := echo.NewEchoClient(g.conn)
 	var replies []*echo.Reply
 	var err error
@@ -53,7 +55,15 @@ func (g *grpcCaller) call(ctx context.Context) api.Answer {
 		req.Count = streamLength
 		replies, err = streamed(ctx, client, req)
 	case api.GRPCChat:
-		replies, err = chatted(ctx, client, req)
+		replies, err = chatted(ctx, client, req, g.c.Pause)
+	case api.WhoAmI:
+		var reply *whoami.WhoamiReply
+		reply, err = whoami.NewWhoAmIClient(g.conn).Whoami(ctx, &whoami.WhoamiRequest{})
+		replies = append(replies, &echo.Reply{Pod: reply.GetPod()})
+	case api.GRPCOther:
+		var reply *echo.Reply
+		reply, err = client.Other(ctx, req)
+		replies = append(replies, reply)
 	default:
 		var reply *echo.Reply
 		reply, err = client.Call(ctx, req)
@@ -95,7 +105,7 @@ func streamed(ctx context.Context, client echo.EchoClient, req *echo.Request) ([
 	}
 }
 
-func chatted(ctx context.Context, client echo.EchoClient, req *echo.Request) ([]*echo.Reply, error) {
+func chatted(ctx context.Context, client echo.EchoClient, req *echo.Request, pause time.Duration) ([]*echo.Reply, error) {
 	stream, err := client.Chat(ctx)
 	if err != nil {
 		return nil, err
@@ -111,6 +121,9 @@ func chatted(ctx context.Context, client echo.EchoClient, req *echo.Request) ([]
 			return nil, err
 		}
 		replies = append(replies, reply)
+		if len(replies) == 1 {
+			time.Sleep(pause)
+		}
 	}
 	return replies, stream.CloseSend()
 }

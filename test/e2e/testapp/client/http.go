@@ -85,6 +85,9 @@ func (h *httpCaller) call(ctx context.Context) api.Answer {
 	}
 	a := api.Answer{OK: resp.StatusCode < 300, Status: resp.StatusCode, Pod: resp.Header.Get("X-Pod")}
 	a.Text = fmt.Sprintf("%d %s", resp.StatusCode, text)
+	if h.c.PodInBody {
+		a.Pod = text
+	}
 	if !a.OK {
 		a.Error = a.Text
 	}

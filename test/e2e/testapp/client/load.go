@@ -58,7 +58,7 @@ func caller(l api.Load) (func(context.Context) api.Answer, func(), error) {
 	switch {
 	case l.Fresh:
 		return func(ctx context.Context) api.Answer { return do(ctx, l.Call) }, nothing, nil
-	case l.Kind == api.GRPC || l.Kind == api.GRPCStream || l.Kind == api.GRPCChat:
+	case isGRPC(l.Kind):
 		g, err := newGRPCCaller(l.Call)
 		if err != nil {
 			return nil, nil, err
@@ -123,7 +123,7 @@ func (r *Run) one(ctx context.Context, call func(context.Context) api.Answer) {
 	r.res.InFlight++
 	r.mu.Unlock()
 	start := time.Now()
-	a := call(ctx)
+	a := checked(r.load.Call, call(ctx))
 	r.record(a, start, time.Now())
 }
 
@@ -135,6 +135,9 @@ func (r *Run) record(a api.Answer, start, end time.Time) {
 	r.latencies = append(r.latencies, end.Sub(start))
 	if !a.OK {
 		r.res.Failed++
+		if start.After(r.res.LastFailed) {
+			r.res.LastFailed = start
+		}
 		if len(r.res.Failures) < maxFailures {
 			r.res.Failures = append(r.res.Failures, api.Failure{At: start, Elapsed: end.Sub(start), Error: a.Error})
 		}

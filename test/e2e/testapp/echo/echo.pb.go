@@ -169,9 +169,10 @@ const file_echo_proto_rawDesc = "" +
 	"\x05Reply\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bexecuted\x18\x02 \x01(\x03R\bexecuted\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body2\xd4\x01\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body2\x97\x02\n" +
 	"\x04Echo\x12@\n" +
-	"\x04Call\x12\x1c.mizzen.test.echo.v1.Request\x1a\x1a.mizzen.test.echo.v1.Reply\x12D\n" +
+	"\x04Call\x12\x1c.mizzen.test.echo.v1.Request\x1a\x1a.mizzen.test.echo.v1.Reply\x12A\n" +
+	"\x05Other\x12\x1c.mizzen.test.echo.v1.Request\x1a\x1a.mizzen.test.echo.v1.Reply\x12D\n" +
 	"\x06Stream\x12\x1c.mizzen.test.echo.v1.Request\x1a\x1a.mizzen.test.echo.v1.Reply0\x01\x12D\n" +
 	"\x04Chat\x12\x1c.mizzen.test.echo.v1.Request\x1a\x1a.mizzen.test.echo.v1.Reply(\x010\x01B5Z3github.com/mizzen-mesh/mizzen/test/e2e/testapp/echob\x06proto3"
 
@@ -194,13 +195,15 @@ var file_echo_proto_goTypes = []any{
 }
 var file_echo_proto_depIdxs = []int32{
 	0, // 0: mizzen.test.echo.v1.Echo.Call:input_type -> mizzen.test.echo.v1.Request
-	0, // 1: mizzen.test.echo.v1.Echo.Stream:input_type -> mizzen.test.echo.v1.Request
-	0, // 2: mizzen.test.echo.v1.Echo.Chat:input_type -> mizzen.test.echo.v1.Request
-	1, // 3: mizzen.test.echo.v1.Echo.Call:output_type -> mizzen.test.echo.v1.Reply
-	1, // 4: mizzen.test.echo.v1.Echo.Stream:output_type -> mizzen.test.echo.v1.Reply
-	1, // 5: mizzen.test.echo.v1.Echo.Chat:output_type -> mizzen.test.echo.v1.Reply
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
+	0, // 1: mizzen.test.echo.v1.Echo.Other:input_type -> mizzen.test.echo.v1.Request
+	0, // 2: mizzen.test.echo.v1.Echo.Stream:input_type -> mizzen.test.echo.v1.Request
+	0, // 3: mizzen.test.echo.v1.Echo.Chat:input_type -> mizzen.test.echo.v1.Request
+	1, // 4: mizzen.test.echo.v1.Echo.Call:output_type -> mizzen.test.echo.v1.Reply
+	1, // 5: mizzen.test.echo.v1.Echo.Other:output_type -> mizzen.test.echo.v1.Reply
+	1, // 6: mizzen.test.echo.v1.Echo.Stream:output_type -> mizzen.test.echo.v1.Reply
+	1, // 7: mizzen.test.echo.v1.Echo.Chat:output_type -> mizzen.test.echo.v1.Reply
+	4, // [4:8] is the sub-list for method output_type
+	0, // [0:4] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

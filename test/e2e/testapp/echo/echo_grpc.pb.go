@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Echo_Call_FullMethodName   = "/mizzen.test.echo.v1.Echo/Call"
+	Echo_Other_FullMethodName  = "/mizzen.test.echo.v1.Echo/Other"
 	Echo_Stream_FullMethodName = "/mizzen.test.echo.v1.Echo/Stream"
 	Echo_Chat_FullMethodName   = "/mizzen.test.echo.v1.Echo/Chat"
 )
@@ -31,6 +32,8 @@ const (
 // Echo is the gRPC service of the test application. Generated with the command in doc.go.
 type EchoClient interface {
 	Call(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Reply, error)
+	// Other does what Call does: a second method to tell from the first.
+	Other(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Reply, error)
 	// Stream answers Request.count replies, Request.delay_ms apart.
 	Stream(ctx context.Context, in *Request, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Reply], error)
 	// Chat answers each message as it comes.
@@ -49,6 +52,16 @@ func (c *echoClient) Call(ctx context.Context, in *Request, opts ...grpc.CallOpt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Reply)
 	err := c.cc.Invoke(ctx, Echo_Call_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *echoClient) Other(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Reply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Reply)
+	err := c.cc.Invoke(ctx, Echo_Other_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +107,8 @@ type Echo_ChatClient = grpc.BidiStreamingClient[Request, Reply]
 // Echo is the gRPC service of the test application. Generated with the command in doc.go.
 type EchoServer interface {
 	Call(context.Context, *Request) (*Reply, error)
+	// Other does what Call does: a second method to tell from the first.
+	Other(context.Context, *Request) (*Reply, error)
 	// Stream answers Request.count replies, Request.delay_ms apart.
 	Stream(*Request, grpc.ServerStreamingServer[Reply]) error
 	// Chat answers each message as it comes.
@@ -110,6 +125,9 @@ type UnimplementedEchoServer struct{}
 
 func (UnimplementedEchoServer) Call(context.Context, *Request) (*Reply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
+}
+func (UnimplementedEchoServer) Other(context.Context, *Request) (*Reply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Other not implemented")
 }
 func (UnimplementedEchoServer) Stream(*Request, grpc.ServerStreamingServer[Reply]) error {
 	return status.Error(codes.Unimplemented, "method Stream not implemented")
@@ -156,6 +174,24 @@ func _Echo_Call_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Echo_Other_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Request)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EchoServer).Other(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Echo_Other_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EchoServer).Other(ctx, req.(*Request))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Echo_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(Request)
 	if err := stream.RecvMsg(m); err != nil {
@@ -184,6 +220,10 @@ var Echo_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Call",
 			Handler:    _Echo_Call_Handler,
+		},
+		{
+			MethodName: "Other",
+			Handler:    _Echo_Other_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -35,8 +35,10 @@ type echoServer struct {
 func (e echoServer) reply(req *echo.Request) (*echo.Reply, error) {
 	n := e.s.executed.Add(1)
 	time.Sleep(time.Duration(req.GetDelayMs()) * time.Millisecond)
-	if c := codes.Code(req.GetCode()); c != codes.OK {
-		return nil, status.Error(c, "as asked")
+	for _, code := range []int32{e.s.failing.Load(), req.GetCode()} {
+		if c := codes.Code(code); c != codes.OK {
+			return nil, status.Error(c, "as asked")
+		}
 	}
 	return &echo.Reply{Pod: e.s.opts.Pod, Executed: n, Body: req.GetBody()}, nil
 }
@@ -45,6 +47,10 @@ func (e echoServer) Call(_ context.Context, req *echo.Request) (*echo.Reply, err
 	e.s.inFlight.Add(1)
 	defer e.s.inFlight.Add(-1)
 	return e.reply(req)
+}
+
+func (e echoServer) Other(ctx context.Context, req *echo.Request) (*echo.Reply, error) {
+	return e.Call(ctx, req)
 }
 
 func (e echoServer) Stream(req *echo.Request, out grpc.ServerStreamingServer[echo.Reply]) error {

@@ -90,6 +90,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /ready", func(_ http.ResponseWriter, r *http.Request) { s.ready.Store(r.URL.Query().Get("value") != "false") })
+	mux.HandleFunc("POST /fail", func(_ http.ResponseWriter, r *http.Request) { s.failing.Store(int32(intParam(r, "code", 0))) })
 	// The answer must leave before the process dies, or the caller would see a failure.
 	mux.HandleFunc("POST /crash", func(http.ResponseWriter, *http.Request) { time.AfterFunc(100*time.Millisecond, s.crash) })
 	mux.HandleFunc("GET /hooks", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s.hookList()) })

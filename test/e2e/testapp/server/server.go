@@ -37,6 +37,7 @@ type Server struct {
 	executed atomic.Int64
 	inFlight atomic.Int64
 	ready    atomic.Bool
+	failing  atomic.Int32 // the gRPC status code of every answer
 	started  time.Time
 	control  http.Handler
 
