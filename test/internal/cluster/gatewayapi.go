@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
@@ -19,11 +20,47 @@ import (
 // are neither changed nor removed.
 const ownedLabel = "mizzen-test"
 
+// The release channels of the Gateway API. The experimental one has all that the standard one has, and
+// more fields.
+const (
+	standardChannel     = "standard"
+	experimentalChannel = "experimental"
+)
+
 // InstallGatewayAPI installs the Gateway API's CRDs, standard channel, in the version of go.mod, with the
 // policy that comes with them, and waits until they are served. What is there already and not of an
 // earlier call is left as it is.
 func (c *Cluster) InstallGatewayAPI(ctx context.Context) error {
-	return c.eachOfGatewayAPI(func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
+	return c.installGatewayAPI(ctx, standardChannel, func(*unstructured.Unstructured) bool { return true })
+}
+
+// InstallExperimentalGatewayAPI is InstallGatewayAPI for the experimental channel, without the policy, which
+// forbids to go back to the standard one.
+func (c *Cluster) InstallExperimentalGatewayAPI(ctx context.Context) error {
+	return c.installGatewayAPI(ctx, experimentalChannel, isCRD)
+}
+
+// ForeignGatewayAPI reports whether the cluster has CRDs of the Gateway API that are not of an earlier
+// installation by this package, so that RemoveGatewayAPI leaves them.
+func (c *Cluster) ForeignGatewayAPI(ctx context.Context) (foreign bool, err error) {
+	err = c.eachOfGatewayAPI(experimentalChannel, func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
+		now, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		foreign = foreign || err == nil && now.GetLabels()[ownedLabel] == ""
+		return err
+	})
+	return foreign, err
+}
+
+func (c *Cluster) installGatewayAPI(ctx context.Context, channel string, wanted func(*unstructured.Unstructured) bool) error {
+	// What the API server did not serve before is not looked up in what is remembered of it.
+	defer meta.MaybeResetRESTMapper(c.mapper)
+	return c.eachOfGatewayAPI(channel, func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
+		if !wanted(obj) {
+			return nil
+		}
 		switch now, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{}); {
 		case err == nil && now.GetLabels()[ownedLabel] == "":
 			return nil
@@ -34,7 +71,7 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context) error {
 		if _, err := r.Apply(ctx, obj.GetName(), obj, metav1.ApplyOptions{FieldManager: fieldManager, Force: true}); err != nil {
 			return err
 		}
-		if obj.GetKind() != "CustomResourceDefinition" {
+		if !isCRD(obj) {
 			return nil
 		}
 		return Poll(ctx, 30*time.Second, func(ctx context.Context) (string, error) {
@@ -47,10 +84,10 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context) error {
 	})
 }
 
-// RemoveGatewayAPI removes what InstallGatewayAPI installed, with all objects of those kinds, and waits until
-// it is gone.
+// RemoveGatewayAPI removes what was installed of either channel, with all objects of those kinds, and waits
+// until it is gone.
 func (c *Cluster) RemoveGatewayAPI(ctx context.Context) error {
-	return c.eachOfGatewayAPI(func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
+	return c.eachOfGatewayAPI(experimentalChannel, func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
 		switch now, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{}); {
 		case apierrors.IsNotFound(err) || err == nil && now.GetLabels()[ownedLabel] == "":
 			return nil
@@ -70,15 +107,15 @@ func (c *Cluster) RemoveGatewayAPI(ctx context.Context) error {
 	})
 }
 
-// eachOfGatewayAPI calls f for every object of the standard channel, all of which have cluster scope.
-func (c *Cluster) eachOfGatewayAPI(f func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
+// eachOfGatewayAPI calls f for every object of a channel, all of which have cluster scope.
+func (c *Cluster) eachOfGatewayAPI(channel string, f func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
 	list.Dir = c.Root
 	dir, err := list.Output()
 	if err != nil {
 		return fmt.Errorf("directory of the module sigs.k8s.io/gateway-api: %w", err)
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard/*.yaml"))
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "config/crd", channel, "gateway.networking.*.yaml"))
 	if err != nil || len(files) == 0 {
 		return fmt.Errorf("no CRDs in %q", dir)
 	}
@@ -104,6 +141,8 @@ func (c *Cluster) eachOfGatewayAPI(f func(dynamic.ResourceInterface, *unstructur
 	}
 	return nil
 }
+
+func isCRD(obj *unstructured.Unstructured) bool { return obj.GetKind() == "CustomResourceDefinition" }
 
 // established says whether a CRD is served.
 func established(crd *unstructured.Unstructured) bool {
