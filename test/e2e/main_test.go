@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if err := tearDown(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: tear down:", err)
+		code = 1
+	}
 	fmt.Print(figuresSeen.table(), timings.table())
 	os.Exit(code)
 }
@@ -53,6 +57,7 @@ func setUp() error {
 	}{
 		{"set up: API server", func(ctx context.Context) error { return c.WaitAPI(ctx, time.Minute) }},
 		{"set up: leftovers of earlier runs", sweep},
+		{"set up: no CRDs of the Gateway API", c.RemoveGatewayAPI},
 		{"set up: helm upgrade --install", func(ctx context.Context) error {
 			if withoutMesh {
 				return nil
@@ -67,4 +72,11 @@ func setUp() error {
 		timings.add(s.name, time.Since(start))
 	}
 	return nil
+}
+
+// tearDown takes away what the namespaces of the tests do not hold.
+func tearDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	return mesh.RemoveGatewayAPI(ctx)
 }

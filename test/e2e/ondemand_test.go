@@ -135,7 +135,13 @@ func testConfigScope(t *testing.T) {
 // holds gives what the control plane has sent to a pod's sidecar, by type.
 func (e *env) holds(pod cluster.Pod) map[string]server.TypeStatus {
 	e.Helper()
-	var found map[string]server.TypeStatus
+	return e.proxy(pod).Types
+}
+
+// proxy gives what the control plane knows of a pod's sidecar.
+func (e *env) proxy(pod cluster.Pod) server.ProxyStatus {
+	e.Helper()
+	var found server.ProxyStatus
 	e.eventually(30*time.Second, func() (string, error) {
 		controllers, err := e.Pods(e.ctx, cluster.SystemNamespace, "")
 		if err != nil {
@@ -152,7 +158,7 @@ func (e *env) holds(pod cluster.Pod) map[string]server.TypeStatus {
 			}
 			for _, status := range proxies {
 				if status.Proxy == pod.Namespace+"/"+pod.Name {
-					found = status.Types
+					found = status
 					return "", nil
 				}
 			}

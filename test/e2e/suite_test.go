@@ -12,7 +12,8 @@ type scenario struct {
 }
 
 // phases in order: each is done before the next begins. Only the first runs its scenarios side by side:
-// the others measure, or take the control plane away from everybody. Uninstalling comes last.
+// the others measure, or take the control plane away from everybody. Until GatewayAPI the cluster has no CRDs
+// of the Gateway API, from there on it has. Uninstalling comes last.
 var phases = []struct {
 	name     string
 	parallel bool
@@ -37,6 +38,16 @@ var phases = []struct {
 		{"Start", testStart},
 		{"Jobs", testJobs},
 		{"Footprint", testFootprint},
+	}},
+	{"routes", false, []scenario{
+		{"GatewayAPI", testGatewayAPI},
+		{"RetrySafety", testRetrySafety},
+		{"Storm", testStorm},
+		{"Timeouts", testTimeouts},
+		{"Canary", testCanary},
+		{"BadRoutes", testBadRoutes},
+		{"RouteKinds", testRouteKinds},
+		{"RouteStatuses", testRouteStatuses},
 	}},
 	{"control-plane", false, []scenario{
 		{"HelmTest", testHelmTest},
