@@ -97,7 +97,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.opt.Source.Changed():
-			if c.take(ctx) {
+			if c.take(ctx, c.opt.Source.Take()) {
 				timer.Reset(min(quietTime, time.Until(c.holdUntil)))
 			}
 		case <-timer.C:
@@ -137,8 +137,7 @@ func (c *Controller) first(ctx context.Context) error {
 
 // take sorts what has changed: endpoints of known Services go out at once, all else is held. It reports
 // whether there is something new to hold.
-func (c *Controller) take(ctx context.Context) bool {
-	changes := c.opt.Source.Take()
+func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	if !c.waiting() {
 		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
@@ -156,8 +155,8 @@ func (c *Controller) take(ctx context.Context) bool {
 	var change server.Change
 	for key := range changes.Endpoints {
 		built := c.services[key]
-		if built == nil {
-			continue // not known yet: its endpoints come with it
+		if built == nil || c.leaving(ctx, key) {
+			continue // not known yet, or no more: its endpoints come and go with it
 		}
 		resources, problems, err := c.endpoints(ctx, built.model)
 		if err != nil {
@@ -174,6 +173,16 @@ func (c *Controller) take(ctx context.Context) bool {
 		c.metrics.published("endpoints", changes.Since)
 	}
 	return hold
+}
+
+// leaving reports whether a Service is deleted and held back. Its endpoints are deleted behind it, but routes that
+// sent there and have just been changed are held back, too: without endpoints their calls would fail until then.
+func (c *Controller) leaving(ctx context.Context, key mesh.Key) bool {
+	if _, held := c.held[key]; !held {
+		return false
+	}
+	svc, err := c.opt.Source.Service(ctx, key)
+	return err == nil && svc == nil
 }
 
 // publishHeld builds the Services that changed, and the outbound listener, which holds the protocols of
