@@ -73,39 +73,41 @@ func (c *canary) files(names ...string) {
 	}
 }
 
-// step sets the weight of version 2 and waits until the sidecar of the client has it: the calls of the loads have
-// gone over to the new share.
+// window is so many calls that a share nearer to the new weight than to the old one is no chance.
+const window = 200
+
+// step sets the weight of version 2 and waits until the sidecar of the client has it: the latest calls of both loads
+// follow it.
 func (c *canary) step(before, weight int) {
 	c.Helper()
 	c.files(fmt.Sprintf("route-%d.yaml", weight))
-	start := time.Now()
 	c.status(cluster.HTTPRoutes, "web-http", accepted, resolvedRefs)
 	c.status(cluster.GRPCRoutes, "web-grpc", accepted, resolvedRefs)
+	was := map[string]map[string]int{}
 	for name, l := range c.loads {
-		c.follows(name, l, before, weight)
+		was[name] = l.result().Pods
 	}
-	figure(c.T, fmt.Sprintf("%d %% in effect after", weight), time.Since(start).Round(10*time.Millisecond).String(), "")
+	c.eventually(20*time.Second, func() (missing string, err error) {
+		for name, l := range c.loads {
+			now := l.result().Pods
+			if total(now)-total(was[name]) < window {
+				return name + ": more calls", nil
+			}
+			share := v2Share(now, was[name])
+			was[name] = now
+			if math.Abs(share-float64(weight)) > math.Abs(float64(weight-before))/2 {
+				missing = fmt.Sprintf("%s: version 2 has %.1f %% of the latest calls, want %d", name, share, weight)
+			}
+		}
+		return missing, nil
+	})
 }
 
-// follows waits until the latest calls of a load are nearer to the new weight than to the old one, by so far that it
-// is no chance.
-func (c *canary) follows(name string, l *load, before, weight int) {
-	c.Helper()
-	const window = 300
-	middle := float64(before+weight) / 2
-	was := l.result()
-	c.eventually(20*time.Second, func() (string, error) {
-		now := l.result()
-		if now.Calls-was.Calls < window {
-			return "more calls", nil
-		}
-		share := v2Share(now.Pods, was.Pods)
-		was = now
-		if math.Abs(share-float64(weight)) > math.Abs(middle-float64(weight)) {
-			return fmt.Sprintf("%s: version 2 has %.1f %% of the latest %d calls, want %d", name, share, window, weight), nil
-		}
-		return "", nil
-	})
+func total(calls map[string]int) (n int) {
+	for _, m := range calls {
+		n += m
+	}
+	return n
 }
 
 // shares asserts the share of version 2 by protocol, ±1 point. The proxy draws for each call, so the number of calls is such

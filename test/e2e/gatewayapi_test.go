@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -110,6 +111,12 @@ func testRouteStatuses(t *testing.T) {
 	e.apply(route("nobody")) // the first may have been the old leader's last word
 	e.status(cluster.HTTPRoutes, "shared", accepted, unresolved(gatewayv1.RouteReasonBackendNotFound, "nobody"))
 	kept()
+	e.eventually(readyTimeout, func() (string, error) {
+		if _, err := e.CoreV1().Pods(cluster.SystemNamespace).Get(e.ctx, leader, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return leader + " is on its way out", err
+		}
+		return "", nil
+	})
 	for _, name := range e.controlPlane() {
 		e.must(e.WaitDeployment(e.ctx, cluster.SystemNamespace, name, readyTimeout))
 	}

@@ -7,16 +7,17 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
 // unavailable is the gRPC code of the storm.
 const unavailable = 14
 
 // Scenario 10: a server that commits and then fails. By default nothing is retried that may have been executed:
-// 10,000 calls are 10,000 executions.
+// 10,000 calls are 10,000 executions. An HTTPRoute that asks for retries gets them.
 func testRetrySafety(t *testing.T) {
 	const calls = 10_000
-	e := newEnv(t, true)
+	e := newRouteEnv(t)
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
@@ -33,6 +34,22 @@ func testRetrySafety(t *testing.T) {
 			t.Errorf("%s: %d executions, want %d; %s", name, executed, calls, failures(r))
 		}
 	}
+	e.apply(httpRoute("retried", "", `{retry: {codes: [503], attempts: 2}, backendRefs: [{name: server, port: 8080}]}`))
+	e.status(cluster.HTTPRoutes, "retried", accepted, resolvedRefs)
+	e.tried(client, post, 3)
+}
+
+// tried waits until one call that fails is so many tries.
+func (e *env) tried(from cluster.Pod, c api.Call, want int) {
+	e.Helper()
+	e.eventually(statusTime, func() (string, error) {
+		before := e.executions("server")
+		e.call(from, c)
+		if n := e.executions("server") - before; n != want {
+			return fmt.Sprintf("a call that fails is tried %d times, want %d", n, want), nil
+		}
+		return "", nil
+	})
 }
 
 // Scenario 11: every backend is UNAVAILABLE and retries are opted in to. The budget keeps them from making it worse,
@@ -50,14 +67,7 @@ func testStorm(t *testing.T) {
 	e.apply(fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: server, annotations: {%s: unavailable}}}", config.AnnotationRetryOn))
 	failing := grpcCall
 	failing.Code = unavailable
-	e.eventually(statusTime, func() (string, error) {
-		before := e.executions("server")
-		e.call(client, failing)
-		if n := e.executions("server") - before; n != 3 {
-			return fmt.Sprintf("a call that fails is tried %d times, want 3", n), nil
-		}
-		return "", nil
-	})
+	e.tried(client, failing, 3)
 
 	e.failAll("server", unavailable)
 	tries := func(what string, c api.Call, calls, limit int) {
