@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,13 @@ func start(t *testing.T) server.Options {
 		Pod: "pod-a", HTTP: one(), GRPC: one(), TLS: one(), MySQL: one(), SMTP: one(), Echo: one(), UDP: one(), Control: one(),
 		ShutdownTimeout: time.Second,
 	}
+	serve(t, o)
+	return o
+}
+
+// serve runs a server until the end of the test, and waits until it listens.
+func serve(t *testing.T, o server.Options) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.New(o, nil).Run(ctx) }()
@@ -41,7 +49,7 @@ func start(t *testing.T) server.Options {
 			t.Errorf("server: %v", err)
 		}
 	})
-	for _, a := range []string{o.HTTP[0], o.GRPC[0], o.TLS[0], o.MySQL[0], o.SMTP[0], o.Echo[0]} {
+	for _, a := range slices.Concat(o.HTTP, o.GRPC, o.TLS, o.MySQL, o.SMTP, o.Echo, o.Control) {
 		for deadline := time.Now().Add(5 * time.Second); ; {
 			if c, err := net.Dial("tcp", a); err == nil {
 				c.Close()
@@ -52,7 +60,6 @@ func start(t *testing.T) server.Options {
 			}
 		}
 	}
-	return o
 }
 
 // What a call answers without any mesh is what the end-to-end tests compare with, so it is held here.
@@ -109,7 +116,8 @@ func TestCalls(t *testing.T) {
 
 // The switch of the control port turns every gRPC call into a failure that counts as carried out.
 func TestFailing(t *testing.T) {
-	o := start(t)
+	o := server.Options{GRPC: []string{freeAddr(t)}, Control: []string{freeAddr(t)}, ShutdownTimeout: time.Second}
+	serve(t, o)
 	control := "http://" + o.Control[0]
 	executed := func() (n int) {
 		resp, err := http.Get(control + "/executed")
