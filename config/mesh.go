@@ -55,8 +55,8 @@ type Traffic struct {
 // RetryBudget bounds retries of calls that a server may have seen. They put load on a Service that
 // may fail because of its load, so the budget is narrow.
 type RetryBudget struct {
-	// BudgetPercent is the share of active requests to one Service, of those that may be retried so,
-	// that may be retries, in percent, 1 to 100. Default 20.
+	// BudgetPercent is how many retries there may be at a time for 100 active calls to one Service, of those
+	// that may be retried so, 1 to 100. Default 20.
 	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
 	// MinConcurrent retries are always allowed. Default 3.
 	MinConcurrent *int32 `json:"minConcurrent,omitempty"`

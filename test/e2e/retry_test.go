@@ -60,11 +60,10 @@ func testStorm(t *testing.T) {
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
-	// Some calls are in flight at any time: a budget of 20 % of nothing is its minimum. Envoy counts retries among the
-	// active requests of which they may be 20 %, and a back-off as part of a retry: the longer a call takes beside its
-	// back-off, the nearer tries come to 1.25 of what is offered.
+	// Some calls are in flight at any time: a budget of 20 % of nothing is its minimum. A back-off counts as part of a
+	// retry: the longer a call takes beside it, the nearer tries come to the limit.
 	slow := grpcCall
-	slow.Delay = 50 * time.Millisecond
+	slow.Delay = 200 * time.Millisecond
 	e.reachable(client, slow)
 	e.apply(fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: server, annotations: {%s: unavailable}}}", config.AnnotationRetryOn))
 	failing := grpcCall
@@ -82,7 +81,7 @@ func testStorm(t *testing.T) {
 		}
 	}
 	const minimum = 3
-	tries("after 50 ms", slow, calls, calls*12/10+minimum)
+	tries("after 200 ms", slow, calls, calls*12/10+minimum)
 	// Where servers fail at once, next to nothing is in flight, and three retries at a time are allowed. Each takes its
 	// back-off, 12.5 ms in the mean.
 	const quick = 1000

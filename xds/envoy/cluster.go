@@ -123,7 +123,12 @@ func unlimited(budget *clusterv3.CircuitBreakers_Thresholds_RetryBudget) *cluste
 func optedInBudget(svc *mesh.Service, cfg *config.Mesh) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
 	own := svc.Traffic.RetryBudget
 	if own == nil {
-		return retryBudget(cfg.Traffic.RouteRetry.BudgetPercent, cfg.Traffic.RouteRetry.MinConcurrent)
+		budget := retryBudget(cfg.Traffic.RouteRetry.BudgetPercent, cfg.Traffic.RouteRetry.MinConcurrent)
+		// Ours is of the calls; Envoy counts the retries themselves among what it takes the share of, so that its
+		// 20 % would let a storm grow by a quarter.
+		percent := budget.BudgetPercent.Value
+		budget.BudgetPercent.Value = 100 * percent / (100 + percent)
+		return budget
 	}
 	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
 		BudgetPercent:       &typev3.Percent{Value: float64(own.Percent)},
