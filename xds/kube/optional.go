@@ -54,7 +54,8 @@ func (i ID) String() string { return string(i.Kind) + " " + i.Key.String() }
 
 // optional is an optional kind while its API is served.
 type optional struct {
-	objects      map[mesh.Key]client.Object // the informer's own: read only
+	objects map[mesh.Key]client.Object // the informer's own: read only
+	// registration is nil for the moment in which the watch begins.
 	registration toolscache.ResourceEventHandlerRegistration
 }
 
@@ -189,12 +190,18 @@ func (s *Source) start(ctx context.Context, kind Kind) error {
 	}
 	o := &optional{objects: map[mesh.Key]client.Object{}}
 	s.note(func(*Changes) { s.optional[kind] = o })
-	o.registration, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(x any) { s.set(kind, o, nil, object(x)) },
 		UpdateFunc: func(before, now any) { s.set(kind, o, object(before), object(now)) },
 		DeleteFunc: func(x any) { s.set(kind, o, object(x), nil) },
 	})
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.registration = registration; err != nil {
+		delete(s.optional, kind) // to be started again
+		return fmt.Errorf("watch %s: %w", kind, err)
+	}
+	return nil
 }
 
 // set notes what has become of one object.

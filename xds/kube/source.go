@@ -157,7 +157,9 @@ func (s *Source) Sync(ctx context.Context) bool {
 	synced := []toolscache.InformerSynced{}
 	s.mu.Lock()
 	for _, o := range s.optional {
-		synced = append(synced, o.registration.HasSynced)
+		if o.registration != nil { // else its CRD has just come, and its objects follow
+			synced = append(synced, o.registration.HasSynced)
+		}
 	}
 	s.mu.Unlock()
 	return s.cache.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), synced...)
