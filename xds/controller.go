@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -155,8 +156,8 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	var change server.Change
 	for key := range changes.Endpoints {
 		built := c.services[key]
-		if built == nil || c.leaving(ctx, key) {
-			continue // not known yet, or no more: its endpoints come and go with it
+		if built == nil || c.goTogether(ctx, built.model) {
+			continue // its endpoints come, change and go with it
 		}
 		resources, problems, err := c.endpoints(ctx, built.model)
 		if err != nil {
@@ -175,14 +176,20 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	return hold
 }
 
-// leaving reports whether a Service is deleted and held back. Its endpoints are deleted behind it, but routes that
-// sent there and have just been changed are held back, too: without endpoints their calls would fail until then.
-func (c *Controller) leaving(ctx context.Context, key mesh.Key) bool {
-	if _, held := c.held[key]; !held {
+// goTogether reports whether a Service that is held back takes its endpoints along. Of a deleted one they are deleted
+// behind it, but routes that sent there and have just been changed are held back, too: without endpoints their calls
+// would fail until then. Of one whose ports are other ones they may have the new ports' names already, by which the
+// ports that are published would find none.
+func (c *Controller) goTogether(ctx context.Context, published *mesh.Service) bool {
+	if _, held := c.held[published.Key]; !held {
 		return false
 	}
-	svc, err := c.opt.Source.Service(ctx, key)
-	return err == nil && svc == nil
+	object, err := c.opt.Source.Service(ctx, published.Key)
+	if err != nil || object == nil {
+		return err == nil
+	}
+	now, _ := mesh.BuildService(object, c.settings)
+	return now == nil || !slices.Equal(now.Ports, published.Ports)
 }
 
 // publishHeld builds the Services that changed, and the outbound listener, which holds the protocols of

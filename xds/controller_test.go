@@ -21,6 +21,9 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	toolstesting "k8s.io/client-go/tools/cache/testing"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
@@ -29,22 +32,36 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
-// fakeCluster is an API server of Services and EndpointSlices, watched by a real cache.
+// fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices *toolstesting.FakeControllerSource
-	source           *kube.Source
+	services, slices, http, grpc, grants, policies *toolstesting.FakeControllerSource
+	source                                         *kube.Source
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
 	t.Helper()
-	f := &fakeCluster{services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource()}
+	f := &fakeCluster{
+		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
+		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
+		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
 	gv := corev1.SchemeGroupVersion
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{gv})
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
 	mapper.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
 	o := kube.CacheOptions()
-	o.Scheme, o.Mapper = clientgoscheme.Scheme, mapper
+	o.Scheme, o.Mapper = scheme, mapper
 	o.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
 		var lw toolscache.ListerWatcher = toolstesting.NewFakeControllerSource()
 		switch of.(type) {
@@ -52,6 +69,14 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 			lw = f.services
 		case *discoveryv1.EndpointSlice:
 			lw = f.slices
+		case *gatewayv1.HTTPRoute:
+			lw = f.http
+		case *gatewayv1.GRPCRoute:
+			lw = f.grpc
+		case *gatewayv1beta1.ReferenceGrant:
+			lw = f.grants
+		case *gatewayxv1alpha1.XBackendTrafficPolicy:
+			lw = f.policies
 		}
 		return toolscache.NewSharedIndexInformer(lw, of, resync, by)
 	}
@@ -72,54 +97,79 @@ func (noStatuses) Set(map[mesh.Key][]status.Status) {}
 func (noStatuses) Written(kube.ID)                  {}
 
 // The endpoints of a Service go out at once, but not if the Service is deleted: a route that sent there may have been
-// changed a moment before, and is held back.
-func TestEndpointsOfADeletedServiceGoWithIt(t *testing.T) {
+// changed a moment before, and is held back. Nor if its ports have other names, by which the published ones would find
+// no endpoints.
+func TestEndpointsGoWithTheirService(t *testing.T) {
 	meta := metav1.ObjectMeta{Namespace: "shop", Name: "v1", Labels: map[string]string{discoveryv1.LabelServiceName: "v1"}}
 	key := mesh.Key{Namespace: meta.Namespace, Name: meta.Name}
-	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
-		ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1"}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
-	}}
-	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:     []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
-		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.1.0.1"}}},
+	service := func(port string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
+			ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1"}, Ports: []corev1.ServicePort{{Name: port, Port: 80}},
+		}}
 	}
-	for _, deleted := range []bool{false, true} {
-		f := newFakeCluster(t)
-		f.services.Add(service.DeepCopy())
-		f.slices.Add(slice.DeepCopy())
-		store := server.NewStore()
-		c := NewController(Options{Source: f.source, Store: store, Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
-		if !f.source.Sync(t.Context()) {
-			t.Fatal("no sync")
+	slice := func(port string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:     []discoveryv1.EndpointPort{{Name: &port, Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.1.0.1"}}},
 		}
-		if err := c.first(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		before := assignments(t, store)
-		if len(before) == 0 {
-			t.Fatal("no endpoints are published")
-		}
-		changes := kube.Changes{Endpoints: map[mesh.Key]struct{}{key: {}}}
-		if deleted {
-			f.services.Delete(service)
-			changes.Services = map[mesh.Key]struct{}{key: {}}
-		}
-		f.slices.Delete(slice)
-		f.await(t, key, deleted)
-		c.take(t.Context(), changes)
-		if now := assignments(t, store); maps.Equal(now, before) != deleted {
-			t.Errorf("Service deleted=%t: published at once: %v, before %v", deleted, now, before)
-		}
-		c.publishHeld(t.Context())
-		if now := assignments(t, store); deleted && len(now) > 0 {
-			t.Errorf("published with the Service: %v, want nothing left", now)
-		}
+	}
+	for name, test := range map[string]struct {
+		// port names of the Service and of its slices; empty for none of them.
+		service, slices string
+		// atOnce: what is published is another before the Service is; endpoints: there are some after it.
+		atOnce, endpoints bool
+	}{
+		"none ready": {service: "http", atOnce: true},
+		"deleted":    {},
+		"renamed":    {service: "http-web", slices: "http-web", endpoints: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeCluster(t)
+			f.services.Add(service("http"))
+			f.slices.Add(slice("http"))
+			store := server.NewStore()
+			c := NewController(Options{Source: f.source, Store: store, Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+			if !f.source.Sync(t.Context()) {
+				t.Fatal("no sync")
+			}
+			if err := c.first(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			before := assignments(t, store)
+			if len(before) == 0 {
+				t.Fatal("no endpoints are published")
+			}
+			changes := kube.Changes{Endpoints: map[mesh.Key]struct{}{key: {}}}
+			switch test.service {
+			case "http":
+			case "":
+				f.services.Delete(service("http"))
+				changes.Services = map[mesh.Key]struct{}{key: {}}
+			default:
+				f.services.Modify(service(test.service))
+				changes.Services = map[mesh.Key]struct{}{key: {}}
+			}
+			if test.slices == "" {
+				f.slices.Delete(slice("http"))
+			} else {
+				f.slices.Modify(slice(test.slices))
+			}
+			f.await(t, key, test.service, test.slices)
+			c.take(t.Context(), changes)
+			if now := assignments(t, store); maps.Equal(now, before) == test.atOnce {
+				t.Errorf("published at once: %v, before %v", now, before)
+			}
+			c.publishHeld(t.Context())
+			if now := assignments(t, store); maps.Equal(now, before) != test.endpoints || test.service == "" && len(now) > 0 {
+				t.Errorf("published with the Service: %v, before %v", now, before)
+			}
+		})
 	}
 }
 
-// await waits until the cache has no slices of a Service, nor the Service if it is deleted.
-func (f *fakeCluster) await(t *testing.T, key mesh.Key, deleted bool) {
+// await waits until the cache has a Service and its slices with ports of these names, empty for none of them.
+func (f *fakeCluster) await(t *testing.T, key mesh.Key, service, slice string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -129,7 +179,17 @@ func (f *fakeCluster) await(t *testing.T, key mesh.Key, deleted bool) {
 			return false, err
 		}
 		slices, err := f.source.EndpointSlices(ctx, key)
-		return len(slices) == 0 && (svc == nil) == deleted, err
+		if err != nil {
+			return false, err
+		}
+		var servicePort, slicePort string
+		if svc != nil {
+			servicePort = svc.Spec.Ports[0].Name
+		}
+		if len(slices) > 0 {
+			slicePort = *slices[0].Ports[0].Name
+		}
+		return servicePort == service && slicePort == slice, nil
 	})
 	if err != nil {
 		t.Fatal(err)
