@@ -16,6 +16,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
@@ -86,8 +88,31 @@ func runRoute(t *testing.T, kind mesh.RouteKind, rules string, backends map[stri
 			t.Fatalf("%s: %s", c.Type, c.Message)
 		}
 	}
+	for _, r := range envoy.ServiceResources(service("cart"), built, config.Default()) {
+		if c, ok := r.Message.(*clusterv3.Cluster); ok && strings.HasPrefix(r.Name, "mirror/") {
+			name := strings.Split(c.EdsClusterConfig.ServiceName, "/")[2]
+			clusters = append(clusters, static(endCopies(t, c), backends[name].address, service(name).Key))
+		}
+	}
 	host := virtualHost(t, built[80].For("anybody"))
 	return startEnvoy(t, &routev3.RouteConfiguration{Name: "r", VirtualHosts: []*routev3.VirtualHost{host}}, clusters...)
+}
+
+// endCopies makes the end of mirrored requests one that a test can wait for.
+func endCopies(t *testing.T, c *clusterv3.Cluster) *clusterv3.Cluster {
+	t.Helper()
+	options := &upstreamhttpv3.HttpProtocolOptions{}
+	for name, packed := range c.TypedExtensionProtocolOptions {
+		if err := packed.UnmarshalTo(options); err != nil {
+			t.Fatal(err)
+		}
+		if d := options.CommonHttpProtocolOptions.MaxStreamDuration; d.AsDuration() <= 0 || d.AsDuration() > time.Minute {
+			t.Fatalf("%s: copies end after %v", c.Name, d)
+		}
+		options.CommonHttpProtocolOptions.MaxStreamDuration = durationpb.New(time.Second)
+		c.TypedExtensionProtocolOptions[name] = pack(t, options)
+	}
+	return c
 }
 
 func decode[T any](t *testing.T, b []byte) *T {

@@ -58,6 +58,8 @@ type service struct {
 	// annotations of the Service, and what its traffic policy says.
 	annotations map[string]string
 	traffic     mesh.TrafficPolicy
+	// rules of routes, by port; none where each request goes to the Service itself.
+	rules map[uint16]mesh.PortRules
 }
 
 // option changes a world before it starts. Without any it is as the product's defaults have it: a mesh as
@@ -226,7 +228,7 @@ func (w *world) build(name string, s service, change *server.Change) {
 		w.t.Fatal(problems)
 	}
 	model.Traffic = s.traffic
-	resources := envoy.ServiceResources(model, nil, w.cfg)
+	resources := envoy.ServiceResources(model, s.rules, w.cfg)
 	endpoints, problems := mesh.Endpoints(model, endpointSlices(s))
 	if len(problems) > 0 {
 		w.t.Fatal(problems)

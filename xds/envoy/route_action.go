@@ -98,7 +98,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	rewrite(action, a.Rewrite, r.Match)
 	for _, m := range a.Mirrors {
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-			Cluster: t.cluster(m.Target),
+			Cluster: t.mirrorName(m.Target),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
 				Numerator: m.PerMillion, Denominator: typev3.FractionalPercent_MILLION,
 			}},
@@ -110,13 +110,16 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	return action
 }
 
-// cluster is a Service port's cluster in the family of the call, or in the one that the Service has.
-func (t translation) cluster(target mesh.Target) string {
+// cluster is a Service port's cluster.
+func (t translation) cluster(target mesh.Target) string { return OutboundName(t.endpoints(target)) }
+
+// endpoints are a Service port's in the family of the call, or in the one that the Service has.
+func (t translation) endpoints(target mesh.Target) mesh.EndpointsKey {
 	family := t.key.Family
 	if !slices.Contains(target.Families, family) {
 		family = target.Families[0]
 	}
-	return OutboundName(mesh.EndpointsKey{Service: target.Service, Port: target.Port, Family: family})
+	return mesh.EndpointsKey{Service: target.Service, Port: target.Port, Family: family}
 }
 
 func (t translation) setClusters(action *routev3.RouteAction, r mesh.Rule) {

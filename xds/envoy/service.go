@@ -30,6 +30,9 @@ func ServiceResources(svc *mesh.Service, rules map[uint16]mesh.PortRules, cfg *c
 			for _, routes := range routeConfigurations(svc, key, rules[port.Number], cfg) {
 				add(routes, noHTTP)
 			}
+			for _, mirror := range (translation{key: key, cfg: cfg}).mirrorClusters(rules[port.Number]) {
+				add(mirror, true) // with the routes that name it
+			}
 			add(Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination, name, true)}, noHTTP)
 			add(Resource{Type: ScopedRouteType, Name: destination, Variant: Ahead, Message: scope(destination, name, false)}, noHTTP)
 		}
