@@ -29,8 +29,10 @@ var (
 		// ("internal", "external", "canary", zones) counts the same requests again.
 		`cluster\.([^.]+|[0-9.]+_[0-9]+)\.(` +
 			`upstream_cx_(active|connect_fail|connect_ms|connect_timeout|destroy_(local|remote)_with_active_rq|http[12]_total|none_healthy|overflow|[rt]x_bytes_total|total)` +
-			`|upstream_rq_([0-9]xx|[0-9]{3}|active|cancelled|pending_(active|overflow|total)|per_try_timeout|retry|retry_(limit_exceeded|overflow|success)|[rt]x_reset|time|timeout|total)` +
+			`|upstream_rq_([0-9]xx|[0-9]{3}|active|active_overflow|cancelled|pending_(active|overflow|total)|per_try_timeout|retry|retry_(limit_exceeded|overflow|success)|[rt]x_reset|time|timeout|total)` +
 			`|membership_(change|healthy|total)` +
+			// There is none without outlier detection.
+			`|outlier_detection\.ejections_(active|enforced_total|overflow)` +
 			// By this one, which it never shows, Envoy knows at a cluster's update that the deferred ones exist.
 			`|ClusterTrafficStats\.initialized)`,
 		// No name of ours begins with an "a"; Envoy's own "admin" and "async-client" do. A listener
@@ -68,7 +70,7 @@ func tags() []*metricsv3.TagSpecifier {
 		regex("destination_service", `^cluster\.(outbound/[^/]+/([^/]+)/[0-9]+\.)`),
 		regex("destination_port", `^cluster\.(outbound/[^/]+/[^/]+/([0-9]+)\.)`),
 		// Names without a slash: the control plane, passthrough, <ip>:<port> (Envoy writes ip_port).
-		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream|membership)_`),
+		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream_|membership_|outlier_detection)`),
 		builtIn("envoy.http_conn_manager_prefix"),
 		builtIn("envoy.tcp_prefix"),
 		regex("envoy.listener", `^listener\.(([0-9.]+_[0-9]+|[^.]+)\.)`),

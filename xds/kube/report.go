@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -106,5 +107,7 @@ func (r *Reporter) event(p mesh.Problem) {
 	if p.Slice {
 		object.APIVersion, object.Kind = discoveryv1.SchemeGroupVersion.String(), "EndpointSlice"
 	}
+	// The recorder takes an event with another note for a repetition, if it does not regard something else.
+	object.FieldPath = fmt.Sprintf("%s=%.64s", p.Field, p.Value)
 	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, p.Reason, "Translate", "%s", p.String())
 }

@@ -5,10 +5,15 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr/testr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -52,4 +57,32 @@ func TestReporter(t *testing.T) {
 	expect("mended", 0, 0)
 	r.Report(web, []mesh.Problem{problem})
 	expect("back again", 1, 1)
+}
+
+// Each problem of an object has an event of its own, though they share the reason, and so has another value. The
+// recorder of client-go takes what regards the same with the same reason for a repetition.
+func TestEventsOfOneObject(t *testing.T) {
+	client := fake.NewClientset()
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	broadcaster.StartRecordingToSink(t.Context().Done())
+	t.Cleanup(broadcaster.Shutdown)
+	r := NewReporter(testr.New(t), broadcaster.NewRecorder(scheme.Scheme, "test"), func() bool { return true }, prometheus.NewRegistry())
+	web := mesh.Key{Namespace: "shop", Name: "web"}
+	problem := func(key, value string) mesh.Problem {
+		return mesh.Problem{Object: web, Reason: "BadAnnotation", Field: "metadata.annotations[" + key + "]", Value: value}
+	}
+	for i, problems := range [][]mesh.Problem{
+		{problem("mizzen.dev/timeout", "5 minutes"), problem("mizzen.dev/retry-on", "all")},
+		{problem("mizzen.dev/timeout", "0.5s")},
+	} {
+		r.Report(web, problems)
+		want := []int{2, 3}[i]
+		err := wait.PollUntilContextTimeout(t.Context(), 5*time.Millisecond, 10*time.Second, true, func(ctx context.Context) (bool, error) {
+			list, err := client.EventsV1().Events("shop").List(ctx, metav1.ListOptions{})
+			return err == nil && len(list.Items) == want, err
+		})
+		if err != nil {
+			t.Errorf("step %d: not %d events: %v", i, want, err)
+		}
+	}
 }
