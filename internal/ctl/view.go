@@ -159,7 +159,7 @@ func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
 	g.Rules = []ruleView{}
 	shadowed := mesh.ShadowedBy(g.rules)
 	for i, rule := range g.rules {
-		view := describeRule(rule, i+1, w.weighted(rule.Origin))
+		view := describeRule(rule, i+1, w.backendRefs(rule.Origin))
 		view.ShadowedBy = shadowed[i] + 1
 		view.Settings = append(view.Settings, ruleSessions(rule)...)
 		view.Settings = append(view.Settings, callSettings(rule, svc, w.inputs(svc.Key))...)

@@ -44,21 +44,34 @@ func describeRule(r mesh.Rule, order int, refs []gatewayv1.BackendRef) ruleView 
 	return v
 }
 
+// backendViews are the backends as the rule has them (refs), of which mesh.Action has those with a weight above 0;
+// without refs, those of the Action.
 func backendViews(a *mesh.Action, namespace string, refs []gatewayv1.BackendRef) []backendView {
 	var sum uint64
 	for _, b := range a.Backends {
 		sum += uint64(b.Weight)
 	}
 	var out []backendView
-	for i, b := range a.Backends {
+	none := func() { // backends without a share up to the next that has one
+		for len(refs) > 0 && refs[0].Weight != nil && *refs[0].Weight == 0 {
+			var view backendView
+			view.Service, view.Port = refText(refs[0], namespace)
+			out, refs = append(out, view), refs[1:]
+		}
+	}
+	for _, b := range a.Backends {
+		none()
 		view := backendView{Weight: b.Weight, Percent: 100 * float64(b.Weight) / float64(sum)}
 		if b.Valid {
 			view.Service, view.Port = b.Service.String(), b.Port
 		} else {
 			view.Status = a.InvalidStatus
-			if i < len(refs) {
-				view.Service, view.Port = refText(refs[i], namespace)
+			if len(refs) > 0 {
+				view.Service, view.Port = refText(refs[0], namespace)
 			}
+		}
+		if len(refs) > 0 {
+			refs = refs[1:]
 		}
 		if b.RequestHeaders != nil {
 			view.Filters = append(view.Filters, headerTexts(*b.RequestHeaders)...)
@@ -68,6 +81,7 @@ func backendViews(a *mesh.Action, namespace string, refs []gatewayv1.BackendRef)
 		}
 		out = append(out, view)
 	}
+	none()
 	return out
 }
 
@@ -86,14 +100,10 @@ func refText(ref gatewayv1.BackendRef, namespace string) (string, uint16) {
 	return name, uint16(*ref.Port)
 }
 
-// weighted are the backends of a rule that get a share, as mesh.Action has them.
-func (w *world) weighted(o mesh.Origin) []gatewayv1.BackendRef {
+// backendRefs are the backends of a rule, in its order.
+func (w *world) backendRefs(o mesh.Origin) []gatewayv1.BackendRef {
 	var out []gatewayv1.BackendRef
-	add := func(ref gatewayv1.BackendRef) {
-		if ref.Weight == nil || *ref.Weight != 0 {
-			out = append(out, ref)
-		}
-	}
+	add := func(ref gatewayv1.BackendRef) { out = append(out, ref) }
 	if r := w.httpRoute(o.Route); r != nil && o.Rule < len(r.Spec.Rules) {
 		for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
 			add(b.BackendRef)
