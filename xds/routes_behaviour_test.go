@@ -88,11 +88,10 @@ func runRoute(t *testing.T, kind mesh.RouteKind, rules string, backends map[stri
 			t.Fatalf("%s: %s", c.Type, c.Message)
 		}
 	}
-	for _, r := range envoy.ServiceResources(service("cart"), built, config.Default()) {
-		if c, ok := r.Message.(*clusterv3.Cluster); ok && strings.HasPrefix(r.Name, "mirror/") {
-			name := strings.Split(c.EdsClusterConfig.ServiceName, "/")[2]
-			clusters = append(clusters, static(endCopies(t, c), backends[name].address, service(name).Key))
-		}
+	for _, r := range mirrorClusters(built) {
+		c := r.Message.(*clusterv3.Cluster)
+		name := strings.Split(c.EdsClusterConfig.ServiceName, "/")[2]
+		clusters = append(clusters, static(endCopies(t, c), backends[name].address, service(name).Key))
 	}
 	host := virtualHost(t, built[80].For("anybody"))
 	return startEnvoy(t, &routev3.RouteConfiguration{Name: "r", VirtualHosts: []*routev3.VirtualHost{host}}, clusters...)

@@ -2,6 +2,9 @@ package xds_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -28,6 +31,7 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 		}
 	}
 	all, accepted := &routev3.RouteConfiguration{Name: "all"}, 0
+	mirrors := map[string]envoy.Resource{}
 	for seed := range uint64(1500) {
 		set := randomRoutes(3*seed + 1) // HTTPRoutes
 		for _, o := range set.http {
@@ -44,9 +48,20 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 		host := virtualHost(t, producer)
 		host.Name, host.Domains = fmt.Sprintf("set %d", seed), []string{fmt.Sprintf("set-%d", seed)}
 		all.VirtualHosts = append(all.VirtualHosts, host)
+		for _, r := range mirrorClusters(map[uint16]mesh.PortRules{80: {Producer: producer}}) {
+			mirrors[r.Name] = r
+		}
 	}
+	resources = slices.AppendSeq(resources, maps.Values(mirrors))
 	t.Logf("%d of 1500 sets have accepted rules", accepted)
 	validate(t, append(resources, envoy.Resource{Type: envoy.RouteType, Name: "all", Message: all}))
+}
+
+// mirrorClusters are those for copies of requests to Service cart.
+func mirrorClusters(rules map[uint16]mesh.PortRules) []envoy.Resource {
+	return slices.DeleteFunc(envoy.ServiceResources(service(parent.Name), rules, config.Default()), func(r envoy.Resource) bool {
+		return r.Type != envoy.ClusterType || !strings.HasPrefix(r.Name, "mirror/")
+	})
 }
 
 // act gives a rule filters, backends, timeouts, retries and sessions.

@@ -57,11 +57,13 @@ func merge(current []gatewayv1.RouteParentStatus, wanted []Status, most int, now
 			out = append(out, entry)
 			continue
 		}
-		i := slices.IndexFunc(wanted, func(w Status) bool { return equality.Semantic.DeepEqual(w.Ref, entry.ParentRef) })
-		if i >= 0 && !done[i] {
-			done[i] = true
-			entry.Conditions = mergeConditions(entry.Conditions, wanted[i], now)
-			out = append(out, entry)
+		for i, w := range wanted {
+			if !done[i] && equality.Semantic.DeepEqual(w.Ref, entry.ParentRef) {
+				done[i] = true
+				entry.Conditions = mergeConditions(entry.Conditions, w, now)
+				out = append(out, entry)
+				break
+			}
 		}
 	}
 	for i, w := range wanted {

@@ -88,6 +88,17 @@ func TestMerge(t *testing.T) {
 			wanted: []Status{want("web", 1, true)},
 			out:    parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
 		},
+		"equal references, which a schema may let through, have an entry each": {
+			current: parents{
+				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
+				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
+			},
+			wanted: []Status{want("web", 1, true), want("web", 1, true)},
+			out: parents{
+				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
+				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(test.out, merge(test.current, test.wanted, 32, now)); diff != "" {
