@@ -127,9 +127,12 @@ func shift(n *yamlv3.Node, by int) {
 func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespace string) {
 	kind, apiVersion := text(node, "kind"), text(node, "apiVersion")
 	if kind == "List" {
-		var list struct{ Items []json.RawMessage }
+		var list struct {
+			Items []json.RawMessage `json:"items"`
+		}
 		items := lookup(node, "items")
-		if err := json.Unmarshal(asJSON, &list); err != nil || items == nil {
+		// As the API server reads it: "Items" is another field.
+		if err := sjson.UnmarshalCaseSensitivePreserveInts(asJSON, &list); err != nil || items == nil {
 			return
 		}
 		for i, item := range list.Items {
