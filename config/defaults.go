@@ -47,6 +47,13 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.ControlPlaneAddress, net.JoinHostPort(
 		"mizzen-controller."+SystemNamespace+".svc."+m.ClusterDomain, strconv.Itoa(XDSPort)))
 
+	setDefault(&m.TrustDomain, "cluster.local")
+	setDefault(&m.Identity.Enabled, new(false))
+	setDefault(&m.Identity.CertificateLifetime, &metav1.Duration{Duration: 24 * time.Hour})
+	setDefault(&m.Identity.CALifetime, &metav1.Duration{Duration: 10 * 365 * 24 * time.Hour})
+	setDefault(&m.Identity.CASettle, &metav1.Duration{Duration: 10 * time.Minute})
+	setDefault(&m.Identity.CheckSourceAddress, new(true))
+
 	setDefault(&m.Detection.Timeout, &metav1.Duration{Duration: time.Second})
 	if m.Detection.OpaquePorts == nil { // an empty list in the file says "none"
 		m.Detection.OpaquePorts = slices.Clone(DefaultOpaquePorts)

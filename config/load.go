@@ -155,6 +155,8 @@ func typeName(goType string) string {
 	switch {
 	case strings.HasPrefix(goType, "int"):
 		return "a whole number"
+	case goType == "bool":
+		return "true or false"
 	case strings.HasPrefix(goType, "[]"):
 		return "a list"
 	case goType == "string" || strings.HasSuffix(goType, "PullPolicy") || strings.HasSuffix(goType, "Duration"):

@@ -25,10 +25,33 @@ type Mesh struct {
 	// objects (Kubernetes before 1.33). Default: none.
 	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`
 
+	// TrustDomain is the name under which the mesh gives identities: spiffe://<trustDomain>/ns/<namespace>/sa/<service
+	// account>. To change it is to change every identity. Default "cluster.local".
+	TrustDomain string `json:"trustDomain,omitempty"`
+
+	Identity  Identity  `json:"identity,omitempty"`
 	Detection Detection `json:"protocolDetection,omitempty"`
 	Traffic   Traffic   `json:"traffic,omitempty"`
 	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
+}
+
+// Identity says how sidecars get their certificates.
+type Identity struct {
+	// Enabled turns certificates on: sidecars reach the control plane with theirs only. Default false.
+	Enabled *bool `json:"enabled,omitempty"`
+	// CertificateLifetime of a sidecar; it is renewed after half to 70 % of it. At least 2m, and at most a
+	// third of CALifetime. Default 24h.
+	CertificateLifetime *metav1.Duration `json:"certificateLifetime,omitempty"`
+	// CALifetime of a root that the control plane makes itself; the next one is made when a third of it is
+	// left. At most 876000h (100 years). Default 87600h (10 years).
+	CALifetime *metav1.Duration `json:"caLifetime,omitempty"`
+	// CASettle is how long a new root is trusted before it signs, ten times as long while a sidecar has not
+	// got it. At most a sixth of CALifetime. Default 10m.
+	CASettle *metav1.Duration `json:"caSettle,omitempty"`
+	// CheckSourceAddress refuses a certificate to a request that does not come from the pod's own address.
+	// Turn it off where the network gives pods other addresses on the way to the control plane. Default true.
+	CheckSourceAddress *bool `json:"checkSourceAddress,omitempty"`
 }
 
 // Detection says how a port without a declared protocol is treated.

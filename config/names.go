@@ -17,6 +17,8 @@ const (
 const (
 	// XDSPort serves delta ADS over gRPC.
 	XDSPort = 15010
+	// IdentityPort signs certificates and tells the trust bundle over HTTPS (internal/identity/api).
+	IdentityPort = 15012
 	// WebhookPort serves the admission webhook over HTTPS.
 	WebhookPort = 9443
 	// ControllerHTTPPort serves /metrics, /healthz, /readyz and /debug/ of the control plane.

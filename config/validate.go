@@ -32,6 +32,9 @@ const (
 	maxRetries     = 10
 	// maxAhead is the largest number of Service ports that can be sent ahead.
 	maxAhead = 50_000
+	// A sidecar has a few tries to renew before the end of even the shortest life.
+	minCertificateLifetime = 2 * time.Minute
+	maxCALifetime          = 100 * 365 * 24 * time.Hour
 	// A memory quantity below this is a forgotten unit ("128") or a wrong one ("128m" is milli-bytes).
 	minMemory = 1 << 20
 )
@@ -79,10 +82,25 @@ func (m *Mesh) validate() field.ErrorList {
 			`want "<host>:<port>", such as mizzen-controller.mizzen-system.svc:15010`))
 	}
 	errs = append(errs, checkCIDRs(field.NewPath("serviceCIDRs"), m.ServiceCIDRs)...)
+	for _, msg := range validation.IsDNS1123Subdomain(m.TrustDomain) {
+		errs = append(errs, field.Invalid(field.NewPath("trustDomain"), m.TrustDomain, msg))
+	}
+	errs = append(errs, m.Identity.validate(field.NewPath("identity"))...)
 	errs = append(errs, m.Detection.validate(field.NewPath("protocolDetection"))...)
 	errs = append(errs, m.Traffic.validate(field.NewPath("traffic"))...)
 	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
+}
+
+// The bounds leave a rotation of the root the time to end before the old one expires (internal/rotation).
+func (i Identity) validate(path *field.Path) field.ErrorList {
+	errs := checkDuration(path.Child("caLifetime"), i.CALifetime, 3*minCertificateLifetime, maxCALifetime)
+	if len(errs) > 0 {
+		return errs
+	}
+	third := i.CALifetime.Duration / 3
+	errs = checkDuration(path.Child("certificateLifetime"), i.CertificateLifetime, minCertificateLifetime, third)
+	return append(errs, checkDuration(path.Child("caSettle"), i.CASettle, 0, third/2)...)
 }
 
 func (d Detection) validate(path *field.Path) field.ErrorList {

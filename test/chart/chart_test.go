@@ -92,6 +92,8 @@ func TestRefusals(t *testing.T) {
 		{"too many", "mesh.onDemand.wholeMesh=50001", []string{"/mesh/onDemand/wholeMesh", "50,000"}},
 		{"no scope", "mesh.sidecar.configScope=mesh", []string{"/mesh/sidecar/configScope", "demand"}},
 		{"not one of", "mesh.sidecar.logLevel=loud", []string{"/mesh/sidecar/logLevel", "warning"}},
+		{"text for a truth", "mesh.identity.checkSourceAddress=maybe", []string{"/mesh/identity/checkSourceAddress", "boolean"}},
+		{"bad trust domain", "mesh.trustDomain=spiffe://a", []string{"/mesh/trustDomain"}},
 		{"bad duration", "mesh.sidecar.drainDelay=5", []string{"/mesh/sidecar/drainDelay"}},
 		{"bad port", "mesh.sidecar.excludeInboundPorts={70000}", []string{"/mesh/sidecar/excludeInboundPorts/0", "65,535"}},
 		{"bad CIDR", "mesh.serviceCIDRs={10.0.0.0}", []string{"/mesh/serviceCIDRs/0"}},
