@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 )
 
@@ -26,7 +27,7 @@ type options struct {
 	logLevel          string
 	leaderElect       bool
 	shutdownDelay     time.Duration
-	certificates      webhookcert.Policy
+	certificates      rotation.Policy
 }
 
 func defaultOptions() *options {

@@ -25,12 +25,38 @@ var (
 	ErrKeyMismatch = errors.New("private key does not belong to the certificate")
 	ErrExpired     = errors.New("has expired")
 	ErrNotYetValid = errors.New("is not valid yet")
+	ErrNoChain     = errors.New("does not lead to a root")
 )
+
+// Reason is a word for an error of Load, LoadChain or CheckTime, good for a metric's label.
+func Reason(err error) string {
+	for _, r := range []struct {
+		err  error
+		name string
+	}{
+		{ErrKeyMismatch, "KeyMismatch"},
+		{ErrNotCA, "NotCA"},
+		{ErrUnparsable, "Unparsable"},
+		{ErrExpired, "Expired"},
+		{ErrNotYetValid, "NotYetValid"},
+		{ErrNoChain, "NoChain"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.name
+		}
+	}
+	return "Unknown"
+}
 
 // Authority is a CA certificate with its private key. It is immutable and safe for concurrent use.
 type Authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
+	// chain are the certificates between a leaf and a root, this one first; none if it is a root itself.
+	chain []*x509.Certificate
+	roots []*x509.Certificate
+	// notAfter is the end of the first to expire of the certificates between a leaf and a root.
+	notAfter time.Time
 }
 
 // Options for Generate.
@@ -70,10 +96,14 @@ func Generate(o Options) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign CA certificate: %w", err)
 	}
-	return &Authority{cert: cert, key: key}, nil
+	return root(cert, key), nil
 }
 
-// Load reads an authority from PEM. The error wraps ErrUnparsable, ErrNotCA or ErrKeyMismatch.
+func root(cert *x509.Certificate, key crypto.Signer) *Authority {
+	return &Authority{cert: cert, key: key, roots: []*x509.Certificate{cert}, notAfter: cert.NotAfter}
+}
+
+// Load reads an authority that is its own root from PEM. The error wraps ErrUnparsable, ErrNotCA or ErrKeyMismatch.
 // Validity in time is the caller's to check, with CheckTime.
 func Load(certPEM, keyPEM []byte) (*Authority, error) {
 	certs, err := ParseCertificates(certPEM)
@@ -83,22 +113,40 @@ func Load(certPEM, keyPEM []byte) (*Authority, error) {
 	if len(certs) != 1 {
 		return nil, fmt.Errorf("certificate %w: %d PEM blocks, want 1", ErrUnparsable, len(certs))
 	}
+	key, err := pair(certs[0], keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	return root(certs[0], key), nil
+}
+
+// pair reads the private key of a CA certificate.
+func pair(cert *x509.Certificate, keyPEM []byte) (crypto.Signer, error) {
 	key, err := ParseKey(keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("private key %w", err)
 	}
-	cert := certs[0]
 	if !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, fmt.Errorf("certificate %q %w", cert.Subject.CommonName, ErrNotCA)
 	}
 	if !samePublicKey(cert.PublicKey, key.Public()) {
 		return nil, fmt.Errorf("%w %q", ErrKeyMismatch, cert.Subject.CommonName)
 	}
-	return &Authority{cert: cert, key: key}, nil
+	return key, nil
 }
 
 // Certificate of the authority. Callers must not change it.
 func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
+// Chain are the certificates that a leaf is sent with: those between it and a root.
+func (a *Authority) Chain() []*x509.Certificate { return a.chain }
+
+// Roots are those that are trusted with this authority: the one that it stands on, and others that its
+// owner names.
+func (a *Authority) Roots() []*x509.Certificate { return a.roots }
+
+// NotAfter is when the authority expires, or a certificate that it stands on.
+func (a *Authority) NotAfter() time.Time { return a.notAfter }
 
 // CertPEM is the certificate as Load reads it.
 func (a *Authority) CertPEM() []byte { return EncodeCertificates(a.cert) }
@@ -118,8 +166,8 @@ func (a *Authority) Equal(b *Authority) bool {
 // certificate's validity.
 func (a *Authority) CheckTime(now time.Time) error {
 	switch {
-	case now.After(a.cert.NotAfter):
-		return fmt.Errorf("certificate %q %w (%s)", a.cert.Subject.CommonName, ErrExpired, a.cert.NotAfter.Format(time.RFC3339))
+	case now.After(a.notAfter):
+		return fmt.Errorf("certificate %q %w (%s)", a.cert.Subject.CommonName, ErrExpired, a.notAfter.Format(time.RFC3339))
 	case now.Before(a.cert.NotBefore):
 		return fmt.Errorf("certificate %q %w (before %s)", a.cert.Subject.CommonName, ErrNotYetValid, a.cert.NotBefore.Format(time.RFC3339))
 	}

@@ -20,10 +20,12 @@ import (
 // taken over from a signing request but its public key.
 type Leaf struct {
 	CommonName string
-	DNSNames   []string
-	URIs       []*url.URL
-	IPs        []net.IP
-	Usages     []x509.ExtKeyUsage
+	// SerialNumber of the subject, which is not that of the certificate. Optional.
+	SerialNumber string
+	DNSNames     []string
+	URIs         []*url.URL
+	IPs          []net.IP
+	Usages       []x509.ExtKeyUsage
 	// Now and Lifetime give the validity. It never reaches beyond the authority's own.
 	Now      time.Time
 	Lifetime time.Duration
@@ -42,12 +44,12 @@ func (a *Authority) Sign(l Leaf, pub crypto.PublicKey) (*x509.Certificate, error
 		return nil, err
 	}
 	notAfter := l.Now.Add(l.Lifetime)
-	if notAfter.After(a.cert.NotAfter) {
-		notAfter = a.cert.NotAfter
+	if notAfter.After(a.notAfter) {
+		notAfter = a.notAfter
 	}
 	cert, err := sign(&x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: l.CommonName},
+		Subject:               pkix.Name{CommonName: l.CommonName, SerialNumber: l.SerialNumber},
 		DNSNames:              l.DNSNames,
 		URIs:                  l.URIs,
 		IPAddresses:           l.IPs,
@@ -82,7 +84,11 @@ func (a *Authority) Issue(l Leaf) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
+	out := &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	for _, c := range a.chain {
+		out.Certificate = append(out.Certificate, c.Raw)
+	}
+	return out, nil
 }
 
 // checkPublicKey refuses keys that are too weak to be worth a certificate.

@@ -41,6 +41,7 @@ var rules = []struct {
 	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/spiffe", []string{clientGo, runtime, envoyProto, grpc, module}},
 	{"/internal/identity/api", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},

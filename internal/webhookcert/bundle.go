@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 // fieldManager comes to own the caBundle fields and nothing else, so that Helm, which applies the rest
@@ -21,7 +24,7 @@ const fieldManager = "mizzen-controller"
 // wantedBundle is what a caBundle must be. Normally exactly the state's certificates. When the
 // state is only this replica's memory (the Secret cannot be read), whatever else is trusted stays:
 // another replica may remember a later state, and the two must not undo each other's work.
-func wantedBundle(current []byte, s State, authoritative bool) []byte {
+func wantedBundle(current []byte, s rotation.State, authoritative bool) []byte {
 	trusted := s.Trusted()
 	if authoritative {
 		return ca.EncodeCertificates(trusted...)
@@ -52,7 +55,7 @@ func contains(certs []*x509.Certificate, c *x509.Certificate) bool {
 // Every replica does this, not only the leader: an erased caBundle refuses pods until it is mended.
 // The resource version makes it safe. config was read before the state, so if the config is still
 // the same at the write, the state is at least as new as the one the present caBundle was made from.
-func mendBundles(ctx context.Context, c client.Client, config *admissionv1.MutatingWebhookConfiguration, s State, authoritative bool) ([]string, error) {
+func mendBundles(ctx context.Context, c client.Client, config *admissionv1.MutatingWebhookConfiguration, s rotation.State, authoritative bool) ([]string, error) {
 	patch := bundlePatch{}
 	patch.Metadata.ResourceVersion = config.ResourceVersion
 	var mended []string
@@ -94,4 +97,26 @@ type webhookPatch struct {
 	ClientConfig struct {
 		CABundle []byte `json:"caBundle"`
 	} `json:"clientConfig"`
+}
+
+// verify tells whether an API server that trusts bundle accepts leaf under the first of its names.
+func verify(leaf *x509.Certificate, bundle []byte, now time.Time) error {
+	certs, err := ca.ParseCertificates(bundle)
+	if err != nil {
+		return err
+	}
+	if len(certs) == 0 {
+		return errors.New("is empty")
+	}
+	roots := x509.NewCertPool()
+	for _, c := range certs {
+		roots.AddCert(c)
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{
+		Roots:       roots,
+		DNSName:     leaf.DNSNames[0],
+		CurrentTime: now,
+		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	return err
 }

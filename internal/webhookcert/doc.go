@@ -7,12 +7,11 @@
 // time, and the old one stays in the caBundle (previous) until it has expired and with it every leaf
 // that it can have signed.
 //
-//	state.go    what the Secret holds, and the caBundle that follows from it (pure)
-//	policy.go   the rotation: which State follows which, and when (pure)
-//	serving.go  the leaf in memory
+//	state.go    what the Secret holds (pure)
 //	bundle.go   reading and mending the caBundle
 //	secret.go   reading, creating and restoring the Secret
 //	manager.go  the reconciler that ties them together; setup.go its watches
 //
-// It may import internal/ca and Kubernetes clients, and nothing else of this module.
+// Which CA follows which, and the leaf in memory, is internal/rotation. It may import that,
+// internal/ca and Kubernetes clients, and nothing else of this module.
 package webhookcert

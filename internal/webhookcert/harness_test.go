@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 
 var (
 	epoch      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testPolicy = Policy{CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
+	testPolicy = rotation.Policy{CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
 )
 
 // world is a cluster and a clock that several replicas share. It is used by one goroutine at a time.
@@ -70,7 +72,7 @@ type replica struct {
 	registry *prometheus.Registry
 }
 
-func (w *world) replica(p Policy, leader bool) *replica {
+func (w *world) replica(p rotation.Policy, leader bool) *replica {
 	w.t.Helper()
 	r := &replica{leader: leader, recorder: events.NewFakeRecorder(100), registry: prometheus.NewRegistry()}
 	m, err := New(Options{
@@ -111,7 +113,7 @@ func (w *world) secret() *corev1.Secret {
 	return s
 }
 
-func (w *world) state() State {
+func (w *world) state() rotation.State {
 	w.t.Helper()
 	s, err := Decode(w.secret().Data)
 	if err != nil {

@@ -3,6 +3,7 @@ package webhookcert
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,6 +19,9 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 // Options of a Manager. All fields are required.
@@ -28,7 +32,7 @@ type Options struct {
 	SecretName, ServiceName, ConfigName string
 	// ClusterDomain without a leading dot.
 	ClusterDomain string
-	Policy        Policy
+	Policy        rotation.Policy
 
 	// Client writes; Reader reads from the API server, not from a cache: see mendBundles.
 	Client client.Client
@@ -48,14 +52,14 @@ type Options struct {
 // other methods are safe for concurrent use.
 type Manager struct {
 	opts    Options
-	serving *serving
+	serving *rotation.Serving
 	metrics *metrics
 
 	// Only Reconcile uses these.
-	memory       State     // the last good state
-	missingSince time.Time // the Secret was first seen missing, with nothing in memory
-	trustedSince time.Time // State.Next was first seen in every caBundle
-	reported     string    // the resource version of the Secret last complained about
+	memory       rotation.State // the last good state
+	missingSince time.Time      // the Secret was first seen missing, with nothing in memory
+	trustedSince time.Time      // State.Next was first seen in every caBundle
+	reported     string         // the resource version of the Secret last complained about
 
 	mu   sync.Mutex
 	view view
@@ -74,7 +78,12 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	base := o.ServiceName + "." + o.Namespace + ".svc"
-	s := &serving{dnsNames: []string{base, base + "." + o.ClusterDomain}, lifetime: o.Policy.LeafLifetime, now: o.Now}
+	s := rotation.NewServing(ca.Leaf{
+		CommonName: base,
+		DNSNames:   []string{base, base + "." + o.ClusterDomain},
+		Usages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Lifetime:   o.Policy.LeafLifetime,
+	}, o.Now)
 	metrics, err := newMetrics(o.Registerer, s)
 	if err != nil {
 		return nil, err
@@ -84,7 +93,7 @@ func New(o Options) (*Manager, error) {
 
 // GetCertificate is for tls.Config.
 func (m *Manager) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return m.serving.certificate()
+	return m.serving.Certificate()
 }
 
 // Ready gives an error unless every caBundle, as last seen, covers the certificate that is served.
@@ -93,7 +102,7 @@ func (m *Manager) Ready() error {
 	m.mu.Lock()
 	v := m.view
 	m.mu.Unlock()
-	cert, err := m.serving.certificate()
+	cert, err := m.serving.Certificate()
 	switch {
 	case err != nil && v.secretErr != nil:
 		return v.secretErr
@@ -180,7 +189,7 @@ func (m *Manager) readConfig(ctx context.Context) (*admissionv1.MutatingWebhookC
 }
 
 // remember takes over a state that was read from the Secret.
-func (m *Manager) remember(s State) {
+func (m *Manager) remember(s rotation.State) {
 	if old := m.memory.Signer; old != nil && !old.Equal(s.Signer) {
 		m.opts.Log.Info("webhook CA changed", "from", old.Certificate().Subject.CommonName, "to", s.Signer.Certificate().Subject.CommonName)
 	}
@@ -188,13 +197,13 @@ func (m *Manager) remember(s State) {
 		m.trustedSince = time.Time{}
 	}
 	m.memory = s
-	m.serving.use(s.Signer)
+	m.serving.Use(s.Signer)
 	m.metrics.good(s)
 }
 
 // complain names a bad Secret in log, event and metric, once for each version of it.
 func (m *Manager) complain(bad *secretError) {
-	why := reason(bad.err)
+	why := ca.Reason(bad.err)
 	m.metrics.bad(why)
 	if m.reported == bad.secret.ResourceVersion {
 		return
@@ -206,7 +215,7 @@ func (m *Manager) complain(bad *secretError) {
 }
 
 // mend brings the caBundles up to date in the cluster and in config, and tells whether they were.
-func (m *Manager) mend(ctx context.Context, config *admissionv1.MutatingWebhookConfiguration, s State, authoritative bool) (bool, error) {
+func (m *Manager) mend(ctx context.Context, config *admissionv1.MutatingWebhookConfiguration, s rotation.State, authoritative bool) (bool, error) {
 	if config == nil {
 		return true, nil
 	}
@@ -238,7 +247,7 @@ func (m *Manager) look(config *admissionv1.MutatingWebhookConfiguration, secretE
 }
 
 // rotate lets the leader take the next step of the rotation when it is due.
-func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret, s State, inOrder bool) (reconcile.Result, error) {
+func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret, s rotation.State, inOrder bool) (reconcile.Result, error) {
 	now := m.opts.Now()
 	switch {
 	case s.Next == nil || !inOrder:
@@ -250,7 +259,7 @@ func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret, s State, in
 	if !m.trustedSince.IsZero() {
 		trusted = now.Sub(m.trustedSince)
 	}
-	next, changed, wait, err := m.opts.Policy.Step(s, now, trusted)
+	next, changed, wait, err := m.opts.Policy.Step(s, now, rotation.Held{Trusted: trusted})
 	if err != nil {
 		return reconcile.Result{}, err
 	}

@@ -2,6 +2,8 @@ package webhookcert
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 type metrics struct {
@@ -11,7 +13,7 @@ type metrics struct {
 	mended       prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer, s *serving) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, s *rotation.Serving) (*metrics, error) {
 	m := &metrics{
 		secretErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_webhook_ca_secret_errors_total",
@@ -34,7 +36,7 @@ func newMetrics(r prometheus.Registerer, s *serving) (*metrics, error) {
 		Name: "mizzen_webhook_certificate_expiry_timestamp_seconds",
 		Help: "When the serving certificate of this replica expires; 0 when there is none.",
 	}, func() float64 {
-		cert, err := s.certificate()
+		cert, err := s.Certificate()
 		if err != nil {
 			return 0
 		}
@@ -48,7 +50,7 @@ func newMetrics(r prometheus.Registerer, s *serving) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) good(s State) {
+func (m *metrics) good(s rotation.State) {
 	m.secretUsable.Set(1)
 	m.caExpiry.Set(float64(s.Signer.Certificate().NotAfter.Unix()))
 }

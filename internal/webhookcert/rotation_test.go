@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 // apiServer trusts the caBundle as it was lag ago.
@@ -29,7 +31,7 @@ func (a *apiServer) observe(now time.Time, bundle []byte) []byte {
 // simulate runs replicas that look at the cluster at random times, and leadership that wanders, over
 // several CA generations. At every step every API server, prompt or slow, calls every replica. It
 // gives the first x509 error, and how many signers there were.
-func simulate(t *testing.T, p Policy, lag time.Duration, seed uint64) (error, int) {
+func simulate(t *testing.T, p rotation.Policy, lag time.Duration, seed uint64) (error, int) {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	w := newWorld(t, webhookConfig())
 	replicas := []*replica{w.replica(p, true), w.replica(p, false), w.replica(p, false)}
@@ -91,77 +93,9 @@ func TestTheSimulationSeesAMissingSettleTime(t *testing.T) {
 	}
 }
 
-func TestStep(t *testing.T) {
-	p := testPolicy
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
-	fresh, err := p.Generate(epoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := p.Generate(at(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	withNext := State{Signer: fresh.Signer, Next: other.Signer}
-	withPrevious := State{Signer: other.Signer, Previous: fresh.Trusted()}
-	tests := []struct {
-		name    string
-		from    State
-		now     time.Time
-		trusted time.Duration
-		want    string
-		wait    time.Duration
-	}{
-		{"young: nothing to do", fresh, epoch, 0, "signer=old", time.Hour},
-		{"a third is left: the next one is made", fresh, at(time.Hour), 0, "signer=old next=new", p.Settle},
-		{"next is not settled", withNext, at(61 * time.Minute), time.Minute, "signer=old next=new", time.Minute},
-		{"next is settled", withNext, at(62 * time.Minute), 2 * time.Minute, "signer=new previous=1", 28*time.Minute + time.Second},
-		{"next is not settled, but the signer is about to die", withNext, at(89*time.Minute + 30*time.Second), 30 * time.Second, "signer=new previous=1", 31 * time.Second},
-		{"the settle time is cut to what is left", withNext, at(89 * time.Minute), 20 * time.Second, "signer=old next=new", 20 * time.Second},
-		{"next is not settled, but the signer is dead", withNext, at(91 * time.Minute), 0, "signer=new", 29 * time.Minute},
-		{"previous lives", withPrevious, at(90 * time.Minute), 0, "signer=new previous=1", time.Second},
-		{"previous is dead", withPrevious, at(91 * time.Minute), 0, "signer=new", 29 * time.Minute},
-		{"all is dead", fresh, at(91 * time.Minute), 0, "signer=new", time.Hour},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, changed, wait, err := p.Step(tt.from, tt.now, tt.trusted)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s := describe(got, fresh); s != tt.want {
-				t.Errorf("state %q, want %q", s, tt.want)
-			}
-			if want := describe(tt.from, fresh) != tt.want; changed != want {
-				t.Errorf("changed %v, want %v", changed, want)
-			}
-			if wait != tt.wait {
-				t.Errorf("wait %s, want %s", wait, tt.wait)
-			}
-		})
-	}
-}
-
-func describe(s, old State) string {
-	name := func(same bool) string {
-		if same {
-			return "old"
-		}
-		return "new"
-	}
-	out := "signer=" + name(s.Signer.Equal(old.Signer))
-	if s.Next != nil {
-		out += " next=" + name(s.Next.Equal(old.Signer))
-	}
-	if len(s.Previous) > 0 {
-		out += fmt.Sprintf(" previous=%d", len(s.Previous))
-	}
-	return out
-}
-
 // A CA made under short lifetimes must not expire while its successor settles under long ones.
 func TestLifetimesCanBeMadeLonger(t *testing.T) {
-	short := Policy{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
+	short := rotation.Policy{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
 	w := newWorld(t, webhookConfig())
 	w.reconcile(w.replica(short, true))
 	w.now = w.now.Add(40 * time.Second)
@@ -175,23 +109,6 @@ func TestLifetimesCanBeMadeLonger(t *testing.T) {
 		wantReady(t, r)
 		if t.Failed() {
 			t.Fatalf("after %s", w.now.Sub(epoch))
-		}
-	}
-}
-
-func TestPolicyValidate(t *testing.T) {
-	if err := DefaultPolicy.Validate(); err != nil {
-		t.Error(err)
-	}
-	for name, p := range map[string]Policy{
-		"no CA lifetime":             {LeafLifetime: 1, Settle: 1},
-		"leaf longer than a third":   {CALifetime: 3 * time.Hour, LeafLifetime: 61 * time.Minute},
-		"no leaf lifetime":           {CALifetime: time.Hour},
-		"settle longer than a sixth": {CALifetime: time.Hour, LeafLifetime: time.Minute, Settle: 11 * time.Minute},
-		"negative settle":            {CALifetime: time.Hour, LeafLifetime: time.Minute, Settle: -1},
-	} {
-		if err := p.Validate(); err == nil {
-			t.Errorf("%s: accepted", name)
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 // restoreGrace is how long a replica that remembers nothing waits before it makes a new CA in the
@@ -41,26 +43,26 @@ func (e *secretError) Unwrap() error { return e.err }
 
 // readSecret gives the state in the Secret, creating or restoring it where there is none.
 // trusted says that some caBundle is filled, that is, that there has been a CA before.
-func (m *Manager) readSecret(ctx context.Context, trusted bool) (*corev1.Secret, State, error) {
+func (m *Manager) readSecret(ctx context.Context, trusted bool) (*corev1.Secret, rotation.State, error) {
 	secret := &corev1.Secret{}
 	err := m.opts.Reader.Get(ctx, m.secretKey(), secret)
 	if apierrors.IsNotFound(err) {
 		return m.createSecret(ctx, trusted)
 	}
 	if err != nil {
-		return nil, State{}, fmt.Errorf("read Secret %s: %w", m.secretKey(), err)
+		return nil, rotation.State{}, fmt.Errorf("read Secret %s: %w", m.secretKey(), err)
 	}
 	m.missingSince = time.Time{}
 	state, err := Decode(secret.Data)
 	if err != nil {
-		return nil, State{}, &secretError{secret: secret, err: err, remedy: remedyDelete}
+		return nil, rotation.State{}, &secretError{secret: secret, err: err, remedy: remedyDelete}
 	}
 	return secret, state, nil
 }
 
 // createSecret restores what this replica remembers, or makes a new CA. Of several replicas one
 // wins; the others read the winner's.
-func (m *Manager) createSecret(ctx context.Context, trusted bool) (*corev1.Secret, State, error) {
+func (m *Manager) createSecret(ctx context.Context, trusted bool) (*corev1.Secret, rotation.State, error) {
 	now := m.opts.Now()
 	state, verb := m.memory, "restored from memory"
 	if state.Signer == nil {
@@ -68,22 +70,22 @@ func (m *Manager) createSecret(ctx context.Context, trusted bool) (*corev1.Secre
 			m.missingSince = now
 		}
 		if trusted && now.Sub(m.missingSince) < restoreGrace {
-			return nil, State{}, errWaiting
+			return nil, rotation.State{}, errWaiting
 		}
 		var err error
 		if state, err = m.opts.Policy.Generate(now); err != nil {
-			return nil, State{}, err
+			return nil, rotation.State{}, err
 		}
 		verb = "created"
 	}
 	// An owner that is gone means that the release is being uninstalled: nothing may be left behind.
 	owner, err := m.opts.Owner(ctx)
 	if err != nil {
-		return nil, State{}, fmt.Errorf("owner for Secret %s: %w", m.secretKey(), err)
+		return nil, rotation.State{}, fmt.Errorf("owner for Secret %s: %w", m.secretKey(), err)
 	}
-	data, err := state.Encode()
+	data, err := Encode(state)
 	if err != nil {
-		return nil, State{}, err
+		return nil, rotation.State{}, err
 	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
@@ -99,7 +101,7 @@ func (m *Manager) createSecret(ctx context.Context, trusted bool) (*corev1.Secre
 		return m.readSecret(ctx, trusted)
 	}
 	if err != nil {
-		return nil, State{}, fmt.Errorf("create Secret %s: %w", m.secretKey(), err)
+		return nil, rotation.State{}, fmt.Errorf("create Secret %s: %w", m.secretKey(), err)
 	}
 	m.missingSince = time.Time{}
 	m.opts.Log.Info("webhook CA Secret "+verb, "secret", m.secretKey(), "ca", state.Signer.Certificate().Subject.CommonName)
@@ -108,8 +110,8 @@ func (m *Manager) createSecret(ctx context.Context, trusted bool) (*corev1.Secre
 
 // updateSecret writes the next step of the rotation. A conflict means that another replica was
 // faster; its write triggers a new look.
-func (m *Manager) updateSecret(ctx context.Context, secret *corev1.Secret, next State) error {
-	data, err := next.Encode()
+func (m *Manager) updateSecret(ctx context.Context, secret *corev1.Secret, next rotation.State) error {
+	data, err := Encode(next)
 	if err != nil {
 		return err
 	}
