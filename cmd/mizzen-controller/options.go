@@ -21,8 +21,11 @@ type options struct {
 	webhookConfigName string
 	webhookService    string
 	webhookSecret     string
+	identitySecret    string
+	serviceAccount    string
 	webhookPort       int
 	xdsPort           int
+	identityPort      int
 	httpPort          int
 	logLevel          string
 	leaderElect       bool
@@ -38,8 +41,11 @@ func defaultOptions() *options {
 		webhookConfigName: "mizzen",
 		webhookService:    "mizzen-controller",
 		webhookSecret:     "mizzen-webhook-ca",
+		identitySecret:    "mizzen-ca",
+		serviceAccount:    "mizzen-controller",
 		webhookPort:       config.WebhookPort,
 		xdsPort:           config.XDSPort,
+		identityPort:      config.IdentityPort,
 		httpPort:          config.ControllerHTTPPort,
 		logLevel:          "info",
 		leaderElect:       true,
@@ -55,8 +61,11 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle is kept current")
 	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook; owns the Secret and the Lease made at run time")
 	f.StringVar(&o.webhookSecret, "webhook-ca-secret", o.webhookSecret, "Secret that holds the webhook's CA")
+	f.StringVar(&o.identitySecret, "identity-ca-secret", o.identitySecret, "Secret that holds the CA of the mesh's identities")
+	f.StringVar(&o.serviceAccount, "service-account", o.serviceAccount, "service account of the control plane, which is its identity")
 	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "HTTPS port of the admission webhook")
 	f.IntVar(&o.xdsPort, "xds-port", o.xdsPort, "gRPC port of the xDS server")
+	f.IntVar(&o.identityPort, "identity-port", o.identityPort, "HTTPS port at which sidecars get their certificates")
 	f.IntVar(&o.httpPort, "http-port", o.httpPort, "HTTP port of /metrics, /healthz, /readyz and /debug/")
 	f.StringVar(&o.logLevel, "log-level", o.logLevel, "one of "+strings.Join(config.LogLevels, ", "))
 	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "elect one replica for writes; switch off only for a single replica")
@@ -79,6 +88,7 @@ func (o *options) complete() (*config.Mesh, error) {
 	for flag, value := range map[string]string{
 		"namespace": o.namespace, "webhook-config-name": o.webhookConfigName,
 		"webhook-service": o.webhookService, "webhook-ca-secret": o.webhookSecret,
+		"identity-ca-secret": o.identitySecret, "service-account": o.serviceAccount,
 	} {
 		if value == "" {
 			return nil, fmt.Errorf("--%s: %q: want a name", flag, value)
@@ -111,7 +121,7 @@ func (o *options) checkPorts() error {
 	for _, p := range []struct {
 		flag string
 		port int
-	}{{"webhook-port", o.webhookPort}, {"xds-port", o.xdsPort}, {"http-port", o.httpPort}} {
+	}{{"webhook-port", o.webhookPort}, {"xds-port", o.xdsPort}, {"identity-port", o.identityPort}, {"http-port", o.httpPort}} {
 		if p.port < 1 || p.port > 65535 {
 			return fmt.Errorf("--%s: %d: want a TCP port from 1 to 65535", p.flag, p.port)
 		}

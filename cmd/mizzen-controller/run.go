@@ -25,11 +25,11 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
+	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 	"github.com/mizzen-mesh/mizzen/webhook"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
-	meshmodel "github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // controller is the process: its parts and the order in which they end.
@@ -68,7 +68,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		// Within the grace period that the chart gives.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
-		Cache:                   kube.CacheOptions(),
+		Cache:                   cacheOptions(),
 		Scheme:                  objects,
 	})
 	if err != nil {
@@ -93,10 +93,18 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err := c.setupWebhook(ctx, mesh); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	debug, err := setupXDS(ctx, mgr, xdsOptions{
-		Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add,
-		Replicas: meshmodel.Key{Namespace: o.namespace, Name: o.webhookService}, PodName: o.podName, HTTPPort: o.httpPort,
-	})
+	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), log.WithName("xds"))
+	if err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	others := &replicas.Replicas{Log: log, List: listReplicas(source, o)}
+	x := xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add, Source: source, Replicas: others}
+	if *mesh.Identity.Enabled {
+		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, others); err != nil {
+			return nil, fmt.Errorf("identity: %w", err)
+		}
+	}
+	debug, err := setupXDS(mgr, x)
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}

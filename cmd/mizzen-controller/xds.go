@@ -14,7 +14,9 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
+	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/xds"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -31,22 +33,20 @@ type xdsOptions struct {
 	Mesh   *config.Mesh
 	Port   int
 	Leader *leader.Elector
-	// Replicas is the Service of the control plane, PodName this replica, HTTPPort where the others answer.
-	Replicas mesh.Key
-	PodName  string
-	HTTPPort int
+	Source *kube.Source
+	// Replicas are the other ones.
+	Replicas *replicas.Replicas
+	// Identity is nil if sidecars have none.
+	Identity *identity
 	// Ready registers a part of the process's readiness.
 	Ready func(name string, check func() (note string, err error))
 }
 
 // setupXDS adds the mesh's translation and its ADS server to the manager; every replica runs both.
 // The handler serves the /debug/ pages.
-func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
+func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 	log := mgr.GetLogger().WithName("xds")
-	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), log)
-	if err != nil {
-		return nil, err
-	}
+	source := o.Source
 	reporter := kube.NewReporter(log, mgr.GetEventRecorder("mizzen-controller"), o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
 	statuses := status.New(status.Options{
@@ -71,11 +71,15 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 			return "", errors.New("the cluster is not read yet")
 		}
 	})
-	server := ads.New(ads.Options{
+	options := ads.Options{
 		Store: store, Log: log, Registerer: ctrlmetrics.Registry, Drain: drain,
-		Peers: &peers.Peers{Log: log, List: replicas(source, o)},
+		Peers: &peers.Peers{Replicas: o.Replicas},
 		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
-	})
+	}
+	if o.Identity != nil {
+		options.TLS, options.Identify = o.Identity.authority.TLS(true), o.Identity.authority.Identify
+	}
+	server := ads.New(options)
 	serve := func(ctx context.Context) error {
 		select {
 		case <-controller.Ready(): // a proxy must not take what is not read yet for gone
@@ -96,13 +100,16 @@ func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) (debug http.H
 	mux := http.NewServeMux()
 	mux.Handle("/debug/", server.Debug())
 	mux.Handle("GET /debug/problems", reporter)
+	if o.Identity != nil {
+		mux.Handle("GET "+issuer.DebugPath, o.Identity.issuer.Debug())
+	}
 	return mux, nil
 }
 
-// replicas lists the HTTP addresses of the other replicas that are ready.
-func replicas(source *kube.Source, o xdsOptions) func(context.Context) ([]string, error) {
+// listReplicas lists the HTTP addresses of the other replicas that are ready.
+func listReplicas(source *kube.Source, o *options) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {
-		slices, err := source.EndpointSlices(ctx, o.Replicas)
+		slices, err := source.EndpointSlices(ctx, mesh.Key{Namespace: o.namespace, Name: o.webhookService})
 		if err != nil {
 			return nil, err
 		}
@@ -110,8 +117,8 @@ func replicas(source *kube.Source, o xdsOptions) func(context.Context) ([]string
 		for _, slice := range slices {
 			for _, ep := range slice.Endpoints {
 				ready := ep.Conditions.Ready == nil || *ep.Conditions.Ready
-				if ready && (ep.TargetRef == nil || ep.TargetRef.Name != o.PodName) && len(ep.Addresses) > 0 {
-					out = append(out, net.JoinHostPort(ep.Addresses[0], strconv.Itoa(o.HTTPPort)))
+				if ready && (ep.TargetRef == nil || ep.TargetRef.Name != o.podName) && len(ep.Addresses) > 0 {
+					out = append(out, net.JoinHostPort(ep.Addresses[0], strconv.Itoa(o.httpPort)))
 				}
 			}
 		}

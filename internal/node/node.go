@@ -33,6 +33,26 @@ type Node struct {
 	Workload string
 }
 
+// Identity is who a pod is, as far as its certificate says.
+type Identity struct {
+	Namespace, Pod, UID, ServiceAccount string
+}
+
+// Check gives an error unless the node is the one that a certificate names. It names the field and both
+// values.
+func (n Node) Check(id Identity) error {
+	for _, f := range []struct{ field, got, want string }{
+		{"id", n.ID(), id.Namespace + "/" + id.Pod},
+		{"cluster", n.Namespace + "/" + n.ServiceAccount, id.Namespace + "/" + id.ServiceAccount},
+		{"metadata.uid", n.UID, id.UID},
+	} {
+		if f.got != f.want {
+			return fmt.Errorf("node.%s: %q: want %q, which the client's certificate names", f.field, f.got, f.want)
+		}
+	}
+	return nil
+}
+
 // maxField bounds each field in bytes: two names of 253 and what stands between them.
 const maxField = 512
 

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -67,10 +68,13 @@ func (p Policy) Step(s State, now time.Time, held Held) (next State, changed boo
 		}
 	}
 	if !changed {
-		s, changed = p.Promote(s, now, held)
+		if s, changed = p.Promote(s, now, held); changed {
+			held.Unused = 0
+		}
 	}
-	s, forgot := p.forget(s, now, held)
-	return s, changed || forgot, p.wait(s, now, held), nil
+	previous := len(s.Previous)
+	s.Previous = p.Keep(s.Previous, now, held)
+	return s, changed || len(s.Previous) < previous, p.Wait(s, now, held), nil
 }
 
 // Promote makes State.Next the signer if it is time, and tells whether it did.
@@ -86,16 +90,15 @@ func (p Policy) Promote(s State, now time.Time, held Held) (State, bool) {
 	return next, true
 }
 
-func (p Policy) forget(s State, now time.Time, held Held) (State, bool) {
-	unused := p.Forget > 0 && held.Unused >= p.Forget
-	previous := s.Previous
-	s.Previous = nil
+// Keep gives those of the previous roots that are trusted still.
+func (p Policy) Keep(previous []*x509.Certificate, now time.Time, held Held) []*x509.Certificate {
+	var kept []*x509.Certificate
 	for _, c := range previous {
-		if !unused && !now.After(c.NotAfter) {
-			s.Previous = append(s.Previous, c)
+		if unused := p.Forget > 0 && held.Unused >= p.Forget; !unused && !now.After(c.NotAfter) {
+			kept = append(kept, c)
 		}
 	}
-	return s, len(s.Previous) < len(previous)
+	return kept
 }
 
 // settle is how long s.Next has to be trusted before it signs: Settle, or as much of it as the signer
@@ -111,8 +114,8 @@ func (p Policy) renewAt(a *ca.Authority) time.Time {
 	return a.NotAfter().Add(-p.CALifetime / 3)
 }
 
-// wait is the time until the next step can be due.
-func (p Policy) wait(s State, now time.Time, held Held) time.Duration {
+// Wait is the time until the next step can be due.
+func (p Policy) Wait(s State, now time.Time, held Held) time.Duration {
 	w := p.renewAt(s.Signer).Sub(now)
 	if s.Next != nil {
 		w = p.settle(s, now, held) - held.Trusted

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"slices"
 	"strings"
@@ -33,6 +35,11 @@ type Options struct {
 	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but a network may give
 	// all pods of a node the node's address. Default 500.
 	StreamsPerAddress int
+	// TLS refuses connections without a valid certificate in the handshake; nil serves plain text.
+	TLS *tls.Config
+	// Identify tells which pod a client's certificate names. A stream speaks for that pod only. Required
+	// with TLS.
+	Identify func(*x509.Certificate) (node.Identity, error)
 	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
 	// to the other replicas at once. Default 0.
 	Drain time.Duration
@@ -86,6 +93,7 @@ func New(o Options) *Server {
 // keep what they have. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(
+		grpc.Creds(s.credentials()),
 		grpc.ForceServerCodecV2(newCodec()),
 		// A proxy that has vanished without a word is noticed within a minute.
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -138,6 +146,11 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		s.metrics.refused.WithLabelValues("node").Inc()
 		s.opt.Log.Error(err, "refused an ADS stream")
 		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := s.identify(g.Context(), n); err != nil {
+		s.metrics.refused.WithLabelValues("identity").Inc()
+		s.opt.Log.Error(err, "refused an ADS stream", "proxy", n.ID(), "client", clientAddress(g.Context()))
+		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled

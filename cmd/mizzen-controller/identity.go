@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
+	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
+	identitykube "github.com/mizzen-mesh/mizzen/internal/identity/kube"
+	"github.com/mizzen-mesh/mizzen/internal/replicas"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
+	"github.com/mizzen-mesh/mizzen/internal/spiffe"
+	"github.com/mizzen-mesh/mizzen/xds/kube"
+)
+
+// Token reviews go past the client's own rate limit, which is meant for controllers; the issuer bounds them.
+const (
+	reviewsPerSecond = 500
+	reviewsAtOnce    = 1000
+)
+
+// askReplicas bounds the wait for what the other replicas know of their agents.
+const askReplicas = 2 * time.Second
+
+// identity are the parts of the process that give identities.
+type identity struct {
+	authority *authority.Manager
+	issuer    *issuer.Server
+}
+
+// cacheOptions keep in memory what is used.
+func cacheOptions() cache.Options {
+	o := kube.CacheOptions()
+	o.ByObject[&corev1.Pod{}] = cache.ByObject{Transform: identitykube.Strip}
+	return o
+}
+
+// setupIdentity adds the CA and the server that signs with it to the manager; every replica runs both.
+func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, others *replicas.Replicas) (*identity, error) {
+	log := c.log.WithName("identity")
+	serving, err := servingLeaf(c.opts, mesh)
+	if err != nil {
+		return nil, err
+	}
+	out := &identity{}
+	out.authority, err = authority.New(authority.Options{
+		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
+		Serving: serving, Policy: identityPolicy(mesh),
+		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
+		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, others) },
+		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := out.authority.SetupWithManager(c.mgr, c.leader.OnLead); err != nil {
+		return nil, err
+	}
+	tokens, err := tokenReviews(restConfig, c.mgr.GetHTTPClient())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.mgr.GetCache().GetInformer(ctx, &corev1.Pod{}); err != nil {
+		return nil, fmt.Errorf("watch pods: %w", err)
+	}
+	out.issuer, err = issuer.New(issuer.Options{
+		CA: out.authority, Tokens: tokens, Pods: &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()},
+		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
+		Log: log, Registerer: ctrlmetrics.Registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.ready.add("identity", func() (string, error) { return out.authority.Note(), out.authority.Ready() })
+	return out, c.mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(c.opts.identityPort)))
+		if err != nil {
+			return fmt.Errorf("identity server: %w", err)
+		}
+		return out.issuer.Serve(ctx, l)
+	}))
+}
+
+// identityPolicy is how the mesh's CA is rotated. A root that has been replaced is forgotten when no
+// certificate of its lives any more.
+func identityPolicy(mesh *config.Mesh) rotation.Policy {
+	i := mesh.Identity
+	return rotation.Policy{
+		CA:         ca.Options{CommonName: "mizzen CA of " + mesh.TrustDomain},
+		CALifetime: i.CALifetime.Duration, LeafLifetime: i.CertificateLifetime.Duration, Settle: i.CASettle.Duration,
+		Forget: i.CertificateLifetime.Duration + i.CASettle.Duration,
+	}
+}
+
+// servingLeaf is what sidecars know the control plane by.
+func servingLeaf(o *options, mesh *config.Mesh) (ca.Leaf, error) {
+	id, err := spiffe.Of(mesh.TrustDomain, o.namespace, o.serviceAccount)
+	if err != nil {
+		return ca.Leaf{}, err
+	}
+	base := o.webhookService + "." + o.namespace + ".svc"
+	leaf := authority.ServingLeaf(id, base, base+"."+mesh.ClusterDomain)
+	host, _, err := net.SplitHostPort(mesh.ControlPlaneAddress)
+	if err != nil {
+		return ca.Leaf{}, errors.New("controlPlaneAddress: " + err.Error())
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		leaf.IPs = []net.IP{ip}
+	} else if host != base && host != base+"."+mesh.ClusterDomain {
+		leaf.DNSNames = append(leaf.DNSNames, host)
+	}
+	leaf.Lifetime = mesh.Identity.CertificateLifetime.Duration
+	return leaf, nil
+}
+
+func tokenReviews(restConfig *rest.Config, httpClient *http.Client) (*identitykube.Tokens, error) {
+	c := rest.CopyConfig(restConfig)
+	c.QPS, c.Burst = reviewsPerSecond, reviewsAtOnce
+	clients, err := kubernetes.NewForConfigAndClient(c, httpClient)
+	if err != nil {
+		return nil, err
+	}
+	return &identitykube.Tokens{Client: clients.AuthenticationV1().TokenReviews()}, nil
+}
+
+// askAgents collects the reports of all replicas.
+func askAgents(ctx context.Context, own *issuer.Server, others *replicas.Replicas) authority.Agents {
+	ctx, cancel := context.WithTimeout(ctx, askReplicas)
+	defer cancel()
+	reports, silent := replicas.Ask[authority.Report](ctx, others, issuer.DebugPath, nil)
+	return authority.Agents{Reports: append(reports, own.Report()), Silent: silent}
+}

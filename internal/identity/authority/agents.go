@@ -1,0 +1,65 @@
+package authority
+
+import (
+	"encoding/hex"
+
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
+)
+
+// Report is what one replica knows of the agents that are connected to it.
+type Report struct {
+	// Bundle is the version of the bundle that the replica gives out; empty if it has no CA.
+	Bundle string `json:"bundle"`
+	// Have counts the agents by the version of the bundle that their Envoy has acknowledged; "" is none.
+	Have map[string]int `json:"have"`
+	// Issuers counts the agents by the key id, in hex, of the CA that signed their certificate.
+	Issuers map[string]int `json:"issuers"`
+}
+
+// Agents are the reports of all replicas.
+type Agents struct {
+	Reports []Report
+	// Silent replicas did not give theirs.
+	Silent int
+}
+
+// known tells whether some replica has a CA.
+func (a Agents) known() bool {
+	for _, r := range a.Reports {
+		if r.Bundle != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking counts the agents and replicas that do not have the version of the bundle, as far as is known.
+func (a Agents) lacking(version string) int {
+	n := a.Silent
+	for _, r := range a.Reports {
+		if r.Bundle != version {
+			n++
+		}
+		for have, count := range r.Have {
+			if have != version {
+				n += count
+			}
+		}
+	}
+	return n
+}
+
+// using counts the agents and replicas that may have a certificate of another CA than the signer.
+func (a Agents) using(s rotation.State) int {
+	n := a.Silent
+	for _, r := range a.Reports {
+		for issuer, count := range r.Issuers {
+			if issuer != keyID(s.Signer.Certificate().SubjectKeyId) {
+				n += count
+			}
+		}
+	}
+	return n
+}
+
+func keyID(id []byte) string { return hex.EncodeToString(id) }

@@ -1,0 +1,69 @@
+package issuer
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
+)
+
+// agentGrace is how long an agent counts as connected after its last request. It comes back at once when
+// nothing is wrong, and to whichever replica.
+const agentGrace = 2 * api.BundleWait
+
+// agents knows of each connected one which bundle it has.
+type agents struct {
+	now func() time.Time
+	mu  sync.Mutex
+	of  map[string]*agent // by pod UID
+}
+
+type agent struct {
+	have, issuer string
+	waiting      int       // requests that wait for a bundle
+	left         time.Time // the end of the last request
+}
+
+// enter notes what an agent says. leave ends its request.
+func (a *agents) enter(uid, have string, cert *x509.Certificate) (leave func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget()
+	g := a.of[uid]
+	if g == nil {
+		g = &agent{}
+		a.of[uid] = g
+	}
+	g.have, g.issuer = have, hex.EncodeToString(cert.AuthorityKeyId)
+	g.waiting++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		g.waiting--
+		g.left = a.now()
+	}
+}
+
+func (a *agents) forget() {
+	for uid, g := range a.of {
+		if g.waiting == 0 && a.now().Sub(g.left) > agentGrace {
+			delete(a.of, uid)
+		}
+	}
+}
+
+// report counts them.
+func (a *agents) report(bundle string) authority.Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forget()
+	r := authority.Report{Bundle: bundle, Have: map[string]int{}, Issuers: map[string]int{}}
+	for _, g := range a.of {
+		r.Have[g.have]++
+		r.Issuers[g.issuer]++
+	}
+	return r
+}

@@ -1,0 +1,60 @@
+package issuer
+
+import (
+	"context"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+// bundle answers when the bundle is another than the agent has, or after a while.
+func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
+	certs := r.TLS.PeerCertificates
+	if err := s.opt.CA.Verify(certs); err != nil {
+		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
+		return
+	}
+	pod, err := s.opt.CA.Pod(certs[0])
+	if err != nil {
+		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
+		return
+	}
+	have := r.URL.Query().Get(api.HaveParameter)
+	if raw, err := hex.DecodeString(have); err != nil || len(raw) > 32 {
+		s.refuse(w, r, refusal{http.StatusBadRequest, "request", errVersion})
+		return
+	}
+	leave := s.agents.enter(pod.UID, have, certs[0])
+	defer leave()
+	// Not all at once.
+	wait := s.opt.BundleWait - rand.N(s.opt.BundleWait/4+1)
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	for {
+		bundle, version, replaced := s.opt.CA.Bundle()
+		if bundle != "" && version != have {
+			writeJSON(w, http.StatusOK, api.Bundle{Bundle: bundle, Version: version})
+			return
+		}
+		select {
+		case <-replaced:
+			continue
+		case <-ctx.Done():
+		case <-s.stopping:
+			w.Header().Set("Connection", "close") // the next request goes to another replica
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+}
+
+// report says what is known of the agents, for the other replicas and for a person.
+func (s *Server) report(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, s.Report())
+}
+
+// defaultBundleWait is what Options.BundleWait is by default.
+const defaultBundleWait time.Duration = api.BundleWait

@@ -1,0 +1,156 @@
+package issuer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
+	"github.com/mizzen-mesh/mizzen/internal/spiffe"
+)
+
+// refusal is why a request gets nothing: the status, a word for the metric and words for a person.
+type refusal struct {
+	status int
+	reason string
+	err    error
+}
+
+func (r refusal) Error() string { return r.err.Error() }
+
+// certificate signs one.
+func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+	defer cancel()
+	answer, err := s.sign(ctx, w, r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.metrics.certificates.WithLabelValues("signed").Inc()
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// sign goes from what is cheap to check to what is not.
+func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Request) (*api.Certificate, error) {
+	from, err := remote(r)
+	if err != nil {
+		return nil, refusal{http.StatusForbidden, "address", err}
+	}
+	if !s.limits.allow(from) {
+		w.Header().Set("Retry-After", "1")
+		return nil, refusal{http.StatusTooManyRequests, "rate", fmt.Errorf("%s: too many requests, try again", from)}
+	}
+	token, err := readToken(r.Header)
+	if err != nil {
+		return nil, refusal{http.StatusUnauthorized, "token", err}
+	}
+	// Not for the whole server: it would end those that wait for a bundle.
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(requestTime)) // a connection that has none is closed already
+	csr, err := readRequest(http.MaxBytesReader(w, r.Body, api.MaxBody))
+	if err != nil {
+		return nil, refusal{http.StatusBadRequest, "request", err}
+	}
+	_ = deadline.SetReadDeadline(time.Time{})
+	caller, err := s.review(ctx, token)
+	switch {
+	case errors.Is(err, ErrToken):
+		return nil, refusal{http.StatusUnauthorized, "token", err}
+	case err != nil:
+		return nil, refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("review the token: %w", err)}
+	}
+	id, err := spiffe.Of(s.opt.TrustDomain, caller.Namespace, caller.ServiceAccount)
+	if err != nil {
+		return nil, refusal{http.StatusForbidden, "identity", err}
+	}
+	if err := checkName(csr, id); err != nil {
+		return nil, refusal{http.StatusForbidden, "identity", err}
+	}
+	if err := s.checkPod(ctx, caller, from); err != nil {
+		return nil, err
+	}
+	return s.issue(csr, id, caller)
+}
+
+// review asks when it is this request's turn.
+func (s *Server) review(ctx context.Context, token string) (Caller, error) {
+	leave, err := s.limits.enter(ctx)
+	if err != nil {
+		return Caller{}, errors.New("too many requests at a time, try again")
+	}
+	defer leave()
+	return s.opt.Tokens.Review(ctx, token)
+}
+
+func (s *Server) issue(csr *x509.CertificateRequest, id spiffe.ID, caller Caller) (*api.Certificate, error) {
+	cert, err := s.opt.CA.Sign(authority.PodLeaf(id, caller.Pod, caller.UID), csr)
+	if err != nil {
+		return nil, refusal{http.StatusServiceUnavailable, "unavailable", err}
+	}
+	bundle, _, _ := s.opt.CA.Bundle()
+	s.opt.Log.V(1).Info("certificate signed", "pod", caller.Namespace+"/"+caller.Pod, "id", id.String())
+	return &api.Certificate{Certificate: string(cert), Bundle: bundle}, nil
+}
+
+// podPoll is how often a pod is looked at that is not known, or has no address, yet: the kubelet tells the
+// address at about the time at which the sidecar asks.
+const podPoll = 50 * time.Millisecond
+
+// checkPod gives an error unless the caller's pod is there and asks itself.
+func (s *Server) checkPod(ctx context.Context, c Caller, from netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.PodWait)
+	defer cancel()
+	for {
+		pod, err := s.opt.Pods.Pod(ctx, c.Namespace, c.Pod, c.UID)
+		var final bool
+		err, final = s.judge(pod, err, c, from)
+		if err == nil || final {
+			return err
+		}
+		select {
+		case <-time.After(podPoll):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// judge says what is wrong, and whether that stays so.
+func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong error, final bool) {
+	name := c.Namespace + "/" + c.Pod
+	refused := func(reason, format string, args ...any) error {
+		return refusal{http.StatusForbidden, reason, fmt.Errorf("pod %s: "+format, append([]any{name}, args...)...)}
+	}
+	switch {
+	case errors.Is(err, ErrNoPod):
+		return refused("pod", "there is none with UID %s", c.UID), true
+	case err != nil:
+		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("look up pod %s: %w", name, err)}, false
+	case pod.ServiceAccount != c.ServiceAccount:
+		return refused("pod", "its service account is %q, the token's is %q", pod.ServiceAccount, c.ServiceAccount), true
+	case pod.Ended:
+		return refused("pod", "it has ended"), true
+	case !s.opt.CheckSourceAddress:
+		return nil, true
+	case len(pod.IPs) == 0:
+		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("pod %s has no address yet, try again", name)}, false
+	case !slices.Contains(pod.IPs, from):
+		return refused("address", "the request comes from %s, the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
+	}
+	return nil, true
+}
+
+func remote(r *http.Request) (netip.Addr, error) {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("client address %q: %w", r.RemoteAddr, err)
+	}
+	return a.Addr().Unmap().WithZone(""), nil
+}

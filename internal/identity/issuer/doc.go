@@ -1,0 +1,12 @@
+// Package issuer answers the agents of sidecars (internal/identity/api): it signs certificates for pods that
+// show a token of theirs, and tells the trust bundle to those that have a certificate.
+//
+//	certificate.go  what it takes to get a certificate
+//	request.go      reading what a stranger sends (pure)
+//	bundle.go       the wait for another bundle
+//	agents.go       which bundle each connected agent has
+//	server.go       the HTTPS server and its limits
+//
+// It may import internal/identity/api, internal/identity/authority, internal/ca, internal/spiffe,
+// internal/node and internal/netlimit, and no Kubernetes clients: tokens and pods are interfaces.
+package issuer

@@ -1,0 +1,68 @@
+// Package kube asks the API server whose a token is, and the manager's cache where a pod is. It may import
+// internal/identity/issuer, internal/identity/api and Kubernetes clients.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authentication "k8s.io/client-go/kubernetes/typed/authentication/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
+)
+
+// What the API server says of a projected token beside the user's name.
+// https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
+const (
+	userPrefix  = "system:serviceaccount:"
+	extraPrefix = "authentication.kubernetes.io/"
+	podName     = extraPrefix + "pod-name"
+	podUID      = extraPrefix + "pod-uid"
+)
+
+// Tokens reviews tokens. https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/
+type Tokens struct {
+	Client authentication.TokenReviewInterface
+}
+
+// Review tells whose a token is.
+func (t *Tokens) Review(ctx context.Context, token string) (issuer.Caller, error) {
+	review, err := t.Client.Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{api.Audience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return issuer.Caller{}, err
+	}
+	return read(review.Status)
+}
+
+func read(s authenticationv1.TokenReviewStatus) (issuer.Caller, error) {
+	refused := func(format string, args ...any) (issuer.Caller, error) {
+		return issuer.Caller{}, fmt.Errorf("%w: %s", issuer.ErrToken, fmt.Sprintf(format, args...))
+	}
+	if !s.Authenticated {
+		return refused("the API server does not accept it for the audience %q: %s", api.Audience, s.Error)
+	}
+	// An authenticator that knows nothing of audiences accepts a token for any.
+	if !slices.Contains(s.Audiences, api.Audience) {
+		return refused("it is for the audiences %q, want %q", s.Audiences, api.Audience)
+	}
+	namespace, account, ok := strings.Cut(strings.TrimPrefix(s.User.Username, userPrefix), ":")
+	if !ok || !strings.HasPrefix(s.User.Username, userPrefix) {
+		return refused("it is of user %q, want a service account", s.User.Username)
+	}
+	c := issuer.Caller{Namespace: namespace, ServiceAccount: account}
+	for key, field := range map[string]*string{podName: &c.Pod, podUID: &c.UID} {
+		values := s.User.Extra[key]
+		if len(values) != 1 || values[0] == "" {
+			return refused("it is not bound to a pod (%s): want a projected one", key)
+		}
+		*field = values[0]
+	}
+	return c, nil
+}

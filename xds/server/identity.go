@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/peer"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
+)
+
+// credentials are those of Options.TLS, with its refusals counted and logged.
+func (s *Server) credentials() credentials.TransportCredentials {
+	if s.opt.TLS == nil {
+		return insecure.NewCredentials()
+	}
+	return &handshakes{
+		TransportCredentials: credentials.NewTLS(s.opt.TLS), log: s.opt.Log, metrics: s.metrics,
+		// A stranger can fail as often as it likes.
+		logged: rate.NewLimiter(rate.Every(time.Second), 10),
+	}
+}
+
+type handshakes struct {
+	credentials.TransportCredentials
+	log     logr.Logger
+	metrics *metrics
+	logged  *rate.Limiter
+}
+
+// ServerHandshake is gRPC's own.
+func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ServerHandshake(c)
+	if err != nil {
+		h.metrics.refused.WithLabelValues("certificate").Inc()
+		if h.logged.Allow() {
+			h.log.Error(err, "refused an ADS connection", "client", c.RemoteAddr().String())
+		}
+	}
+	return conn, info, err
+}
+
+// Clone is gRPC's own.
+func (h *handshakes) Clone() credentials.TransportCredentials {
+	clone := *h
+	clone.TransportCredentials = h.TransportCredentials.Clone()
+	return &clone
+}
+
+// identify gives an error unless the node is the pod that the client's certificate names.
+func (s *Server) identify(ctx context.Context, n node.Node) error {
+	if s.opt.TLS == nil {
+		return nil
+	}
+	p, _ := peer.FromContext(ctx)
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return errors.New("no client certificate") // the handshake should have ended
+	}
+	id, err := s.opt.Identify(info.State.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	return n.Check(id)
+}
