@@ -5,13 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // LoadChain reads an authority of somebody's own: certsPEM is its certificate followed by intermediates,
 // rootsPEM the roots that are to be trusted. Without roots a self-signed certificate of certsPEM is the one.
-// now is the time at which the chain must hold. The error wraps one of the reasons above.
-func LoadChain(certsPEM, keyPEM, rootsPEM []byte, now time.Time) (*Authority, error) {
+// leaf is one that it must be able to sign now. The error wraps one of the reasons of this package.
+func LoadChain(certsPEM, keyPEM, rootsPEM []byte, leaf Leaf) (*Authority, error) {
 	certs, err := ParseCertificates(certsPEM)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %w", err)
@@ -35,23 +34,28 @@ func LoadChain(certsPEM, keyPEM, rootsPEM []byte, now time.Time) (*Authority, er
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{cert: certs[0], key: key, roots: roots}
-	if err := a.findChain(certs[1:], now); err != nil {
+	a := &Authority{cert: certs[0], key: key, roots: roots, notAfter: certs[0].NotAfter}
+	if err := a.findChain(certs, leaf); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// findChain takes the first way to a root.
-func (a *Authority) findChain(intermediates []*x509.Certificate, now time.Time) error {
-	chains, err := a.cert.Verify(x509.VerifyOptions{
-		Roots: pool(a.roots), Intermediates: pool(intermediates), CurrentTime: now,
+// findChain signs a leaf and takes the first way from it to a root, which also shows whether a certificate
+// on the way forbids such leaves.
+func (a *Authority) findChain(certs []*x509.Certificate, leaf Leaf) error {
+	trial, err := a.Sign(leaf, a.key.Public())
+	if err != nil {
+		return err
+	}
+	chains, err := trial.Verify(x509.VerifyOptions{
+		Roots: pool(a.roots), Intermediates: pool(certs), CurrentTime: leaf.Now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	if err != nil {
-		return fmt.Errorf("certificate %q %w", a.cert.Subject.CommonName, chainReason(a.cert, err, now))
+		return fmt.Errorf("certificate %q %w", a.cert.Subject.CommonName, chainReason(err))
 	}
-	chain := chains[0]
+	chain := chains[0][1:]
 	a.notAfter = chain[0].NotAfter
 	for _, c := range chain {
 		if c.NotAfter.Before(a.notAfter) {
@@ -62,14 +66,8 @@ func (a *Authority) findChain(intermediates []*x509.Certificate, now time.Time) 
 	return nil
 }
 
-func chainReason(cert *x509.Certificate, err error, now time.Time) error {
-	invalid := x509.CertificateInvalidError{}
-	switch {
-	case now.Before(cert.NotBefore):
-		return fmt.Errorf("%w (before %s)", ErrNotYetValid, cert.NotBefore.Format(time.RFC3339))
-	case now.After(cert.NotAfter):
-		return fmt.Errorf("%w (%s)", ErrExpired, cert.NotAfter.Format(time.RFC3339))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+func chainReason(err error) error {
+	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 		return fmt.Errorf("stands on a certificate that %w: %v", ErrExpired, err)
 	}
 	return fmt.Errorf("%w: %v", ErrNoChain, err)

@@ -70,12 +70,12 @@ func mark(data map[string][]byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// decode reads a Secret. Validity in time is checked of somebody else's only: an expired CA of ours is for
+// decode reads a Secret. Somebody else's CA must be able to sign the leaf now; an expired one of ours is for
 // rotation.Policy.Step to replace. The error names the key and wraps a reason of package ca.
-func decode(secret *corev1.Secret, now time.Time) (s rotation.State, err error) {
+func decode(secret *corev1.Secret, leaf ca.Leaf) (s rotation.State, err error) {
 	data := secret.Data
 	if !managed(secret) {
-		if s.Signer, err = ca.LoadChain(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey], data[keyRoots], now); err != nil {
+		if s.Signer, err = ca.LoadChain(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey], data[keyRoots], leaf); err != nil {
 			return rotation.State{}, fmt.Errorf("%s, %s, %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, keyRoots, err)
 		}
 		return s, nil
@@ -127,7 +127,7 @@ func (m *Manager) readSecret(ctx context.Context) (*corev1.Secret, rotation.Stat
 		return nil, rotation.State{}, fmt.Errorf("read Secret %s: %w", m.secretKey(), err)
 	}
 	m.missingSince = time.Time{}
-	state, err := decode(secret, m.opts.Now())
+	state, err := decode(secret, m.trial())
 	if err != nil {
 		return nil, rotation.State{}, &secretError{secret: secret, err: err, remedy: remedyDelete}
 	}
@@ -170,7 +170,7 @@ func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.St
 		return nil, rotation.State{}, fmt.Errorf("create Secret %s: %w", m.secretKey(), err)
 	}
 	m.missingSince = time.Time{}
-	state, err := decode(secret, m.opts.Now())
+	state, err := decode(secret, m.trial())
 	if err != nil {
 		return nil, rotation.State{}, err
 	}
@@ -225,6 +225,13 @@ func (m *Manager) updateSecret(ctx context.Context, secret *corev1.Secret, next 
 		return fmt.Errorf("rotate Secret %s: %w", m.secretKey(), err)
 	}
 	return nil
+}
+
+// trial is a leaf that every CA must be able to sign.
+func (m *Manager) trial() ca.Leaf {
+	leaf := m.opts.Serving
+	leaf.Now = m.opts.Now()
+	return leaf
 }
 
 func (m *Manager) secretKey() types.NamespacedName {

@@ -1,0 +1,255 @@
+package authority
+
+import (
+	"bytes"
+	"crypto/x509"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+func roots(r *replica) string { b, _, _ := r.Bundle(); return b }
+
+func TestFirstInstall(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.replica(true), w.replica(false)
+	if one.Ready() == nil {
+		t.Error("ready without a CA")
+	}
+	w.reconcile(one, two)
+	s := w.secret()
+	if !managed(s) || s.Type != corev1.SecretTypeTLS || len(s.OwnerReferences) != 1 {
+		t.Errorf("the Secret: %s, %v, %v", s.Type, s.Annotations, s.OwnerReferences)
+	}
+	if string(s.Data[keyRoots]) != roots(one) || roots(one) == "" || roots(one) != roots(two) {
+		t.Error("the bundles differ")
+	}
+	for _, r := range []*replica{one, two} {
+		if err := r.Ready(); err != nil {
+			t.Error(err)
+		}
+		if err := r.Verify([]*x509.Certificate{w.leaf(one)}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSecretIsRestored(t *testing.T) {
+	for name, theirs := range map[string]bool{"of ours": false, "of somebody's own": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			root := w.newRoot(time.Hour)
+			if theirs {
+				w = newWorld(t, ownSecret(w.data(root, root)))
+			}
+			r, fresh := w.replica(false), w.replica(true)
+			w.reconcile(r)
+			before, bundle := w.secret(), roots(r)
+			w.deleteSecret()
+			// One that remembers nothing leaves it to one that does.
+			w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: api.Version(bundle)}}} }
+			w.reconcile(fresh)
+			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(before), &corev1.Secret{}); !apierrors.IsNotFound(err) {
+				t.Fatalf("it was made anew: %v", err)
+			}
+			w.reconcile(r, fresh)
+			after := w.secret()
+			for key := range before.Data {
+				if !bytes.Equal(before.Data[key], after.Data[key]) {
+					t.Errorf("%s is another", key)
+				}
+			}
+			if managed(after) == theirs || (after.Labels["theirs"] == "yes") != theirs {
+				t.Errorf("it is marked %v %v", after.Labels, after.Annotations)
+			}
+			if roots(r) != bundle || roots(fresh) != bundle {
+				t.Error("another bundle")
+			}
+		})
+	}
+}
+
+// With nobody left who remembers it, or after an uninstall.
+func TestSecretIsNotRestored(t *testing.T) {
+	w := newWorld(t)
+	fresh := w.replica(true)
+	w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: "known"}}} }
+	w.reconcile(fresh)
+	w.now = w.now.Add(restoreGrace)
+	w.reconcile(fresh)
+	if roots(fresh) == "" {
+		t.Error("no CA is made for ever")
+	}
+	w.uninstalled = true
+	w.deleteSecret()
+	if _, err := fresh.Reconcile(t.Context(), request); err == nil {
+		t.Error("the Secret is left behind after an uninstall")
+	}
+}
+
+// A Secret that cannot be used is named, and what was good goes on.
+func TestBrokenSecret(t *testing.T) {
+	w := newWorld(t)
+	root, other, short := w.newRoot(24*time.Hour), w.newRoot(24*time.Hour), w.newRoot(time.Minute)
+	short2 := w.newCA("short", time.Minute, nil)
+	leafCert, err := root.Issue(ca.Leaf{CommonName: "leaf", Now: w.now, Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := func(change func(d map[string][]byte)) map[string][]byte {
+		d := w.data(root, root)
+		change(d)
+		return d
+	}
+	tests := []struct {
+		name, reason string
+		data         map[string][]byte
+	}{
+		{"empty", "Unparsable", nil},
+		{"no PEM", "Unparsable", good(func(d map[string][]byte) { d[corev1.TLSCertKey] = []byte("x") })},
+		{"a cut key", "Unparsable", good(func(d map[string][]byte) { d[corev1.TLSPrivateKeyKey] = d[corev1.TLSPrivateKeyKey][:50] })},
+		{"a broken root", "Unparsable", good(func(d map[string][]byte) { d[keyRoots] = []byte("x") })},
+		{"another's key", "KeyMismatch", good(func(d map[string][]byte) { d[corev1.TLSPrivateKeyKey] = w.data(other)[corev1.TLSPrivateKeyKey] })},
+		{"not a CA", "NotCA", good(func(d map[string][]byte) { d[corev1.TLSCertKey] = ca.EncodeCertificates(leafCert.Leaf) })},
+		{"a root that is none", "NotCA", good(func(d map[string][]byte) { d[keyRoots] = ca.EncodeCertificates(leafCert.Leaf) })},
+		{"another root", "NoChain", good(func(d map[string][]byte) { d[keyRoots] = other.CertPEM() })},
+		{"a root that allows no CA below it", "NoChain", w.data(w.newCA("intermediate", time.Hour, root), root)},
+		{"expired", "Expired", w.data(short, short)},
+		{"a root that has expired", "Expired", w.data(w.newCA("intermediate", time.Hour, short2), short2)},
+	}
+	w.now = w.now.Add(2 * time.Minute)
+	for _, tt := range tests {
+		for name, began := range map[string]bool{"": false, ", with a CA in memory": true} {
+			t.Run(tt.name+name, func(t *testing.T) {
+				now := w.now
+				w := newWorld(t)
+				w.now = now
+				r := w.replica(true)
+				if began {
+					w.reconcile(r)
+					w.update(func(s *corev1.Secret) { s.Data = tt.data })
+				} else if err := w.client.Create(t.Context(), ownSecret(tt.data)); err != nil {
+					t.Fatal(err)
+				}
+				bundle := roots(r)
+				w.reconcile(r, r)
+				if (r.Ready() == nil) != began {
+					t.Errorf("ready: %v", r.Ready())
+				}
+				if roots(r) != bundle {
+					t.Error("the bundle changed")
+				}
+				if note := r.Note(); !strings.Contains(note, testSecret) || strings.Contains(note, "PRIVATE") {
+					t.Errorf("note %q", note)
+				}
+				if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues(tt.reason)); got != 2 {
+					t.Errorf("%v errors counted as %s, want 2", got, tt.reason)
+				}
+				var told []string
+				for len(r.recorder.Events) > 0 {
+					if e := <-r.recorder.Events; strings.HasPrefix(e, "Warning") {
+						told = append(told, e)
+					}
+				}
+				if len(told) != 1 || !strings.Contains(told[0], "IdentityCA"+tt.reason) || !strings.Contains(told[0], "delete the Secret") {
+					t.Errorf("events %q, want one", told)
+				}
+				if !sameData(w.secret().Data, tt.data) {
+					t.Error("it was overwritten")
+				}
+			})
+		}
+	}
+}
+
+func sameData(a, b map[string][]byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k := range a {
+		if !bytes.Equal(a[k], b[k]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Somebody's own CA with an intermediate signs, is sent with its chain, and is never written.
+func TestOwnChain(t *testing.T) {
+	w := newWorld(t)
+	root := w.newCA("own root", 10*time.Hour, nil)
+	intermediate := w.newCA("own intermediate", 5*time.Hour, root)
+	w = newWorld(t, ownSecret(w.data(intermediate, root)))
+	before := w.secret()
+	r := w.replica(true)
+	w.reconcile(r)
+	if roots(r) != api.Roots(root.Certificate()) {
+		t.Errorf("bundle:\n%s", roots(r))
+	}
+	cert, err := r.TLS(true).GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cert.Certificate) != 2 {
+		t.Errorf("%d certificates are sent, want 2", len(cert.Certificate))
+	}
+	if err := r.Verify([]*x509.Certificate{cert.Leaf, intermediate.Certificate()}); err != nil {
+		t.Error(err)
+	}
+	if r.Verify([]*x509.Certificate{cert.Leaf}) == nil {
+		t.Error("a leaf without its intermediate is accepted")
+	}
+	w.after(4*time.Hour, r)
+	if after := w.secret(); after.ResourceVersion != before.ResourceVersion {
+		t.Error("it was written")
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	w.reconcile(r)
+	if !strings.Contains(r.Note(), "has expired") {
+		t.Errorf("note %q", r.Note())
+	}
+}
+
+// Another CA of somebody's own is trusted first, signs later, and the one before is forgotten at last.
+func TestOwnCAChanges(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.newRoot(100*time.Hour), w.newRoot(100*time.Hour)
+	w = newWorld(t, ownSecret(w.data(first, first)))
+	r := w.replica(false)
+	w.reconcile(r)
+	w.update(func(s *corev1.Secret) { s.Data = w.data(second, second) })
+	var phases []string
+	for range 40 {
+		phases = append(phases, phase(r, first, second))
+		w.after(30*time.Second, r)
+	}
+	want := []string{"signs 1, trusts 1", "signs 1, trusts 12", "signs 2, trusts 12", "signs 2, trusts 2"}
+	if got := slices.Compact(phases); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func phase(r *replica, first, second *ca.Authority) string {
+	s := r.view.Load().state
+	out := "signs 1"
+	if s.Signer.Equal(second) {
+		out = "signs 2"
+	}
+	out += ", trusts "
+	for i, a := range []*ca.Authority{first, second} {
+		if slices.ContainsFunc(s.Trusted(), a.Certificate().Equal) {
+			out += string('1' + rune(i))
+		}
+	}
+	return out
+}
