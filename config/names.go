@@ -34,8 +34,25 @@ const (
 	CaptureContainer = "mizzen-capture"
 	ProxyContainer   = "mizzen-proxy"
 	ProxyVolume      = "mizzen-proxy"
-	// ProxyDir is where ProxyVolume is mounted: bootstrap and admin socket live there.
+	// ProxyDir is where ProxyVolume is mounted: bootstrap and sockets live there.
 	ProxyDir = "/run/mizzen"
+	// TokenVolume holds the service account token with which the agent asks for a certificate; it is
+	// mounted at TokenDir.
+	TokenVolume = "mizzen-token"
+	TokenDir    = "/var/run/secrets/mizzen.dev"
+	TokenFile   = "token"
+)
+
+// TrustBundleEnv is the environment variable that holds the mesh's roots, PEM, as they were at injection.
+const TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
+
+// What Envoy gets from its agent.
+const (
+	// SDSCluster is the static cluster of the agent's secrets.
+	SDSCluster = "sds"
+	// WorkloadSecret is the workload's certificate with its key, BundleSecret the roots of the mesh.
+	WorkloadSecret = "workload"
+	BundleSecret   = "bundle"
 )
 
 // SystemNamespace is where the control plane is installed unless the chart says otherwise.

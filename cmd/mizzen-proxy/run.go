@@ -27,7 +27,8 @@ func runCommand() *cobra.Command {
 
 Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
 POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name>) and
-MIZZEN_APP_PROBES (the application's probes, JSON) may be empty.
+MIZZEN_APP_PROBES (the application's probes, JSON) may be empty. MIZZEN_TRUST_BUNDLE (the mesh's
+roots, PEM) is required with --identity-address.
 
 Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics and
 the application's probes under /app-health/.
@@ -40,15 +41,18 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.ControlPlane, "control-plane", s.ControlPlane, "host:port of the control plane's ADS server (required)")
+	f.StringVar(&s.IdentityAddress, "identity-address", s.IdentityAddress,
+		"host:port of the control plane's identity server; empty is no certificate, and no TLS to the control plane")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "log level of Envoy and the agent: "+strings.Join(agent.LogLevels, ", "))
 	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
 	f.StringVar(&s.Node.ConfigScope, "config-scope", s.Node.ConfigScope,
 		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
-	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and admin socket")
+	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")
+	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and sockets")
 	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")
-	for _, name := range []string{"envoy", "dir", "listen"} {
+	for _, name := range []string{"envoy", "token-file", "dir", "listen"} {
 		_ = f.MarkHidden(name) // fails only for a name that does not exist
 	}
 	return cmd

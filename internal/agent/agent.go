@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 )
 
@@ -27,6 +28,8 @@ type agent struct {
 	admin    *adminClient
 	prober   *probe.Prober
 	metrics  *metrics
+	// identity is nil where the mesh has none.
+	identity *identity.Identity
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
@@ -35,7 +38,8 @@ type agent struct {
 // Run starts Envoy and the agent's HTTP server and stays until ctx ends; then it drains and stops
 // Envoy and returns nil. If Envoy ends by itself the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
-	if err := writeBootstrap(s); err != nil {
+	err := writeBootstrap(s)
+	if err != nil {
 		return err
 	}
 	a := &agent{
@@ -44,6 +48,11 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		admin:    newAdminClient(s.adminSocket()),
 		prober:   probe.New(s.Node.IPs[0]),
 		metrics:  newMetrics(),
+	}
+	if s.IdentityAddress != "" {
+		if a.identity, err = newIdentity(s, a.metrics.registry, log); err != nil {
+			return err
+		}
 	}
 	// Without an IP family in the address Go listens on both where the node has both.
 	listener, err := net.Listen("tcp", s.Listen)
@@ -55,6 +64,13 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	go func() { serverFailed <- server.Serve(listener) }()
 	defer server.Close()
 
+	if a.identity != nil {
+		stop, err := a.startIdentity(ctx, serverFailed)
+		defer stop()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	envoy, err := startEnvoy(s)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// controlPlaneCluster is the one static cluster.
+// controlPlaneCluster is the static cluster of the ADS server.
 const controlPlaneCluster = "mizzen-control-plane"
 
 // httpOptionsKey is where Envoy looks for a cluster's HTTP options.
@@ -36,11 +36,15 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	clusters := []*clusterv3.Cluster{cluster}
+	if s.IdentityAddress != "" {
+		clusters = append(clusters, secretsCluster(s.Dir))
+	}
 	return &bootstrapv3.Bootstrap{
 		Node:             s.Node.Proto(),
 		Admin:            admin(s.adminSocket()),
 		DynamicResources: dynamicResources(),
-		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{cluster}},
+		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: clusters},
 		StatsConfig:      statsConfig(),
 		// A cluster's statistics are made at its first request: 9 kB for each Service never called.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
@@ -99,19 +103,14 @@ func controlPlane(s Settings) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
 		Name:           controlPlaneCluster,
 		ConnectTimeout: durationpb.New(time.Second),
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptionsKey: toAny(&upstreamhttpv3.HttpProtocolOptions{
-			UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-				ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-					ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-						Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-							Interval:       durationpb.New(30 * time.Second),
-							Timeout:        durationpb.New(10 * time.Second),
-							IntervalJitter: &typev3.Percent{Value: 15},
-						}},
-					},
-				},
-			},
-		})},
+		TypedExtensionProtocolOptions: http2(&corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+			Interval:       durationpb.New(30 * time.Second),
+			Timeout:        durationpb.New(10 * time.Second),
+			IntervalJitter: &typev3.Percent{Value: 15},
+		}}),
+	}
+	if s.IdentityAddress != "" {
+		c.TransportSocket = controlPlaneTLS(host)
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
@@ -121,6 +120,17 @@ func controlPlane(s Settings) (*clusterv3.Cluster, error) {
 	}
 	c.LoadAssignment = loadAssignment(host, port)
 	return c, nil
+}
+
+// http2 makes a cluster speak HTTP/2.
+func http2(o *corev3.Http2ProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{httpOptionsKey: toAny(&upstreamhttpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: o},
+			},
+		},
+	})}
 }
 
 // dnsCluster resolves to every address that the pod has an IP family for. The address is the

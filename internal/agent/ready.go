@@ -20,6 +20,11 @@ func (a *agent) readiness(ctx context.Context) error {
 	if a.draining.Load() {
 		return errors.New("the sidecar is shutting down")
 	}
+	if a.identity != nil {
+		if missing := a.identity.Missing(); missing != "" {
+			return errors.New(missing)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	state, err := a.admin.state(ctx)

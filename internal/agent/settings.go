@@ -34,7 +34,15 @@ type Settings struct {
 
 	// EnvoyPath is the Envoy binary.
 	EnvoyPath string
-	// Dir holds the bootstrap and the admin socket; it must be writable.
+	// IdentityAddress is the host:port of the control plane's identity server. Empty is no identity: no
+	// certificate, and plain gRPC to the ADS server.
+	IdentityAddress string
+	// TrustBundle holds the mesh's roots in PEM; it comes with IdentityAddress.
+	TrustBundle string
+	// TokenFile holds the service account token that is shown for a certificate.
+	TokenFile string
+
+	// Dir holds the bootstrap and the sockets; it must be writable.
 	Dir string
 	// Listen is the address of the agent's HTTP server.
 	Listen string
@@ -46,6 +54,7 @@ func Defaults() Settings {
 		LogLevel:     "warning",
 		Concurrency:  2,
 		DrainTimeout: 5 * time.Second,
+		TokenFile:    filepath.Join(config.TokenDir, config.TokenFile),
 		EnvoyPath:    "/usr/local/bin/envoy",
 		Dir:          config.ProxyDir,
 		Listen:       ":" + strconv.Itoa(config.AgentPort),
@@ -85,6 +94,7 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 			s.Node.IPs = append(s.Node.IPs, addr)
 		}
 	}
+	s.TrustBundle = getenv(config.TrustBundleEnv)
 	var err error
 	if s.Probes, err = appprobe.Unmarshal(getenv(appprobe.EnvVar)); err != nil {
 		errs = append(errs, fmt.Errorf("environment variable %w", err))
@@ -97,6 +107,14 @@ func (s *Settings) Validate() error {
 	var errs []error
 	if _, _, err := s.controlPlane(); err != nil {
 		errs = append(errs, err)
+	}
+	if s.IdentityAddress != "" {
+		if _, _, err := splitAddress("--identity-address", s.IdentityAddress); err != nil {
+			errs = append(errs, err)
+		}
+		if s.TrustBundle == "" {
+			errs = append(errs, fmt.Errorf("environment variable %s is not set; --identity-address needs it", config.TrustBundleEnv))
+		}
 	}
 	if !slices.Contains(LogLevels, s.LogLevel) {
 		errs = append(errs, fmt.Errorf("--log-level: %q: want one of %s", s.LogLevel, strings.Join(LogLevels, ", ")))
@@ -115,10 +133,14 @@ func (s *Settings) Validate() error {
 
 // controlPlane splits ControlPlane.
 func (s *Settings) controlPlane() (host string, port uint16, err error) {
-	host, text, err := net.SplitHostPort(s.ControlPlane)
+	return splitAddress("--control-plane", s.ControlPlane)
+}
+
+func splitAddress(flag, address string) (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(address)
 	n, perr := strconv.ParseUint(text, 10, 16)
 	if err != nil || perr != nil || host == "" || n == 0 {
-		return "", 0, fmt.Errorf("--control-plane: %q: want <host>:<port>", s.ControlPlane)
+		return "", 0, fmt.Errorf("%s: %q: want <host>:<port>", flag, address)
 	}
 	return host, uint16(n), nil
 }

@@ -1,0 +1,192 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	// signTimeout bounds a request for a certificate, which waits for the API server.
+	signTimeout = 15 * time.Second
+	// pollTimeout bounds a request for the roots, which waits for a change.
+	pollTimeout = api.BundleWait + 15*time.Second
+	// maxError bounds what is shown of an answer's error, in bytes.
+	maxError = 1 << 10
+)
+
+// client speaks to the control plane's identity server (internal/identity/api).
+type client struct {
+	address, host string
+	current       func() *credentials
+	// sign presents no certificate: one that is out of date would end the handshake in which it is to be
+	// replaced. Its connections are few and are not kept; those of poll are.
+	sign, poll *http.Client
+}
+
+func newClient(address string, current func() *credentials) (*client, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{address: address, host: host, current: current}
+	c.sign, c.poll = c.http(signTimeout, false), c.http(pollTimeout, true)
+	return c, nil
+}
+
+func (c *client) http(timeout time.Duration, withCertificate bool) *http.Client {
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return c.dial(ctx, network, withCertificate)
+			},
+			DisableKeepAlives:      !withCertificate,
+			MaxIdleConns:           1,
+			MaxResponseHeaderBytes: 16 << 10,
+			DisableCompression:     true,
+		},
+		// A token is for nobody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// dial makes a connection with the roots, and the certificate, of the moment.
+func (c *client) dial(ctx context.Context, network string, withCertificate bool) (net.Conn, error) {
+	now := c.current()
+	settings := &tls.Config{
+		MinVersion: tls.VersionTLS13, ServerName: c.host, RootCAs: now.roots.pool, NextProtos: []string{"http/1.1"},
+	}
+	if withCertificate && now.certificate != nil {
+		settings.Certificates = []tls.Certificate{*now.certificate}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	d := tls.Dialer{Config: settings}
+	return d.DialContext(ctx, network, absolute(c.address))
+}
+
+// absolute ends a full cluster name with a dot, or the resolver would try every search domain first.
+func absolute(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !strings.Contains(host, ".svc.") || strings.HasSuffix(host, ".") {
+		return address
+	}
+	return net.JoinHostPort(host+".", port)
+}
+
+// certificate sends a signing request. date is when the control plane answered, by its own clock; zero if
+// it does not say.
+func (c *client) certificate(ctx context.Context, csr, token string) (answer api.Certificate, date time.Time, err error) {
+	body, err := json.Marshal(api.CertificateRequest{CSR: csr})
+	if err != nil {
+		return answer, date, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+c.address+api.CertificatePath, bytes.NewReader(body))
+	if err != nil {
+		return answer, date, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.sign.Do(req)
+	if err != nil {
+		return answer, date, plain(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return answer, date, refusal(res)
+	}
+	date, _ = http.ParseTime(res.Header.Get("Date")) // zero if it says nothing
+	return answer, date, decode(res.Body, &answer)
+}
+
+// bundle waits for other roots than those of version have. nil is no news.
+func (c *client) bundle(ctx context.Context, have string) (*api.Bundle, error) {
+	address := "https://" + c.address + api.BundlePath
+	if have != "" {
+		address += "?" + api.HaveParameter + "=" + url.QueryEscape(have)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.poll.Do(req)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer res.Body.Close()
+	switch res.StatusCode {
+	case http.StatusNoContent:
+		return nil, nil
+	case http.StatusOK:
+		answer := &api.Bundle{}
+		return answer, decode(res.Body, answer)
+	}
+	return nil, refusal(res)
+}
+
+// close ends connections that nobody uses, so that the next ones are made with what holds by then.
+func (c *client) close() { c.poll.CloseIdleConnections() }
+
+// plain takes the URL from an error: who was asked is said elsewhere.
+func plain(err error) error {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// decode reads one JSON value of at most api.MaxBody bytes.
+func decode(r io.Reader, into any) error {
+	b, err := io.ReadAll(io.LimitReader(r, api.MaxBody+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("answer: %w", err)
+	case len(b) > api.MaxBody:
+		return fmt.Errorf("answer: more than %d bytes", api.MaxBody)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("answer: not JSON as expected: %w", err)
+	}
+	return nil
+}
+
+// refusedError is an answer that is neither 200 nor 204.
+type refusedError struct {
+	status int
+	text   string
+	// after is how long the control plane asks to wait; 0 if it does not say.
+	after time.Duration
+}
+
+func (e *refusedError) Error() string { return fmt.Sprintf("answered with %d: %s", e.status, e.text) }
+
+// final says that the same request will hardly do better.
+func (e *refusedError) final() bool {
+	return e.status >= 400 && e.status < 500 && e.status != http.StatusTooManyRequests
+}
+
+func refusal(res *http.Response) error {
+	e := &refusedError{status: res.StatusCode, text: http.StatusText(res.StatusCode)}
+	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
+		e.after = time.Duration(min(s, 60)) * time.Second
+	}
+	var body api.Error
+	if err := decode(res.Body, &body); err == nil && body.Error != "" {
+		e.text = body.Error[:min(len(body.Error), maxError)]
+	}
+	return e
+}

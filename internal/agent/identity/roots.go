@@ -1,0 +1,79 @@
+package identity
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+// roots are whom the workload trusts: one at least.
+type roots struct {
+	pem, version string
+	certs        []*x509.Certificate
+	pool         *x509.CertPool
+}
+
+// parseRoots reads PEM. It is written anew, so that the same roots have the same version wherever they come from.
+func parseRoots(text string) (roots, error) {
+	if len(text) > api.MaxBody {
+		return roots{}, fmt.Errorf("trust bundle: %d bytes, want at most %d", len(text), api.MaxBody)
+	}
+	certs, err := ca.ParseCertificates([]byte(text))
+	if err != nil {
+		return roots{}, fmt.Errorf("trust bundle: %w", err)
+	}
+	if len(certs) == 0 {
+		return roots{}, errors.New("trust bundle: no certificate in it, want one at least")
+	}
+	r := roots{certs: certs, pool: x509.NewCertPool()}
+	for _, c := range certs {
+		if !c.IsCA {
+			return roots{}, fmt.Errorf("trust bundle: certificate %q %w", c.Subject.CommonName, ca.ErrNotCA)
+		}
+		r.pool.AddCert(c)
+	}
+	r.pem = api.Roots(certs...)
+	r.version = api.Version(r.pem)
+	return r, nil
+}
+
+func rootsFile(dir string) string { return filepath.Join(dir, "bundle.pem") }
+
+// startRoots prefers what an earlier container of this pod has left: it came from the control plane after
+// the pod was made. Roots of both are not added up, or one that the mesh has forgotten would be back.
+func startRoots(o Options) (roots, error) {
+	given, err := parseRoots(o.Bundle)
+	if err != nil {
+		return roots{}, fmt.Errorf("environment variable %s: %w", config.TrustBundleEnv, err)
+	}
+	b, err := os.ReadFile(rootsFile(o.Dir))
+	if os.IsNotExist(err) {
+		return given, nil
+	}
+	if err == nil {
+		var kept roots
+		if kept, err = parseRoots(string(b)); err == nil {
+			return kept, nil
+		}
+	}
+	o.Log.Warn("the roots that an earlier container kept are of no use; those given at injection are", "file", rootsFile(o.Dir), "error", err)
+	return given, nil
+}
+
+// saveRoots replaces the file as a whole: a container that is killed leaves the old one or the new one.
+func saveRoots(dir string, r roots) error {
+	file := rootsFile(dir)
+	if old, err := os.ReadFile(file); err == nil && string(old) == r.pem {
+		return nil
+	}
+	if err := os.WriteFile(file+".new", []byte(r.pem), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,27 @@
+package sds
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// SecretConfig lets Envoy fetch a secret from the agent. Envoy subscribes once to each name, however many
+// TLS contexts use it, as long as this configuration is the same.
+func SecretConfig(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
+			ApiType:                   corev3.ApiConfigSource_GRPC,
+			TransportApiVersion:       corev3.ApiVersion_V3,
+			SetNodeOnFirstMessageOnly: true,
+			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: config.SDSCluster},
+			}}},
+		}},
+		ResourceApiVersion: corev3.ApiVersion_V3,
+		// A context without its secret is of no use, so Envoy waits for it as long as it takes.
+		InitialFetchTimeout: durationpb.New(0),
+	}}
+}
