@@ -1,6 +1,6 @@
 // Package webhook puts the sidecar into pods.
 //
-//	AdmissionReview ──handler──▶ Decide(namespace, pod) ──▶ Inject(pod, config) ──▶ JSON patch
+//	AdmissionReview ──handler──▶ Decide(namespace, pod) ──▶ Inject(pod, config, roots) ──▶ JSON patch
 //
 // Decide and Inject are pure: no clients, clocks, globals or randomness; the same pod gives the same
 // bytes. The side effects (metrics, events, log) are in the handler. mizzenctl uses the same Decide
@@ -10,5 +10,6 @@
 // Standard "baseline" or "restricted" refuses injected pods; "privileged" is needed for enforcement
 // (warn and audit do no harm).
 //
-// The package may import config and internal/appprobe of this module, never xds or the agent.
+// The package may import config, internal/appprobe, internal/ca and internal/identity/api of this module, never
+// xds or the agent.
 package webhook

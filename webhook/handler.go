@@ -31,6 +31,9 @@ type Options struct {
 	// NamespaceLabels gives the labels of a namespace, from a cache. It is called only where the pod's
 	// own label does not decide. An error refuses the pod. Nil is a namespace without labels.
 	NamespaceLabels func(ctx context.Context, name string) (map[string]string, error)
+	// TrustBundle gives the mesh's roots, PEM, for each pod. An error refuses the pod: without roots its
+	// sidecar could not start. Nil is a mesh without identity.
+	TrustBundle func() ([]byte, error)
 	// Recorder gets an event for each pod that is skipped, but not for dry runs. Nil is no events.
 	Recorder events.EventRecorder
 	// Registerer gets the counter mizzen_injection_total. Nil leaves it unregistered.
@@ -96,7 +99,17 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 }
 
 func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Response {
-	injected, report, err := Inject(pod, h.Config, h.Version)
+	var bundle []byte
+	if h.TrustBundle != nil {
+		var err error
+		if bundle, err = h.TrustBundle(); err == nil {
+			err = CheckTrustBundle(bundle)
+		}
+		if err != nil {
+			return h.errored(http.StatusServiceUnavailable, fmt.Errorf("mizzen: pod %s: the control plane has no certificate authority: %w", displayName(pod), err))
+		}
+	}
+	injected, report, err := Inject(pod, h.Config, h.Version, bundle)
 	if err != nil {
 		return h.rejected(pod, err.Error())
 	}

@@ -35,14 +35,18 @@ type Report struct {
 }
 
 // Inject gives a copy of the pod with the sidecar. The error joins everything about the pod that is
-// refused, each with its field or key, value and what is allowed.
+// refused, each with its field or key, value and what is allowed. trustBundle holds the mesh's roots in PEM
+// (CheckTrustBundle); empty is a mesh without identity.
 //
 // A pod that carries the sidecar already is left alone but for what came later: another webhook may
 // have added a container, whose probes and shutdown then need the same care. Our own containers are
 // not written again, because another webhook may have changed them on purpose (a registry mirror, say).
-func Inject(pod *corev1.Pod, cfg *config.Mesh, version string) (*corev1.Pod, Report, error) {
+func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byte) (*corev1.Pod, Report, error) {
 	if cfg.Sidecar.Image == "" {
 		return nil, Report{}, errors.New("the mesh configuration has no sidecar.image")
+	}
+	if len(trustBundle) == 0 && cfg.Identity.Enabled != nil && *cfg.Identity.Enabled {
+		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), and no trust bundle is given")
 	}
 	out := pod.DeepCopy()
 	own, nameErrs := findOwn(out)
@@ -68,10 +72,19 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string) (*corev1.Pod, Rep
 	} else {
 		moveOwnToFront(&out.Spec)
 	}
-	if err := setHandlers(&out.Spec.InitContainers[1], forward.handlers); err != nil {
+	proxy := &out.Spec.InitContainers[1]
+	if err := setHandlers(proxy, forward.handlers); err != nil {
 		return nil, Report{}, err
 	}
 	addVolume(&out.Spec)
+	if len(trustBundle) > 0 {
+		if err := addIdentity(proxy, cfg.ControlPlaneAddress, trustBundle); err != nil {
+			return nil, Report{}, err
+		}
+	}
+	if hasIdentity(proxy) {
+		addTokenVolume(&out.Spec)
+	}
 	if _, ok := out.Annotations[defaultContainerAnnotation]; !ok && len(out.Spec.Containers) > 0 {
 		annotate(out, defaultContainerAnnotation, out.Spec.Containers[0].Name)
 	}

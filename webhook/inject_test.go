@@ -16,17 +16,18 @@ import (
 
 const testVersion = "0.0.0-test"
 
-// A case has in.yaml (a pod in an enabled namespace), if needed mesh.yaml, and either out.yaml or err.txt.
+// A case has in.yaml (a pod in an enabled namespace), if needed mesh.yaml and bundle.pem (a mesh with identity), and either out.yaml or err.txt.
 func TestGolden(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		in, mesh := readCase(t, c)
+		bundle, _ := c.ReadOptional(t, "bundle.pem")
 		decision := Decide(map[string]string{config.LabelInjection: config.InjectionEnabled}, in, config.SystemNamespace)
 		if !decision.Inject {
 			c.Check(t, "out.yaml", []byte("# skipped: "+string(decision.Reason)+"\n"))
 			return
 		}
 		before := in.DeepCopy()
-		out, report, err := Inject(in, mesh, testVersion)
+		out, report, err := Inject(in, mesh, testVersion, bundle)
 		if diff := cmp.Diff(before, in); diff != "" {
 			t.Errorf("Inject changed its input:\n%s", diff)
 		}
@@ -35,15 +36,15 @@ func TestGolden(t *testing.T) {
 			return
 		}
 		c.Check(t, "out.yaml", render(t, out, report))
-		checkStable(t, out, mesh)
+		checkStable(t, out, mesh, bundle)
 		checkPatch(t, in, out)
 	})
 }
 
 // checkStable: the API server may call a webhook again for what it has already changed.
-func checkStable(t *testing.T, out *corev1.Pod, mesh *config.Mesh) {
+func checkStable(t *testing.T, out *corev1.Pod, mesh *config.Mesh, bundle []byte) {
 	t.Helper()
-	again, report, err := Inject(out, mesh, "another version")
+	again, report, err := Inject(out, mesh, "another version", bundle)
 	if err != nil {
 		t.Fatalf("second injection: %v", err)
 	}
@@ -101,7 +102,7 @@ func render(t *testing.T, pod *corev1.Pod, report Report) []byte {
 }
 
 func TestInjectNeedsAnImage(t *testing.T) {
-	if _, _, err := Inject(&corev1.Pod{}, config.Default(), testVersion); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
+	if _, _, err := Inject(&corev1.Pod{}, config.Default(), testVersion, nil); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
 		t.Errorf("err = %v", err)
 	}
 }

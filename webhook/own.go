@@ -40,10 +40,12 @@ func findOwn(pod *corev1.Pod) (own, field.ErrorList) {
 		}
 	}
 	for i, v := range spec.Volumes {
-		if v.Name == config.ProxyVolume && (!injected || v.EmptyDir == nil) {
+		if (v.Name == config.ProxyVolume && (!injected || v.EmptyDir == nil)) ||
+			(v.Name == config.TokenVolume && (!injected || v.Projected == nil)) {
 			errs = append(errs, reservedName(field.NewPath("spec", "volumes").Index(i), v.Name))
 		}
 	}
+	errs = append(errs, checkMounts(spec)...)
 	if !injected || len(errs) > 0 {
 		return own{}, errs
 	}
@@ -79,4 +81,17 @@ func envValue(c *corev1.Container, name string) string {
 		}
 	}
 	return ""
+}
+
+// checkMounts: with the sidecar's token or sockets another container could take its place.
+func checkMounts(spec *corev1.PodSpec) field.ErrorList {
+	var errs field.ErrorList
+	for _, app := range appContainers(spec) {
+		for i, m := range app.VolumeMounts {
+			if m.Name == config.TokenVolume || m.Name == config.ProxyVolume {
+				errs = append(errs, reservedName(app.path.Child("volumeMounts").Index(i), m.Name))
+			}
+		}
+	}
+	return errs
 }

@@ -120,11 +120,8 @@ func fieldEnv(name, path string) corev1.EnvVar {
 
 // setHandlers writes the environment variable that the agent reads, or removes it if nothing is left.
 func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers) error {
-	i := slices.IndexFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar })
 	if len(handlers) == 0 {
-		if i >= 0 {
-			proxy.Env = slices.Delete(proxy.Env, i, i+1)
-		}
+		proxy.Env = slices.DeleteFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar })
 		return nil
 	}
 	value, err := handlers.Marshal()
@@ -132,16 +129,20 @@ func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers) error {
 		return err
 	}
 	// In a variable's value Kubernetes replaces "$(NAME)" and "$$", which a probe's path may well hold.
-	value = strings.ReplaceAll(value, "$", `\u0024`)
-	if i < 0 {
-		proxy.Env = append(proxy.Env, corev1.EnvVar{Name: appprobe.EnvVar, Value: value})
-	} else {
-		proxy.Env[i].Value = value
-	}
+	setEnv(proxy, appprobe.EnvVar, strings.ReplaceAll(value, "$", `\u0024`))
 	return nil
 }
 
-// addVolume gives the proxy its only writable directory; in memory, because keys lie there.
+func setEnv(c *corev1.Container, name, value string) {
+	i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == name })
+	if i < 0 {
+		c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+	} else {
+		c.Env[i] = corev1.EnvVar{Name: name, Value: value}
+	}
+}
+
+// addVolume gives the proxy its only writable directory, in memory.
 func addVolume(spec *corev1.PodSpec) {
 	if slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == config.ProxyVolume }) {
 		return

@@ -70,6 +70,8 @@ What was done is reported on stderr. On any error nothing is written and the exi
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin; may be given more than once")
 	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
 	flags.StringVar(&o.image, "image", "", "image of the sidecar, wins over sidecar.image of the mesh configuration")
+	flags.StringVar(&o.trustBundle, "trust-bundle", "",
+		"file with the mesh's roots, PEM; for a mesh with identity, whose sidecars then ask it for certificates")
 	flags.StringVarP(&o.output, "output", "o", "-", "file to write, - for stdout")
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is two lines above

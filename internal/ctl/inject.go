@@ -8,13 +8,15 @@ import (
 	"os"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
 type injectOptions struct {
-	files      []string
-	meshConfig string
-	image      string
-	output     string
+	files       []string
+	meshConfig  string
+	image       string
+	trustBundle string
+	output      string
 }
 
 // run writes only if everything went well: half an output piped into kubectl would be applied.
@@ -23,6 +25,11 @@ func (o *injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	bundle, err := o.bundle(mesh)
+	if err != nil {
+		return err
+	}
+	in := injection{mesh: mesh, trustBundle: bundle}
 	sources, err := readSources(o.files, stdin)
 	if err != nil {
 		return err
@@ -32,7 +39,7 @@ func (o *injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	workloads := 0
 	for _, src := range sources {
 		for i, doc := range splitDocuments(src.content) {
-			result, notes, err := injectDocument(doc, mesh)
+			result, notes, err := in.document(doc)
 			place := fmt.Sprintf("%s: document %d", src.name, i+1)
 			for _, note := range notes {
 				fmt.Fprintf(stderr, "%s: %s\n", place, note)
@@ -72,4 +79,22 @@ func (o *injectOptions) mesh() (*config.Mesh, error) {
 		return nil, fmt.Errorf("--image: %w", err) // the file was found valid by Load
 	}
 	return mesh, nil
+}
+
+// bundle reads the mesh's roots, nil for a mesh without identity.
+func (o *injectOptions) bundle(mesh *config.Mesh) ([]byte, error) {
+	if o.trustBundle == "" {
+		if *mesh.Identity.Enabled {
+			return nil, fmt.Errorf("%s has identity.enabled: give the mesh's roots with --trust-bundle", o.meshConfig)
+		}
+		return nil, nil
+	}
+	b, err := os.ReadFile(o.trustBundle)
+	if err != nil {
+		return nil, fmt.Errorf("--trust-bundle: %w", err)
+	}
+	if err := webhook.CheckTrustBundle(b); err != nil {
+		return nil, fmt.Errorf("--trust-bundle: %s: %w", o.trustBundle, err)
+	}
+	return b, nil
 }

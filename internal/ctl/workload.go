@@ -32,9 +32,16 @@ var templates = map[schema.GroupKind][]string{
 	{Group: "batch", Kind: "CronJob"}:    {"spec", "jobTemplate", "spec", "template"},
 }
 
-// injectDocument gives the document with sidecars, and a note for each workload that it held. A
+// injection is what workloads are given.
+type injection struct {
+	mesh *config.Mesh
+	// trustBundle holds the mesh's roots in PEM; empty is a mesh without identity.
+	trustBundle []byte
+}
+
+// document gives the document with sidecars, and a note for each workload that it held. A
 // document in which nothing changes comes back as it is, also one that is no Kubernetes object.
-func injectDocument(doc []byte, mesh *config.Mesh) ([]byte, []string, error) {
+func (in injection) document(doc []byte) ([]byte, []string, error) {
 	if isBlank(doc) {
 		return doc, nil, nil
 	}
@@ -50,7 +57,7 @@ func injectDocument(doc []byte, mesh *config.Mesh) ([]byte, []string, error) {
 	if !ok {
 		return doc, nil, nil
 	}
-	notes, changed, err := injectObject(object, mesh)
+	notes, changed, err := in.object(object)
 	if err != nil || !changed {
 		return doc, notes, err
 	}
@@ -61,11 +68,11 @@ func injectDocument(doc []byte, mesh *config.Mesh) ([]byte, []string, error) {
 	return append(head(doc)[:len(head(doc)):len(head(doc))], out...), notes, nil
 }
 
-// injectObject changes the object in place.
-func injectObject(object map[string]any, mesh *config.Mesh) (notes []string, changed bool, err error) {
+// object changes the object in place.
+func (in injection) object(object map[string]any) (notes []string, changed bool, err error) {
 	u := unstructured.Unstructured{Object: object}
 	if u.GetKind() == "List" {
-		return injectList(object, mesh)
+		return in.list(object)
 	}
 	path, ok := templates[u.GroupVersionKind().GroupKind()]
 	if !ok {
@@ -73,7 +80,7 @@ func injectObject(object map[string]any, mesh *config.Mesh) (notes []string, cha
 	}
 	name := strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName()+u.GetGenerateName(), "/")
 	label := fmt.Sprintf("%s %s", u.GetKind(), name)
-	result, template, err := injectTemplate(u, path, mesh)
+	result, template, err := in.template(u, path)
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", label, err)
 	}
@@ -93,7 +100,7 @@ func injectObject(object map[string]any, mesh *config.Mesh) (notes []string, cha
 	return notes, true, nil
 }
 
-func injectList(list map[string]any, mesh *config.Mesh) (notes []string, changed bool, err error) {
+func (in injection) list(list map[string]any) (notes []string, changed bool, err error) {
 	items, _ := list["items"].([]any)
 	var errs []error
 	for i, item := range items {
@@ -101,7 +108,7 @@ func injectList(list map[string]any, mesh *config.Mesh) (notes []string, changed
 		if !ok {
 			continue
 		}
-		itemNotes, itemChanged, err := injectObject(object, mesh)
+		itemNotes, itemChanged, err := in.object(object)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("items[%d]: %w", i, err))
 		}
@@ -111,8 +118,8 @@ func injectList(list map[string]any, mesh *config.Mesh) (notes []string, changed
 	return notes, changed, errors.Join(errs...)
 }
 
-// injectTemplate gives what to tell, and the pod template with its sidecar; nil if it gets none.
-func injectTemplate(u unstructured.Unstructured, path []string, mesh *config.Mesh) ([]string, map[string]any, error) {
+// template gives what to tell, and the pod template with its sidecar; nil if it gets none.
+func (in injection) template(u unstructured.Unstructured, path []string) ([]string, map[string]any, error) {
 	template, found, err := unstructured.NestedFieldNoCopy(u.Object, path...)
 	if err != nil || !found {
 		return nil, nil, fmt.Errorf("no pod template at %s", strings.Join(path, "."))
@@ -135,7 +142,7 @@ func injectTemplate(u unstructured.Unstructured, path []string, mesh *config.Mes
 	if decision := webhook.Decide(enabled, pod, config.SystemNamespace); !decision.Inject {
 		return []string{skipped(decision.Reason)}, nil, nil
 	}
-	injected, report, err := webhook.Inject(pod, mesh, version.Version)
+	injected, report, err := webhook.Inject(pod, in.mesh, version.Version, in.trustBundle)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,81 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+// tokenLife is how long a token is good for, in seconds. The kubelet replaces it when 80 % are over.
+// https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
+const tokenLife = 3600
+
+// identityFlag tells the agent where certificates come from.
+const identityFlag = "--identity-address="
+
+// CheckTrustBundle gives an error unless the text is PEM with one CA certificate at least and nothing else.
+func CheckTrustBundle(bundle []byte) error {
+	certs, err := ca.ParseCertificates(bundle)
+	switch {
+	case err != nil:
+		return fmt.Errorf("trust bundle: %w", err)
+	case len(certs) == 0:
+		return errors.New("trust bundle: no certificate in it, want one at least")
+	case len(bundle) > api.MaxBody:
+		return fmt.Errorf("trust bundle: %d bytes, want at most %d", len(bundle), api.MaxBody)
+	}
+	for _, c := range certs {
+		if !c.IsCA {
+			return fmt.Errorf("trust bundle: certificate %q %w", c.Subject.CommonName, ca.ErrNotCA)
+		}
+	}
+	return nil
+}
+
+// addIdentity gives the proxy what it needs to ask for a certificate. The roots are also brought up to date
+// in a pod that was injected long ago, as from a file that mizzenctl wrote; the rest is added only where
+// it is missing.
+func addIdentity(proxy *corev1.Container, controlPlane string, trustBundle []byte) error {
+	host, _, err := net.SplitHostPort(controlPlane)
+	if err != nil {
+		return fmt.Errorf("controlPlaneAddress: %q: want <host>:<port>", controlPlane)
+	}
+	if !slices.ContainsFunc(proxy.Args, func(arg string) bool { return strings.HasPrefix(arg, identityFlag) }) {
+		proxy.Args = append(proxy.Args, identityFlag+net.JoinHostPort(host, strconv.Itoa(config.IdentityPort)))
+	}
+	setEnv(proxy, config.TrustBundleEnv, string(trustBundle))
+	if !hasIdentity(proxy) {
+		proxy.VolumeMounts = append(proxy.VolumeMounts, corev1.VolumeMount{
+			Name: config.TokenVolume, MountPath: config.TokenDir, ReadOnly: true,
+		})
+	}
+	return nil
+}
+
+func hasIdentity(proxy *corev1.Container) bool {
+	return slices.ContainsFunc(proxy.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == config.TokenVolume })
+}
+
+// addTokenVolume adds a token for the control plane, which the API server takes from nobody. No other
+// container mounts it.
+func addTokenVolume(spec *corev1.PodSpec) {
+	if slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == config.TokenVolume }) {
+		return
+	}
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: config.TokenVolume, VolumeSource: corev1.VolumeSource{
+		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
+			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+				Audience: api.Audience, ExpirationSeconds: new(int64(tokenLife)), Path: config.TokenFile,
+			},
+		}}},
+	}})
+}
