@@ -60,16 +60,12 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	server := newServer(a.handler())
-	serverFailed := make(chan error, 1)
-	go func() { serverFailed <- server.Serve(listener) }()
+	failed := make(chan error, 2)
+	go func() { failed <- fmt.Errorf("serve %s: %w", s.Listen, server.Serve(listener)) }()
 	defer server.Close()
 
 	if a.identity != nil {
-		stop, err := a.startIdentity(ctx, serverFailed)
-		defer stop()
-		if err != nil || ctx.Err() != nil {
-			return err
-		}
+		defer a.runIdentity(ctx, failed)()
 	}
 	envoy, err := startEnvoy(s)
 	if err != nil {
@@ -79,9 +75,9 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	select {
 	case <-envoy.done:
 		return envoy.exitError()
-	case err := <-serverFailed:
+	case err := <-failed:
 		envoy.stop(stopGrace)
-		return fmt.Errorf("serve %s: %w", s.Listen, err)
+		return err
 	case <-ctx.Done():
 		a.drain(envoy)
 		envoy.stop(stopGrace)

@@ -53,6 +53,11 @@ type running struct {
 
 func start(t *testing.T, controlPlane string, change func(*Settings)) *running {
 	t.Helper()
+	return startLogging(t, t.Output(), controlPlane, change)
+}
+
+func startLogging(t *testing.T, log io.Writer, controlPlane string, change func(*Settings)) *running {
+	t.Helper()
 	s := testSettings(controlPlane, "127.0.0.1")
 	s.EnvoyPath = envoytest.Path(t)
 	s.Dir = t.TempDir()
@@ -63,7 +68,9 @@ func start(t *testing.T, controlPlane string, change func(*Settings)) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{t: t, base: "http://" + s.Listen, dir: s.Dir, stop: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- Run(ctx, s, slog.New(slog.NewTextHandler(t.Output(), nil))) }()
+	go func() {
+		r.ended <- Run(ctx, s, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if _, ok := r.wait(10 * time.Second); !ok {

@@ -31,18 +31,19 @@ type controlPlaneStub struct {
 	server *grpc.Server
 
 	mu      sync.Mutex
+	streams int // that were ever opened
 	answers map[string]*discoveryv3.DeltaDiscoveryResponse
 	changed chan struct{} // closed and replaced with each change of answers
 }
 
-func startControlPlane(t *testing.T, addr string) *controlPlaneStub {
+func startControlPlane(t *testing.T, addr string, options ...grpc.ServerOption) *controlPlaneStub {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cp := &controlPlaneStub{
-		addr: addr, server: grpc.NewServer(),
+		addr: addr, server: grpc.NewServer(options...),
 		answers: map[string]*discoveryv3.DeltaDiscoveryResponse{}, changed: make(chan struct{}),
 	}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(cp.server, cp)
@@ -68,6 +69,9 @@ func (cp *controlPlaneStub) send(typeURL string, resources ...proto.Message) {
 }
 
 func (cp *controlPlaneStub) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	cp.mu.Lock()
+	cp.streams++
+	cp.mu.Unlock()
 	requests := make(chan string)
 	go func() {
 		defer close(requests)
@@ -161,13 +165,17 @@ func tcpListener(at netip.AddrPort) *listenerv3.Listener {
 		Name:    "inbound",
 		Address: socketAddress(at),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name: "envoy.filters.network.tcp_proxy",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(&tcpproxyv3.TcpProxy{
-				StatPrefix:       "inbound",
-				ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: testCluster},
-			})},
+			Name:       "envoy.filters.network.tcp_proxy",
+			ConfigType: tcpProxyTo(testCluster),
 		}}}},
 	}
+}
+
+func tcpProxyTo(cluster string) *listenerv3.Filter_TypedConfig {
+	return &listenerv3.Filter_TypedConfig{TypedConfig: toAny(&tcpproxyv3.TcpProxy{
+		StatPrefix:       "inbound",
+		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: cluster},
+	})}
 }
 
 func socketAddress(at netip.AddrPort) *corev3.Address {

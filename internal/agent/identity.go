@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"sync"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,32 +25,20 @@ func newIdentity(s Settings, r prometheus.Registerer, log *slog.Logger) (*identi
 	})
 }
 
-// startIdentity waits for the first certificate: without one Envoy could not even ask for its configuration.
-// It returns without one when ctx ends. The identity is kept until stop is called, also while Envoy drains.
-func (a *agent) startIdentity(ctx context.Context, serverFailed <-chan error) (stop func(), err error) {
+// runIdentity keeps the identity until stop is called, also while Envoy drains. Envoy starts meanwhile: it calls
+// the control plane when it has its secrets.
+func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func()) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() {
-		defer close(ended)
+	var ended sync.WaitGroup
+	ended.Go(func() {
 		if err := a.identity.Run(running); err != nil {
-			a.log.Error("Envoy gets no new certificates", "error", err)
-			ended <- err
+			failed <- err
 		}
-	}()
-	stop = func() {
+	})
+	return func() {
 		cancel()
-		for range ended { // until it is closed
-		}
+		ended.Wait()
 	}
-	select {
-	case <-a.identity.Obtained():
-	case err := <-ended:
-		return stop, err
-	case err := <-serverFailed:
-		return stop, fmt.Errorf("serve %s: %w", a.settings.Listen, err)
-	case <-ctx.Done():
-	}
-	return stop, nil
 }
 
 // noCoreDumps keeps the key, which the agent and Envoy have in memory, out of files. A limit of 1 also

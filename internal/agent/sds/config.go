@@ -1,6 +1,8 @@
 package sds
 
 import (
+	"time"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -17,11 +19,19 @@ func SecretConfig(name string) *tlsv3.SdsSecretConfig {
 			TransportApiVersion:       corev3.ApiVersion_V3,
 			SetNodeOnFirstMessageOnly: true,
 			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: config.SDSCluster},
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+					ClusterName: config.SDSCluster,
+					// Envoy's first try always fails, because it asks before the cluster is ready; its own bounds,
+					// 0.5 s and 30 s, would delay the start of every pod.
+					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+						BaseInterval: durationpb.New(5 * time.Millisecond),
+						MaxInterval:  durationpb.New(time.Second),
+					}},
+				},
 			}}},
 		}},
 		ResourceApiVersion: corev3.ApiVersion_V3,
-		// A context without its secret is of no use, so Envoy waits for it as long as it takes.
+		// Without it there is nothing to do: Envoy does not even call the control plane before it has the secrets.
 		InitialFetchTimeout: durationpb.New(0),
 	}}
 }
