@@ -46,14 +46,5 @@ const (
 // TrustBundleEnv is the environment variable that holds the mesh's roots, PEM, as they were at injection.
 const TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
 
-// What Envoy gets from its agent.
-const (
-	// SDSCluster is the static cluster of the agent's secrets.
-	SDSCluster = "sds"
-	// WorkloadSecret is the workload's certificate with its key, BundleSecret the roots of the mesh.
-	WorkloadSecret = "workload"
-	BundleSecret   = "bundle"
-)
-
 // SystemNamespace is where the control plane is installed unless the chart says otherwise.
 const SystemNamespace = "mizzen-system"

@@ -30,10 +30,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
-	"github.com/mizzen-mesh/mizzen/internal/agent/sds"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // withIdentity makes an agent ask this server for its certificates.
@@ -64,7 +63,7 @@ func (cp *controlPlaneStub) opened() int {
 // mtls is what a sidecar's connections to another have in common.
 func mtls(match string) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.SecretConfig(config.WorkloadSecret)},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.Config(sds.Workload)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: &tlsv3.CertificateValidationContext{
@@ -73,7 +72,7 @@ func mtls(match string) *tlsv3.CommonTlsContext {
 						Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: match}},
 					}},
 				},
-				ValidationContextSdsSecretConfig: sds.SecretConfig(config.BundleSecret),
+				ValidationContextSdsSecretConfig: sds.Config(sds.Bundle),
 			},
 		},
 	}
@@ -380,7 +379,7 @@ func fetchKey(t *testing.T, socket string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: sds.TypeURL, ResourceNames: []string{config.WorkloadSecret}}); err != nil {
+	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: sds.TypeURL, ResourceNames: []string{sds.Workload}}); err != nil {
 		t.Fatal(err)
 	}
 	res, err := stream.Recv()

@@ -11,20 +11,19 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
-	"github.com/mizzen-mesh/mizzen/internal/agent/sds"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // secretsCluster is the agent, which gives Envoy certificate, key and roots.
 func secretsCluster(dir string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
-		Name:                          config.SDSCluster,
+		Name:                          sds.Cluster,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:                durationpb.New(time.Second),
 		TypedExtensionProtocolOptions: http2(&corev3.Http2ProtocolOptions{}),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: config.SDSCluster,
+			ClusterName: sds.Cluster,
 			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 					Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: identity.SocketPath(dir)}}},
@@ -50,7 +49,7 @@ func controlPlaneTLS(host string) *corev3.TransportSocket {
 					TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 				},
 				AlpnProtocols:                  []string{"h2"},
-				TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.SecretConfig(config.WorkloadSecret)},
+				TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.Config(sds.Workload)},
 				ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 					CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 						DefaultValidationContext: &tlsv3.CertificateValidationContext{
@@ -59,7 +58,7 @@ func controlPlaneTLS(host string) *corev3.TransportSocket {
 								Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: host}},
 							}},
 						},
-						ValidationContextSdsSecretConfig: sds.SecretConfig(config.BundleSecret),
+						ValidationContextSdsSecretConfig: sds.Config(sds.Bundle),
 					},
 				},
 			},

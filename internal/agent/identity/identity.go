@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mizzen-mesh/mizzen/internal/agent/sds"
+	"github.com/mizzen-mesh/mizzen/internal/agent/sdsserver"
 )
 
 // Options are what an Identity is told.
@@ -37,7 +37,7 @@ type Identity struct {
 	opts    Options
 	log     *slog.Logger
 	client  *client
-	sds     *sds.Server
+	sds     *sdsserver.Server
 	socket  net.Listener
 	metrics *metrics
 
@@ -80,13 +80,13 @@ func New(o Options) (*Identity, error) {
 		opts: o, log: o.Log, metrics: newMetrics(o.Registerer),
 		obtained: make(chan struct{}), renew: make(chan struct{}, 1),
 	}
-	i.sds = sds.New(o.Log, func(string) { i.metrics.rejected.Inc() })
+	i.sds = sdsserver.New(o.Log, func(string) { i.metrics.rejected.Inc() })
 	if i.client, err = newClient(o.Address, i.current.Load); err != nil {
 		return nil, err
 	}
 	i.current.Store(&credentials{roots: known})
 	i.metrics.setRoots(known)
-	if i.socket, err = sds.Listen(SocketPath(o.Dir)); err != nil {
+	if i.socket, err = sdsserver.Listen(SocketPath(o.Dir)); err != nil {
 		return nil, err
 	}
 	return i, nil

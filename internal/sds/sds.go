@@ -1,3 +1,5 @@
+// Package sds says what the secrets of a sidecar are called and how Envoy asks its agent for them. The agent
+// writes it into the bootstrap, the control plane into clusters and listeners. It may import Envoy's protos only.
 package sds
 
 import (
@@ -6,13 +8,22 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// SecretConfig lets Envoy fetch a secret from the agent. Envoy subscribes once to each name, however many
-// TLS contexts use it, as long as this configuration is the same.
-func SecretConfig(name string) *tlsv3.SdsSecretConfig {
+const (
+	// Cluster is the bootstrap's cluster of the agent.
+	Cluster = "sds"
+	// Workload is the secret with the workload's certificate and key, Bundle the one with the mesh's roots.
+	Workload = "workload"
+	Bundle   = "bundle"
+	// TypeURL of a secret.
+	TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+)
+
+// Config lets a TLS context fetch a secret. Envoy subscribes once to each name, however many contexts use it,
+// as long as they are configured the same.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/security/secret
+func Config(name string) *tlsv3.SdsSecretConfig {
 	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
 			ApiType:                   corev3.ApiConfigSource_GRPC,
@@ -20,7 +31,7 @@ func SecretConfig(name string) *tlsv3.SdsSecretConfig {
 			SetNodeOnFirstMessageOnly: true,
 			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-					ClusterName: config.SDSCluster,
+					ClusterName: Cluster,
 					// Envoy's first try always fails, because it asks before the cluster is ready; its own bounds,
 					// 0.5 s and 30 s, would delay the start of every pod.
 					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{

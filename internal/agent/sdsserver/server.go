@@ -1,4 +1,4 @@
-package sds
+package sdsserver
 
 import (
 	"crypto/sha256"
@@ -12,11 +12,8 @@ import (
 	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
-
-// TypeURL of what is served.
-const TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 // Server holds the two secrets and the streams of the one Envoy. It implements SecretDiscoveryService.
 type Server struct {
@@ -51,7 +48,7 @@ func New(log *slog.Logger, rejected func(secret string)) *Server {
 // bundleVersion is what Acknowledged gives once Envoy has taken them.
 func (s *Server) Set(chain, key []byte, bundle, bundleVersion string) error {
 	workload, err := pack(&tlsv3.Secret{
-		Name: config.WorkloadSecret,
+		Name: sds.Workload,
 		Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 			CertificateChain: inline(chain),
 			PrivateKey:       inline(key),
@@ -61,7 +58,7 @@ func (s *Server) Set(chain, key []byte, bundle, bundleVersion string) error {
 		return err
 	}
 	roots, err := pack(&tlsv3.Secret{
-		Name: config.BundleSecret,
+		Name: sds.Bundle,
 		Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
 			TrustedCa: inline([]byte(bundle)),
 		}},
@@ -71,7 +68,7 @@ func (s *Server) Set(chain, key []byte, bundle, bundleVersion string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets = map[string]secret{config.WorkloadSecret: workload, config.BundleSecret: roots}
+	s.secrets = map[string]secret{sds.Workload: workload, sds.Bundle: roots}
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil
@@ -83,7 +80,7 @@ func (s *Server) Acknowledged() (version string, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for st := range s.streams {
-		if !st.names[config.BundleSecret] {
+		if !st.names[sds.Bundle] {
 			continue
 		}
 		if st.acked == "" || (version != "" && version != st.acked) {

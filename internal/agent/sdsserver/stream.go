@@ -1,4 +1,4 @@
-package sds
+package sdsserver
 
 import (
 	"strconv"
@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // stream is one subscription of Envoy. Names and acked are guarded by the server's mutex.
@@ -73,11 +73,11 @@ func receive(grpc secretv3.SecretDiscoveryService_StreamSecretsServer, requests 
 // request takes in a subscription, an acknowledgement or a refusal.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#ack-and-nack
 func (s *Server) request(st *stream, req *discoveryv3.DiscoveryRequest) error {
-	if url := req.GetTypeUrl(); url != "" && url != TypeURL {
-		return status.Errorf(codes.InvalidArgument, "type %q: want %q", url, TypeURL)
+	if url := req.GetTypeUrl(); url != "" && url != sds.TypeURL {
+		return status.Errorf(codes.InvalidArgument, "type %q: want %q", url, sds.TypeURL)
 	}
 	for _, name := range req.GetResourceNames() {
-		if name != config.WorkloadSecret && name != config.BundleSecret {
+		if name != sds.Workload && name != sds.Bundle {
 			s.log.Warn("Envoy asks for a secret that does not exist", "secret", name)
 		}
 	}
@@ -97,7 +97,7 @@ func (s *Server) request(st *stream, req *discoveryv3.DiscoveryRequest) error {
 	for _, name := range req.GetResourceNames() {
 		names[name] = true
 	}
-	if names[config.BundleSecret] != st.names[config.BundleSecret] {
+	if names[sds.Bundle] != st.names[sds.Bundle] {
 		s.tell()
 	}
 	for name := range names {
@@ -117,13 +117,13 @@ func (s *Server) response(st *stream) (*discoveryv3.DiscoveryResponse, <-chan st
 	var resources []*anypb.Any
 	var versions []string
 	roots := ""
-	for _, name := range []string{config.BundleSecret, config.WorkloadSecret} {
+	for _, name := range []string{sds.Bundle, sds.Workload} {
 		have, ok := s.secrets[name]
 		if !ok || !st.names[name] {
 			continue
 		}
 		resources, versions = append(resources, have.resource), append(versions, have.version)
-		if name == config.BundleSecret {
+		if name == sds.Bundle {
 			roots = have.version
 		}
 	}
@@ -134,7 +134,7 @@ func (s *Server) response(st *stream) (*discoveryv3.DiscoveryResponse, <-chan st
 	st.nonce++
 	st.sent, st.sentRoots = all, roots
 	return &discoveryv3.DiscoveryResponse{
-		TypeUrl: TypeURL, VersionInfo: all, Nonce: strconv.FormatUint(st.nonce, 10), Resources: resources,
+		TypeUrl: sds.TypeURL, VersionInfo: all, Nonce: strconv.FormatUint(st.nonce, 10), Resources: resources,
 	}, s.changed
 }
 
