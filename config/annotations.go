@@ -33,7 +33,7 @@ func SidecarFor(base Sidecar, annotations map[string]string) (Sidecar, error) {
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case key.set != nil && !key.set(&s, value):
+		case key.set != nil && !key.set(&s, value), key.setMTLS != nil && !key.setMTLS(&MTLS{}, value):
 			errs = append(errs, key.errorf(value, "want %s", key.Values))
 		}
 	}

@@ -39,6 +39,10 @@ const (
 	AnnotationLoadBalancing            = Group + "/load-balancing"
 	AnnotationHashBy                   = Group + "/hash-by"
 
+	// Which connections a pod takes.
+	AnnotationMTLS      = Group + "/mtls"
+	AnnotationMTLSPorts = Group + "/mtls-ports"
+
 	// AnnotationInjected is written by the injector: the version that injected the pod.
 	AnnotationInjected = Group + "/injected"
 )
@@ -96,6 +100,8 @@ type Key struct {
 	// setPolicy and setOutliers do the same for the annotation of a Service.
 	setPolicy   func(p *Policy, value string) bool
 	setOutliers func(o *Outliers, value string) bool
+	// setMTLS does the same for the annotation of a namespace or a pod.
+	setMTLS func(m *MTLS, value string) bool
 }
 
 const ruleDoc = "On a route, `.<rule name>` behind the key means that rule alone."

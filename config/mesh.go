@@ -34,6 +34,9 @@ type Mesh struct {
 	Traffic   Traffic   `json:"traffic,omitempty"`
 	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
+
+	// MTLS is no field of the file yet.
+	MTLS MeshMTLS `json:"-"`
 }
 
 // Identity says how sidecars get their certificates.

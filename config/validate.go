@@ -89,6 +89,7 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, m.Detection.validate(field.NewPath("protocolDetection"))...)
 	errs = append(errs, m.Traffic.validate(field.NewPath("traffic"))...)
 	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
+	errs = append(errs, m.MTLS.validate(field.NewPath("mtls"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
 }
 
@@ -125,6 +126,13 @@ func (o OnDemand) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("timeout"), o.Timeout, time.Second, 5*time.Minute)
 	errs = append(errs, checkInt(path.Child("wholeMesh"), o.WholeMesh, 0, maxAhead)...)
 	return append(errs, checkInt(path.Child("namespace"), o.Namespace, 0, maxAhead)...)
+}
+
+func (m MeshMTLS) validate(path *field.Path) field.ErrorList {
+	if m.Mode != "" && !slices.Contains(MTLSModes, m.Mode) {
+		return field.ErrorList{field.NotSupported(path.Child("mode"), m.Mode, MTLSModes)}
+	}
+	return nil
 }
 
 func (s Sidecar) validate(path *field.Path) field.ErrorList {

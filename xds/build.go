@@ -164,7 +164,7 @@ func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) ([]envoy.
 	if err != nil {
 		return nil, nil, err
 	}
-	byPort, problems := mesh.Endpoints(svc, slices)
+	byPort, problems := mesh.Endpoints(svc, slices, nil)
 	var out []envoy.Resource
 	for key, endpoints := range byPort {
 		out = append(out, envoy.EndpointResources(svc, key, endpoints)...)

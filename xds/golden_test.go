@@ -123,7 +123,7 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 				own = append(own, s)
 			}
 		}
-		endpoints, found := mesh.Endpoints(svc, own)
+		endpoints, found := mesh.Endpoints(svc, own, nil)
 		problems = append(problems, found...)
 		for key, eps := range endpoints {
 			resources = append(resources, envoy.EndpointResources(svc, key, eps)...)

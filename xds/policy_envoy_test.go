@@ -32,7 +32,9 @@ type fleet struct {
 	clusters []*clusterv3.Cluster
 	services map[string]*mesh.Service
 	members  map[string][]netip.AddrPort
-	address  string
+	// identities of endpoints; nil in a mesh without.
+	identities map[netip.AddrPort]string
+	address    string
 }
 
 func newFleet(t *testing.T, services ...*mesh.Service) *fleet {
@@ -52,7 +54,7 @@ func (f *fleet) set(name string, members ...netip.AddrPort) {
 	svc := f.services[name]
 	var endpoints []mesh.Endpoint
 	for _, m := range members {
-		endpoints = append(endpoints, mesh.Endpoint{Addr: m})
+		endpoints = append(endpoints, mesh.Endpoint{Addr: m, Identity: f.identities[m]})
 	}
 	key := mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4}
 	json, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{

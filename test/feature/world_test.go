@@ -229,7 +229,7 @@ func (w *world) build(name string, s service, change *server.Change) {
 	}
 	model.Traffic = s.traffic
 	resources := envoy.ServiceResources(model, s.rules, w.cfg)
-	endpoints, problems := mesh.Endpoints(model, endpointSlices(s))
+	endpoints, problems := mesh.Endpoints(model, endpointSlices(s), nil)
 	if len(problems) > 0 {
 		w.t.Fatal(problems)
 	}

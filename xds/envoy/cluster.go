@@ -89,6 +89,7 @@ func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *conf
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 	}
 	detectOutliers(c, svc.Policy.Outliers)
+	secure(c, svc, cfg.MTLS)
 	return c
 }
 

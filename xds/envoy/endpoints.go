@@ -49,6 +49,7 @@ func loadAssignment(name string, endpoints []mesh.Endpoint) *endpointv3.ClusterL
 	for i, e := range endpoints {
 		lb[i] = &endpointv3.LbEndpoint{
 			HealthStatus: corev3.HealthStatus_HEALTHY,
+			Metadata:     identityMetadata(e.Identity),
 			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 				Address: socketAddress(e.Addr.Addr(), uint32(e.Addr.Port())),
 			}},

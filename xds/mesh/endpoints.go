@@ -29,7 +29,9 @@ func (k EndpointsKey) String() string {
 // while they terminate are used, so that the last pods of a rollout answer until they are gone; node
 // by node where calls stay on the caller's node. See
 // https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions
-func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice) (map[EndpointsKey][]Endpoint, []Problem) {
+//
+// With pods each endpoint has an identity, and one of which it is not known yet is left out (identityOf).
+func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice, pods *Pods) (map[EndpointsKey][]Endpoint, []Problem) {
 	var problems []Problem
 	groups := map[EndpointsKey]*candidates{}
 	for _, ip := range svc.ClusterIPs {
@@ -42,7 +44,7 @@ func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice) (map[E
 		if !ok {
 			continue
 		}
-		problems = append(problems, addSlice(groups, svc, slice, family)...)
+		problems = append(problems, addSlice(groups, svc, slice, family, pods)...)
 	}
 	out := make(map[EndpointsKey][]Endpoint, len(groups))
 	for key, c := range groups {
@@ -67,7 +69,7 @@ func sliceFamily(t discoveryv1.AddressType) (Family, bool) {
 }
 
 // addSlice puts the endpoints of one slice into the groups of the ports it serves.
-func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discoveryv1.EndpointSlice, family Family) []Problem {
+func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discoveryv1.EndpointSlice, family Family, pods *Pods) []Problem {
 	problem := func(field, value, allowed string) Problem {
 		return Problem{
 			Object: Key{slice.Namespace, slice.Name}, UID: string(slice.UID), Slice: true, Reason: "MalformedEndpointSlice",
@@ -99,7 +101,18 @@ func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discover
 						problems = append(problems, problem(fmt.Sprintf("endpoints[%d].addresses", j), address, "an "+string(slice.AddressType)+" address"))
 						continue
 					}
-					group.add(ep, netip.AddrPortFrom(ip, uint16(*port.Port)))
+					e := Endpoint{Addr: netip.AddrPortFrom(ip, uint16(*port.Port))}
+					if pods != nil {
+						identity, standing := pods.identityOf(slice, ep, e.Addr)
+						if standing == wrong {
+							problems = append(problems, problem(fmt.Sprintf("endpoints[%d].addresses", j), address, "an address of pod "+podKey(slice, ep.TargetRef).String()))
+						}
+						if standing != known {
+							continue
+						}
+						e.Identity = identity
+					}
+					group.add(ep, e)
 				}
 			}
 		}
@@ -112,8 +125,7 @@ type candidates struct {
 	ready, draining []Endpoint
 }
 
-func (c *candidates) add(ep discoveryv1.Endpoint, addr netip.AddrPort) {
-	e := Endpoint{Addr: addr}
+func (c *candidates) add(ep discoveryv1.Endpoint, e Endpoint) {
 	if ep.NodeName != nil {
 		e.Node = *ep.NodeName
 	}
@@ -154,7 +166,8 @@ func (c *candidates) choose() []Endpoint {
 		chosen = c.draining
 	}
 	slices.SortFunc(chosen, func(a, b Endpoint) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Node, b.Node))
+		// A SPIFFE ID comes after PlainText, and the reverse order takes it.
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(b.Identity, a.Identity), cmp.Compare(a.Node, b.Node))
 	})
 	return slices.CompactFunc(chosen, func(a, b Endpoint) bool { return a.Addr == b.Addr })
 }

@@ -68,6 +68,9 @@ type Service struct {
 	Policy config.Policy
 	// Traffic is what policies of the Gateway API say: BuildTrafficPolicies gives it.
 	Traffic TrafficPolicy
+	// Identities are the SPIFFE IDs that its endpoints may have, sorted. An endpoint with another one can
+	// not be called: see Identities.
+	Identities []string
 }
 
 // HashBy is what of a call decides on its endpoint; nil where it is not hashed. The annotation wins over
@@ -102,6 +105,8 @@ type Endpoint struct {
 	Addr netip.AddrPort
 	// Node is the Kubernetes node it runs on, for LocalOnly Services.
 	Node string
+	// Identity is the SPIFFE ID that answers there, or PlainText; empty in a mesh without identities.
+	Identity string
 }
 
 // Problem is something in a user's object that Mizzen works around and says so.

@@ -73,7 +73,7 @@ func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error)
 		return nil, nil, err
 	}
 	out := envoy.ServiceResources(model, nil, c.cfg)
-	endpoints, problems := mesh.Endpoints(model, []*discoveryv1.EndpointSlice{s.endpointSlice()})
+	endpoints, problems := mesh.Endpoints(model, []*discoveryv1.EndpointSlice{s.endpointSlice()}, nil)
 	for key, eps := range endpoints {
 		out = append(out, envoy.EndpointResources(model, key, eps)...)
 	}

@@ -1,0 +1,55 @@
+package config
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMTLSOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		on          Object
+		annotations map[string]string
+		want        MTLS
+		wrong       []string
+	}{
+		"nothing":          {on: OnPod, annotations: map[string]string{"example.com/mtls": "strict"}},
+		"pod":              {on: OnPod, annotations: map[string]string{AnnotationMTLS: "strict"}, want: MTLS{Mode: Strict}},
+		"namespace":        {on: OnNamespace, annotations: map[string]string{AnnotationMTLS: "permissive"}, want: MTLS{Mode: Permissive}},
+		"unknown mode":     {on: OnNamespace, annotations: map[string]string{AnnotationMTLS: "STRICT"}, wrong: []string{AnnotationMTLS}},
+		"empty mode":       {on: OnPod, annotations: map[string]string{AnnotationMTLS: ""}, wrong: []string{AnnotationMTLS}},
+		"ports":            {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "80=strict, 90=permissive"}, want: MTLS{Ports: map[uint16]MTLSMode{80: Strict, 90: Permissive}}},
+		"on the wrong one": {on: OnNamespace, annotations: map[string]string{AnnotationMTLSPorts: "80=strict"}},
+		"no port":          {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: ""}, wrong: []string{AnnotationMTLSPorts}},
+		"port 0":           {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "0=strict"}, wrong: []string{AnnotationMTLSPorts}},
+		"port twice":       {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "80=strict,80=strict"}, wrong: []string{AnnotationMTLSPorts}},
+		"port too high":    {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "65536=strict"}, wrong: []string{AnnotationMTLSPorts}},
+		"port alone":       {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "80"}, wrong: []string{AnnotationMTLSPorts}},
+		"one good, one bad": {
+			on: OnPod, annotations: map[string]string{AnnotationMTLS: "strict", AnnotationMTLSPorts: "80=on"},
+			want: MTLS{Mode: Strict}, wrong: []string{AnnotationMTLSPorts},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, errs := MTLSOf(c.on, c.annotations)
+			var wrong []string
+			for _, e := range errs {
+				wrong = append(wrong, e.Name)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || !slices.Equal(wrong, c.wrong) {
+				t.Errorf("refused %v, want %v; -want +got\n%s", wrong, c.wrong, diff)
+			}
+		})
+	}
+}
+
+func TestMTLSOfTheMesh(t *testing.T) {
+	for mode, ok := range map[MTLSMode]bool{"": true, Permissive: true, Strict: true, "on": false} {
+		m := Default()
+		m.MTLS.Mode = mode
+		if err := m.Validate(); (err == nil) != ok {
+			t.Errorf("%q: %v", mode, err)
+		}
+	}
+}

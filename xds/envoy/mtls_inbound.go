@@ -1,0 +1,89 @@
+package envoy
+
+import (
+	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// mtlsChain ends mTLS of the mesh.
+const mtlsChain = "mtls"
+
+// SecureInboundListeners give the inbound listener of pods that take such connections, in its variants, in
+// place of InboundListeners. InboundVariant names the one of a pod.
+//
+// The sidecar of a caller opens with TLS and our own ALPN. All else is plain text, or an application's own
+// TLS, which is passed on as it came where the port is permissive and refused where it is strict.
+//
+// Who sends nothing may be waiting for the server to speak first, and is taken for plain text after the
+// time of protocol detection. A caller of the mesh whose first bytes come later than that is passed on, too: the
+// application gets the beginning of a handshake and no plain text, and the caller connects anew.
+func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
+	out := listeners("inbound", func(f families) *listenerv3.Listener {
+		l := &listenerv3.Listener{
+			FilterChainMatcher: inboundMatcher(in),
+			FilterChains: []*listenerv3.FilterChain{
+				{Name: mtlsChain, TransportSocket: calledTLS(cfg.MTLS), Filters: authenticatedFilters()},
+				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("inbound", InboundCluster)}},
+				refuse(),
+			},
+			ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), tlsInspector()},
+			ListenerFiltersTimeout:           durationpb.New(cfg.Detection.Timeout.Duration),
+			ContinueOnListenerFiltersTimeout: true,
+		}
+		f.bind(l, anyIPv4, anyIPv6, inboundPort)
+		return l
+	})
+	for i := range out {
+		out[i].Variant = inboundVariant(families(out[i].Variant), in)
+	}
+	return out
+}
+
+// InboundVariant is the Variant of the inbound listener of a pod that takes such connections. What a pod takes
+// is never its own sidecar's to say.
+func InboundVariant(n node.Node, in mesh.Inbound) string { return inboundVariant(familiesOf(n), in) }
+
+func inboundVariant(f families, in mesh.Inbound) string { return string(f) + " " + in.String() }
+
+// authenticatedFilters pass on what a peer with a SPIFFE ID sends. Authorisation goes here, before the proxy:
+// network RBAC on the peer's URI; a port with rules on methods or paths gets a chain of its own, with HTTP.
+func authenticatedFilters() []*listenerv3.Filter {
+	return []*listenerv3.Filter{tcpProxy("inbound_mtls", InboundCluster)}
+}
+
+// inboundMatcher chooses the chain by port and what the client said first.
+func inboundMatcher(in mesh.Inbound) *matcherv3.Matcher {
+	branches := map[uint16]*matcherv3.Matcher_OnMatch{}
+	for port, mode := range in.Ports {
+		branches[port] = nested(byALPN(mode))
+	}
+	branches[inboundPort] = chain(refuseChain) // as refusePort
+	m := portMatcher(branches)
+	m.OnNoMatch = nested(byALPN(in.Mode))
+	return m
+}
+
+func byALPN(mode config.MTLSMode) *matcherv3.Matcher {
+	m := exact(extension("application_protocol", &networkv3.ApplicationProtocolInput{}),
+		map[string]*matcherv3.Matcher_OnMatch{"'" + ALPN + "'": chain(mtlsChain)})
+	m.OnNoMatch = chain(passthroughChain)
+	if mode == config.Strict {
+		m.OnNoMatch = chain(refuseChain)
+	}
+	return m
+}
+
+// tlsInspector reads the ALPN of a client's hello.
+func tlsInspector() *listenerv3.ListenerFilter {
+	return &listenerv3.ListenerFilter{
+		Name:       "envoy.filters.listener.tls_inspector",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&inspectorv3.TlsInspector{})},
+	}
+}

@@ -1,0 +1,70 @@
+package envoy
+
+import (
+	"strings"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// socketMatch is where Envoy looks in an endpoint's metadata for what chooses its transport socket, and
+// identityKey what Mizzen puts there.
+const (
+	socketMatch = "envoy.transport_socket_match"
+	identityKey = "identity"
+)
+
+// secure gives a cluster one transport socket for each identity of the Service's endpoints, and one for
+// those that have none. Each endpoint says which is its own (identityMetadata).
+//
+// An endpoint of which the cluster does not know the identity can not be called: Envoy takes the cluster's own
+// socket for it, which wants a peer that does not exist. So whatever comes first, cluster or endpoint, nobody
+// with an identity is ever sent plain text; the failed handshake is one to connect, and safe to retry.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/cluster.proto#envoy-v3-api-field-config-cluster-v3-cluster-transport-socket-matches
+func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
+	if !mtls.On() {
+		return
+	}
+	match := func(name, identity string, socket *corev3.TransportSocket) {
+		c.TransportSocketMatches = append(c.TransportSocketMatches, &clusterv3.Cluster_TransportSocketMatch{
+			Name: name, Match: identityOf(identity), TransportSocket: socket,
+		})
+	}
+	for _, id := range svc.Identities {
+		match(strings.TrimPrefix(id, "spiffe://"), id, callerTLS(id))
+	}
+	match(mesh.PlainText, mesh.PlainText, rawSocket())
+	c.TransportSocket = callerTLS("spiffe://" + mtls.TrustDomain + "/nobody")
+}
+
+// identityMetadata is of an endpoint; nil in a mesh without identities.
+func identityMetadata(identity string) *corev3.Metadata {
+	if identity == "" {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{socketMatch: identityOf(identity)}}
+}
+
+func identityOf(identity string) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{identityKey: structpb.NewStringValue(identity)}}
+}
+
+func rawSocket() *corev3.TransportSocket {
+	return socket("envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{})
+}
+
+// tlsSocket is for either side's context.
+func tlsSocket[T *tlsv3.UpstreamTlsContext | *tlsv3.DownstreamTlsContext](context T) *corev3.TransportSocket {
+	return socket("envoy.transport_sockets.tls", any(context).(proto.Message))
+}
+
+func socket(name string, m proto.Message) *corev3.TransportSocket {
+	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(m)}}
+}

@@ -1,0 +1,82 @@
+package envoy
+
+import (
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// What the agent serves over SDS, and the cluster of the bootstrap by which Envoy asks it.
+const (
+	SDSCluster     = "sds"
+	WorkloadSecret = "workload" // certificate and key of the pod
+	BundleSecret   = "bundle"   // the roots that are trusted
+)
+
+// ALPN tells mTLS of the mesh from an application's own TLS. It says nothing of what is inside.
+const ALPN = "mizzen/1"
+
+// callerTLS is the calling side: the peer must be exactly this SPIFFE ID.
+func callerTLS(identity string) *corev3.TransportSocket {
+	return tlsSocket(&tlsv3.UpstreamTlsContext{
+		CommonTlsContext: tlsContext(exactly(identity)),
+		// A resumed session would be one of which nobody has seen the certificate again.
+		MaxSessionKeys: wrapperspb.UInt32(0),
+	})
+}
+
+// calledTLS is the called side: the peer must be somebody of the mesh. Who may do what is for the filters of
+// the chain to decide.
+func calledTLS(mtls config.MeshMTLS) *corev3.TransportSocket {
+	anybody := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + mtls.TrustDomain + "/ns/"}}
+	return tlsSocket(&tlsv3.DownstreamTlsContext{
+		CommonTlsContext:         tlsContext(anybody),
+		RequireClientCertificate: wrapperspb.Bool(true),
+		SessionTicketKeysType:    &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
+	})
+}
+
+func exactly(text string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: text}}
+}
+
+// tlsContext is TLS 1.3 with the pod's own certificate, and a peer whose certificate is signed by a root of
+// the bundle and has a URI that matches.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/security/ssl#certificate-verification
+func tlsContext(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
+	return &tlsv3.CommonTlsContext{
+		TlsParams: &tlsv3.TlsParameters{
+			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secret(WorkloadSecret)},
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext: &tlsv3.CertificateValidationContext{
+					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: peer}},
+				},
+				ValidationContextSdsSecretConfig: secret(BundleSecret),
+			},
+		},
+		AlpnProtocols: []string{ALPN},
+	}
+}
+
+// secret is the same for all who use it, so that Envoy asks once. Nothing is used before it has come.
+func secret(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
+		ResourceApiVersion:  corev3.ApiVersion_V3,
+		InitialFetchTimeout: durationpb.New(0),
+		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
+			ApiType:             corev3.ApiConfigSource_GRPC,
+			TransportApiVersion: corev3.ApiVersion_V3,
+			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: SDSCluster},
+			}}},
+		}},
+	}}
+}

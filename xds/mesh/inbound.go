@@ -1,0 +1,35 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// Inbound says which connections a pod takes. Pods that take the same have the same String.
+type Inbound struct {
+	Mode config.MTLSMode
+	// Ports with another mode than Mode.
+	Ports map[uint16]config.MTLSMode
+}
+
+// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's, the mesh's.
+func BuildInbound(pod, namespace config.MTLS, whole config.MTLSMode) Inbound {
+	out := Inbound{Mode: cmp.Or(pod.Mode, namespace.Mode, whole, config.Permissive), Ports: maps.Clone(pod.Ports)}
+	maps.DeleteFunc(out.Ports, func(_ uint16, mode config.MTLSMode) bool { return mode == out.Mode })
+	return out
+}
+
+// String is such as "strict" or "strict,8080=permissive".
+func (i Inbound) String() string {
+	var b strings.Builder
+	b.WriteString(string(i.Mode))
+	for _, port := range slices.Sorted(maps.Keys(i.Ports)) {
+		fmt.Fprintf(&b, ",%d=%s", port, i.Ports[port])
+	}
+	return b.String()
+}

@@ -1,0 +1,115 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// Pod is what the mesh needs to know of a pod.
+type Pod struct {
+	Key
+	UID string
+	// IPs has one address for each family of the pod; none before it has been given any, and after its end.
+	IPs            []netip.Addr
+	ServiceAccount string
+	// HostNetwork is set for a pod that shares its node's addresses.
+	HostNetwork bool
+	// Meshed is set for a pod whose sidecar ends mTLS.
+	Meshed bool
+	// PlainPorts are not captured: who calls them meets the application, not the sidecar. Ascending.
+	PlainPorts []uint16
+	// MTLS are its settings for what it takes.
+	MTLS config.MTLS
+}
+
+// trustBundleEnv is what the injector gives a proxy that has an identity. Sidecars of earlier versions
+// have none: they take no mTLS before their pod is made anew.
+const trustBundleEnv = "MIZZEN_TRUST_BUNDLE"
+
+// excludeInboundArg is the flag of the capture container with the ports that it leaves alone. The pod's
+// annotation alone does not tell them: without one the mesh's list of the time of the injection holds.
+const excludeInboundArg = "--exclude-inbound-ports="
+
+// BuildPod gives the model of a pod. Annotations that cannot be used are left out; admission has refused
+// them before, unless the pod is older than the key.
+func BuildPod(pod *corev1.Pod) *Pod {
+	out := &Pod{
+		Key: Key{pod.Namespace, pod.Name}, UID: string(pod.UID),
+		ServiceAccount: pod.Spec.ServiceAccountName,
+		HostNetwork:    pod.Spec.HostNetwork,
+		Meshed:         meshed(pod),
+		PlainPorts:     plainPorts(pod),
+	}
+	if out.ServiceAccount == "" {
+		out.ServiceAccount = "default" // as Kubernetes' own admission has it
+	}
+	out.MTLS, _ = config.MTLSOf(config.OnPod, pod.Annotations)
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return out // its addresses stand in the status still, but may be another pod's by now
+	}
+	for _, p := range pod.Status.PodIPs {
+		if ip, err := netip.ParseAddr(p.IP); err == nil {
+			out.IPs = append(out.IPs, ip)
+		}
+	}
+	return out
+}
+
+func meshed(pod *corev1.Pod) bool {
+	if _, injected := pod.Annotations[config.AnnotationInjected]; !injected || pod.Spec.HostNetwork {
+		return false
+	}
+	proxy := initContainer(pod, config.ProxyContainer)
+	return proxy != nil && slices.ContainsFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == trustBundleEnv })
+}
+
+func initContainer(pod *corev1.Pod, name string) *corev1.Container {
+	for i, c := range pod.Spec.InitContainers {
+		if c.Name == name {
+			return &pod.Spec.InitContainers[i]
+		}
+	}
+	return nil
+}
+
+func plainPorts(pod *corev1.Pod) []uint16 {
+	capture := initContainer(pod, config.CaptureContainer)
+	if capture == nil {
+		return nil
+	}
+	var out []uint16
+	for _, arg := range capture.Args {
+		list, ok := strings.CutPrefix(arg, excludeInboundArg)
+		if !ok {
+			continue
+		}
+		for text := range strings.SplitSeq(list, ",") {
+			if port, err := strconv.ParseUint(text, 10, 16); err == nil {
+				out = append(out, uint16(port))
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// SPIFFEID names a service account in a trust domain.
+// https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md
+func SPIFFEID(trustDomain, namespace, serviceAccount string) string {
+	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, serviceAccount)
+}
+
+// identityAt is who answers at a port of the pod: its SPIFFE ID, or PlainText where its sidecar does not.
+func (p *Pod) identityAt(trustDomain string, port uint16) string {
+	if !p.Meshed || slices.Contains(p.PlainPorts, port) {
+		return PlainText
+	}
+	return SPIFFEID(trustDomain, p.Namespace, p.ServiceAccount)
+}

@@ -1,0 +1,143 @@
+package mesh
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// PlainText stands for the SPIFFE ID of an endpoint that has none.
+const PlainText = "plain"
+
+// Pods are all pods of the cluster. It is kept up to date pod by pod; nil stands for a mesh without
+// identities.
+type Pods struct {
+	trustDomain string
+	byKey       map[Key]*Pod
+	byIP        map[netip.Addr][]*Pod // those with addresses of their own
+}
+
+// NewPods gives the index of some pods in a trust domain.
+func NewPods(trustDomain string, pods ...*Pod) *Pods {
+	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}}
+	for _, pod := range pods {
+		p.Set(pod)
+	}
+	return p
+}
+
+// Set enters a pod in place of the one of its name.
+func (p *Pods) Set(pod *Pod) {
+	p.Delete(pod.Key)
+	p.byKey[pod.Key] = pod
+	if pod.HostNetwork {
+		return
+	}
+	for _, ip := range pod.IPs {
+		p.byIP[ip] = append(p.byIP[ip], pod)
+	}
+}
+
+// Delete takes a pod out.
+func (p *Pods) Delete(key Key) {
+	pod := p.byKey[key]
+	if pod == nil {
+		return
+	}
+	delete(p.byKey, key)
+	for _, ip := range pod.IPs {
+		left := slices.DeleteFunc(p.byIP[ip], func(o *Pod) bool { return o == pod })
+		if p.byIP[ip] = left; len(left) == 0 {
+			delete(p.byIP, ip)
+		}
+	}
+}
+
+// Get gives a pod by name, nil if there is none.
+func (p *Pods) Get(key Key) *Pod { return p.byKey[key] }
+
+// IdentityAt is who answers at an address: PlainText where that is no pod of the mesh. While an address
+// goes from one pod to the next both may be known; then ok is false if they differ.
+func (p *Pods) IdentityAt(addr netip.AddrPort) (identity string, ok bool) {
+	identity = PlainText
+	for i, pod := range p.byIP[addr.Addr()] {
+		id := pod.identityAt(p.trustDomain, addr.Port())
+		if i > 0 && id != identity {
+			return "", false
+		}
+		identity = id
+	}
+	return identity, true
+}
+
+// identityOf is who answers at an endpoint.
+//
+// It is never PlainText because something is not known yet: an endpoint that names a pod which is not here,
+// or not with this UID and address, gives unknown, and gets no calls until the pod is here. The pod comes
+// over another watch than the endpoint, often later; and an endpoint whose pod is gone is about to go.
+// An address that is none of its meshed pod's, as of a second network, is wrong: nobody ends mTLS there
+// whom we know.
+func (p *Pods) identityOf(slice *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, addr netip.AddrPort) (identity string, s standing) {
+	ref := ep.TargetRef
+	if ref == nil || ref.Kind != "Pod" {
+		identity, ok := p.IdentityAt(addr)
+		if !ok {
+			return "", unknown
+		}
+		return identity, known
+	}
+	pod := p.byKey[podKey(slice, ref)]
+	switch {
+	case pod == nil, len(pod.IPs) == 0, ref.UID != "" && string(ref.UID) != pod.UID:
+		return "", unknown
+	case !pod.Meshed, slices.Contains(pod.IPs, addr.Addr()):
+		return pod.identityAt(p.trustDomain, addr.Port()), known
+	default:
+		return "", wrong
+	}
+}
+
+func podKey(slice *discoveryv1.EndpointSlice, ref *corev1.ObjectReference) Key {
+	return Key{cmp.Or(ref.Namespace, slice.Namespace), ref.Name}
+}
+
+// standing of what is known about an endpoint.
+type standing int
+
+const (
+	known standing = iota
+	unknown
+	wrong
+)
+
+// Identities are the SPIFFE IDs of a Service's endpoints, sorted and without doubles; PlainText is left out.
+// Service.Identities must hold all of them before the endpoints are published.
+func Identities(endpoints map[EndpointsKey][]Endpoint) []string {
+	var out []string
+	for _, group := range endpoints {
+		for _, e := range group {
+			if e.Identity != "" && e.Identity != PlainText {
+				out = append(out, e.Identity)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// PodRefs are the pods that slices name: when one of them changes, the endpoints are to be built again.
+func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
+	var out []Key
+	for _, slice := range endpointSlices {
+		for _, ep := range slice.Endpoints {
+			if ref := ep.TargetRef; ref != nil && ref.Kind == "Pod" {
+				out = append(out, podKey(slice, ref))
+			}
+		}
+	}
+	slices.SortFunc(out, Key.Compare)
+	return slices.Compact(out)
+}

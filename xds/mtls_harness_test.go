@@ -1,0 +1,345 @@
+package xds_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+const trustDomain = "cluster.local"
+
+var (
+	idClient = mesh.SPIFFEID(trustDomain, "shop", "client")
+	idCart   = mesh.SPIFFEID(trustDomain, "shop", "cart")
+	idOther  = mesh.SPIFFEID(trustDomain, "shop", "other")
+)
+
+func newCA(t *testing.T) *ca.Authority {
+	t.Helper()
+	a, err := ca.Generate(ca.Options{CommonName: "test", Now: time.Now(), Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// issue gives a certificate of a workload that was made some time ago and holds for an hour, or for as long
+// as is given.
+func issue(t *testing.T, a *ca.Authority, id string, ago, lifetime time.Duration) *tls.Certificate {
+	t.Helper()
+	uri, err := url.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := a.Issue(ca.Leaf{
+		URIs: []*url.URL{uri}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		Now: time.Now().Add(-ago), Lifetime: lifetime,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// secrets is the agent of one sidecar, as far as Envoy sees it.
+type secrets struct {
+	t       *testing.T
+	cache   *cache.LinearCache
+	address netip.AddrPort
+}
+
+// startSecrets serves the certificate of an identity, and a bundle with the root that signed it.
+func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
+	t.Helper()
+	s := &secrets{t: t, cache: cache.NewLinearCache(resource.SecretType)}
+	s.certificate(issue(t, a, id, 0, time.Hour))
+	s.bundle(a)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.address = l.Addr().(*net.TCPAddr).AddrPort()
+	ctx, cancel := context.WithCancel(context.Background())
+	server := grpc.NewServer()
+	secretservice.RegisterSecretDiscoveryServiceServer(server, secretServer{server: sotw.NewServer(ctx, s.cache, nil)})
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { cancel(); server.Stop() })
+	return s
+}
+
+type secretServer struct {
+	secretservice.UnimplementedSecretDiscoveryServiceServer
+	server sotw.Server
+}
+
+// StreamSecrets answers one subscription.
+func (s secretServer) StreamSecrets(stream secretservice.SecretDiscoveryService_StreamSecretsServer) error {
+	return s.server.StreamHandler(stream, resource.SecretType)
+}
+
+func (s *secrets) set(name string, secret *tlsv3.Secret) {
+	s.t.Helper()
+	secret.Name = name
+	if err := s.cache.UpdateResource(name, types.Resource(secret)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func inlined(b []byte) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+}
+
+func (s *secrets) certificate(c *tls.Certificate) {
+	s.t.Helper()
+	key, err := ca.EncodeKey(c.PrivateKey.(crypto.Signer))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(envoy.WorkloadSecret, &tlsv3.Secret{Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: inlined(ca.EncodeCertificates(c.Leaf)), PrivateKey: inlined(key),
+	}}})
+}
+
+func (s *secrets) bundle(roots ...*ca.Authority) {
+	s.t.Helper()
+	var pem []byte
+	for _, r := range roots {
+		pem = append(pem, r.CertPEM()...)
+	}
+	s.set(envoy.BundleSecret, &tlsv3.Secret{Type: &tlsv3.Secret_ValidationContext{
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlined(pem)},
+	}})
+}
+
+// cluster is the one of the bootstrap.
+func (s *secrets) cluster() *clusterv3.Cluster {
+	s.t.Helper()
+	c := staticCluster(envoy.SDSCluster, s.address)
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(s.t, &upstreamhttpv3.HttpProtocolOptions{
+			UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+				ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+					ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+						Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+					},
+				},
+			},
+		}),
+	}
+	return c
+}
+
+func staticCluster(name string, address netip.AddrPort) *clusterv3.Cluster {
+	return &clusterv3.Cluster{
+		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+				Address: socketAt(address.Addr().String(), uint32(address.Port())),
+			}}}},
+		}}},
+	}
+}
+
+func socketAt(ip string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: ip, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+	}}}
+}
+
+func secureConfig() *config.Mesh {
+	cfg := config.Default()
+	cfg.MTLS.TrustDomain = trustDomain
+	return cfg
+}
+
+// called is a pod: an application behind a sidecar with the inbound listener, and a tap before it that notes
+// what comes over the wire. The listener's port stands for the application's.
+type called struct {
+	*secrets
+	// inbound is the sidecar itself, wire is the tap before it.
+	inbound, wire netip.AddrPort
+	tap           *wiretap
+}
+
+// inboundOf gives what a pod takes whose port has this mode.
+type inboundOf func(port uint16) mesh.Inbound
+
+func all(mode config.MTLSMode) inboundOf {
+	return func(uint16) mesh.Inbound { return mesh.Inbound{Mode: mode} }
+}
+
+func startCalled(t *testing.T, a *ca.Authority, id string, in inboundOf, app netip.AddrPort, changes ...func(*secrets)) *called {
+	t.Helper()
+	c := &called{secrets: startSecrets(t, a, id)}
+	for _, change := range changes {
+		change(c.secrets)
+	}
+	address := startListener(t, func(port uint32) *listenerv3.Listener {
+		l := proto.Clone(envoy.SecureInboundListeners(in(uint16(port)), secureConfig())[0].Message).(*listenerv3.Listener)
+		l.Address = socketAt("127.0.0.1", port)
+		l.ListenerFilters = l.ListenerFilters[1:] // nobody has redirected the connection
+		return l
+	}, c.cluster(), staticCluster(envoy.InboundCluster, app))
+	c.inbound = netip.MustParseAddrPort(address)
+	c.tap = startTap(t, c.inbound)
+	c.wire = c.tap.address
+	return c
+}
+
+// calling is Service cart behind the sidecar of a client.
+func calling(t *testing.T, s *secrets, identities ...string) *fleet {
+	t.Helper()
+	svc := service("cart")
+	svc.Identities = identities
+	f := newFleet(t, svc)
+	f.cfg, f.identities = secureConfig(), map[netip.AddrPort]string{}
+	f.clusters = append(f.clusters, s.cluster())
+	return f
+}
+
+// wiretap passes bytes on and notes them.
+type wiretap struct {
+	address netip.AddrPort
+	mu      sync.Mutex
+	said    [2]bytes.Buffer // by the client and by the server
+	opened  int
+}
+
+func startTap(t *testing.T, to netip.AddrPort) *wiretap {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	w := &wiretap{address: l.Addr().(*net.TCPAddr).AddrPort()}
+	go func() {
+		for {
+			down, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", to.String())
+			if err != nil {
+				down.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.opened++
+			w.mu.Unlock()
+			go w.pass(down, up, 0)
+			go w.pass(up, down, 1)
+		}
+	}()
+	return w
+}
+
+func (w *wiretap) pass(from, to net.Conn, side int) {
+	defer to.Close()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		w.mu.Lock()
+		w.said[side].Write(b[:n])
+		w.mu.Unlock()
+		if _, werr := to.Write(b[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// heard gives what client and server have said.
+func (w *wiretap) heard() (client, server string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.said[0].String(), w.said[1].String()
+}
+
+// isTLS13 checks that the wire has shown TLS 1.3 and nothing of the text.
+func (w *wiretap) isTLS13(t *testing.T, text string) {
+	t.Helper()
+	client, server := w.heard()
+	if !strings.HasPrefix(client, "\x16\x03") || !strings.HasPrefix(server, "\x16\x03") || len(server) < 5 {
+		t.Fatalf("no TLS: client %.20q, server %.20q", client, server)
+	}
+	// The first record is the server's hello with the version that it has chosen:
+	// https://www.rfc-editor.org/rfc/rfc8446#section-4.2.1
+	hello := server[:min(len(server), 5+int(binary.BigEndian.Uint16([]byte(server[3:5]))))]
+	if !strings.Contains(hello, "\x00\x2b\x00\x02\x03\x04") {
+		t.Errorf("not TLS 1.3: %q", hello)
+	}
+	if strings.Contains(client+server, text) {
+		t.Errorf("plain text: %q", text)
+	}
+}
+
+// serveBytes runs an application that gets each connection.
+func serveBytes(t *testing.T, app func(net.Conn)) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer conn.Close(); app(conn) }()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// greet speaks first, then says again what it hears.
+func greet(conn net.Conn) {
+	_, _ = io.WriteString(conn, "welcome\n")
+	_, _ = io.Copy(conn, conn)
+}
+
+func echo(conn net.Conn) { _, _ = io.Copy(conn, conn) }
+
+// dial gives a connection that fails after 10 s.
+func dial(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn
+}
