@@ -199,7 +199,7 @@ func TestRefusedServerIsTriedElsewhere(t *testing.T) {
 			t.Fatalf("%d %s", res.StatusCode, body)
 		}
 	}
-	if wrong.tap.opened == 0 {
+	if wrong.tap.connections() == 0 {
 		t.Error("the wrong one was never tried")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -77,12 +79,16 @@ type secrets struct {
 	t       *testing.T
 	cache   *cache.LinearCache
 	address netip.AddrPort
+	// version is that of the cache, acknowledged is the one of each secret that Envoy has taken.
+	version      int
+	mu           sync.Mutex
+	acknowledged map[string]int
 }
 
 // startSecrets serves the certificate of an identity, and a bundle with the root that signed it.
 func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
 	t.Helper()
-	s := &secrets{t: t, cache: cache.NewLinearCache(resource.SecretType)}
+	s := &secrets{t: t, cache: cache.NewLinearCache(resource.SecretType), acknowledged: map[string]int{}}
 	s.certificate(issue(t, a, id, 0, time.Hour))
 	s.bundle(a)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +98,7 @@ func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
 	s.address = l.Addr().(*net.TCPAddr).AddrPort()
 	ctx, cancel := context.WithCancel(context.Background())
 	server := grpc.NewServer()
-	secretservice.RegisterSecretDiscoveryServiceServer(server, secretServer{server: sotw.NewServer(ctx, s.cache, nil)})
+	secretservice.RegisterSecretDiscoveryServiceServer(server, secretServer{server: sotw.NewServer(ctx, s.cache, s)})
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { cancel(); server.Stop() })
 	return s
@@ -111,9 +117,42 @@ func (s secretServer) StreamSecrets(stream secretservice.SecretDiscoveryService_
 func (s *secrets) set(name string, secret *tlsv3.Secret) {
 	s.t.Helper()
 	secret.Name = name
+	s.version++
 	if err := s.cache.UpdateResource(name, types.Resource(secret)); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// taken waits until Envoy has the newest of a secret.
+func (s *secrets) taken(name string) {
+	s.t.Helper()
+	eventually(s.t, "Envoy takes secret "+name, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.acknowledged[name] == s.version
+	})
+}
+
+// OnStreamRequest notes what Envoy acknowledges.
+func (s *secrets) OnStreamRequest(_ int64, r *discoveryv3.DiscoveryRequest) error {
+	if r.ResponseNonce == "" || r.ErrorDetail != nil {
+		return nil
+	}
+	version, err := strconv.Atoi(r.VersionInfo)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range r.ResourceNames {
+		s.acknowledged[name] = version
+	}
+	return nil
+}
+
+func (s *secrets) OnStreamOpen(context.Context, int64, string) error { return nil }
+func (s *secrets) OnStreamClosed(int64, *corev3.Node)                {}
+func (s *secrets) OnStreamResponse(context.Context, int64, *discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {
 }
 
 func inlined(b []byte) *corev3.DataSource {
@@ -284,6 +323,13 @@ func (w *wiretap) heard() (client, server string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.said[0].String(), w.said[1].String()
+}
+
+// connections have been made so far.
+func (w *wiretap) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.opened
 }
 
 // isTLS13 checks that the wire has shown TLS 1.3 and nothing of the text.
