@@ -34,6 +34,9 @@ type inputs struct {
 	cidrs    []*networkingv1.ServiceCIDR
 	routes   mesh.RouteInputs
 	policies []*gatewayxv1alpha1.XBackendTrafficPolicy
+	// With pods the mesh has identities.
+	pods       []*corev1.Pod
+	namespaces []*corev1.Namespace
 }
 
 func init() {
@@ -47,6 +50,9 @@ func TestGolden(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		in := read(t, c.Read(t, "in.yaml"))
 		cfg := config.Default()
+		if in.pods != nil {
+			cfg.MTLS.TrustDomain = trustDomain
+		}
 		resources, found := translate(in, cfg)
 		again, _ := translate(in, cfg)
 		out := render(t, resources, found)
@@ -78,6 +84,10 @@ func read(t *testing.T, b []byte) inputs {
 			in.services = append(in.services, o)
 		case *discoveryv1.EndpointSlice:
 			in.slices = append(in.slices, o)
+		case *corev1.Pod:
+			in.pods = append(in.pods, o)
+		case *corev1.Namespace:
+			in.namespaces = append(in.namespaces, o)
 		case *networkingv1.ServiceCIDR:
 			in.cidrs = append(in.cidrs, o)
 		case *gatewayv1.HTTPRoute:
@@ -109,22 +119,23 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 	conditions := traffic(in)
 	rules, routeConditions := routes(in.routes)
 	conditions = append(conditions, routeConditions...)
-	resources := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
+	resources := append(envoy.BaseClusters(cfg), inbound(in, cfg)...)
 	for _, object := range in.services {
 		svc := in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}]
 		if svc == nil {
 			continue
 		}
 		services = append(services, svc)
-		resources = append(resources, envoy.ServiceResources(svc, rules[svc.Key], cfg)...)
 		var own []*discoveryv1.EndpointSlice
 		for _, s := range in.slices {
 			if s.Namespace == svc.Namespace && s.Labels[discoveryv1.LabelServiceName] == svc.Name {
 				own = append(own, s)
 			}
 		}
-		endpoints, found := mesh.Endpoints(svc, own, nil)
+		endpoints, found := mesh.Endpoints(svc, own, podsOf(in, cfg))
 		problems = append(problems, found...)
+		svc.Identities = mesh.Identities(endpoints)
+		resources = append(resources, envoy.ServiceResources(svc, rules[svc.Key], cfg)...)
 		for key, eps := range endpoints {
 			resources = append(resources, envoy.EndpointResources(svc, key, eps)...)
 		}
@@ -139,6 +150,38 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 		found = append(found, "problem: "+p.String())
 	}
 	return resources, append(found, conditions...)
+}
+
+func podsOf(in inputs, cfg *config.Mesh) *mesh.Pods {
+	if !cfg.MTLS.On() {
+		return nil
+	}
+	pods := mesh.NewPods(cfg.MTLS.TrustDomain)
+	for _, p := range in.pods {
+		pods.Set(mesh.BuildPod(p))
+	}
+	return pods
+}
+
+// inbound gives the inbound listeners for what the pods take.
+func inbound(in inputs, cfg *config.Mesh) []envoy.Resource {
+	if !cfg.MTLS.On() {
+		return envoy.InboundListeners()
+	}
+	namespaces := map[string]config.MTLS{}
+	for _, ns := range in.namespaces {
+		namespaces[ns.Name], _ = config.MTLSOf(config.OnNamespace, ns.Annotations)
+	}
+	var out []envoy.Resource
+	seen := map[string]bool{}
+	for _, p := range in.pods {
+		takes := mesh.BuildInbound(mesh.BuildPod(p).MTLS, namespaces[p.Namespace], cfg.MTLS.Mode)
+		if !seen[takes.String()] {
+			seen[takes.String()] = true
+			out = append(out, envoy.SecureInboundListeners(takes, cfg)...)
+		}
+	}
+	return out
 }
 
 // traffic gives each Service its policy, and the conditions of every policy.

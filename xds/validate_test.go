@@ -26,7 +26,7 @@ import (
 // each route configuration and load assignment inside a listener or cluster made for it.
 func validate(t *testing.T, resources []envoy.Resource) {
 	t.Helper()
-	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane()}}
+	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane(), {Name: envoy.SDSCluster}}}
 	for i, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
