@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -141,7 +142,16 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 		}
 	}
 	cidrs := mesh.ServiceCIDRs(in.cidrs, services, opt)
-	resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
+	if pods := podsOf(in, cfg); pods != nil {
+		resources = append(resources, envoy.SecureOutboundListeners(envoy.NewProtocolTable(services...), cidrs, pods.Ranges(), cfg)...)
+		for _, p := range in.pods { // as if somebody had called it
+			addr := netip.AddrPortFrom(mesh.BuildPod(p).IPs[0], 9100)
+			identity, _ := pods.IdentityAt(addr)
+			resources = append(resources, envoy.PodCluster(addr, identity, cfg))
+		}
+	} else {
+		resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
+	}
 	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Variant, b.Variant))
 	})

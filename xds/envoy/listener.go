@@ -23,6 +23,7 @@ const (
 const (
 	httpChain        = "http"
 	opaqueChain      = "opaque"
+	podChain         = "pod"
 	passthroughChain = "passthrough"
 	refuseChain      = "refuse"
 )

@@ -96,21 +96,29 @@ func (t *ProtocolTable) inspected() []uint16 {
 }
 
 // matcher chooses the filter chain of an outbound connection by its destination: an address in one
-// of the Service ranges by port and, where it is an exception, by address; all else passes through.
-func (t *ProtocolTable) matcher(serviceCIDRs []netip.Prefix) *matcherv3.Matcher {
-	if len(serviceCIDRs) == 0 || len(t.ports) == 0 {
-		return addressMatcher(refuseLoopback())
+// of the Service ranges by port and, where it is an exception, by address; one in a range of pods takes their
+// chain; all else passes through.
+func (t *ProtocolTable) matcher(serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
+	matchers := []*matcherv3.Matcher_MatcherList_FieldMatcher{refuseLoopback()}
+	if len(serviceCIDRs) > 0 && len(t.ports) > 0 {
+		matchers = append(matchers, &matcherv3.Matcher_MatcherList_FieldMatcher{
+			Predicate: addressIn(serviceCIDRs), OnMatch: nested(t.toService()),
+		})
 	}
+	if len(podRanges) > 0 {
+		matchers = append(matchers, &matcherv3.Matcher_MatcherList_FieldMatcher{Predicate: addressIn(podRanges), OnMatch: chain(podChain)})
+	}
+	return addressMatcher(matchers...)
+}
+
+func (t *ProtocolTable) toService() *matcherv3.Matcher {
 	byPort := map[uint16]*matcherv3.Matcher_OnMatch{}
 	for port, p := range t.ports {
 		byPort[port] = p.onMatch()
 	}
-	toService := portMatcher(byPort)
-	toService.OnNoMatch = chain(passthroughChain)
-	return addressMatcher(refuseLoopback(), &matcherv3.Matcher_MatcherList_FieldMatcher{
-		Predicate: addressIn(serviceCIDRs),
-		OnMatch:   nested(toService),
-	})
+	m := portMatcher(byPort)
+	m.OnNoMatch = chain(passthroughChain)
+	return m
 }
 
 // addressMatcher takes the first that matches; all else passes through.

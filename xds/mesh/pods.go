@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -18,11 +19,12 @@ type Pods struct {
 	trustDomain string
 	byKey       map[Key]*Pod
 	byIP        map[netip.Addr][]*Pod // those with addresses of their own
+	ranges      map[netip.Prefix]int  // of addresses of the mesh, with their number
 }
 
 // NewPods gives the index of some pods in a trust domain.
 func NewPods(trustDomain string, pods ...*Pod) *Pods {
-	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}}
+	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}, ranges: map[netip.Prefix]int{}}
 	for _, pod := range pods {
 		p.Set(pod)
 	}
@@ -38,6 +40,9 @@ func (p *Pods) Set(pod *Pod) {
 	}
 	for _, ip := range pod.IPs {
 		p.byIP[ip] = append(p.byIP[ip], pod)
+		if pod.Meshed {
+			p.ranges[rangeOf(ip)]++
+		}
 	}
 }
 
@@ -48,12 +53,35 @@ func (p *Pods) Delete(key Key) {
 		return
 	}
 	delete(p.byKey, key)
+	if pod.HostNetwork {
+		return
+	}
 	for _, ip := range pod.IPs {
 		left := slices.DeleteFunc(p.byIP[ip], func(o *Pod) bool { return o == pod })
 		if p.byIP[ip] = left; len(left) == 0 {
 			delete(p.byIP, ip)
 		}
+		if r := rangeOf(ip); pod.Meshed {
+			if p.ranges[r]--; p.ranges[r] == 0 {
+				delete(p.ranges, r)
+			}
+		}
 	}
+}
+
+// rangeOf is the range that an address counts for. Kubernetes mostly gives a node's pods a /24 or a /64, so
+// a change of a pod seldom changes the ranges, which every sidecar has.
+func rangeOf(ip netip.Addr) netip.Prefix {
+	bits := 24
+	if FamilyOf(ip) == IPv6 {
+		bits = 64
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
+}
+
+// Ranges hold all addresses of pods of the mesh, and some others, sorted.
+func (p *Pods) Ranges() []netip.Prefix {
+	return slices.SortedFunc(maps.Keys(p.ranges), netip.Prefix.Compare)
 }
 
 // Get gives a pod by name, nil if there is none.
