@@ -49,6 +49,15 @@ func cacheOptions() cache.Options {
 	return o
 }
 
+// trustBundle gives the mesh's roots to each pod that is injected.
+func (i *identity) trustBundle() ([]byte, error) {
+	if err := i.authority.Ready(); err != nil {
+		return nil, err
+	}
+	bundle, _, _ := i.authority.Bundle()
+	return []byte(bundle), nil
+}
+
 // setupIdentity adds the CA and the server that signs with it to the manager; every replica runs both.
 func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, others *replicas.Replicas) (*identity, error) {
 	log := c.log.WithName("identity")

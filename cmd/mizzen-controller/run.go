@@ -90,9 +90,6 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		return nil, err
 	}
 	c.ready.add("kubernetes-api", c.api.note)
-	if err := c.setupWebhook(ctx, mesh); err != nil {
-		return nil, fmt.Errorf("webhook: %w", err)
-	}
 	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), log.WithName("xds"))
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
@@ -103,6 +100,9 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, others); err != nil {
 			return nil, fmt.Errorf("identity: %w", err)
 		}
+	}
+	if err := c.setupWebhook(ctx, mesh, x.Identity); err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	debug, err := setupXDS(mgr, x)
 	if err != nil {
@@ -123,7 +123,7 @@ func scheme() (*runtime.Scheme, error) {
 	return s, nil
 }
 
-func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error {
+func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identity *identity) error {
 	cert, err := webhookcert.New(webhookcert.Options{
 		Namespace:     c.opts.namespace,
 		SecretName:    c.opts.webhookSecret,
@@ -151,7 +151,7 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error 
 	if err != nil {
 		return err
 	}
-	handler := webhook.NewHandler(webhook.Options{
+	options := webhook.Options{
 		Config:                mesh,
 		Version:               version.Version,
 		ControlPlaneNamespace: c.opts.namespace,
@@ -159,7 +159,11 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh) error 
 		Recorder:              c.mgr.GetEventRecorder("mizzen-injector"),
 		Registerer:            ctrlmetrics.Registry,
 		Log:                   c.log.WithName("webhook"),
-	})
+	}
+	if identity != nil {
+		options.TrustBundle = identity.trustBundle
+	}
+	handler := webhook.NewHandler(options)
 	c.webhook = newServer("webhook", c.opts.webhookPort, webhookHandler(handler, c.ready.shuttingDown.Load),
 		&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.GetCertificate}, c.log)
 	return nil
