@@ -49,6 +49,9 @@ func (m *Mesh) setDefaults() {
 
 	setDefault(&m.TrustDomain, "cluster.local")
 	setDefault(&m.Identity.Enabled, new(false))
+	if *m.Identity.Enabled {
+		m.MTLS.TrustDomain = m.TrustDomain
+	}
 	setDefault(&m.Identity.CertificateLifetime, &metav1.Duration{Duration: 24 * time.Hour})
 	setDefault(&m.Identity.CALifetime, &metav1.Duration{Duration: 10 * 365 * 24 * time.Hour})
 	setDefault(&m.Identity.CASettle, &metav1.Duration{Duration: 10 * time.Minute})

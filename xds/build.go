@@ -38,20 +38,20 @@ func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, er
 		in.Services[key] = read.model
 	}
 	out := &builtService{model: read.model, problems: read.problems}
+	var endpoints serviceEndpoints
+	if out.model != nil {
+		if endpoints, err = c.endpoints(ctx, out.model); err != nil {
+			return nil, err
+		}
+		out.model.Identities = endpoints.identities
+	}
 	resources, routes, err := c.translation.service(key, out.model, in)
 	if err != nil {
 		return nil, err
 	}
 	out.statuses = statusesOf(routes, read.policies)
-	if out.model == nil {
-		return out, nil
-	}
-	endpoints, problems, err := c.endpoints(ctx, out.model)
-	if err != nil {
-		return nil, err
-	}
-	out.endpointProblems = problems
-	out.resources = append(resources, endpoints...)
+	out.endpointProblems = endpoints.problems
+	out.resources = append(resources, endpoints.resources...)
 	return out, nil
 }
 
@@ -158,16 +158,3 @@ func refsOf(o client.Object) mesh.RouteRefs {
 }
 
 func objectID(id mesh.RouteID) kube.ID { return kube.ID{Kind: kube.Kind(id.Kind), Key: id.Key} }
-
-func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) ([]envoy.Resource, []mesh.Problem, error) {
-	slices, err := c.opt.Source.EndpointSlices(ctx, svc.Key)
-	if err != nil {
-		return nil, nil, err
-	}
-	byPort, problems := mesh.Endpoints(svc, slices, nil)
-	var out []envoy.Resource
-	for key, endpoints := range byPort {
-		out = append(out, envoy.EndpointResources(svc, key, endpoints)...)
-	}
-	return out, problems, nil
-}

@@ -51,11 +51,13 @@ type Controller struct {
 	settings    mesh.Options
 	translation translation
 	services    map[mesh.Key]*builtService
-	depend      *dependencies
-	protocols   *envoy.ProtocolTable  // of all services
-	held        map[mesh.Key]struct{} // changed Services that wait for quiet
-	cidrs       bool                  // the ServiceCIDRs have changed
-	heldSince   time.Time             // when the first of them was heard of
+	// pods is nil in a mesh without identities.
+	pods      *mesh.Pods
+	depend    *dependencies
+	protocols *envoy.ProtocolTable  // of all services
+	held      map[mesh.Key]struct{} // changed Services that wait for quiet
+	cidrs     bool                  // the ServiceCIDRs have changed
+	heldSince time.Time             // when the first of them was heard of
 	// holdUntil is when held must be published whatever still comes.
 	holdUntil time.Time
 	ready     chan struct{}
@@ -69,6 +71,7 @@ func NewController(o Options) *Controller {
 		settings:    mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
 		translation: translation{cfg: o.Config, check: envoy.Check},
 		services:    map[mesh.Key]*builtService{},
+		pods:        podsOf(o.Config),
 		depend:      newDependencies(),
 		protocols:   envoy.NewProtocolTable(),
 		held:        map[mesh.Key]struct{}{},
@@ -131,7 +134,10 @@ func (c *Controller) first(ctx context.Context) error {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
 	}
-	c.apply(server.Change{Set: append(envoy.BaseClusters(c.opt.Config), envoy.InboundListeners()...)})
+	if err := c.firstPods(ctx); err != nil {
+		return err
+	}
+	c.apply(server.Change{Set: append(envoy.BaseClusters(c.opt.Config), envoy.MeshInboundListeners(c.opt.Config)...)})
 	c.publishHeld(ctx)
 	return nil
 }
@@ -153,19 +159,24 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 		c.opt.Statuses.Written(id)
 	}
 	c.cidrs = c.cidrs || changes.CIDRs
+	c.takePods(ctx, &changes)
 	var change server.Change
 	for key := range changes.Endpoints {
 		built := c.services[key]
 		if built == nil || c.goTogether(ctx, built.model) {
 			continue // its endpoints come, change and go with it
 		}
-		resources, problems, err := c.endpoints(ctx, built.model)
+		now, err := c.endpoints(ctx, built.model)
 		if err != nil {
 			c.opt.Log.Error(err, "keeping the published endpoints", "service", key.String())
 			continue
 		}
-		change.Set = append(change.Set, resources...)
-		built.endpointProblems = problems
+		if !now.within(built.model.Identities) {
+			hold = c.hold(key) || hold // the cluster has to know them first
+			continue
+		}
+		change.Set = append(change.Set, now.resources...)
+		built.endpointProblems = now.problems
 		c.report(key)
 	}
 	c.metrics.held.Set(float64(len(c.held)))
@@ -227,7 +238,9 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 		c.protocols.Remove(before.model)
 		delete(c.services, key)
 	}
-	if now.model != nil {
+	if now.model == nil {
+		c.depend.setPods(key, nil)
+	} else {
 		for _, r := range now.resources {
 			now.published = append(now.published, r.ID())
 		}

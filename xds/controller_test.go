@@ -84,7 +84,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, mapper, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, mapper, false, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()

@@ -18,6 +18,8 @@ type dependencies struct {
 	byBackendNamespace multimap[string, mesh.RouteID]
 	targets            map[mesh.Key][]mesh.Key // of each policy
 	byTarget           multimap[mesh.Key, mesh.Key]
+	pods               map[mesh.Key][]mesh.Key // of the endpoints of each Service
+	byPod              multimap[mesh.Key, mesh.Key]
 }
 
 // multimap has a set for each key; a key whose set is empty is not there.
@@ -29,6 +31,7 @@ func newDependencies() *dependencies {
 		byParent: multimap[mesh.Key, mesh.RouteID]{}, byBackend: multimap[mesh.Key, mesh.RouteID]{},
 		byBackendNamespace: multimap[string, mesh.RouteID]{},
 		targets:            map[mesh.Key][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.Key]{},
+		pods: map[mesh.Key][]mesh.Key{}, byPod: multimap[mesh.Key, mesh.Key]{},
 	}
 }
 
@@ -99,6 +102,23 @@ func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
 	}
 	return out
 }
+
+// setPods takes the pods that the endpoints of a Service name now.
+func (d *dependencies) setPods(service mesh.Key, now []mesh.Key) {
+	for _, pod := range d.pods[service] {
+		d.byPod.delete(pod, service)
+	}
+	for _, pod := range now {
+		d.byPod.insert(pod, service)
+	}
+	d.pods[service] = now
+	if len(now) == 0 {
+		delete(d.pods, service)
+	}
+}
+
+// ofPod gives the Services whose endpoints name a pod.
+func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key] { return d.byPod[pod] }
 
 // policiesOf gives the policies that target a Service.
 func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.Key] { return d.byTarget[target] }

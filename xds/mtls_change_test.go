@@ -13,7 +13,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
-	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -87,12 +87,12 @@ func TestRotation(t *testing.T) {
 	renew := func(a *ca.Authority) {
 		for s, id := range map[*secrets]string{client: idClient, pod.secrets: idCart} {
 			s.certificate(issue(t, a, id, 0, time.Hour))
-			s.taken(envoy.WorkloadSecret)
+			s.taken(sds.Workload)
 		}
 		some()
 	}
 	trust := func(roots ...*ca.Authority) func(*secrets) {
-		return func(s *secrets) { s.bundle(roots...); s.taken(envoy.BundleSecret) }
+		return func(s *secrets) { s.bundle(roots...); s.taken(sds.Bundle) }
 	}
 	some()
 	renew(old)
@@ -111,7 +111,7 @@ func TestRotation(t *testing.T) {
 	}
 	// A client whose root is forgotten gets in no more.
 	client.certificate(issue(t, old, idClient, 0, time.Hour))
-	client.taken(envoy.WorkloadSecret)
+	client.taken(sds.Workload)
 	if err := echoes(f.address); err == nil {
 		t.Error("a certificate of the old root was taken")
 	}
@@ -139,7 +139,7 @@ func TestIdentityThatComesLater(t *testing.T) {
 	}
 	// The other is now who the cluster knows.
 	other.certificate(issue(t, a, idCart, 0, time.Hour))
-	other.taken(envoy.WorkloadSecret)
+	other.taken(sds.Workload)
 	f.identities[other.wire] = idCart
 	f.set("cart", other.wire)
 	opened := other.tap.connections()

@@ -35,6 +35,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -165,7 +166,7 @@ func (s *secrets) certificate(c *tls.Certificate) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.set(envoy.WorkloadSecret, &tlsv3.Secret{Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+	s.set(sds.Workload, &tlsv3.Secret{Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 		CertificateChain: inlined(ca.EncodeCertificates(c.Leaf)), PrivateKey: inlined(key),
 	}}})
 }
@@ -176,7 +177,7 @@ func (s *secrets) bundle(roots ...*ca.Authority) {
 	for _, r := range roots {
 		pem = append(pem, r.CertPEM()...)
 	}
-	s.set(envoy.BundleSecret, &tlsv3.Secret{Type: &tlsv3.Secret_ValidationContext{
+	s.set(sds.Bundle, &tlsv3.Secret{Type: &tlsv3.Secret_ValidationContext{
 		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlined(pem)},
 	}})
 }
@@ -184,7 +185,7 @@ func (s *secrets) bundle(roots ...*ca.Authority) {
 // cluster is the one of the bootstrap.
 func (s *secrets) cluster() *clusterv3.Cluster {
 	s.t.Helper()
-	c := staticCluster(envoy.SDSCluster, s.address)
+	c := staticCluster(sds.Cluster, s.address)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
 		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(s.t, &upstreamhttpv3.HttpProtocolOptions{
 			UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
@@ -26,7 +27,7 @@ import (
 // each route configuration and load assignment inside a listener or cluster made for it.
 func validate(t *testing.T, resources []envoy.Resource) {
 	t.Helper()
-	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane(), {Name: envoy.SDSCluster}}}
+	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane(), {Name: sds.Cluster}}}
 	for i, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:

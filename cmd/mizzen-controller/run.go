@@ -90,7 +90,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		return nil, err
 	}
 	c.ready.add("kubernetes-api", c.api.note)
-	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), log.WithName("xds"))
+	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), mesh.MTLS.On(), log.WithName("xds"))
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}

@@ -25,7 +25,15 @@ const mtlsChain = "mtls"
 // time of protocol detection. A caller of the mesh whose first bytes come later than that is passed on, too: the
 // application gets the beginning of a handshake and no plain text, and the caller connects anew.
 func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
-	out := listeners("inbound", func(f families) *listenerv3.Listener {
+	out := secureInbound(in, cfg)
+	for i := range out {
+		out[i].Variant = inboundVariant(families(out[i].Variant), in)
+	}
+	return out
+}
+
+func secureInbound(in mesh.Inbound, cfg *config.Mesh) []Resource {
+	return listeners("inbound", func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			FilterChainMatcher: inboundMatcher(in),
 			FilterChains: []*listenerv3.FilterChain{
@@ -40,10 +48,14 @@ func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 		f.bind(l, anyIPv4, anyIPv6, inboundPort)
 		return l
 	})
-	for i := range out {
-		out[i].Variant = inboundVariant(families(out[i].Variant), in)
+}
+
+// MeshInboundListeners are those of a mesh in which every pod takes the same.
+func MeshInboundListeners(cfg *config.Mesh) []Resource {
+	if !cfg.MTLS.On() {
+		return InboundListeners()
 	}
-	return out
+	return secureInbound(mesh.BuildInbound(config.MTLS{}, config.MTLS{}, cfg.MTLS.Mode), cfg)
 }
 
 // InboundVariant is the Variant of the inbound listener of a pod that takes such connections. What a pod takes

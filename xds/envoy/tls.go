@@ -4,17 +4,10 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
-)
-
-// What the agent serves over SDS, and the cluster of the bootstrap by which Envoy asks it.
-const (
-	SDSCluster     = "sds"
-	WorkloadSecret = "workload" // certificate and key of the pod
-	BundleSecret   = "bundle"   // the roots that are trusted
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // ALPN tells mTLS of the mesh from an application's own TLS. It says nothing of what is inside.
@@ -53,30 +46,15 @@ func tlsContext(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 		},
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{secret(WorkloadSecret)},
+		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.Config(sds.Workload)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext: &tlsv3.CertificateValidationContext{
 					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: peer}},
 				},
-				ValidationContextSdsSecretConfig: secret(BundleSecret),
+				ValidationContextSdsSecretConfig: sds.Config(sds.Bundle),
 			},
 		},
 		AlpnProtocols: []string{ALPN},
 	}
-}
-
-// secret is the same for all who use it, so that Envoy asks once. Nothing is used before it has come.
-func secret(name string) *tlsv3.SdsSecretConfig {
-	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
-		ResourceApiVersion:  corev3.ApiVersion_V3,
-		InitialFetchTimeout: durationpb.New(0),
-		ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
-			ApiType:             corev3.ApiConfigSource_GRPC,
-			TransportApiVersion: corev3.ApiVersion_V3,
-			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
-				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: SDSCluster},
-			}}},
-		}},
-	}}
 }

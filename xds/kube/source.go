@@ -29,6 +29,8 @@ type Changes struct {
 	Services  map[mesh.Key]struct{}
 	Endpoints map[mesh.Key]struct{} // by the Service they belong to
 	CIDRs     bool
+	// Pods, where they are watched.
+	Pods map[mesh.Key]struct{}
 	// Objects are those of optional kinds that were changed, made or deleted; Statuses those of which at
 	// most the status was changed.
 	Objects, Statuses map[ID]struct{}
@@ -52,8 +54,8 @@ type Source struct {
 }
 
 // NewSource registers informers and an index on the cache, which is made with CacheOptions and need not
-// be started yet. mapper tells what the cluster serves.
-func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, log logr.Logger) (*Source, error) {
+// be started yet. mapper tells what the cluster serves. Pods are watched if a mesh with identities wants them.
+func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
 	s := &Source{
 		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[Kind]*optional{},
 		wake: make(chan struct{}, 1), crdChanged: make(chan struct{}, 1),
@@ -72,6 +74,11 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, log l
 			s.note(func(c *Changes) { c.Endpoints[serviceOf(o)] = struct{}{} })
 		},
 		crdMetadata(): func(client.Object) { signal(s.crdChanged) },
+	}
+	if pods {
+		watches[&corev1.Pod{}] = func(o client.Object) {
+			s.note(func(c *Changes) { c.Pods[keyOf(o)] = struct{}{} })
+		}
 	}
 	gvk := networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
 	switch _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); {
@@ -94,7 +101,7 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, log l
 func newChanges() Changes {
 	return Changes{
 		Services: map[mesh.Key]struct{}{}, Endpoints: map[mesh.Key]struct{}{},
-		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{},
+		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{}, Pods: map[mesh.Key]struct{}{},
 	}
 }
 
@@ -185,6 +192,28 @@ func (s *Source) Service(ctx context.Context, key mesh.Key) (*corev1.Service, er
 		return nil, nil
 	}
 	return &svc, nil
+}
+
+// Pods lists all Pods. They are the cache's own: read only.
+func (s *Source) Pods(ctx context.Context) ([]*corev1.Pod, error) {
+	var list corev1.PodList
+	if err := s.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list Pods: %w", err)
+	}
+	return pointers(list.Items), nil
+}
+
+// Pod reads one Pod, nil if there is none.
+func (s *Source) Pod(ctx context.Context, key mesh.Key) (*corev1.Pod, error) {
+	var pod corev1.Pod
+	err := s.cache.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &pod)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("get Pod %s: %w", key, err)
+	}
+	if err != nil {
+		return nil, nil
+	}
+	return &pod, nil
 }
 
 // EndpointSlices lists those of one Service. They are the cache's own: read only.

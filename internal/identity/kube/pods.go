@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 )
 
@@ -57,15 +59,49 @@ func get(ctx context.Context, r client.Reader, key types.NamespacedName, uid str
 	return pod, nil
 }
 
-// Strip leaves of a pod in the cache what Pods reads.
+// Strip leaves of a pod in the cache what Pods and mesh.BuildPod read.
 func Strip(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
 		return object, nil
 	}
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
-		Spec:       corev1.PodSpec{ServiceAccountName: pod.Spec.ServiceAccountName},
-		Status:     corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			Annotations: ownAnnotations(pod.Annotations),
+		},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(pod.Spec.InitContainers),
+		},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
 	}, nil
+}
+
+func ownAnnotations(annotations map[string]string) map[string]string {
+	var out map[string]string
+	for key, value := range annotations {
+		if strings.HasPrefix(key, config.Group+"/") {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// ownContainers are the injector's, with their arguments and the names of their variables.
+func ownContainers(containers []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for _, c := range containers {
+		if c.Name != config.CaptureContainer && c.Name != config.ProxyContainer {
+			continue
+		}
+		own := corev1.Container{Name: c.Name, Args: c.Args}
+		for _, e := range c.Env {
+			own.Env = append(own.Env, corev1.EnvVar{Name: e.Name})
+		}
+		out = append(out, own)
+	}
+	return out
 }
