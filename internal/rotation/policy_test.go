@@ -97,3 +97,35 @@ func TestPolicyValidate(t *testing.T) {
 		}
 	}
 }
+
+// What is not used any more is forgotten before it expires, where the policy says so.
+func TestForget(t *testing.T) {
+	p := testPolicy
+	p.Forget = 12 * time.Minute
+	old, err := p.Generate(epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := p.Generate(epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := State{Signer: fresh.Signer, Previous: old.Trusted()}
+	for unused, want := range map[time.Duration]string{
+		0: "signer=new previous=1", 12*time.Minute - 1: "signer=new previous=1", 12 * time.Minute: "signer=new",
+	} {
+		got, changed, wait, err := p.Step(s, epoch.Add(20*time.Minute), Held{Unused: unused})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if described := describe(got, old); described != want || changed != (unused >= p.Forget) {
+			t.Errorf("unused for %v: %q, changed %v, want %q", unused, described, changed, want)
+		}
+		if !changed && wait > p.Forget-unused+time.Second {
+			t.Errorf("unused for %v: looks again in %v", unused, wait)
+		}
+	}
+	if got, _, _, _ := testPolicy.Step(s, epoch.Add(time.Hour-1), Held{Unused: time.Hour}); len(got.Previous) != 1 {
+		t.Error("forgotten without being asked to")
+	}
+}

@@ -10,8 +10,8 @@
 //	state.go    what the Secret holds (pure)
 //	bundle.go   reading and mending the caBundle
 //	secret.go   reading, creating and restoring the Secret
-//	manager.go  the reconciler that ties them together; setup.go its watches
+//	manager.go  the reconciler that ties them together
 //
 // Which CA follows which, and the leaf in memory, is internal/rotation. It may import that,
-// internal/ca and Kubernetes clients, and nothing else of this module.
+// internal/ca, internal/lookout and Kubernetes clients, and nothing else of this module.
 package webhookcert

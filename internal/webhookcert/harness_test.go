@@ -21,6 +21,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
+// request is what every look is.
+var request = reconcile.Request{}
+
 const (
 	testNamespace = "mizzen-system"
 	testSecret    = "mizzen-webhook-ca"

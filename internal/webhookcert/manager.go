@@ -18,9 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/lookout"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
@@ -89,6 +91,18 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	return &Manager{opts: o, serving: s, metrics: metrics}, nil
+}
+
+// SetupWithManager has the manager reconcile, with a role that allows the Secret and the
+// MutatingWebhookConfiguration by name only. onLead is called with a task to run on becoming leader.
+func (m *Manager) SetupWithManager(mgr manager.Manager, onLead func(task func(context.Context))) error {
+	return lookout.Add(mgr, lookout.Options{
+		Name: "webhook-certificate", Reconciler: m, OnLead: onLead,
+		Objects: []lookout.Object{
+			{GroupVersion: corev1.SchemeGroupVersion, Kind: "Secret", Namespace: m.opts.Namespace, Name: m.opts.SecretName},
+			{GroupVersion: admissionv1.SchemeGroupVersion, Kind: "MutatingWebhookConfiguration", Name: m.opts.ConfigName},
+		},
+	})
 }
 
 // GetCertificate is for tls.Config.

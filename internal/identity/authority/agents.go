@@ -3,6 +3,7 @@ package authority
 import (
 	"encoding/hex"
 
+	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
@@ -10,9 +11,11 @@ import (
 type Report struct {
 	// Bundle is the version of the bundle that the replica gives out; empty if it has no CA.
 	Bundle string `json:"bundle"`
+	// Signer is the key id, in hex, of the CA that the replica signs with.
+	Signer string `json:"signer"`
 	// Have counts the agents by the version of the bundle that their Envoy has acknowledged; "" is none.
 	Have map[string]int `json:"have"`
-	// Issuers counts the agents by the key id, in hex, of the CA that signed their certificate.
+	// Issuers counts the agents by the key id of the CA that signed their certificate.
 	Issuers map[string]int `json:"issuers"`
 }
 
@@ -49,12 +52,16 @@ func (a Agents) lacking(version string) int {
 	return n
 }
 
-// using counts the agents and replicas that may have a certificate of another CA than the signer.
+// using counts the agents that have a certificate of another CA than the signer, and the replicas that may
+// give one.
 func (a Agents) using(s rotation.State) int {
-	n := a.Silent
+	n, signer := a.Silent, keyID(s.Signer)
 	for _, r := range a.Reports {
+		if r.Signer != signer {
+			n++
+		}
 		for issuer, count := range r.Issuers {
-			if issuer != keyID(s.Signer.Certificate().SubjectKeyId) {
+			if issuer != signer {
 				n += count
 			}
 		}
@@ -62,4 +69,9 @@ func (a Agents) using(s rotation.State) int {
 	return n
 }
 
-func keyID(id []byte) string { return hex.EncodeToString(id) }
+func keyID(a *ca.Authority) string {
+	if a == nil {
+		return ""
+	}
+	return hex.EncodeToString(a.Certificate().SubjectKeyId)
+}

@@ -8,10 +8,11 @@
 //
 //	secret.go   what the Secret holds (pure), reading, creating and restoring it
 //	memory.go   what follows from what was read now and before (pure)
-//	manager.go  the reconciler that ties them together; setup.go its watch
+//	manager.go  the reconciler that ties them together
+//	rotate.go   the next step, and when; agents.go what the agents of all replicas have
 //	pod.go      the certificate of a pod: what it holds, and whose it is
 //	tls.go      serving and verifying with it
 //
 // It may import internal/ca, internal/rotation, internal/spiffe, internal/node, internal/identity/api,
-// config and Kubernetes clients, and nothing else of this module.
+// internal/lookout, config and Kubernetes clients, and nothing else of this module.
 package authority

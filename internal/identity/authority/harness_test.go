@@ -27,6 +27,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
+// request is what every look is.
+var request = reconcile.Request{}
+
 const (
 	testNamespace = "mizzen-system"
 	testSecret    = "mizzen-ca"
@@ -48,13 +51,14 @@ type world struct {
 	now    time.Time
 	// uninstalled makes the owner of the Secret disappear.
 	uninstalled bool
+	policy      rotation.Policy
 	// agents are what the replicas are told of the agents.
 	agents func() Agents
 }
 
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	return &world{
-		t: t, now: epoch, client: fake.NewClientBuilder().WithObjects(objects...).Build(),
+		t: t, now: epoch, policy: testPolicy, client: fake.NewClientBuilder().WithObjects(objects...).Build(),
 		agents: func() Agents { return Agents{} },
 	}
 }
@@ -73,10 +77,10 @@ func (w *world) replica(leader bool) *replica {
 		w.t.Fatal(err)
 	}
 	serving := ServingLeaf(id, testService)
-	serving.Lifetime = testPolicy.LeafLifetime
+	serving.Lifetime = w.policy.LeafLifetime
 	r := &replica{leader: leader, recorder: events.NewFakeRecorder(100), registry: prometheus.NewRegistry()}
 	r.Manager, err = New(Options{
-		Namespace: testNamespace, SecretName: testSecret, TrustDomain: "cluster.local", Serving: serving, Policy: testPolicy,
+		Namespace: testNamespace, SecretName: testSecret, TrustDomain: "cluster.local", Serving: serving, Policy: w.policy,
 		Client: w.client, Reader: w.client,
 		Owner: func(context.Context) (metav1.OwnerReference, error) {
 			if w.uninstalled {
@@ -182,7 +186,7 @@ func ownSecret(data map[string][]byte) *corev1.Secret {
 
 // newCA is one that parent has signed, or a root without one. Unlike those of ca.Generate it may stand above
 // others.
-func (w *world) newCA(name string, lifetime time.Duration, parent *ca.Authority) *ca.Authority {
+func (w *world) newCA(name string, lifetime time.Duration, parent *ca.Authority, change ...func(*x509.Certificate)) *ca.Authority {
 	w.t.Helper()
 	fail := func(err error) {
 		if err != nil {
@@ -195,6 +199,9 @@ func (w *world) newCA(name string, lifetime time.Duration, parent *ca.Authority)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: w.now.Add(-time.Hour), NotAfter: w.now.Add(lifetime),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	for _, c := range change {
+		c(template)
 	}
 	above, signer := template, crypto.Signer(key)
 	if parent != nil {

@@ -14,10 +14,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
-	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/lookout"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
@@ -88,12 +89,24 @@ func New(o Options) (*Manager, error) {
 	return m, err
 }
 
+// SetupWithManager has the manager reconcile, with a role that allows the Secret by name only. onLead is
+// called with a task to run on becoming leader.
+func (m *Manager) SetupWithManager(mgr manager.Manager, onLead func(task func(context.Context))) error {
+	return lookout.Add(mgr, lookout.Options{
+		Name: "identity-ca", Reconciler: m, OnLead: onLead,
+		Objects: []lookout.Object{{GroupVersion: corev1.SchemeGroupVersion, Kind: "Secret", Namespace: m.opts.Namespace, Name: m.opts.SecretName}},
+	})
+}
+
 // Bundle gives the roots that are trusted at present, as api.Bundle has them; empty while there is no CA.
 // replaced is closed when there is another one.
 func (m *Manager) Bundle() (bundle, version string, replaced <-chan struct{}) {
 	v := m.view.Load()
 	return v.bundle, v.version, v.replaced
 }
+
+// Signer is the key id, in hex, of the CA that signs at present; empty while there is none.
+func (m *Manager) Signer() string { return keyID(m.view.Load().state.Signer) }
 
 // Ready gives an error while there is no CA.
 func (m *Manager) Ready() error {
@@ -141,31 +154,6 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	return m.rotate(ctx, secret)
 }
 
-// use takes over what follows from the memory.
-func (m *Manager) use() {
-	s := m.memory.state()
-	old := m.view.Load()
-	v := &view{state: s, pool: x509.NewCertPool(), bundle: api.Roots(s.Trusted()...), replaced: old.replaced}
-	for _, c := range s.Trusted() {
-		v.pool.AddCert(c)
-	}
-	v.version = api.Version(v.bundle)
-	now := m.opts.Now()
-	if !old.state.Signer.Equal(s.Signer) {
-		m.signerSince = now
-		m.opts.Log.Info("identity CA signs", "ca", s.Signer.Certificate().Subject.CommonName, "expires", s.Signer.NotAfter())
-	}
-	if old.version != v.version {
-		m.bundleSince = now
-		v.replaced = make(chan struct{})
-		defer close(old.replaced)
-		m.opts.Log.Info("trust bundle", "version", v.version, "roots", len(s.Trusted()))
-	}
-	m.view.Store(v)
-	m.serving.Use(s.Signer)
-	m.metrics.expiry.Set(float64(s.Signer.NotAfter().Unix()))
-}
-
 // complain names a bad Secret in log, event and metric, once for each version of it.
 func (m *Manager) complain(bad *secretError) {
 	why := ca.Reason(bad.err)
@@ -183,60 +171,6 @@ func (m *Manager) complain(bad *secretError) {
 	m.opts.Log.Error(bad.err, "identity CA Secret cannot be used", "secret", m.secretKey(), "reason", why,
 		"remedy", bad.remedy, "signingFromMemory", m.memory.read.Signer != nil)
 	m.opts.Recorder.Eventf(bad.secret, nil, corev1.EventTypeWarning, "IdentityCA"+why, "ReadIdentityCA", "%s", bad.Error())
-}
-
-// patience is by how much a settle time grows while somebody lacks the bundle.
-const patience = 10
-
-// rotate takes the next step when it is due: in memory, or, as the leader, in a Secret of ours. secret is
-// nil if it cannot be used.
-func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.Result, error) {
-	now := m.opts.Now()
-	v := m.view.Load()
-	policy, held := m.opts.Policy, rotation.Held{Trusted: now.Sub(m.bundleSince), Unused: now.Sub(m.signerSince)}
-	lacking, using := 0, 0
-	if s := v.state; s.Next != nil || len(s.Previous) > 0 {
-		agents := m.opts.Agents(ctx)
-		if lacking = agents.lacking(v.version); lacking > 0 {
-			policy.Settle *= patience
-		}
-		if using = agents.using(s); using > 0 {
-			held.Unused = 0
-		}
-	}
-	m.metrics.lacking.Set(float64(lacking))
-	settled, changed := m.memory.settle(policy, now, held)
-	if changed {
-		m.memory = settled
-		m.use()
-		return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
-	}
-	wait := policy.Wait(v.state, now, held)
-	if ours := secret != nil && managed(secret); !ours {
-		wait = max(wait, time.Minute) // its owner renews it, and that triggers a look
-	} else if m.memory.old == nil {
-		next, changed, _, err := policy.Step(m.memory.read, now, held)
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		if changed && m.opts.IsLeader() {
-			if err := m.updateSecret(ctx, secret, next); err != nil {
-				return reconcile.Result{}, err
-			}
-			m.opts.Log.Info("identity CA rotation: one step further", "signer", next.Signer.Certificate().Subject.CommonName,
-				"hasNext", next.Next != nil, "previous", len(next.Previous), "lackTheBundle", lacking)
-			return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
-		}
-		if changed {
-			// Winning the election triggers a look too; this one is for a leader that does not do its work.
-			wait = time.Minute
-		}
-	}
-	if lacking > 0 || using > 0 {
-		m.opts.Log.V(1).Info("identity CA rotation waits", "lackTheBundle", lacking, "useAPreviousCA", using)
-		wait = min(wait, max(time.Second, m.opts.Policy.Settle/patience))
-	}
-	return reconcile.Result{RequeueAfter: min(wait, time.Hour)}, nil
 }
 
 // Sign makes a certificate for the key of a signing request, and gives it as PEM with its intermediates.

@@ -3,19 +3,21 @@ package authority
 import (
 	"bytes"
 	"crypto/x509"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
 func roots(r *replica) string { b, _, _ := r.Bundle(); return b }
@@ -90,6 +92,9 @@ func TestSecretIsNotRestored(t *testing.T) {
 	if roots(fresh) == "" {
 		t.Error("no CA is made for ever")
 	}
+	if e := <-fresh.recorder.Events; !strings.HasPrefix(e, "Warning IdentityCA") || !strings.Contains(e, "restart") {
+		t.Errorf("event %q", e)
+	}
 	w.uninstalled = true
 	w.deleteSecret()
 	if _, err := fresh.Reconcile(t.Context(), request); err == nil {
@@ -101,7 +106,7 @@ func TestSecretIsNotRestored(t *testing.T) {
 func TestBrokenSecret(t *testing.T) {
 	w := newWorld(t)
 	root, other, short := w.newRoot(24*time.Hour), w.newRoot(24*time.Hour), w.newRoot(time.Minute)
-	short2 := w.newCA("short", time.Minute, nil)
+	long, short2 := w.newCA("long", time.Hour, nil), w.newCA("short", time.Minute, nil)
 	leafCert, err := root.Issue(ca.Leaf{CommonName: "leaf", Now: w.now, Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +129,9 @@ func TestBrokenSecret(t *testing.T) {
 		{"a root that is none", "NotCA", good(func(d map[string][]byte) { d[keyRoots] = ca.EncodeCertificates(leafCert.Leaf) })},
 		{"another root", "NoChain", good(func(d map[string][]byte) { d[keyRoots] = other.CertPEM() })},
 		{"a root that allows no CA below it", "NoChain", w.data(w.newCA("intermediate", time.Hour, root), root)},
+		{"one that may not sign the mesh's names", "NoChain", w.data(w.newCA("x", time.Hour, long, func(c *x509.Certificate) {
+			c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"example.com"}
+		}), long)},
 		{"expired", "Expired", w.data(short, short)},
 		{"a root that has expired", "Expired", w.data(w.newCA("intermediate", time.Hour, short2), short2)},
 	}
@@ -252,4 +260,78 @@ func phase(r *replica, first, second *ca.Authority) string {
 		}
 	}
 	return out
+}
+
+// One of ours that somebody has broken is not overwritten either.
+func TestBrokenSecretOfOurs(t *testing.T) {
+	for name, change := range map[string]func(w *world, d map[string][]byte){
+		"another's key": func(w *world, d map[string][]byte) {
+			d[corev1.TLSPrivateKeyKey] = w.data(w.newRoot(time.Hour))[corev1.TLSPrivateKeyKey]
+		},
+		"no key":          func(_ *world, d map[string][]byte) { delete(d, corev1.TLSPrivateKeyKey) },
+		"a broken next":   func(_ *world, d map[string][]byte) { d[keyNextCert] = []byte("x") },
+		"broken old ones": func(_ *world, d map[string][]byte) { d[keyPrevious] = []byte("x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r := w.replica(true)
+			w.reconcile(r)
+			bundle := roots(r)
+			w.update(func(s *corev1.Secret) { change(w, s.Data) })
+			broken := w.secret()
+			w.reconcile(r)
+			if r.Note() == "" || r.Ready() != nil || roots(r) != bundle {
+				t.Errorf("note %q, ready %v", r.Note(), r.Ready())
+			}
+			if w.secret().ResourceVersion != broken.ResourceVersion {
+				t.Error("it was overwritten")
+			}
+			w.deleteSecret() // the remedy
+			w.reconcile(r)
+			if r.Note() != "" || roots(r) != bundle || !managed(w.secret()) {
+				t.Errorf("after the remedy: note %q", r.Note())
+			}
+		})
+	}
+}
+
+// Only what was signed for a pod of this mesh names one.
+func TestPod(t *testing.T) {
+	w := newWorld(t)
+	r := w.replica(true)
+	w.reconcile(r)
+	id := spiffe.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"}
+	sign := func(l ca.Leaf) *x509.Certificate {
+		l.Now, l.Lifetime = w.now, time.Hour
+		cert, err := r.view.Load().state.Signer.Issue(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert.Leaf
+	}
+	long := strings.Repeat("p", 253)
+	for name, pod := range map[string]string{"a short name": "web-1", "the longest name": long} {
+		got, err := r.Identify(sign(PodLeaf(id, pod, "uid")))
+		if want := (node.Identity{Namespace: "shop", Pod: pod, UID: "uid", ServiceAccount: "web"}); got != want || err != nil {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	for name, l := range map[string]ca.Leaf{
+		"another trust domain": PodLeaf(spiffe.ID{TrustDomain: "evil", Namespace: "shop", ServiceAccount: "web"}, "web-1", "uid"),
+		"no UID":               PodLeaf(id, "web-1", ""),
+		"no pod":               PodLeaf(id, "", "uid"),
+		"a replica's":          ServingLeaf(id, "a.b"),
+		"no URI":               {CommonName: "shop/web-1", SerialNumber: "uid"},
+		"two URIs":             {CommonName: "shop/web-1", SerialNumber: "uid", URIs: []*url.URL{id.URL(), id.URL()}},
+		"another namespace":    {CommonName: "bank/web-1", SerialNumber: "uid", URIs: []*url.URL{id.URL()}},
+	} {
+		if got, err := r.Identify(sign(l)); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	old := sign(PodLeaf(id, "web-1", "uid"))
+	w.now = w.now.Add(time.Hour + time.Second)
+	if _, err := r.Identify(old); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("an expired one: %v", err)
+	}
 }

@@ -137,13 +137,17 @@ func (m *Manager) readSecret(ctx context.Context) (*corev1.Secret, rotation.Stat
 // createSecret restores what this replica remembers, or makes a new CA. Of several replicas one
 // wins; the others read the winner's.
 func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.State, error) {
-	secret, verb := m.remembered(), "restored from memory"
+	secret, what, event := m.remembered(), "restored from memory", corev1.EventTypeNormal
 	if secret == nil {
 		if m.missingSince.IsZero() {
 			m.missingSince = m.opts.Now()
 		}
-		if m.opts.Now().Sub(m.missingSince) < restoreGrace && m.opts.Agents(ctx).known() {
-			return nil, rotation.State{}, errWaiting
+		what = "made, with a new CA"
+		if m.opts.Agents(ctx).known() {
+			if m.opts.Now().Sub(m.missingSince) < restoreGrace {
+				return nil, rotation.State{}, errWaiting
+			}
+			what, event = what+", although other replicas have had one: restart them, and the pods that have a sidecar", corev1.EventTypeWarning
 		}
 		state, err := m.opts.Policy.Generate(m.opts.Now())
 		if err != nil {
@@ -152,7 +156,6 @@ func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.St
 		if secret, err = m.newSecret(state); err != nil {
 			return nil, rotation.State{}, err
 		}
-		verb = "created"
 	}
 	if managed(secret) {
 		// An owner that is gone means that the release is being uninstalled: nothing may be left behind.
@@ -174,9 +177,8 @@ func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.St
 	if err != nil {
 		return nil, rotation.State{}, err
 	}
-	m.opts.Log.Info("identity CA Secret "+verb, "secret", m.secretKey(), "ca", state.Signer.Certificate().Subject.CommonName)
-	m.opts.Recorder.Eventf(secret, nil, corev1.EventTypeNormal, "IdentityCA", "WriteIdentityCA",
-		"the Secret of the mesh's CA was missing and has been %s", verb)
+	m.opts.Log.Info("identity CA Secret was missing and has been "+what, "secret", m.secretKey(), "ca", state.Signer.Certificate().Subject.CommonName)
+	m.opts.Recorder.Eventf(secret, nil, event, "IdentityCA", "WriteIdentityCA", "the Secret of the mesh's CA was missing and has been %s", what)
 	return secret, state, nil
 }
 
