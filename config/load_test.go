@@ -108,9 +108,9 @@ func TestParseRefuses(t *testing.T) {
 		"quantity":                   {"sidecar: {resources: {requests: {cpu: lots}}}", []string{`sidecar.resources.requests.cpu: Invalid value: "lots": quantities must match`}},
 		"text where a truth is":      {"identity: {checkSourceAddress: yes please}", []string{`identity.checkSourceAddress: Invalid value: "yes please": want true or false, found string`}},
 		"lifetimes": {"identity: {caLifetime: 1h, certificateLifetime: 21m, caSettle: 11m}", []string{
-			`identity.certificateLifetime: Invalid value: "21m0s": want a duration from 2m0s to 20m0s`, `identity.caSettle: Invalid value: "11m0s": want a duration from 0s to 10m0s`}},
+			`identity.certificateLifetime: Invalid value: "21m0s": want a duration from 2m0s to 20m0s`, `identity.caSettle: Invalid value: "11m0s": want a duration from 1s to 10m0s`}},
 		"short lifetimes":  {"identity: {certificateLifetime: 119s}", []string{`identity.certificateLifetime: Invalid value: "1m59s": want a duration from 2m0s`}},
-		"a short root":     {"identity: {caLifetime: 5m, certificateLifetime: 2m, caSettle: 0s}", []string{`identity.caLifetime: Invalid value: "5m0s": want a duration from 6m0s to 876000h0m0s`}},
+		"a short root":     {"identity: {caLifetime: 5m, certificateLifetime: 2m, caSettle: 1s}", []string{`identity.caLifetime: Invalid value: "5m0s": want a duration from 6m0s to 876000h0m0s`}},
 		"the trust domain": {"trustDomain: spiffe://a", []string{`trustDomain: Invalid value: "spiffe://a"`}},
 		"type": {"apiVersion: mizzen.dev/v2\nkind: Mesh", []string{
 			`apiVersion: Unsupported value: "mizzen.dev/v2": supported values: "mizzen.dev/v1alpha1"`, `kind: Unsupported value: "Mesh"`}},

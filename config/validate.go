@@ -101,7 +101,7 @@ func (i Identity) validate(path *field.Path) field.ErrorList {
 	}
 	third := i.CALifetime.Duration / 3
 	errs = checkDuration(path.Child("certificateLifetime"), i.CertificateLifetime, minCertificateLifetime, third)
-	return append(errs, checkDuration(path.Child("caSettle"), i.CASettle, 0, third/2)...)
+	return append(errs, checkDuration(path.Child("caSettle"), i.CASettle, time.Second, third/2)...)
 }
 
 func (d Detection) validate(path *field.Path) field.ErrorList {

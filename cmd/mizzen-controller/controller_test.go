@@ -38,6 +38,8 @@ func TestBadFlagsAndConfiguration(t *testing.T) {
 		{"no namespace", []string{"--namespace="}, []string{"--namespace", "want a name"}},
 		{"port out of range", []string{"--http-port=70000"}, []string{"--http-port", "70000", "1 to 65535"}},
 		{"port taken", []string{"--http-port=9443"}, []string{"--http-port", "9443", "--webhook-port"}},
+		{"identity port taken", []string{"--identity-port=15010"}, []string{"--identity-port", "15010", "--xds-port"}},
+		{"no service account", []string{"--service-account="}, []string{"--service-account", "want a name"}},
 		{"log level", []string{"--log-level=loud"}, []string{"--log-level", "loud", "warning"}},
 		{"shutdown delay", []string{"--shutdown-delay=-1s"}, []string{"--shutdown-delay", "-1s"}},
 		{"lifetimes", []string{"--webhook-ca-lifetime=1h"}, []string{"--webhook-ca-lifetime", "24h", "20m"}},

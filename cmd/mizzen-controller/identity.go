@@ -9,9 +9,13 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -40,6 +44,8 @@ const askReplicas = 2 * time.Second
 type identity struct {
 	authority *authority.Manager
 	issuer    *issuer.Server
+	// refused writes an event about a pod that wanted what it may not have.
+	refused func(namespace, pod, uid string, why error)
 }
 
 // cacheOptions keep in memory what is used.
@@ -65,7 +71,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	if err != nil {
 		return nil, err
 	}
-	out := &identity{}
+	out := &identity{refused: refusals(c.mgr.GetEventRecorder("mizzen-controller"))}
 	out.authority, err = authority.New(authority.Options{
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
 		Serving: serving, Policy: identityPolicy(mesh),
@@ -89,6 +95,9 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	out.issuer, err = issuer.New(issuer.Options{
 		CA: out.authority, Tokens: tokens, Pods: &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()},
 		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
+		Refused: func(caller issuer.Caller, why error) {
+			out.refused(caller.Namespace, caller.Pod, caller.UID, why)
+		},
 		Log: log, Registerer: ctrlmetrics.Registry,
 	})
 	if err != nil {
@@ -144,6 +153,18 @@ func tokenReviews(restConfig *rest.Config, httpClient *http.Client) (*identityku
 		return nil, err
 	}
 	return &identitykube.Tokens{Client: clients.AuthenticationV1().TokenReviews()}, nil
+}
+
+// refusals bounds the events that a pod can cause.
+func refusals(recorder events.EventRecorder) func(namespace, pod, uid string, why error) {
+	limit := rate.NewLimiter(1, 20)
+	return func(namespace, name, uid string, why error) {
+		if !limit.Allow() {
+			return
+		}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(uid)}}
+		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", "CheckIdentity", "%s", why.Error())
+	}
 }
 
 // askAgents collects the reports of all replicas.

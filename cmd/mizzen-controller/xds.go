@@ -16,6 +16,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
+	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/xds"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
@@ -28,6 +30,13 @@ import (
 // drain is the time over which proxies are sent to other replicas when this one ends; less than the
 // manager's GracefulShutdownTimeout.
 const drain = 5 * time.Second
+
+// Connections to the ADS port, of all clients and of one address: a pod needs one, but a network may give all
+// pods of a node the node's address.
+const (
+	connections           = 20_000
+	connectionsPerAddress = 1000
+)
 
 type xdsOptions struct {
 	Mesh   *config.Mesh
@@ -78,6 +87,9 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 	}
 	if o.Identity != nil {
 		options.TLS, options.Identify = o.Identity.authority.TLS(true), o.Identity.authority.Identify
+		options.Refused = func(id node.Identity, why error) {
+			o.Identity.refused(id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))
+		}
 	}
 	server := ads.New(options)
 	serve := func(ctx context.Context) error {
@@ -90,7 +102,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 		if err != nil {
 			return fmt.Errorf("xDS server: %w", err)
 		}
-		return server.Serve(ctx, l)
+		return server.Serve(ctx, &netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress})
 	}
 	for _, run := range []manager.RunnableFunc{source.Run, controller.Run, serve} {
 		if err := mgr.Add(run); err != nil {

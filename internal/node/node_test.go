@@ -77,3 +77,25 @@ func TestFromProtoRefuses(t *testing.T) {
 func metadata(field, value string) func(*corev3.Node) {
 	return func(p *corev3.Node) { p.Metadata.Fields[field] = structpb.NewStringValue(value) }
 }
+
+func TestCheck(t *testing.T) {
+	id := Identity{Namespace: "shop", Pod: "cart-1", UID: "0c5a", ServiceAccount: "cart"}
+	good := Node{Namespace: "shop", Pod: "cart-1", UID: "0c5a", ServiceAccount: "cart", NodeName: "any", Version: "any"}
+	for name, c := range map[string]struct {
+		change func(*Node)
+		want   string // in the error; empty for none
+	}{
+		"itself":          {func(*Node) {}, ""},
+		"pod":             {func(n *Node) { n.Pod = "cart-2" }, `node.id: "shop/cart-2": want "shop/cart-1"`},
+		"namespace":       {func(n *Node) { n.Namespace = "bank" }, `node.id: "bank/cart-1"`},
+		"service account": {func(n *Node) { n.ServiceAccount = "x" }, `node.cluster: "shop/x": want "shop/cart"`},
+		"UID":             {func(n *Node) { n.UID = "" }, `node.metadata.uid: "": want "0c5a"`},
+	} {
+		n := good
+		c.change(&n)
+		err := n.Check(id)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}

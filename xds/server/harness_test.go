@@ -166,7 +166,8 @@ type proxy struct {
 
 func (c *control) connect(t *testing.T, n *corev3.Node, dial ...grpc.DialOption) *proxy {
 	t.Helper()
-	conn, err := grpc.NewClient(c.addr, append(dial, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials()) // the last one counts
+	conn, err := grpc.NewClient(c.addr, append([]grpc.DialOption{plain}, dial...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

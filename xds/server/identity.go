@@ -53,19 +53,20 @@ func (h *handshakes) Clone() credentials.TransportCredentials {
 	return &clone
 }
 
-// identify gives an error unless the node is the pod that the client's certificate names.
-func (s *Server) identify(ctx context.Context, n node.Node) error {
+// identify gives an error unless the node is the pod that the client's certificate names, and that pod, as
+// far as it is known.
+func (s *Server) identify(ctx context.Context, n node.Node) (node.Identity, error) {
 	if s.opt.TLS == nil {
-		return nil
+		return node.Identity{}, nil
 	}
 	p, _ := peer.FromContext(ctx)
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.PeerCertificates) == 0 {
-		return errors.New("no client certificate") // the handshake should have ended
+		return node.Identity{}, errors.New("no client certificate") // the handshake should have ended
 	}
 	id, err := s.opt.Identify(info.State.PeerCertificates[0])
 	if err != nil {
-		return err
+		return node.Identity{}, err
 	}
-	return n.Check(id)
+	return id, n.Check(id)
 }

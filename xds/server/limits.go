@@ -24,6 +24,8 @@ const (
 	maxTypes = 32
 	// maxRequest is the size of one request in bytes; a proxy that comes back lists what it holds.
 	maxRequest = 16 << 20
+	// handshakeTime is how long a connection may take to begin.
+	handshakeTime = 10 * time.Second
 	// firstRequestTime is how long a stream may be silent when it begins.
 	firstRequestTime = 10 * time.Second
 	// maxResponse is the size in bytes at which a response is large enough and the rest waits for its

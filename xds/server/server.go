@@ -40,6 +40,8 @@ type Options struct {
 	// Identify tells which pod a client's certificate names. A stream speaks for that pod only. Required
 	// with TLS.
 	Identify func(*x509.Certificate) (node.Identity, error)
+	// Refused is told of a stream that its certificate's pod was refused. It must not block. Optional.
+	Refused func(node.Identity, error)
 	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
 	// to the other replicas at once. Default 0.
 	Drain time.Duration
@@ -101,6 +103,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.InitialWindowSize(window),
@@ -147,7 +150,10 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		s.opt.Log.Error(err, "refused an ADS stream")
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := s.identify(g.Context(), n); err != nil {
+	if id, err := s.identify(g.Context(), n); err != nil {
+		if s.opt.Refused != nil && id.UID != "" {
+			s.opt.Refused(id, err)
+		}
 		s.metrics.refused.WithLabelValues("identity").Inc()
 		s.opt.Log.Error(err, "refused an ADS stream", "proxy", n.ID(), "client", clientAddress(g.Context()))
 		return status.Error(codes.PermissionDenied, err.Error())

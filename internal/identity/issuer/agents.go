@@ -19,6 +19,8 @@ type agents struct {
 	now func() time.Time
 	mu  sync.Mutex
 	of  map[string]*agent // by pod UID
+	// forgot is when those that are gone were looked for last.
+	forgot time.Time
 }
 
 type agent struct {
@@ -31,7 +33,9 @@ type agent struct {
 func (a *agents) enter(uid, have string, cert *x509.Certificate) (leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.forget()
+	if a.now().Sub(a.forgot) > agentGrace {
+		a.forget()
+	}
 	g := a.of[uid]
 	if g == nil {
 		g = &agent{}
@@ -48,6 +52,7 @@ func (a *agents) enter(uid, have string, cert *x509.Certificate) (leave func()) 
 }
 
 func (a *agents) forget() {
+	a.forgot = a.now()
 	for uid, g := range a.of {
 		if g.waiting == 0 && a.now().Sub(g.left) > agentGrace {
 			delete(a.of, uid)
@@ -56,11 +61,11 @@ func (a *agents) forget() {
 }
 
 // report counts them.
-func (a *agents) report(bundle string) authority.Report {
+func (a *agents) report(bundle, signer string) authority.Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.forget()
-	r := authority.Report{Bundle: bundle, Have: map[string]int{}, Issuers: map[string]int{}}
+	r := authority.Report{Bundle: bundle, Signer: signer, Have: map[string]int{}, Issuers: map[string]int{}}
 	for _, g := range a.of {
 		r.Have[g.have]++
 		r.Issuers[g.issuer]++

@@ -28,44 +28,59 @@ func (r refusal) Error() string { return r.err.Error() }
 func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
-	answer, err := s.sign(ctx, w, r)
+	answer, caller, err := s.sign(ctx, w, r)
 	if err != nil {
 		s.refuse(w, r, err)
+		s.tell(caller, err)
 		return
 	}
 	s.metrics.certificates.WithLabelValues("signed").Inc()
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// sign goes from what is cheap to check to what is not.
-func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Request) (*api.Certificate, error) {
+// tell names the pod of a refused request, where it is known.
+func (s *Server) tell(caller Caller, err error) {
+	why := refusal{}
+	if s.opt.Refused != nil && caller.UID != "" && errors.As(err, &why) && why.status < http.StatusInternalServerError {
+		s.opt.Refused(caller, why.err)
+	}
+}
+
+// sign goes from what is cheap to check to what is not. The caller is zero while it is not known.
+func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Request) (*api.Certificate, Caller, error) {
 	from, err := remote(r)
 	if err != nil {
-		return nil, refusal{http.StatusForbidden, "address", err}
+		return nil, Caller{}, refusal{http.StatusForbidden, "address", err}
 	}
 	if !s.limits.allow(from) {
 		w.Header().Set("Retry-After", "1")
-		return nil, refusal{http.StatusTooManyRequests, "rate", fmt.Errorf("%s: too many requests, try again", from)}
+		return nil, Caller{}, refusal{http.StatusTooManyRequests, "rate", fmt.Errorf("%s: too many requests, try again", from)}
 	}
 	token, err := readToken(r.Header)
 	if err != nil {
-		return nil, refusal{http.StatusUnauthorized, "token", err}
+		return nil, Caller{}, refusal{http.StatusUnauthorized, "token", err}
 	}
 	// Not for the whole server: it would end those that wait for a bundle.
 	deadline := http.NewResponseController(w)
 	_ = deadline.SetReadDeadline(time.Now().Add(requestTime)) // a connection that has none is closed already
 	csr, err := readRequest(http.MaxBytesReader(w, r.Body, api.MaxBody))
 	if err != nil {
-		return nil, refusal{http.StatusBadRequest, "request", err}
+		return nil, Caller{}, refusal{http.StatusBadRequest, "request", err}
 	}
 	_ = deadline.SetReadDeadline(time.Time{})
 	caller, err := s.review(ctx, token)
 	switch {
 	case errors.Is(err, ErrToken):
-		return nil, refusal{http.StatusUnauthorized, "token", err}
+		return nil, Caller{}, refusal{http.StatusUnauthorized, "token", err}
 	case err != nil:
-		return nil, refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("review the token: %w", err)}
+		return nil, Caller{}, refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("review the token: %w", err)}
 	}
+	answer, err := s.signFor(ctx, caller, csr, from)
+	return answer, caller, err
+}
+
+// signFor checks what a caller may have.
+func (s *Server) signFor(ctx context.Context, caller Caller, csr *x509.CertificateRequest, from netip.Addr) (*api.Certificate, error) {
 	id, err := spiffe.Of(s.opt.TrustDomain, caller.Namespace, caller.ServiceAccount)
 	if err != nil {
 		return nil, refusal{http.StatusForbidden, "identity", err}
@@ -76,7 +91,13 @@ func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	if err := s.checkPod(ctx, caller, from); err != nil {
 		return nil, err
 	}
-	return s.issue(csr, id, caller)
+	cert, err := s.opt.CA.Sign(authority.PodLeaf(id, caller.Pod, caller.UID), csr)
+	if err != nil {
+		return nil, refusal{http.StatusServiceUnavailable, "unavailable", err}
+	}
+	bundle, _, _ := s.opt.CA.Bundle()
+	s.opt.Log.V(1).Info("certificate signed", "pod", caller.Namespace+"/"+caller.Pod, "id", id.String())
+	return &api.Certificate{Certificate: string(cert), Bundle: bundle}, nil
 }
 
 // review asks when it is this request's turn.
@@ -87,16 +108,6 @@ func (s *Server) review(ctx context.Context, token string) (Caller, error) {
 	}
 	defer leave()
 	return s.opt.Tokens.Review(ctx, token)
-}
-
-func (s *Server) issue(csr *x509.CertificateRequest, id spiffe.ID, caller Caller) (*api.Certificate, error) {
-	cert, err := s.opt.CA.Sign(authority.PodLeaf(id, caller.Pod, caller.UID), csr)
-	if err != nil {
-		return nil, refusal{http.StatusServiceUnavailable, "unavailable", err}
-	}
-	bundle, _, _ := s.opt.CA.Bundle()
-	s.opt.Log.V(1).Info("certificate signed", "pod", caller.Namespace+"/"+caller.Pod, "id", id.String())
-	return &api.Certificate{Certificate: string(cert), Bundle: bundle}, nil
 }
 
 // podPoll is how often a pod is looked at that is not known, or has no address, yet: the kubelet tells the

@@ -130,7 +130,16 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w := start(t, func(o *issuer.Options) { o.PodWait = 100 * time.Millisecond })
+			var told []error
+			w := start(t, func(o *issuer.Options) {
+				o.PodWait = 100 * time.Millisecond
+				o.Refused = func(c issuer.Caller, err error) {
+					if c != web {
+						t.Errorf("told of %+v", c)
+					}
+					told = append(told, err)
+				}
+			})
 			if tt.pod != nil {
 				w.pods.set(web.UID, *tt.pod)
 			}
@@ -148,6 +157,12 @@ func TestRefusals(t *testing.T) {
 			}
 			if n := w.total("signed"); n != 0 {
 				t.Errorf("%v signed", n)
+			}
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			if known := tt.status == http.StatusForbidden; known != (len(told) == 1) || known && told[0].Error() != why {
+				t.Errorf("told of the pod: %v", told)
 			}
 		})
 	}

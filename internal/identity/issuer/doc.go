@@ -7,6 +7,7 @@
 //	agents.go       which bundle each connected agent has
 //	server.go       the HTTPS server and its limits
 //
-// It may import internal/identity/api, internal/identity/authority, internal/ca, internal/spiffe,
-// internal/node and internal/netlimit, and no Kubernetes clients: tokens and pods are interfaces.
+// Tokens and pods are interfaces (internal/identity/kube). It may import internal/identity/api,
+// internal/identity/authority, internal/ca, internal/spiffe, internal/node and internal/netlimit, and
+// nothing else of this module.
 package issuer

@@ -31,6 +31,7 @@ const DebugPath = "/debug/identity"
 type CA interface {
 	Sign(l ca.Leaf, csr *x509.CertificateRequest) (certificate []byte, err error)
 	Bundle() (bundle, version string, replaced <-chan struct{})
+	Signer() string
 	Verify(certs []*x509.Certificate) error
 	Pod(cert *x509.Certificate) (node.Identity, error)
 }
@@ -80,6 +81,8 @@ type Options struct {
 	CheckSourceAddress bool
 	Log                logr.Logger
 	Registerer         prometheus.Registerer
+	// Refused is told of a request that was refused to a caller that is known. It must not block. Optional.
+	Refused func(Caller, error)
 	// BundleWait is how long a request for the bundle waits. Default api.BundleWait.
 	BundleWait time.Duration
 	// PodWait is how long a pod's address is waited for. Default 5s.
@@ -122,7 +125,7 @@ func New(o Options) (*Server, error) {
 // Report is what this replica knows of its agents.
 func (s *Server) Report() authority.Report {
 	_, version, _ := s.opt.CA.Bundle()
-	return s.agents.report(version)
+	return s.agents.report(version, s.opt.CA.Signer())
 }
 
 // Debug serves DebugPath.
