@@ -28,6 +28,12 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
+	return newRigWith(t, nil)
+}
+
+// newRigWith takes the mesh's roots, as Options has them.
+func newRigWith(t testing.TB, trustBundle func() ([]byte, error)) *rig {
+	t.Helper()
 	recorder := &events.FakeRecorder{Events: make(chan string, 10), Verbose: true}
 	registry := prometheus.NewRegistry()
 	return &rig{
@@ -47,9 +53,10 @@ func newRig(t testing.TB) *rig {
 					return nil, nil
 				}
 			},
-			Recorder:   recorder,
-			Registerer: registry,
-			Log:        logr.Discard(),
+			TrustBundle: trustBundle,
+			Recorder:    recorder,
+			Registerer:  registry,
+			Log:         logr.Discard(),
 		}),
 		registry: registry,
 		events:   recorder.Events,

@@ -41,6 +41,8 @@ func TestCommandLine(t *testing.T) {
 		{"run", pod, 2, "", `--control-plane: "": want <host>:<port>`},
 		{"run --control-plane=a:1 --log-level=loud", pod, 2, "", `--log-level: "loud": want one of trace`},
 		{"run --control-plane=a:1 --config-scope=mesh", pod, 2, "", `--config-scope: "mesh": want one of all, namespace, demand`},
+		{"run --control-plane=a:1 --identity-address=a", pod, 2, "", `--identity-address: "a": want <host>:<port>`},
+		{"run --control-plane=a:1 --identity-address=a:2", pod, 2, "", "environment variable MIZZEN_TRUST_BUNDLE is not set"},
 		{"run --concurrency=many", pod, 2, "", `invalid argument "many" for "--concurrency"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -111,6 +111,8 @@ func controlPlane(s Settings) (*clusterv3.Cluster, error) {
 	}
 	if s.IdentityAddress != "" {
 		c.TransportSocket = controlPlaneTLS(host)
+		// With the handshake, at a control plane to which all sidecars come at once.
+		c.ConnectTimeout = durationpb.New(3 * time.Second)
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}

@@ -30,6 +30,11 @@ func testSettings(controlPlane string, ips ...string) Settings {
 	return s
 }
 
+func withAddress(s Settings) Settings {
+	s.IdentityAddress = "mizzen-controller.mizzen-system.svc.cluster.local:15012"
+	return s
+}
+
 func TestBootstrapGolden(t *testing.T) {
 	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
 	demand := testSettings(service, "10.1.2.3")
@@ -43,6 +48,8 @@ func TestBootstrapGolden(t *testing.T) {
 		{"dual-stack", testSettings(service, "10.1.2.3", "fd00::3")},
 		{"short-name", testSettings("mizzen-controller.mizzen-system:15010", "10.1.2.3")},
 		{"scope-and-workload", demand},
+		{"identity", withAddress(testSettings(service, "10.1.2.3"))},
+		{"identity-address", withAddress(testSettings("[fd00::1]:15010", "fd00::3"))},
 		{"address", testSettings("[fd00::1]:15010", "fd00::3")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"syscall"
 
@@ -12,9 +13,14 @@ import (
 )
 
 func newIdentity(s Settings, r prometheus.Registerer, log *slog.Logger) (*identity.Identity, error) {
+	host, port, err := net.SplitHostPort(s.IdentityAddress)
+	if err != nil {
+		return nil, err // Settings.Validate has seen it
+	}
 	noCoreDumps(log)
 	return identity.New(identity.Options{
 		Address:        s.IdentityAddress,
+		Dial:           net.JoinHostPort(absolute(host), port),
 		Namespace:      s.Node.Namespace,
 		ServiceAccount: s.Node.ServiceAccount,
 		Bundle:         s.TrustBundle,
@@ -42,9 +48,17 @@ func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func
 }
 
 // noCoreDumps keeps the key, which the agent and Envoy have in memory, out of files. A limit of 1 also
-// turns off dumps into a program, which one of 0 does not (do_coredump in the kernel's fs/coredump.c).
+// turns off dumps into a program, which one of 0 does not (do_coredump in the kernel's fs/coredump.c), but
+// nobody without privileges can raise a limit.
 func noCoreDumps(log *slog.Logger) {
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1}); err != nil {
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_CORE, &limit)
+	if err == nil {
+		limit.Max = min(limit.Max, 1)
+		limit.Cur = limit.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
+	}
+	if err != nil {
 		log.Warn("core dumps cannot be turned off", "error", err)
 	}
 }

@@ -7,159 +7,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
-	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
-
-// withIdentity makes an agent ask this server for its certificates.
-func withIdentity(t *testing.T, authority *authoritytest.Server, roots ...*ca.Authority) func(*Settings) {
-	t.Helper()
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(authoritytest.Token+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return func(s *Settings) {
-		s.IdentityAddress, s.TokenFile, s.TrustBundle = authority.Addr, token, authoritytest.Bundle(roots...)
-	}
-}
-
-// startSecureControlPlane lets in whoever has a certificate of the mesh.
-func startSecureControlPlane(t *testing.T, authority *authoritytest.Server) *controlPlaneStub {
-	t.Helper()
-	settings := authority.TLS(tls.RequireAndVerifyClientCert, "h2")
-	return startControlPlane(t, freeAddress(t), grpc.Creds(credentials.NewTLS(settings)))
-}
-
-func (cp *controlPlaneStub) opened() int {
-	cp.mu.Lock()
-	defer cp.mu.Unlock()
-	return cp.streams
-}
-
-// mtls is what a sidecar's connections to another have in common.
-func mtls(match string) *tlsv3.CommonTlsContext {
-	return &tlsv3.CommonTlsContext{
-		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.Config(sds.Workload)},
-		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
-			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
-				DefaultValidationContext: &tlsv3.CertificateValidationContext{
-					MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
-						SanType: tlsv3.SubjectAltNameMatcher_URI,
-						Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: match}},
-					}},
-				},
-				ValidationContextSdsSecretConfig: sds.Config(sds.Bundle),
-			},
-		},
-	}
-}
-
-func tlsSocket(m proto.Message) *corev3.TransportSocket {
-	return &corev3.TransportSocket{
-		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(m)},
-	}
-}
-
-// pair is one Envoy that is client and server of mutual TLS: outbound (plain) → inbound (TLS) → the application.
-type pair struct {
-	*running
-	cp                *controlPlaneStub
-	authority         *authoritytest.Server
-	outbound, inbound string
-	log               *lockedBuffer
-}
-
-func startPair(t *testing.T, life time.Duration, app http.Handler) *pair {
-	t.Helper()
-	upstream := httptest.NewServer(app)
-	t.Cleanup(upstream.Close)
-	authority := authoritytest.Start(t, life)
-	cp := startSecureControlPlane(t, authority)
-	p := &pair{cp: cp, authority: authority, outbound: freeAddress(t), inbound: freeAddress(t), log: &lockedBuffer{}}
-
-	toInbound := staticCluster(netip.MustParseAddrPort(p.inbound))
-	toInbound.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: mtls(authoritytest.ID)})
-	// A connection for each request, so that each request is a handshake.
-	toInbound.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: toAny(&upstreamhttpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{MaxRequestsPerConnection: wrapperspb.UInt32(1)},
-		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{},
-			},
-		},
-	})}
-	toApp := staticCluster(netip.MustParseAddrPort(upstream.Listener.Addr().String()))
-	toApp.Name, toApp.LoadAssignment.ClusterName = "app", "app"
-	inbound := tcpListener(netip.MustParseAddrPort(p.inbound))
-	inbound.FilterChains[0].Filters[0].ConfigType = tcpProxyTo("app")
-	inbound.FilterChains[0].TransportSocket = tlsSocket(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext: mtls(authoritytest.ID), RequireClientCertificate: wrapperspb.Bool(true),
-	})
-	cp.send(clusterType, toInbound, toApp)
-	cp.send(listenerType, httpListener(netip.MustParseAddrPort(p.outbound)), inbound)
-	p.running = startLogging(t, io.MultiWriter(t.Output(), p.log), cp.addr, withIdentity(t, authority, authority.State().Roots...))
-	return p
-}
-
-// secured connects to the inbound side as another workload of the mesh would, and gives the certificate that
-// it shows.
-func (p *pair) serverCertificate(t *testing.T) *x509.Certificate {
-	t.Helper()
-	now := p.authority.State()
-	client, err := now.Signer.Issue(ca.Leaf{
-		URIs: p.authority.Signed()[0].URIs, Now: time.Now(), Lifetime: time.Minute, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := tls.Dial("tcp", p.inbound, &tls.Config{
-		Certificates: []tls.Certificate{*client}, InsecureSkipVerify: true, // the name is a URI; Roots are checked below
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	cert := c.ConnectionState().PeerCertificates[0]
-	if _, err := cert.Verify(x509.VerifyOptions{Roots: authoritytest.Pool(now.Roots...), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
-		t.Errorf("the server's certificate: %v", err)
-	}
-	return cert
-}
-
-// awaitServing waits until new connections get a certificate that fulfils the condition.
-func (p *pair) awaitServing(t *testing.T, what string, good func(*x509.Certificate) bool) *x509.Certificate {
-	t.Helper()
-	var cert *x509.Certificate
-	eventually(t, func() bool {
-		cert = p.serverCertificate(t)
-		return good(cert)
-	}, func() string { return "new connections do not get " + what })
-	return cert
-}
 
 // Certificates that live for seconds are renewed, and the root is replaced, without a request or a
 // stream that fails.
@@ -235,9 +97,77 @@ func TestRenewalAndRotationBreakNothing(t *testing.T) {
 	if len(failed) > 0 || done < 100 {
 		t.Errorf("%d of %d requests failed, the first: %v", len(failed), done, failed[0])
 	}
+	if _, metrics := p.get("/metrics"); strings.Contains(metrics, `"sds`) {
+		t.Error("the secrets' cluster has statistics")
+	}
 	if n := p.cp.opened(); n != 1 {
 		t.Errorf("%d ADS streams, want the one of the beginning", n)
 	}
+}
+
+// Until there is a certificate the pod is held, and told why; Envoy goes on by itself when it comes.
+func TestReadinessWaitsForACertificate(t *testing.T) {
+	authority := authoritytest.Start(t, time.Hour)
+	authority.Change(func(s *authoritytest.State) {
+		s.Answer = func(w http.ResponseWriter, _ *http.Request) bool {
+			http.Error(w, `{"error": "the pod has no address yet"}`, http.StatusServiceUnavailable)
+			return true
+		}
+	})
+	cp := startSecureControlPlane(t, authority)
+	cp.send(clusterType)
+	cp.send(listenerType)
+	r := start(t, cp.addr, withIdentity(t, authority, authority.State().Roots...))
+	r.awaitReady(503, "waiting for a certificate from the control plane ("+authority.Addr+"): answered with 503: the pod has no address yet")
+	if code, _ := r.get("/healthz"); code != 200 {
+		t.Errorf("/healthz: %d, want 200: the agent itself is well", code)
+	}
+	authority.Change(func(s *authoritytest.State) { s.Answer = nil })
+	r.awaitReady(200, "ready")
+	if _, metrics := r.get("/metrics"); !strings.Contains(metrics, `mizzen_agent_certificate_requests_total{result="signed"} 1`) {
+		t.Errorf("the request is not counted:\n%s", metrics)
+	}
+}
+
+var refusedTwice = regexp.MustCompile(`(?m)^envoy_cluster_upstream_cx_connect_fail\{envoy_cluster_name="mizzen-control-plane"\} ([2-9]|[1-9][0-9]+)$`)
+
+// A control plane that the mesh's roots do not vouch for, or that has another name, gets no stream.
+func TestOtherControlPlanesAreRefused(t *testing.T) {
+	authority := authoritytest.Start(t, time.Hour)
+	stranger := authoritytest.Start(t, time.Hour)
+	strange := startSecureControlPlane(t, stranger)
+	workload := startControlPlane(t, freeAddress(t), grpc.Creds(credentials.NewTLS(workloadTLS(t, authority))))
+	for name, cp := range map[string]*controlPlaneStub{"another root": strange, "a workload": workload} {
+		t.Run(name, func(t *testing.T) {
+			cp.send(clusterType)
+			cp.send(listenerType)
+			r := start(t, cp.addr, withIdentity(t, authority, authority.State().Roots...))
+			eventually(t, func() bool {
+				_, metrics := r.get("/metrics")
+				return refusedTwice.MatchString(metrics)
+			}, func() string { return "Envoy does not try" })
+			r.awaitReady(503, "not connected")
+			if n := cp.opened(); n != 0 {
+				t.Errorf("%d streams", n)
+			}
+		})
+	}
+}
+
+// workloadTLS serves with a certificate of the mesh that names no host.
+func workloadTLS(t *testing.T, authority *authoritytest.Server) *tls.Config {
+	t.Helper()
+	id, err := url.Parse(authoritytest.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.State().Signer.Issue(ca.Leaf{
+		URIs: []*url.URL{id}, Now: time.Now(), Lifetime: time.Hour, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13}
 }
 
 // The key is where Envoy gets it and nowhere else.
@@ -296,103 +226,4 @@ func forms(key []byte) []string {
 	lines := strings.Split(strings.TrimSpace(string(key)), "\n")
 	middle := lines[1 : len(lines)-1]
 	return append([]string{"PRIVATE KEY", base64.StdEncoding.EncodeToString(key)[40:80]}, middle...)
-}
-
-// load asks again and again, each time with a connection of its own.
-type load struct {
-	mu     sync.Mutex
-	done   int
-	failed []error
-	end    chan struct{}
-	once   sync.Once
-	ended  sync.WaitGroup
-}
-
-func startLoad(url string) *load {
-	l := &load{end: make(chan struct{})}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	l.ended.Go(func() {
-		for {
-			select {
-			case <-l.end:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			err := ask(client, url)
-			l.mu.Lock()
-			l.done++
-			if err != nil {
-				l.failed = append(l.failed, err)
-			}
-			l.mu.Unlock()
-		}
-	})
-	return l
-}
-
-func (l *load) stop() (int, []error) {
-	l.once.Do(func() { close(l.end) })
-	l.ended.Wait()
-	return l.done, l.failed
-}
-
-func ask(client *http.Client, url string) error {
-	res, err := client.Get(url)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != 200 {
-		return fmt.Errorf("%d %s %w", res.StatusCode, body, err)
-	}
-	return nil
-}
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// fetchKey asks the agent for the workload's secret as Envoy does.
-func fetchKey(t *testing.T, socket string) []byte {
-	t.Helper()
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	stream, err := secretv3.NewSecretDiscoveryServiceClient(conn).StreamSecrets(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: sds.TypeURL, ResourceNames: []string{sds.Workload}}); err != nil {
-		t.Fatal(err)
-	}
-	res, err := stream.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret := &tlsv3.Secret{}
-	if err := res.GetResources()[0].UnmarshalTo(secret); err != nil {
-		t.Fatal(err)
-	}
-	key := secret.GetTlsCertificate().GetPrivateKey().GetInlineBytes()
-	if !strings.Contains(string(key), "PRIVATE KEY") {
-		t.Fatal("no key in the secret")
-	}
-	return key
 }

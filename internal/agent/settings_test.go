@@ -13,7 +13,8 @@ func TestReadEnv(t *testing.T) {
 	full := map[string]string{
 		"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_UID": "0c5a", "SERVICE_ACCOUNT": "cart",
 		"NODE_NAME": "node-1", "POD_IPS": "10.1.2.3,fd00::3", "WORKLOAD": "Deployment/cart",
-		"MIZZEN_APP_PROBES": `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
+		"MIZZEN_TRUST_BUNDLE": "roots",
+		"MIZZEN_APP_PROBES":   `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
 	}
 	for _, tt := range []struct{ name, variable, value, wantErr string }{
 		{"complete", "", "", ""},
@@ -37,7 +38,7 @@ func TestReadEnv(t *testing.T) {
 			})
 			checkError(t, err, tt.wantErr)
 			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1 ||
-				s.Node.Workload != "Deployment/cart" || s.Node.ConfigScope != config.ScopeDemand) {
+				s.Node.Workload != "Deployment/cart" || s.TrustBundle != "roots" || s.Node.ConfigScope != config.ScopeDemand) {
 				t.Errorf("read %+v", s)
 			}
 		})
@@ -54,6 +55,9 @@ func TestValidate(t *testing.T) {
 		{"IPv6 control plane", func(s *Settings) { s.ControlPlane = "[fd00::1]:15010" }, ""},
 		{"no control plane", func(s *Settings) { s.ControlPlane = "" }, `--control-plane: "": want <host>:<port>`},
 		{"no host", func(s *Settings) { s.ControlPlane = ":15010" }, `--control-plane: ":15010"`},
+		{"identity", func(s *Settings) { s.IdentityAddress, s.TrustBundle = "host:15012", "roots" }, ""},
+		{"identity without port", func(s *Settings) { s.IdentityAddress, s.TrustBundle = "host", "roots" }, `--identity-address: "host": want <host>:<port>`},
+		{"identity without roots", func(s *Settings) { s.IdentityAddress = "host:15012" }, "environment variable MIZZEN_TRUST_BUNDLE is not set; --identity-address needs it"},
 		{"no port", func(s *Settings) { s.ControlPlane = "host" }, `--control-plane: "host"`},
 		{"port too high", func(s *Settings) { s.ControlPlane = "host:70000" }, `--control-plane: "host:70000"`},
 		{"log level", func(s *Settings) { s.LogLevel = "loud" }, `--log-level: "loud": want one of trace, debug`},

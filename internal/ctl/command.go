@@ -59,6 +59,10 @@ What was done is reported on stderr. On any error nothing is written and the exi
   # A directory (*.yaml, *.yml, *.json) and a file, with the mesh's own configuration
   mizzenctl inject -f manifests/ -f extra.yaml --mesh-config mesh.yaml -o injected.yaml
 
+  # A mesh with identity: its roots are in the control plane's Secret
+  kubectl get secret mizzen-ca -n mizzen-system -o jsonpath='{.data.ca\.crt}' | base64 -d > roots.pem
+  mizzenctl inject -f web.yaml --mesh-config mesh.yaml --trust-bundle roots.pem
+
   # What a chart renders
   helm template shop ./chart | mizzenctl inject -f - --mesh-config mesh.yaml`,
 		Args: cobra.NoArgs,

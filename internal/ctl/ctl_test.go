@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -53,6 +55,7 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 	files := map[string]string{
 		"m/b.yml": "kind: B", "m/a.yaml": "---\nkind: A\n", "m/c.json": `{"kind": "C"}`, "m/readme.md": "no", "m/sub/d.yaml": "kind: D\n",
 		"mesh.yaml": "sidecar: {image: from/mesh}\n", "bad.yaml": "sidecar: {imag: x}\n",
+		"identity.yaml": "sidecar: {image: from/mesh}\nidentity: {enabled: true}\n", "roots.pem": testRoots(t),
 		"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: a, image: a}]}\n",
 	}
 	for name, content := range files {
@@ -80,17 +83,27 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 		t.Errorf("--image does not win: %v\n%s", err, out)
 	}
 
+	out, _, err = run("", "inject", "-f", at("pod.yaml"), "--mesh-config", at("identity.yaml"), "--trust-bundle", at("roots.pem"))
+	for _, want := range []string{"MIZZEN_TRUST_BUNDLE", "BEGIN CERTIFICATE", "--identity-address=mizzen-controller.", "audience: mizzen.dev"} {
+		if err != nil || strings.Count(out, want) != 1 {
+			t.Errorf("--trust-bundle: want %q once: %v\n%s", want, err, out)
+		}
+	}
+
 	for name, c := range map[string]struct {
 		args []string
 		want string
 	}{
-		"no file":           {[]string{"inject"}, `required flag(s) "filename" not set`},
-		"no image":          {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
-		"bad image":         {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
-		"missing file":      {[]string{"inject", "-f", at("nope"), "--image", "i"}, at("nope")},
-		"empty directory":   {[]string{"inject", "-f", t.TempDir(), "--image", "i"}, "no *.yaml, *.yml or *.json"},
-		"bad configuration": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("bad.yaml")}, at("bad.yaml") + ": sidecar.imag"},
-		"stray argument":    {[]string{"inject", at("pod.yaml")}, "unknown command"},
+		"no file":                {[]string{"inject"}, `required flag(s) "filename" not set`},
+		"no image":               {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
+		"bad image":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
+		"missing file":           {[]string{"inject", "-f", at("nope"), "--image", "i"}, at("nope")},
+		"empty directory":        {[]string{"inject", "-f", t.TempDir(), "--image", "i"}, "no *.yaml, *.yml or *.json"},
+		"identity without roots": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("identity.yaml")}, at("identity.yaml") + " has identity.enabled: give the mesh's roots with --trust-bundle"},
+		"no such roots":          {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("nope")}, "--trust-bundle: open " + at("nope")},
+		"bad roots":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("bad.yaml")}, "--trust-bundle: " + at("bad.yaml") + ": trust bundle: cannot be parsed"},
+		"bad configuration":      {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("bad.yaml")}, at("bad.yaml") + ": sidecar.imag"},
+		"stray argument":         {[]string{"inject", at("pod.yaml")}, "unknown command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, err := run("", c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -98,6 +111,15 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 			}
 		})
 	}
+}
+
+func testRoots(t *testing.T) string {
+	t.Helper()
+	root, err := ca.Generate(ca.Options{CommonName: "root", Now: time.Now(), Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(root.CertPEM())
 }
 
 func TestVersion(t *testing.T) {

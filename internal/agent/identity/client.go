@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
@@ -30,19 +29,19 @@ const (
 
 // client speaks to the control plane's identity server (internal/identity/api).
 type client struct {
-	address, host string
-	current       func() *credentials
+	address, host, dialled string
+	current                func() *credentials
 	// sign presents no certificate: one that is out of date would end the handshake in which it is to be
 	// replaced. Its connections are few and are not kept; those of poll are.
 	sign, poll *http.Client
 }
 
-func newClient(address string, current func() *credentials) (*client, error) {
+func newClient(address, dialled string, current func() *credentials) (*client, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{address: address, host: host, current: current}
+	c := &client{address: address, host: host, dialled: dialled, current: current}
 	c.sign, c.poll = c.http(signTimeout, false), c.http(pollTimeout, true)
 	return c, nil
 }
@@ -76,16 +75,7 @@ func (c *client) dial(ctx context.Context, network string, withCertificate bool)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: settings}
-	return d.DialContext(ctx, network, absolute(c.address))
-}
-
-// absolute ends a full cluster name with a dot, or the resolver would try every search domain first.
-func absolute(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || !strings.Contains(host, ".svc.") || strings.HasSuffix(host, ".") {
-		return address
-	}
-	return net.JoinHostPort(host+".", port)
+	return d.DialContext(ctx, network, c.dialled)
 }
 
 // certificate sends a signing request. date is when the control plane answered, by its own clock; zero if
@@ -149,17 +139,20 @@ func plain(err error) error {
 	return err
 }
 
+// errAnswer is that of an answer that is not what it should be.
+var errAnswer = errors.New("the control plane's answer is of no use")
+
 // decode reads one JSON value of at most api.MaxBody bytes.
 func decode(r io.Reader, into any) error {
 	b, err := io.ReadAll(io.LimitReader(r, api.MaxBody+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("answer: %w", err)
+		return fmt.Errorf("read the answer: %w", err)
 	case len(b) > api.MaxBody:
-		return fmt.Errorf("answer: more than %d bytes", api.MaxBody)
+		return fmt.Errorf("%w: more than %d bytes", errAnswer, api.MaxBody)
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("answer: not JSON as expected: %w", err)
+		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	return nil
 }

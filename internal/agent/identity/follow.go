@@ -9,8 +9,10 @@ import (
 const (
 	// pollPause is the least time between two questions for the roots.
 	pollPause = time.Second / 2
+	// pollSpread is the most that is waited after an answer without news.
+	pollSpread = 2 * time.Second
 	// ackWait is how long Envoy is waited for, so that the next question says what it has acknowledged.
-	ackWait = 5 * time.Second
+	ackWait = 2 * time.Second
 )
 
 // followRoots asks for roots other than those that Envoy has acknowledged, again and again, until ctx ends.
@@ -52,6 +54,9 @@ func (i *Identity) followRoots(ctx context.Context) {
 			continue
 		}
 		failures, said = 0, ""
+		if answer == nil {
+			pause(ctx, rand.N(pollSpread)) // a replica that stops sends all of its agents away at once
+		}
 		pause(ctx, pollPause-time.Since(begin))
 	}
 }

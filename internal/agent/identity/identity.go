@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -18,8 +19,9 @@ import (
 
 // Options are what an Identity is told.
 type Options struct {
-	// Address is the host:port of the control plane's identity server. Its certificate is for this host.
-	Address string
+	// Address is the host:port of the control plane's identity server. Its certificate is for this host. Dial is
+	// where it is reached, Address by default.
+	Address, Dial string
 	// Namespace and ServiceAccount are what the certificate must be for.
 	Namespace, ServiceAccount string
 	// Bundle holds the roots of the mesh in PEM, as they were when the pod was made.
@@ -81,7 +83,7 @@ func New(o Options) (*Identity, error) {
 		obtained: make(chan struct{}), renew: make(chan struct{}, 1),
 	}
 	i.sds = sdsserver.New(o.Log, func(string) { i.metrics.rejected.Inc() })
-	if i.client, err = newClient(o.Address, i.current.Load); err != nil {
+	if i.client, err = newClient(o.Address, cmp.Or(o.Dial, o.Address), i.current.Load); err != nil {
 		return nil, err
 	}
 	i.current.Store(&credentials{roots: known})

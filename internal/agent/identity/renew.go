@@ -67,7 +67,7 @@ func (i *Identity) obtain(ctx context.Context) bool {
 		if err == nil {
 			i.trouble.Store(nil)
 			if failures > 0 {
-				i.log.Info("certificate obtained", "failuresBefore", failures)
+				i.log.Info("there is a new certificate after all", "failures", failures)
 			}
 			return true
 		}
@@ -103,16 +103,13 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 	}
 	answer, date, err := i.client.certificate(ctx, csr, token)
 	if err != nil {
-		result = resultUnavailable
-		if r := (*refusedError)(nil); errors.As(err, &r) && r.final() {
-			result = resultRefused
-		}
+		result = resultOf(err)
 		return err
 	}
 	now, skew := serverTime(time.Now(), date)
 	certificate, known, err := check(answer, key, i.opts.Namespace, i.opts.ServiceAccount, now)
 	if err != nil {
-		return fmt.Errorf("the control plane's answer is of no use: %w", err)
+		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	if skew != 0 {
 		i.log.Warn("this node's clock and the control plane's differ; connections fail when certificates seem out of date", "difference", skew)
@@ -134,6 +131,17 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 		close(i.obtained)
 	}
 	return nil
+}
+
+func resultOf(err error) string {
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused) && refused.final():
+		return resultRefused
+	case errors.Is(err, errAnswer):
+		return resultInvalid
+	}
+	return resultUnavailable
 }
 
 // serverTime is the control plane's time, and how far it is ahead of this machine's. Small differences are
