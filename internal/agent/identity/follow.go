@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -45,6 +46,9 @@ func (i *Identity) followRoots(ctx context.Context) {
 			if what := kind(err); what != said {
 				said = what
 				i.log.Warn("cannot ask for the mesh's roots, trying on", "controlPlane", i.opts.Address, "error", explain(err))
+			}
+			if r := (*refusedError)(nil); errors.As(err, &r) && r.final() {
+				i.renewNow() // the control plane does not take this certificate: its root may be forgotten
 			}
 			pause(ctx, pollBackoff(failures))
 			continue
@@ -97,10 +101,7 @@ func (i *Identity) take(known roots) bool {
 	}
 	if verify(now.certificate, known, at) != nil {
 		i.log.Info("the mesh's roots have changed without that of this certificate: renewing it")
-		select {
-		case i.renew <- struct{}{}:
-		default:
-		}
+		i.renewNow()
 		return false
 	}
 	if err := i.apply(&next); err != nil {
@@ -108,6 +109,13 @@ func (i *Identity) take(known roots) bool {
 		return false
 	}
 	return true
+}
+
+func (i *Identity) renewNow() {
+	select {
+	case i.renew <- struct{}{}:
+	default:
+	}
 }
 
 func pollBackoff(failures int) time.Duration {
