@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestCheckPodLabels(t *testing.T) {
 // The code relies on these: one pod label, and a text for every cell of the reference.
 func TestTableIsComplete(t *testing.T) {
 	seen := map[string]bool{}
-	for _, key := range Keys {
+	for _, key := range slices.Concat(Keys, mtlsKeys) {
 		if key.Values == "" || key.Default == "" || key.Doc == "" || len(key.On) == 0 || !ours(key.Name) || seen[key.Name] {
 			t.Errorf("incomplete or doubled: %+v", key)
 		}
@@ -132,7 +133,7 @@ func TestTableIsComplete(t *testing.T) {
 		if key.Kind == Label && key.Name != LabelInjection {
 			t.Errorf("CheckPodLabels does not know the values of %s", key.Name)
 		}
-		sets := key.set != nil || key.setCalls != nil || key.setPolicy != nil || key.setOutliers != nil
+		sets := key.set != nil || key.setCalls != nil || key.setPolicy != nil || key.setOutliers != nil || key.setMTLS != nil
 		if key.Kind == Annotation && !sets && key.Name != AnnotationInjected {
 			t.Errorf("%s sets nothing", key.Name)
 		}

@@ -44,6 +44,31 @@ func TestMTLSOf(t *testing.T) {
 	}
 }
 
+// Whatever an annotation holds, it is taken as a whole or refused as a whole.
+func FuzzMTLSOf(f *testing.F) {
+	for _, value := range []string{"strict", "80=strict,90=permissive", "=", "80=strict,", " 1=strict", "80=strict=x", "+80=strict"} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		got, errs := MTLSOf(OnPod, map[string]string{AnnotationMTLS: value, AnnotationMTLSPorts: value})
+		taken := 0
+		if got.Mode != "" {
+			taken++
+		}
+		if len(got.Ports) > 0 {
+			taken++
+		}
+		if taken+len(errs) != 2 {
+			t.Errorf("%q: %+v, refused %v", value, got, errs)
+		}
+		for port, mode := range got.Ports {
+			if port == 0 || !validMTLSMode(string(mode)) {
+				t.Errorf("%q: %d=%s", value, port, mode)
+			}
+		}
+	})
+}
+
 func TestMTLSOfTheMesh(t *testing.T) {
 	for mode, ok := range map[MTLSMode]bool{"": true, Permissive: true, Strict: true, "on": false} {
 		m := Default()

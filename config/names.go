@@ -29,6 +29,12 @@ const (
 // no other container of a pod may use it.
 const ProxyUID = 1337
 
+// CallPriority is the SO_PRIORITY by which the capture rules know a connection that the sidecar makes for a call
+// of the application, from one that it makes to the application. It does not leave the node, and the kernel
+// treats it like none at all (TC_PRIO_INTERACTIVE_BULK; a higher one than 6 needs a capability).
+// https://man7.org/linux/man-pages/man7/socket.7.html
+const CallPriority = 4
+
 // Container and volume names that injection adds to a pod.
 const (
 	CaptureContainer = "mizzen-capture"

@@ -3,15 +3,11 @@ package xds_test
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"io"
 	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,21 +17,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
-	"github.com/mizzen-mesh/mizzen/internal/sds"
+	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -50,76 +36,56 @@ var (
 
 func newCA(t *testing.T) *ca.Authority {
 	t.Helper()
-	a, err := ca.Generate(ca.Options{CommonName: "test", Now: time.Now(), Lifetime: time.Hour})
+	a, err := sdstest.NewCA()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-// issue gives a certificate of a workload that was made some time ago and holds for an hour, or for as long
-// as is given.
 func issue(t *testing.T, a *ca.Authority, id string, ago, lifetime time.Duration) *tls.Certificate {
 	t.Helper()
-	uri, err := url.Parse(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := a.Issue(ca.Leaf{
-		URIs: []*url.URL{uri}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		Now: time.Now().Add(-ago), Lifetime: lifetime,
-	})
+	cert, err := sdstest.Issue(a, id, ago, lifetime)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cert
 }
 
-// secrets is the agent of one sidecar, as far as Envoy sees it.
+// secrets is the agent of one sidecar.
 type secrets struct {
 	t       *testing.T
-	cache   *cache.LinearCache
+	server  *sdstest.Server
 	address netip.AddrPort
-	// version is that of the cache, acknowledged is the one of each secret that Envoy has taken.
-	version      int
-	mu           sync.Mutex
-	acknowledged map[string]int
 }
 
 // startSecrets serves the certificate of an identity, and a bundle with the root that signed it.
 func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
 	t.Helper()
-	s := &secrets{t: t, cache: cache.NewLinearCache(resource.SecretType), acknowledged: map[string]int{}}
-	s.certificate(issue(t, a, id, 0, time.Hour))
-	s.bundle(a)
+	server, err := sdstest.New(a, id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.address = l.Addr().(*net.TCPAddr).AddrPort()
 	ctx, cancel := context.WithCancel(context.Background())
-	server := grpc.NewServer()
-	secretservice.RegisterSecretDiscoveryServiceServer(server, secretServer{server: sotw.NewServer(ctx, s.cache, s)})
-	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { cancel(); server.Stop() })
-	return s
+	t.Cleanup(cancel)
+	go server.Serve(ctx, l)
+	return &secrets{t: t, server: server, address: l.Addr().(*net.TCPAddr).AddrPort()}
 }
 
-type secretServer struct {
-	secretservice.UnimplementedSecretDiscoveryServiceServer
-	server sotw.Server
-}
-
-// StreamSecrets answers one subscription.
-func (s secretServer) StreamSecrets(stream secretservice.SecretDiscoveryService_StreamSecretsServer) error {
-	return s.server.StreamHandler(stream, resource.SecretType)
-}
-
-func (s *secrets) set(name string, secret *tlsv3.Secret) {
+func (s *secrets) certificate(c *tls.Certificate) {
 	s.t.Helper()
-	secret.Name = name
-	s.version++
-	if err := s.cache.UpdateResource(name, types.Resource(secret)); err != nil {
+	if err := s.server.Certificate(c); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *secrets) bundle(roots ...*ca.Authority) {
+	s.t.Helper()
+	if err := s.server.Bundle(roots...); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -127,75 +93,15 @@ func (s *secrets) set(name string, secret *tlsv3.Secret) {
 // taken waits until Envoy has the newest of a secret.
 func (s *secrets) taken(name string) {
 	s.t.Helper()
-	eventually(s.t, "Envoy takes secret "+name, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.acknowledged[name] == s.version
-	})
-}
-
-// OnStreamRequest notes what Envoy acknowledges.
-func (s *secrets) OnStreamRequest(_ int64, r *discoveryv3.DiscoveryRequest) error {
-	if r.ResponseNonce == "" || r.ErrorDetail != nil {
-		return nil
-	}
-	version, err := strconv.Atoi(r.VersionInfo)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, name := range r.ResourceNames {
-		s.acknowledged[name] = version
-	}
-	return nil
-}
-
-func (s *secrets) OnStreamOpen(context.Context, int64, string) error { return nil }
-func (s *secrets) OnStreamClosed(int64, *corev3.Node)                {}
-func (s *secrets) OnStreamResponse(context.Context, int64, *discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {
-}
-
-func inlined(b []byte) *corev3.DataSource {
-	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
-}
-
-func (s *secrets) certificate(c *tls.Certificate) {
-	s.t.Helper()
-	key, err := ca.EncodeKey(c.PrivateKey.(crypto.Signer))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.set(sds.Workload, &tlsv3.Secret{Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-		CertificateChain: inlined(ca.EncodeCertificates(c.Leaf)), PrivateKey: inlined(key),
-	}}})
-}
-
-func (s *secrets) bundle(roots ...*ca.Authority) {
-	s.t.Helper()
-	var pem []byte
-	for _, r := range roots {
-		pem = append(pem, r.CertPEM()...)
-	}
-	s.set(sds.Bundle, &tlsv3.Secret{Type: &tlsv3.Secret_ValidationContext{
-		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlined(pem)},
-	}})
+	eventually(s.t, "Envoy takes secret "+name, func() bool { return s.server.Taken(name) })
 }
 
 // cluster is the one of the bootstrap.
 func (s *secrets) cluster() *clusterv3.Cluster {
 	s.t.Helper()
-	c := staticCluster(sds.Cluster, s.address)
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
-		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(s.t, &upstreamhttpv3.HttpProtocolOptions{
-			UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-				ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-					ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-						Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-					},
-				},
-			},
-		}),
+	c, err := sdstest.Cluster(socketAt(s.address.Addr().String(), uint32(s.address.Port())))
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return c
 }

@@ -18,6 +18,8 @@ func TestRulesGolden(t *testing.T) {
 	excludes.ExcludeOutboundCIDRs = []netip.Prefix{
 		netip.MustParsePrefix("169.254.169.254/32"), netip.MustParsePrefix("fd00:dead::/32"),
 	}
+	own := excludes
+	own.CapturesOwnCalls = true
 	other := Default()
 	other.ProxyUID, other.OutboundPort, other.InboundPort = 4242, 16001, 16006
 
@@ -29,6 +31,7 @@ func TestRulesGolden(t *testing.T) {
 		{"default", Default(), Full},
 		{"default-plain", Default(), Plain},
 		{"excludes", excludes, Full},
+		{"own-calls", own, Full},
 		{"other-ports-and-uid", other, Full},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,6 +26,8 @@ type (
 	NotTCP struct{}
 	// SocketUID holds where the sending socket belongs to this user.
 	SocketUID uint32
+	// SocketPriority holds where the sending socket has this SO_PRIORITY.
+	SocketPriority uint16
 	// LocalDestination holds for addresses of this network namespace, loopback included.
 	LocalDestination struct{}
 	// ForeignDestination is the opposite of LocalDestination.
@@ -49,6 +51,7 @@ const rtnLocal = unix.RTN_LOCAL
 
 func (NotTCP) text() string             { return "meta l4proto != tcp" }
 func (m SocketUID) text() string        { return fmt.Sprintf("meta skuid %d", uint32(m)) }
+func (m SocketPriority) text() string   { return fmt.Sprintf("meta priority 0:%x", uint16(m)) }
 func (LocalDestination) text() string   { return "fib daddr type local" }
 func (ForeignDestination) text() string { return "fib daddr type != local" }
 func (FromLoopback) text() string       { return `iifname "lo"` }
@@ -76,6 +79,13 @@ func (NotTCP) exprs() []expr.Any {
 func (m SocketUID) exprs() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeySKUID, Register: register},
+		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(uint32(m))),
+	}
+}
+
+func (m SocketPriority) exprs() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: register},
 		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(uint32(m))),
 	}
 }

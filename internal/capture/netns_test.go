@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,12 +26,17 @@ const (
 	podV6, peerV6, farV6 = "fd00:88::1", "fd00:88::2", "2001:db8::10"
 )
 
-// dialEnv makes the test binary a client: it dials the address, prints the reply and ends.
-const dialEnv = "MIZZEN_TEST_DIAL"
+// dialEnv makes the test binary a client: it dials the address, prints the reply and ends. priorityEnv is
+// the SO_PRIORITY of its socket.
+const (
+	dialEnv     = "MIZZEN_TEST_DIAL"
+	priorityEnv = "MIZZEN_TEST_PRIORITY"
+)
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(dialEnv); addr != "" {
-		fmt.Print(ask(addr))
+		priority, _ := strconv.Atoi(os.Getenv(priorityEnv))
+		fmt.Print(askAt(priority, addr))
 		return
 	}
 	os.Exit(m.Run())
@@ -171,11 +177,17 @@ func (n ns) ask(addr string) (answer string) {
 }
 
 // askAs does the same as another user.
-func (n ns) askAs(uid uint32, addr string) (answer string) {
+func (n ns) askAs(uid uint32, addr string) string {
+	n.t.Helper()
+	return n.askWith(uid, 0, addr)
+}
+
+// askWith does the same over a socket with an SO_PRIORITY.
+func (n ns) askWith(uid uint32, priority int, addr string) (answer string) {
 	n.t.Helper()
 	n.do(func() error {
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{dialEnv + "=" + addr}
+		cmd.Env = []string{dialEnv + "=" + addr, priorityEnv + "=" + strconv.Itoa(priority)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.CombinedOutput()
 		answer = string(out)
@@ -184,8 +196,15 @@ func (n ns) askAs(uid uint32, addr string) (answer string) {
 	return answer
 }
 
-func ask(addr string) string {
-	c, err := net.DialTimeout("tcp", addr, 2*time.Second)
+func ask(addr string) string { return askAt(0, addr) }
+
+func askAt(priority int, addr string) string {
+	dialer := &net.Dialer{Timeout: 2 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, priority) })
+		return errors.Join(err, cerr)
+	}}
+	c, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return failure(err)
 	}

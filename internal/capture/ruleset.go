@@ -2,7 +2,10 @@ package capture
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // TableName is the one table that Mizzen owns, of family inet: it holds IPv4 and IPv6.
@@ -64,10 +67,13 @@ func Rules(s Settings, v Variant) Ruleset {
 func outputRules(s Settings, v Variant) []Rule {
 	rules := []Rule{
 		{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"},
+	}
+	rules = append(rules, ownCallRules(s)...)
+	rules = append(rules, []Rule{
 		// The UID alone decides. A group is no identity here: an application that runs with group
 		// 1337 must not escape the mesh.
 		{Matches: []Match{SocketUID(s.ProxyUID)}, Verdict: Return{}, Comment: "the sidecar's own calls"},
-	}
+	}...)
 	rules = append(rules, guardRules(s, v, LocalDestination{})...)
 	rules = append(rules, Rule{
 		Matches: []Match{LocalDestination{}}, Verdict: Return{}, Comment: "loopback and the pod's own addresses",
@@ -79,6 +85,20 @@ func outputRules(s Settings, v Variant) []Rule {
 		rules = append(rules, Rule{Matches: []Match{DestPrefix(p)}, Verdict: Return{}, Comment: "excluded destination"})
 	}
 	return append(rules, Rule{Verdict: Redirect(s.OutboundPort), Comment: "to Envoy"})
+}
+
+// ownCallRules are for a pod that calls its own Service and is chosen itself. What the sidecar sends to the
+// application, and the agent's probes, have no such priority.
+func ownCallRules(s Settings) []Rule {
+	if !s.CapturesOwnCalls {
+		return nil
+	}
+	call := []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}}
+	var rules []Rule
+	for _, p := range append([]uint16{s.AgentPort}, s.ExcludeInboundPorts...) {
+		rules = append(rules, Rule{Matches: append(slices.Clone(call), DestPort(p)), Verdict: Return{}, Comment: "excluded port"})
+	}
+	return append(rules, Rule{Matches: call, Verdict: Redirect(s.InboundPort), Comment: "the pod calls itself through Envoy"})
 }
 
 func preroutingRules(s Settings, v Variant) []Rule {

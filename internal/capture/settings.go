@@ -20,6 +20,10 @@ type Settings struct {
 	// AgentPort is reached from outside as it is: the kubelet's probes and Prometheus use it.
 	AgentPort uint16
 
+	// CapturesOwnCalls sends a call that the sidecar makes to its own pod to InboundPort: it may carry
+	// mTLS, which the application could not end.
+	CapturesOwnCalls bool
+
 	ExcludeInboundPorts  []uint16
 	ExcludeOutboundPorts []uint16
 	ExcludeOutboundCIDRs []netip.Prefix

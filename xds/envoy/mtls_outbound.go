@@ -25,7 +25,7 @@ const (
 // those that have none. Each endpoint says which is its own (identityMetadata).
 //
 // An endpoint of which the cluster does not know the identity can not be called: Envoy takes the cluster's own
-// socket for it, which wants a peer that does not exist. So whatever comes first, cluster or endpoint, nobody
+// socket for it, by which nobody can be reached. So whatever comes first, cluster or endpoint, nobody
 // with an identity is ever sent plain text; the failed handshake is one to connect, and safe to retry.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/cluster.proto#envoy-v3-api-field-config-cluster-v3-cluster-transport-socket-matches
 func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
@@ -41,7 +41,20 @@ func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
 		match(strings.TrimPrefix(id, "spiffe://"), id, callerTLS(id))
 	}
 	match(mesh.PlainText, mesh.PlainText, rawSocket())
-	c.TransportSocket = callerTLS("spiffe://" + mtls.TrustDomain + "/nobody")
+	c.TransportSocket = nobodyTLS()
+	c.UpstreamBindConfig = asCall()
+}
+
+// asCall marks connections for the capture rules: one to the pod itself, which calls its own Service, must go to the
+// inbound listener, as the application can not end mTLS. It binds to no address.
+func asCall() *corev3.BindConfig {
+	return &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
+		Description: "SO_PRIORITY",
+		Level:       1,  // SOL_SOCKET
+		Name:        12, // SO_PRIORITY
+		Value:       &corev3.SocketOption_IntValue{IntValue: config.CallPriority},
+		State:       corev3.SocketOption_STATE_PREBIND,
+	}}}
 }
 
 // identityMetadata is of an endpoint; nil in a mesh without identities.

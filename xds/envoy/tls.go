@@ -1,6 +1,9 @@
 package envoy
 
 import (
+	"crypto/sha256"
+	"strings"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -20,6 +23,18 @@ func callerTLS(identity string) *corev3.TransportSocket {
 		// A resumed session would be one of which nobody has seen the certificate again.
 		MaxSessionKeys: wrapperspb.UInt32(0),
 	})
+}
+
+// nobodyTLS is for a peer of whom it is not known who it should be: no certificate has this hash, so the handshake
+// fails on the calling side. It needs no secrets, and a fraction of the memory of callerTLS.
+func nobodyTLS() *corev3.TransportSocket {
+	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
+		TlsParams:     onlyTLS13(),
+		AlpnProtocols: []string{ALPN},
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
+			VerifyCertificateHash: []string{strings.Repeat("00", sha256.Size)},
+		}},
+	}})
 }
 
 // calledTLS is the called side: the peer must be somebody of the mesh. Who may do what is for the filters of
@@ -42,10 +57,7 @@ func exactly(text string) *matcherv3.StringMatcher {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/security/ssl#certificate-verification
 func tlsContext(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{
-		TlsParams: &tlsv3.TlsParameters{
-			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-			TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-		},
+		TlsParams:                      onlyTLS13(),
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds.Config(sds.Workload)},
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
@@ -56,5 +68,12 @@ func tlsContext(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 			},
 		},
 		AlpnProtocols: []string{ALPN},
+	}
+}
+
+func onlyTLS13() *tlsv3.TlsParameters {
+	return &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
 	}
 }

@@ -5,12 +5,15 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"text/template"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // The layouts that are compared.
@@ -19,6 +22,9 @@ const (
 	httpHTTP = "http-http"
 	httpL4   = "http-l4"
 	mizzen   = "mizzen"
+	// The same sidecars in a mesh with identities, of which the one calls an endpoint that has one. The calls
+	// of "mizzen" are to an endpoint without, then.
+	mizzenMTLS = "mizzen, mTLS"
 )
 
 // The server's application listens on two ports for each protocol: Mizzen's sidecar captures the
@@ -28,6 +34,7 @@ const (
 	plainHTTP, plainTCP       = 8081, 9091
 
 	httpServiceIP, tcpServiceIP = "10.96.0.10", "10.96.0.11"
+	httpMTLSIP, tcpMTLSIP       = "10.96.0.12", "10.96.0.13"
 )
 
 // layout is a way from the client to the server. TCP is empty where a layout is about HTTP only.
@@ -35,6 +42,19 @@ type layout struct {
 	name      string
 	http, tcp string
 	envoys    []*world.Envoy
+}
+
+// envoysOf are the Envoys of all layouts, some of which share them.
+func envoysOf(layouts []*layout) layout {
+	all := layout{}
+	for _, l := range layouts {
+		for _, e := range l.envoys {
+			if !slices.Contains(all.envoys, e) {
+				all.envoys = append(all.envoys, e)
+			}
+		}
+	}
+	return all
 }
 
 func (l *layout) stop() {
@@ -79,7 +99,7 @@ var bareLayouts = []bare{
 
 // start makes the namespaces, the server's application and all Envoys. All layouts live in the same
 // namespaces, so each pays for connection tracking.
-func start() ([]*layout, error) {
+func start(mtls bool) ([]*layout, error) {
 	excluded := []uint16{plainHTTP, plainTCP}
 	for _, b := range bareLayouts {
 		excluded = append(excluded, b.ports()...)
@@ -99,11 +119,11 @@ func start() ([]*layout, error) {
 		}
 		layouts = append(layouts, l)
 	}
-	l, err := startMizzen(pods)
+	own, err := startMizzen(pods, mtls)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", mizzen, err)
 	}
-	return append(layouts, l), nil
+	return append(layouts, own...), nil
 }
 
 func (b bare) ports() []uint16 {
@@ -157,17 +177,16 @@ func (b bare) start(pods *world.Pods) (*layout, error) {
 }
 
 // startMizzen starts one control plane and the two sidecars, as the injector and the agent would.
-func startMizzen(pods *world.Pods) (*layout, error) {
-	cp, err := world.NewControlPlane([]world.Service{
-		{Namespace: "bench", Name: "web", IP: httpServiceIP, Endpoints: []string{world.ServerIP},
-			Ports: []corev1.ServicePort{world.Port("http", 80, capturedHTTP)}},
-		{Namespace: "bench", Name: "echo", IP: tcpServiceIP, Endpoints: []string{world.ServerIP},
-			Ports: []corev1.ServicePort{world.Port("tcp", 7, capturedTCP)}},
-	})
+func startMizzen(pods *world.Pods, mtls bool) ([]*layout, error) {
+	cp, err := world.NewControlPlane(services(mtls))
 	if err != nil {
 		return nil, err
 	}
-	l := &layout{name: mizzen, http: httpServiceIP + ":80", tcp: tcpServiceIP + ":7"}
+	authority, err := sdstest.NewCA()
+	if err != nil {
+		return nil, err
+	}
+	var envoys []*world.Envoy
 	for _, side := range []struct {
 		ns      world.NS
 		pod, ip string
@@ -176,13 +195,41 @@ func startMizzen(pods *world.Pods) (*layout, error) {
 		if err != nil {
 			return nil, err
 		}
+		secrets, err := sdstest.New(authority, mesh.SPIFFEID(world.TrustDomain, "bench", side.pod))
+		if err != nil {
+			return nil, err
+		}
 		e, err := side.ns.StartEnvoy(1, func(dir string) ([]byte, error) {
-			return world.JSON(world.Sidecar(dir, side.pod, side.ip, address))
+			if !mtls {
+				return world.JSON(world.Sidecar(dir, side.pod, side.ip, address))
+			}
+			return world.JSON(world.SecureSidecar(context.Background(), dir, side.pod, side.ip, address, secrets))
 		})
 		if err != nil {
 			return nil, err
 		}
-		l.envoys = append(l.envoys, e)
+		envoys = append(envoys, e)
 	}
-	return l, nil
+	layouts := []*layout{{name: mizzen, http: httpServiceIP + ":80", tcp: tcpServiceIP + ":7", envoys: envoys}}
+	if mtls {
+		layouts = append(layouts, &layout{name: mizzenMTLS, http: httpMTLSIP + ":80", tcp: tcpMTLSIP + ":7", envoys: envoys})
+	}
+	return layouts, nil
+}
+
+// services are one for each protocol, and with identities the same once more.
+func services(mtls bool) []world.Service {
+	pair := func(suffix, identity, httpIP, tcpIP string) []world.Service {
+		return []world.Service{
+			{Namespace: "bench", Name: "web" + suffix, IP: httpIP, Endpoints: []string{world.ServerIP}, Identity: identity,
+				Ports: []corev1.ServicePort{world.Port("http", 80, capturedHTTP)}},
+			{Namespace: "bench", Name: "echo" + suffix, IP: tcpIP, Endpoints: []string{world.ServerIP}, Identity: identity,
+				Ports: []corev1.ServicePort{world.Port("tcp", 7, capturedTCP)}},
+		}
+	}
+	if !mtls {
+		return pair("", "", httpServiceIP, tcpServiceIP)
+	}
+	return append(pair("", mesh.PlainText, httpServiceIP, tcpServiceIP),
+		pair("-mtls", mesh.SPIFFEID(world.TrustDomain, "bench", "server"), httpMTLSIP, tcpMTLSIP)...)
 }

@@ -42,7 +42,7 @@ type usage struct {
 	machine, ours time.Duration
 }
 
-func readUsage(layouts []*layout) (usage, error) {
+func readUsage(everything *layout) (usage, error) {
 	u := usage{at: time.Now()}
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var r unix.Rusage
@@ -51,13 +51,11 @@ func readUsage(layouts []*layout) (usage, error) {
 		}
 		u.ours += time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	}
-	for _, l := range layouts {
-		t, err := l.cpu()
-		if err != nil {
-			return u, err
-		}
-		u.ours += t
+	t, err := everything.cpu()
+	if err != nil {
+		return u, err
 	}
+	u.ours += t
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return u, err

@@ -22,6 +22,7 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	only     *regexp.Regexp
+	mtls     bool
 	json     string
 }
 
@@ -39,6 +40,7 @@ func parse() (options, error) {
 	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, interleaved")
 	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement: half at full load, half at a fixed rate")
 	only := flag.String("only", "", "regular expression of \"<scenario>/<configuration>\"")
+	flag.BoolVar(&o.mtls, "mtls", false, "compare mTLS with plain text through the same sidecars, too")
 	flag.StringVar(&o.json, "json", "", "file for every single sample")
 	flag.Parse()
 	if o.rounds < 1 {
@@ -58,16 +60,13 @@ func run(opt options) error {
 	if _, err := exec.LookPath("h2load"); err != nil {
 		return fmt.Errorf("%w: apt-get install nghttp2-client", err)
 	}
-	layouts, err := start()
+	layouts, err := start(opt.mtls)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, l := range layouts {
-			l.stop()
-		}
-	}()
-	before, err := readUsage(layouts)
+	everything := envoysOf(layouts)
+	defer everything.stop()
+	before, err := readUsage(&everything)
 	if err != nil {
 		return err
 	}
@@ -75,7 +74,7 @@ func run(opt options) error {
 	if err != nil {
 		return err
 	}
-	after, err := readUsage(layouts)
+	after, err := readUsage(&everything)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func report(out io.Writer, all samples) error {
 	}
 	fmt.Fprintln(w)
 	for _, s := range scenarios {
-		for _, name := range []string{none, httpHTTP, httpL4, mizzen} {
+		for _, name := range []string{none, httpHTTP, httpL4, mizzen, mizzenMTLS} {
 			row(w, s.name, name, func(c column) string {
 				return spread(all[s.name][name], c)
 			}, all[s.name][name])
@@ -50,6 +50,9 @@ func report(out io.Writer, all samples) error {
 				return ratio(all[s.name][mizzen], all[s.name][base], c)
 			}, all[s.name][mizzen], all[s.name][base])
 		}
+		row(w, s.name, mizzenMTLS+" : "+mizzen, func(c column) string {
+			return ratio(all[s.name][mizzenMTLS], all[s.name][mizzen], c)
+		}, all[s.name][mizzenMTLS], all[s.name][mizzen])
 	}
 	return w.Flush()
 }

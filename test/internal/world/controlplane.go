@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
@@ -26,7 +28,11 @@ type ControlPlane struct {
 	cfg    *config.Mesh
 	store  *server.Store
 	server *server.Server
+	models []*mesh.Service
 }
+
+// TrustDomain is that of the SPIFFE IDs, if there are any.
+const TrustDomain = "cluster.local"
 
 // Service is a Service with endpoints of one IP family, ready ones.
 type Service struct {
@@ -34,6 +40,8 @@ type Service struct {
 	Ports               []corev1.ServicePort
 	// Endpoints are addresses; their port is the Service port's target port.
 	Endpoints []string
+	// Identity is the SPIFFE ID of the endpoints, or mesh.PlainText; empty in a mesh without identities.
+	Identity string
 }
 
 // Port is a TCP port of a Service, with the target port that its endpoints listen on.
@@ -50,19 +58,53 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 		Store: c.store, Log: logr.Discard(),
 		Ahead: server.Ahead{WholeMesh: int(*c.cfg.OnDemand.WholeMesh), Namespace: int(*c.cfg.OnDemand.Namespace)},
 	})
-	set := append(envoy.BaseClusters(c.cfg), envoy.InboundListeners()...)
-	var models []*mesh.Service
+	if slices.ContainsFunc(services, func(s Service) bool { return s.Identity != "" }) {
+		c.cfg.MTLS.TrustDomain = TrustDomain
+	}
+	set := append(envoy.BaseClusters(c.cfg), c.inbound(config.Permissive)...)
 	for _, s := range services {
 		model, resources, err := c.build(s)
 		if err != nil {
 			return nil, fmt.Errorf("Service %s/%s: %w", s.Namespace, s.Name, err)
 		}
-		models, set = append(models, model), append(set, resources...)
+		c.models, set = append(c.models, model), append(set, resources...)
 	}
-	cidrs := []netip.Prefix{netip.MustParsePrefix(ServiceCIDR)}
-	set = append(set, envoy.OutboundListeners(envoy.NewProtocolTable(models...), cidrs, c.cfg)...)
+	set = append(set, envoy.OutboundListeners(envoy.NewProtocolTable(c.models...), serviceCIDRs, c.cfg)...)
 	_, err := c.store.Apply(server.Change{Set: set})
 	return c, err
+}
+
+var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix(ServiceCIDR)}
+
+// inbound gives both sidecars the same listener.
+func (c *ControlPlane) inbound(mode config.MTLSMode) []envoy.Resource {
+	if !c.cfg.MTLS.On() {
+		return envoy.InboundListeners()
+	}
+	out := envoy.SecureInboundListeners(mesh.Inbound{Mode: mode}, c.cfg)
+	for i := range out {
+		out[i].Variant, _, _ = strings.Cut(out[i].Variant, " ") // the server knows the families only
+	}
+	return out
+}
+
+// SetMode changes what the pods take.
+func (c *ControlPlane) SetMode(mode config.MTLSMode) error {
+	_, err := c.store.Apply(server.Change{Set: c.inbound(mode)})
+	return err
+}
+
+// SetPods makes addresses of pods known, with who answers there.
+func (c *ControlPlane) SetPods(identities map[netip.AddrPort]string) error {
+	var set []envoy.Resource
+	var ranges []netip.Prefix
+	for addr, identity := range identities {
+		set = append(set, envoy.PodCluster(addr, identity, c.cfg))
+		ranges = append(ranges, netip.PrefixFrom(addr.Addr(), addr.Addr().BitLen()))
+	}
+	set = append(set, envoy.SecureOutboundListeners(envoy.NewProtocolTable(c.models...), serviceCIDRs, ranges, c.cfg)...)
+	_, err := c.store.Apply(server.Change{Set: set})
+	return err
 }
 
 func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error) {
@@ -72,8 +114,14 @@ func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error)
 	if err := joined(problems); err != nil {
 		return nil, nil, err
 	}
-	out := envoy.ServiceResources(model, nil, c.cfg)
 	endpoints, problems := mesh.Endpoints(model, []*discoveryv1.EndpointSlice{s.endpointSlice()}, nil)
+	for _, eps := range endpoints {
+		for i := range eps {
+			eps[i].Identity = s.Identity
+		}
+	}
+	model.Identities = mesh.Identities(endpoints)
+	out := envoy.ServiceResources(model, nil, c.cfg)
 	for key, eps := range endpoints {
 		out = append(out, envoy.EndpointResources(model, key, eps)...)
 	}

@@ -94,6 +94,7 @@ func NewPods(excluded ...uint16) (*Pods, error) {
 		return nil, fmt.Errorf("join the namespaces: %w", err)
 	}
 	settings := capture.Default()
+	settings.CapturesOwnCalls = true
 	settings.ExcludeInboundPorts, settings.ExcludeOutboundPorts = excluded, excluded
 	for _, pod := range []struct {
 		ns       NS
