@@ -1,0 +1,283 @@
+package mtls
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/test/internal/world"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+const marker = "nobody-may-read-this"
+
+// Two pods call each other, and one calls itself; what goes over the wire between them is TLS 1.3, and who has
+// no identity is served where the mode lets him in.
+func TestTwoPods(t *testing.T) {
+	pods, cp := start(t)
+	serveHTTP(t, pods.Server, world.ServerIP, webPort, "server")
+	serveHTTP(t, pods.Server, world.ServerIP, plainPort, "plain")
+	serveHTTP(t, pods.Client, world.ClientIP, webPort, "client")
+	serveGreeter(t, pods.Server)
+	byIP := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
+	if err := cp.SetPods(map[netip.AddrPort]string{
+		byIP: idServer,
+		netip.AddrPortFrom(byIP.Addr(), plainPort): mesh.PlainText,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the first call", func() bool { _, err := get(web); return err == nil })
+
+	for _, mode := range []config.MTLSMode{config.Permissive, config.Strict, config.Permissive} {
+		t.Run(string(mode), func(t *testing.T) {
+			if err := cp.SetMode(mode); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the mode holds", func() bool { return (outside(byIP.String()) == nil) == (mode == config.Permissive) })
+			wire := listenOnWire(t)
+			for target, want := range map[string]string{web: "server", self: "client", byIP.String(): "server"} {
+				if got, err := get(target); got != want || err != nil {
+					t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
+				}
+			}
+			if got, err := greet(greeter); got != "welcome\n"+marker || err != nil {
+				t.Errorf("a server that speaks first: %q, %v", got, err)
+			}
+			if got := wire.heard(); !bytes.Contains(got, []byte("\x00\x2b\x00\x02\x03\x04")) || bytes.Contains(got, []byte(marker)) || bytes.Contains(got, []byte("welcome")) {
+				t.Errorf("on the wire, in %d bytes: TLS 1.3 %t, plain text %t", len(got), bytes.Contains(got, []byte("\x00\x2b\x00\x02\x03\x04")), bytes.Contains(got, []byte(marker)))
+			}
+			// A port that is not captured has plain text, by Service and by address.
+			for _, target := range []string{plain, fmt.Sprintf("%s:%d", world.ServerIP, plainPort)} {
+				if got, err := get(target); got != "plain" || err != nil {
+					t.Errorf("%s: %q, %v", target, got, err)
+				}
+			}
+			if !bytes.Contains(wire.heard(), []byte(marker)) {
+				t.Error("the wire was not heard")
+			}
+		})
+	}
+	t.Run("under load", func(t *testing.T) { changeUnderLoad(t, cp, byIP.String()) })
+}
+
+// changeUnderLoad goes from permissive to strict and back while calls are made, old and new connections.
+func changeUnderLoad(t *testing.T, cp *world.ControlPlane, byIP string) {
+	var made, failed atomic.Int32
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	check := func(what string, err error) {
+		made.Add(1)
+		if err != nil {
+			failed.Add(1)
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, err := get(web)
+				check("HTTP", err)
+				_, err = greet(greeter)
+				check("bytes", err)
+				_, err = get(byIP)
+				check("by address", err)
+			}
+		})
+	}
+	for range 2 {
+		for _, mode := range []config.MTLSMode{config.Strict, config.Permissive} {
+			if err := cp.SetMode(mode); err != nil {
+				t.Error(err)
+			}
+			await(t, "the mode holds", func() bool { return (outside(byIP) == nil) == (mode == config.Permissive) })
+			at := made.Load()
+			await(t, "calls", func() bool { return made.Load() > at+30 })
+		}
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("%d calls, %d failed", made.Load(), failed.Load())
+}
+
+func serveHTTP(t *testing.T, n world.NS, ip string, port int, name string) {
+	t.Helper()
+	l, err := n.Listen(fmt.Sprintf("%s:%d", ip, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }))
+	}()
+}
+
+func serveGreeter(t *testing.T, n world.NS) {
+	t.Helper()
+	l, err := n.Listen(fmt.Sprintf("%s:%d", world.ServerIP, greeterPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, "welcome\n")
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+}
+
+// get calls over a new connection.
+func get(target string) (string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	req, err := http.NewRequest("GET", "http://"+target+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("x-text", marker)
+	res, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", res.StatusCode)
+	}
+	return string(body), err
+}
+
+// greet waits for the server's word first.
+func greet(target string) (string, error) {
+	c, err := net.DialTimeout("tcp", target, 10*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, len("welcome\n")+len(marker))
+	if _, err := io.ReadFull(c, b[:len("welcome\n")]); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(c, marker); err != nil {
+		return "", err
+	}
+	_, err = io.ReadFull(c, b[len("welcome\n"):])
+	return string(b), err
+}
+
+// outside calls as somebody without a sidecar: the capture rules leave the proxy's own user alone.
+func outside(target string) error {
+	// The thread must live on: Envoy ends with the thread that has started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := unix.SetfsuidRetUid(config.ProxyUID); err != nil {
+		return err
+	}
+	defer func() { _, _ = unix.SetfsuidRetUid(0) }()
+	c, err := net.DialTimeout("tcp", target, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	b, err := io.ReadAll(c)
+	if err == nil && !strings.HasPrefix(string(b), "HTTP/1.1 200") {
+		err = fmt.Errorf("got %q", b)
+	}
+	return err
+}
+
+// wire is what passes the client's interface.
+type wire struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func listenOnWire(t *testing.T) *wire {
+	t.Helper()
+	all := uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := net.InterfaceByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50_000}); err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{}
+	stop, ended := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(stop); <-ended; unix.Close(fd) })
+	go func() {
+		defer close(ended)
+		b := make([]byte, 1<<17)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if n, _, err := unix.Recvfrom(fd, b, 0); err == nil {
+				w.mu.Lock()
+				w.b.Write(b[:n])
+				w.mu.Unlock()
+			}
+		}
+	}()
+	return w
+}
+
+// heard gives everything so far, after a moment in which there was nothing more.
+func (w *wire) heard() []byte {
+	for {
+		w.mu.Lock()
+		n := w.b.Len()
+		w.mu.Unlock()
+		time.Sleep(100 * time.Millisecond) // two timeouts of the socket
+		w.mu.Lock()
+		b := bytes.Clone(w.b.Bytes())
+		w.mu.Unlock()
+		if len(b) == n {
+			return b
+		}
+	}
+}
+
+func await(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 15 s: %s", what)
+		}
+	}
+}
