@@ -19,7 +19,7 @@ const metricsPort = "mizzen-metrics"
 // captureContainer writes the nftables rules and ends. It gets the proxy's resources: a pod's request
 // is the larger of its init phase and its running phase, so they cost nothing, and a pod that is
 // Guaranteed stays so.
-func captureContainer(s config.Sidecar) corev1.Container {
+func captureContainer(s config.Sidecar, identity bool) corev1.Container {
 	args := []string{
 		"capture",
 		"--proxy-uid=" + strconv.Itoa(config.ProxyUID),
@@ -27,6 +27,9 @@ func captureContainer(s config.Sidecar) corev1.Container {
 		"--inbound-port=" + strconv.Itoa(config.InboundPort),
 		// The kubelet and scrapers reach the agent directly.
 		"--exclude-inbound-ports=" + joinPorts(append([]int32{config.AgentPort}, s.ExcludeInboundPorts...)),
+	}
+	if identity {
+		args = append(args, "--capture-own-calls")
 	}
 	if len(s.ExcludeOutboundPorts) > 0 {
 		args = append(args, "--exclude-outbound-ports="+joinPorts(s.ExcludeOutboundPorts))

@@ -2,12 +2,12 @@ package xds_test
 
 import (
 	"fmt"
-	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 

@@ -16,7 +16,7 @@ type captureFlags struct {
 	proxyUID, outboundPort, inboundPort string
 	excludeInbound, excludeOutbound     string
 	excludeCIDRs                        string
-	dryRun                              bool
+	ownCalls, dryRun                    bool
 }
 
 func captureCommand() *cobra.Command {
@@ -49,6 +49,7 @@ Needs root with the capability NET_ADMIN and nothing else. Running it again repl
 	f.StringVar(&given.excludeInbound, "exclude-inbound-ports", "", "TCP ports of the pod that are not captured, separated by commas")
 	f.StringVar(&given.excludeOutbound, "exclude-outbound-ports", "", "TCP destination ports that are not captured, separated by commas")
 	f.StringVar(&given.excludeCIDRs, "exclude-outbound-cidrs", "", "destinations that are not captured, CIDRs or addresses, separated by commas")
+	f.BoolVar(&given.ownCalls, "capture-own-calls", false, "send calls of the sidecar to its own pod to --inbound-port, as a mesh with identities needs it")
 	f.BoolVar(&given.dryRun, "dry-run", false, "print the rules in nft syntax and change nothing")
 	return cmd
 }
@@ -56,6 +57,7 @@ Needs root with the capability NET_ADMIN and nothing else. Running it again repl
 // settings reads every flag and reports all errors at once.
 func (g captureFlags) settings() (capture.Settings, error) {
 	s := capture.Default()
+	s.CapturesOwnCalls = g.ownCalls
 	var errs [6]error
 	var uid uint64
 	if uid, errs[0] = strconv.ParseUint(g.proxyUID, 10, 32); errs[0] != nil || uid == 0 {

@@ -1,5 +1,5 @@
 // Package sdstest is the agent of a sidecar for tests, as far as Envoy sees it: certificates over SDS. It may
-// import internal/ca, xds/envoy (the names of secrets), Envoy's protos and gRPC.
+// import internal/ca, internal/sds, Envoy's protos and gRPC.
 package sdstest
 
 import (
@@ -7,7 +7,6 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
-	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"net"
 	"net/url"
 	"strconv"
@@ -28,6 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // NewCA gives an authority for an hour.
