@@ -93,6 +93,9 @@ func TestPodsOfTheInjector(t *testing.T) {
 		if yaml.Unmarshal(text, &pod) != nil || pod.Annotations[config.AnnotationInjected] == "" || initContainer(&pod, config.ProxyContainer) == nil {
 			continue
 		}
+		if capture := initContainer(&pod, config.CaptureContainer); capture == nil || len(capture.Args) < 2 {
+			continue // written by hand, shortened
+		}
 		found++
 		if got := BuildPod(&pod); !slices.Contains(got.PlainPorts, uint16(config.AgentPort)) {
 			t.Errorf("%s: the agent's port is not among %v", file, got.PlainPorts)
