@@ -1,8 +1,6 @@
 package envoy
 
 import (
-	"slices"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -71,11 +69,6 @@ func lbPolicy(svc *mesh.Service) clusterv3.Cluster_LbPolicy {
 		return clusterv3.Cluster_MAGLEV
 	}
 	return lbPolicies[svc.Policy.LoadBalancing]
-}
-
-// hashed reports whether a rule has a backend that hashes its calls.
-func hashed(r mesh.Rule) bool {
-	return slices.ContainsFunc(r.Action.Backends, func(b mesh.Backend) bool { return b.HashBy != nil })
 }
 
 // hashPolicies are what the backends of a route hash, each once. Envoy has them for a route, not for a

@@ -64,7 +64,7 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name:        "all",
 			Domains:     []string{"*"},
-			RetryPolicy: hostRetryPolicy(t.cfg, slices.ContainsFunc(rules, hashed)), // once, not in each route
+			RetryPolicy: hostRetryPolicy(t.cfg), // once, not in each route
 			Routes:      routes,
 		}},
 		RequestHeadersToRemove: []string{destinationHeader},

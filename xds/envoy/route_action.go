@@ -88,7 +88,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 		IdleTimeout: durationpb.New(0), // the connection manager's is for the wait for these routes
 	}
 	if ownRetries(a.Calls) {
-		action.RetryPolicy = retryPolicy(a.Calls, t.cfg, hashed(r))
+		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
 	}
 	if a.Calls.OptedIn() {
 		action.Priority = corev3.RoutingPriority_HIGH

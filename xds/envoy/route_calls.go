@@ -40,11 +40,11 @@ func setTimeout(action *routev3.RouteAction, timeout time.Duration, grpc bool) {
 }
 
 // hostRetryPolicy is for the routes without one of their own.
-func hostRetryPolicy(cfg *config.Mesh, hashed bool) *routev3.RetryPolicy {
+func hostRetryPolicy(cfg *config.Mesh) *routev3.RetryPolicy {
 	if *cfg.Traffic.Retry.Attempts == 0 {
 		return nil
 	}
-	return retryPolicy(mesh.CallPolicy{}, cfg, hashed)
+	return retryPolicy(mesh.CallPolicy{}, cfg)
 }
 
 // ownRetries reports whether a route's retries are not those of its virtual host, which they then
@@ -62,7 +62,7 @@ func ownRetries(calls mesh.CallPolicy) bool {
 // only. The endpoints' counts of active requests stay shared, the connections do not. Within such a
 // route the narrow budget bounds the safe retries, too.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
-func retryPolicy(calls mesh.CallPolicy, cfg *config.Mesh, hashed bool) *routev3.RetryPolicy {
+func retryPolicy(calls mesh.CallPolicy, cfg *config.Mesh) *routev3.RetryPolicy {
 	attempts := uint32(*cfg.Traffic.Retry.Attempts)
 	if calls.RetryAttempts != nil {
 		attempts = *calls.RetryAttempts
@@ -82,12 +82,9 @@ func retryPolicy(calls mesh.CallPolicy, cfg *config.Mesh, hashed bool) *routev3.
 	p.RetryOn = strings.Join(on, ",")
 	// Another try goes to another endpoint where there is one.
 	p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{previousHosts}
-	p.HostSelectionRetryMaxAttempts = 5
-	if hashed {
-		// Each try asks the same places of the ring or table in the same order, so there must be enough of
-		// them: of two endpoints one has five in a row for one hash of 32.
-		p.HostSelectionRetryMaxAttempts = 32
-	}
+	// Envoy chooses anew until it has one, so often at the most. Of two endpoints the same one comes five times
+	// in a row by chance or, of a hash, in one place of 32.
+	p.HostSelectionRetryMaxAttempts = 32
 	if calls.RetryBackoff > 0 {
 		// Envoy draws from 0 to the interval, so a retry may come before it, which HTTPRoute's
 		// retry.backoff does not want; Envoy has no lower bound.

@@ -26,9 +26,9 @@ func TestFirstCertificate(t *testing.T) {
 	if got := r.metric("mizzen_agent_certificate_expiry_timestamp_seconds", ""); got != float64(leaf.NotAfter.Unix()) {
 		t.Errorf("expiry %v, want %v", got, leaf.NotAfter.Unix())
 	}
-	if r.metric("mizzen_agent_certificate_requests_total", resultSigned) != 1 {
-		t.Error("the request is not counted")
-	}
+	r.await("the request counted", func() bool {
+		return r.metric("mizzen_agent_certificate_requests_total", resultSigned) == 1
+	})
 	if r.metric("mizzen_agent_trust_bundle_roots", api.Version(r.opts.Bundle)) != 1 {
 		t.Error("the roots are not told")
 	}
