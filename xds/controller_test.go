@@ -133,6 +133,7 @@ func TestEndpointsGoWithTheirService(t *testing.T) {
 			if !f.source.Sync(t.Context()) {
 				t.Fatal("no sync")
 			}
+			f.await(t, key, "http", "http") // the first list may have come before them
 			if err := c.first(t.Context()); err != nil {
 				t.Fatal(err)
 			}
