@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
 func TestManyReplicasStartTogetherWithOneCA(t *testing.T) {
@@ -144,8 +145,8 @@ func TestCorruptSecret(t *testing.T) {
 		{"another's key", keySignerKey, strangerKey, "KeyMismatch"},
 		{"no key", keySignerKey, nil, "Unparsable"},
 		{"text for a certificate", keySignerCert, []byte("hello"), "Unparsable"},
-		{"next without a key", keyNextCert, stranger.Signer.CertPEM(), "Unparsable"},
-		{"text in previous", keyPrevious, []byte("hello"), "Unparsable"},
+		{"next without a key", rotation.KeyNextCert, stranger.Signer.CertPEM(), "Unparsable"},
+		{"text in previous", rotation.KeyPrevious, []byte("hello"), "Unparsable"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

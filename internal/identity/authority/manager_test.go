@@ -17,6 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
@@ -269,8 +270,8 @@ func TestBrokenSecretOfOurs(t *testing.T) {
 			d[corev1.TLSPrivateKeyKey] = w.data(w.newRoot(time.Hour))[corev1.TLSPrivateKeyKey]
 		},
 		"no key":          func(_ *world, d map[string][]byte) { delete(d, corev1.TLSPrivateKeyKey) },
-		"a broken next":   func(_ *world, d map[string][]byte) { d[keyNextCert] = []byte("x") },
-		"broken old ones": func(_ *world, d map[string][]byte) { d[keyPrevious] = []byte("x") },
+		"a broken next":   func(_ *world, d map[string][]byte) { d[rotation.KeyNextCert] = []byte("x") },
+		"broken old ones": func(_ *world, d map[string][]byte) { d[rotation.KeyPrevious] = []byte("x") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

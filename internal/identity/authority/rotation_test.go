@@ -262,7 +262,7 @@ func TestPatienceEnds(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Hour) // a third is left
 	w.reconcile(r, r)
-	if len(w.secret().Data[keyNextCert]) == 0 {
+	if len(w.secret().Data[rotation.KeyNextCert]) == 0 {
 		t.Fatal("no next CA")
 	}
 	signs := func() bool {

@@ -25,13 +25,8 @@ import (
 // it, or when tls.crt is another, the Secret is somebody else's and only read.
 const AnnotationManaged = config.Group + "/managed"
 
-// Keys of the Secret beside tls.crt and tls.key, which hold the signer and, behind it, its intermediates.
-const (
-	keyRoots    = "ca.crt" // all roots that are trusted
-	keyNextCert = "next.crt"
-	keyNextKey  = "next.key"
-	keyPrevious = "previous.crt"
-)
+// keyRoots has all roots that are trusted. tls.crt and tls.key hold the signer and, behind it, its intermediates.
+const keyRoots = "ca.crt"
 
 const fieldManager = "mizzen-controller"
 
@@ -80,39 +75,16 @@ func decode(secret *corev1.Secret, leaf ca.Leaf) (s rotation.State, err error) {
 		}
 		return s, nil
 	}
-	if s.Signer, err = ca.Load(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey]); err != nil {
-		return rotation.State{}, fmt.Errorf("%s, %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
-	}
-	if len(data[keyNextCert]) > 0 || len(data[keyNextKey]) > 0 {
-		if s.Next, err = ca.Load(data[keyNextCert], data[keyNextKey]); err != nil {
-			return rotation.State{}, fmt.Errorf("%s, %s: %w", keyNextCert, keyNextKey, err)
-		}
-	}
-	if s.Previous, err = ca.ParseCertificates(data[keyPrevious]); err != nil {
-		return rotation.State{}, fmt.Errorf("%s: %w", keyPrevious, err)
-	}
-	return s, nil
+	return rotation.Decode(data, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 }
 
 // encode gives the data of a Secret of ours that decode reads.
 func encode(s rotation.State) (map[string][]byte, error) {
-	key, err := s.Signer.KeyPEM()
+	data, err := rotation.Encode(s, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 	if err != nil {
 		return nil, err
 	}
-	data := map[string][]byte{
-		corev1.TLSCertKey: s.Signer.CertPEM(), corev1.TLSPrivateKeyKey: key,
-		keyRoots: []byte(api.Roots(s.Trusted()...)),
-	}
-	if s.Next != nil {
-		if key, err = s.Next.KeyPEM(); err != nil {
-			return nil, err
-		}
-		data[keyNextCert], data[keyNextKey] = s.Next.CertPEM(), key
-	}
-	if len(s.Previous) > 0 {
-		data[keyPrevious] = ca.EncodeCertificates(s.Previous...)
-	}
+	data[keyRoots] = []byte(api.Roots(s.Trusted()...))
 	return data, nil
 }
 
