@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"time"
@@ -34,7 +35,8 @@ type handshakes struct {
 	logged  *rate.Limiter
 }
 
-// ServerHandshake is gRPC's own.
+// ServerHandshake is gRPC's own. The connection ends with the client's certificate: Envoy comes back with the
+// one that it has got since, and whoever has none stays outside.
 func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ServerHandshake(c)
 	if err != nil {
@@ -42,8 +44,35 @@ func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo
 		if h.logged.Allow() {
 			h.log.Error(err, "refused an ADS connection", "client", c.RemoteAddr().String())
 		}
+		return conn, info, err
 	}
-	return conn, info, err
+	if t, ok := info.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
+		conn = h.expiring(conn, t.State.PeerCertificates[0])
+	}
+	return conn, info, nil
+}
+
+// expiring closes a connection when the certificate expires.
+func (h *handshakes) expiring(conn net.Conn, cert *x509.Certificate) net.Conn {
+	timer := time.AfterFunc(time.Until(cert.NotAfter), func() {
+		h.metrics.refused.WithLabelValues("expired").Inc()
+		if h.logged.Allow() {
+			h.log.Info("closed an ADS connection: the client's certificate has expired, and it has to connect with a new one",
+				"client", conn.RemoteAddr().String(), "certificate", cert.Subject.CommonName, "expired", cert.NotAfter)
+		}
+		_ = conn.Close() // closed already is as good
+	})
+	return &expiringConn{Conn: conn, timer: timer}
+}
+
+type expiringConn struct {
+	net.Conn
+	timer *time.Timer
+}
+
+func (c *expiringConn) Close() error {
+	c.timer.Stop()
+	return c.Conn.Close()
 }
 
 // Clone is gRPC's own.

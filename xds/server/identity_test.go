@@ -161,6 +161,33 @@ func TestStreamOfTheCertificatesPod(t *testing.T) {
 	}
 }
 
+// A connection does not outlive its certificate. One with a certificate that lives on is not touched.
+func TestConnectionEndsWithItsCertificate(t *testing.T) {
+	m := newMesh(t, "cluster.local")
+	m.off.Store(int64(-30*time.Minute + 2*time.Second))
+	short := m.issue(leaf(t, shopOne, "cluster.local"))
+	m.off.Store(0)
+	long := m.issue(leaf(t, shopOne, "cluster.local"))
+	c := startTLS(t, m, nil)
+	stays := c.connect(t, shopOne.Proto(), m.dial(long, nil))
+	stays.subscribe(envoy.ClusterType)
+	stays.take(envoy.ClusterType, "base")
+	ends := c.connect(t, shopOne.Proto(), m.dial(short, nil))
+	ends.subscribe(envoy.ClusterType)
+	ends.take(envoy.ClusterType, "base")
+	if code := ends.ended(); code != codes.Unavailable {
+		t.Errorf("%v, want Unavailable", ends.err)
+	}
+	if time.Now().Before(short.Leaf.NotAfter) {
+		t.Error("it ended before its certificate did")
+	}
+	if n := c.total(t, "mizzen_xds_refused_streams_total", "expired"); n != 1 {
+		t.Errorf("%v counted as expired, want 1", n)
+	}
+	c.set(t, cluster("more", ""))
+	stays.take(envoy.ClusterType, "more")
+}
+
 // Whoever has a certificate of the mesh speaks for its pod only.
 func TestStreamForAnotherPod(t *testing.T) {
 	m := newMesh(t, "cluster.local")
