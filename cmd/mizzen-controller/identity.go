@@ -44,6 +44,8 @@ const askReplicas = 2 * time.Second
 type identity struct {
 	authority *authority.Manager
 	issuer    *issuer.Server
+	// replicas are the other ones, asked over mTLS.
+	replicas *replicas.Replicas
 	// refused writes an event about a pod that wanted what it may not have.
 	refused func(namespace, pod, uid string, why error)
 }
@@ -65,7 +67,9 @@ func (i *identity) trustBundle() ([]byte, error) {
 }
 
 // setupIdentity adds the CA and the server that signs with it to the manager; every replica runs both.
-func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, others *replicas.Replicas) (*identity, error) {
+func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, pages *statusPages,
+	others func(context.Context) ([]string, error),
+) (*identity, error) {
 	log := c.log.WithName("identity")
 	serving, err := servingLeaf(c.opts, mesh)
 	if err != nil {
@@ -76,12 +80,13 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
 		Serving: serving, Policy: identityPolicy(mesh),
 		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
-		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, others) },
+		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas) },
 		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
+	out.replicas = replicas.New(replicas.Options{List: others, TLS: out.authority.PeerTLS(), Log: log})
 	if err := out.authority.SetupWithManager(c.mgr, c.leader.OnLead); err != nil {
 		return nil, err
 	}
@@ -98,11 +103,12 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		Refused: func(caller issuer.Caller, why error) {
 			out.refused(caller.Namespace, caller.Pod, caller.UID, why)
 		},
-		Log: log, Registerer: ctrlmetrics.Registry,
+		Peers: pages.peers, Log: log, Registerer: ctrlmetrics.Registry,
 	})
 	if err != nil {
 		return nil, err
 	}
+	pages.peers.Handle("GET "+issuer.DebugPath, out.issuer.Debug())
 	c.ready.add("identity", func() (string, error) { return out.authority.Note(), out.authority.Ready() })
 	return out, c.mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(c.opts.identityPort)))

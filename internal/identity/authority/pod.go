@@ -58,6 +58,10 @@ var ErrNoCertificate = errors.New("no client certificate: want one of the mesh")
 
 // Verify checks a client's certificate, first, with the intermediates that came with it.
 func (m *Manager) Verify(certs []*x509.Certificate) error {
+	return m.verify(certs, x509.ExtKeyUsageClientAuth)
+}
+
+func (m *Manager) verify(certs []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	if len(certs) == 0 {
 		return ErrNoCertificate
 	}
@@ -67,7 +71,7 @@ func (m *Manager) Verify(certs []*x509.Certificate) error {
 	}
 	_, err := certs[0].Verify(x509.VerifyOptions{
 		Roots: m.view.Load().pool, Intermediates: intermediates, CurrentTime: m.opts.Now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	return err
 }

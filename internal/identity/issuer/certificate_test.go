@@ -240,7 +240,7 @@ func TestOtherWaysIn(t *testing.T) {
 			t.Errorf("plain text gets %d", res.StatusCode)
 		}
 	}
-	for _, path := range []string{"/", "/debug/identity", "/metrics", "/v1/certificate/x", "/v1/certificate"} {
+	for _, path := range []string{"/", issuer.DebugPath, "/metrics", "/v1/certificate/x", "/v1/certificate"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+w.addr+path, nil)
 		if err != nil {
 			t.Fatal(err)
