@@ -59,9 +59,7 @@ func TestSecretIsRestored(t *testing.T) {
 			w.reconcile(r)
 			before, bundle := w.secret(), roots(r)
 			w.deleteSecret()
-			// One that remembers nothing leaves it to one that does.
-			w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: api.Version(bundle)}}} }
-			w.reconcile(fresh)
+			w.reconcile(fresh) // one that remembers nothing leaves it to one that does
 			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(before), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 				t.Fatalf("it was made anew: %v", err)
 			}
@@ -79,27 +77,6 @@ func TestSecretIsRestored(t *testing.T) {
 				t.Error("another bundle")
 			}
 		})
-	}
-}
-
-// With nobody left who remembers it, or after an uninstall.
-func TestSecretIsNotRestored(t *testing.T) {
-	w := newWorld(t)
-	fresh := w.replica(true)
-	w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: "known"}}} }
-	w.reconcile(fresh)
-	w.now = w.now.Add(restoreGrace)
-	w.reconcile(fresh)
-	if roots(fresh) == "" {
-		t.Error("no CA is made for ever")
-	}
-	if e := <-fresh.recorder.Events; !strings.HasPrefix(e, "Warning IdentityCA") || !strings.Contains(e, "restart") {
-		t.Errorf("event %q", e)
-	}
-	w.uninstalled = true
-	w.deleteSecret()
-	if _, err := fresh.Reconcile(t.Context(), request); err == nil {
-		t.Error("the Secret is left behind after an uninstall")
 	}
 }
 
