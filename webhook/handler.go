@@ -119,7 +119,7 @@ func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Resp
 			return h.errored(http.StatusServiceUnavailable, fmt.Errorf("mizzen: pod %s: the control plane has no certificate authority: %w", displayName(pod), err))
 		}
 	}
-	injected, report, err := Inject(pod, h.Config, h.Version, bundle)
+	injected, report, err := Inject(pod, h.Config, h.Version, bundle, NewProbeKey())
 	if err != nil {
 		return h.rejected(pod, err.Error())
 	}

@@ -26,7 +26,7 @@ const finishTimeout = 10 * time.Second
 // What one client of the webhook and of the status port may ask for, so that it cannot hurt the others. Who
 // may call them is for the network policy to say: API servers show no certificate.
 const (
-	httpConnections           = 2000
+	httpConnections           = 5000
 	httpConnectionsPerAddress = 200
 	// maxHeader is the size of a request's header in bytes.
 	maxHeader = 32 << 10

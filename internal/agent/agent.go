@@ -61,7 +61,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	server := newServer(a.handler())
 	failed := make(chan error, 2)
-	go func() { failed <- fmt.Errorf("serve %s: %w", s.Listen, server.Serve(listener)) }()
+	go func() { failed <- fmt.Errorf("serve %s: %w", s.Listen, server.Serve(limit(listener))) }()
 	defer server.Close()
 
 	if a.identity != nil {

@@ -76,6 +76,8 @@ What was done is reported on stderr. On any error nothing is written and the exi
 	flags.StringVar(&o.image, "image", "", "image of the sidecar, wins over sidecar.image of the mesh configuration")
 	flags.StringVar(&o.trustBundle, "trust-bundle", "",
 		"file with the mesh's roots, PEM; for a mesh with identity, whose sidecars then ask it for certificates")
+	flags.StringVar(&o.probeKey, "probe-key", "",
+		"what the kubelet shows to the sidecar for the application's probes and hooks, 16 to 128 letters and digits; whoever knows it can call them (default: one made at random)")
 	flags.StringVarP(&o.output, "output", "o", "-", "file to write, - for stdout")
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is two lines above
