@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -94,14 +95,20 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.mgr.GetCache().GetInformer(ctx, &corev1.Pod{}); err != nil {
+	if err := identitykube.IndexAddresses(ctx, c.mgr.GetFieldIndexer()); err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
+	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.issuer, err = issuer.New(issuer.Options{
-		CA: out.authority, Tokens: tokens, Pods: &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()},
+		CA: out.authority, Tokens: tokens, Pods: pods,
 		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
 		Refused: func(caller issuer.Caller, why error) {
 			out.refused(caller.Namespace, caller.Pod, caller.UID, why)
+		},
+		RefusedFrom: func(from netip.Addr, why error) {
+			if caller, ok := pods.At(ctx, from); ok {
+				out.refused(caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
+			}
 		},
 		Peers: pages.peers, Log: log, Registerer: ctrlmetrics.Registry,
 	})

@@ -86,8 +86,10 @@ type Options struct {
 	CheckSourceAddress bool
 	Log                logr.Logger
 	Registerer         prometheus.Registerer
-	// Refused is told of a request that was refused to a caller that is known. It must not block. Optional.
-	Refused func(Caller, error)
+	// Refused is told of a request that was refused to a caller that is known, RefusedFrom of one of which only the
+	// address is. They must not block. Optional.
+	Refused     func(Caller, error)
+	RefusedFrom func(netip.Addr, error)
 	// Peers answers the other replicas of the control plane, and nobody else, at paths below PeerPaths. Optional.
 	Peers http.Handler
 	// BundleWait is how long a request for the bundle waits. Default api.BundleWait.
@@ -198,15 +200,19 @@ func (h handshakeErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// refuse answers with an error, counts and logs it.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+// refuse answers with an error, counts and logs it. What it gives has what is to be done in it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) refusal {
 	why := refusal{status: http.StatusInternalServerError, reason: "internal", err: err}
 	errors.As(err, &why)
+	if remedy := remedies[why.reason]; remedy != "" {
+		why.err = fmt.Errorf("%w (%s)", why.err, remedy)
+	}
 	s.metrics.certificates.WithLabelValues(why.reason).Inc()
 	if s.complaints.Allow() {
 		s.opt.Log.Info("refused a request", "client", r.RemoteAddr, "path", r.URL.Path, "reason", why.reason, "why", why.Error())
 	}
 	writeJSON(w, why.status, api.Error{Error: why.Error()})
+	return why
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
