@@ -150,6 +150,15 @@ func TestBrokenSecret(t *testing.T) {
 				if len(told) != 1 || !strings.Contains(told[0], "IdentityCA"+tt.reason) || !strings.Contains(told[0], "delete the Secret") {
 					t.Errorf("events %q, want one", told)
 				}
+				var complaints []string
+				for len(r.logged) > 0 {
+					if line := <-r.logged; strings.Contains(line, "cannot be used") {
+						complaints = append(complaints, line)
+					}
+				}
+				if len(complaints) != 1 || !strings.Contains(complaints[0], `"reason"="`+tt.reason+`"`) || !strings.Contains(complaints[0], "delete the Secret") || strings.Contains(complaints[0], "PRIVATE KEY-----") {
+					t.Errorf("log %q, want one line", complaints)
+				}
 				if !sameData(w.secret().Data, tt.data) {
 					t.Error("it was overwritten")
 				}

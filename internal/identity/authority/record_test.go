@@ -82,7 +82,11 @@ func TestLostCAIsNotReplaced(t *testing.T) {
 	if len(told) != 1 {
 		t.Fatalf("%d events, want 1", len(told))
 	}
-	for name, text := range map[string]string{"event": <-told, "readiness": fresh.Ready().Error()} {
+	logged := ""
+	for len(fresh.logged) > 0 {
+		logged += <-fresh.logged
+	}
+	for name, text := range map[string]string{"event": <-told, "readiness": fresh.Ready().Error(), "log": logged} {
 		for _, want := range advice {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s %q does not say %q", name, text, want)
