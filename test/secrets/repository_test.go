@@ -21,6 +21,11 @@ var secrets = []*regexp.Regexp{
 	regexp.MustCompile(`eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}`),
 }
 
+// hidden are .git, and what is built.
+func hidden(path string, d fs.DirEntry) bool {
+	return path != root && strings.HasPrefix(d.Name(), ".") && d.Name() != ".ci"
+}
+
 func secretIn(text []byte) string {
 	for _, s := range secrets {
 		if found := s.Find(text); found != nil {
@@ -38,8 +43,8 @@ func TestRepositoryHasNoSecrets(t *testing.T) {
 			return err
 		}
 		if d.IsDir() {
-			if name := d.Name(); strings.HasPrefix(name, ".") && name != ".." && path != root && name != ".ci" {
-				return fs.SkipDir // .git, and what is built
+			if hidden(path, d) {
+				return fs.SkipDir
 			}
 			return nil
 		}
