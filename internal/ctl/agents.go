@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -83,15 +83,15 @@ func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, er
 	if err != nil {
 		return "", err
 	}
-	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerWithLogger(klog.FromContext(ctx), url, a.config)
+	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreamingWithLogger(klog.FromContext(ctx), url, a.config)
 	if err != nil {
 		return "", err
 	}
 	// API servers before Kubernetes 1.30 speak SPDY alone.
-	dialer := portforward.NewFallbackDialer(overWebSocket, spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
+	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
 		func(err error) bool { return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) })
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	f, err := portforward.NewOnAddressesWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", config.AgentPort)}, ready, nil, nil)
+	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", config.AgentPort)}, ready, nil, nil)
 	if err != nil {
 		return "", err
 	}
