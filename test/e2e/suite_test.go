@@ -28,6 +28,7 @@ var phases = []struct {
 		{"UnknownAppProtocol", testUnknownAppProtocol},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
+		{"IdentityCtl", testIdentityCtl},
 	}},
 	{"measured", false, []scenario{
 		{"Story", testStory},
