@@ -69,6 +69,10 @@ func do(ctx context.Context, c api.Call) api.Answer {
 		return withConn(ctx, "tcp", c.Target, callEcho)
 	case api.Connect:
 		return withConn(ctx, "tcp", c.Target, callConnect)
+	case api.Exchange:
+		return exchange(ctx, c)
+	case api.GRPCBytes:
+		return callGRPCBytes(ctx, c)
 	case api.UDP:
 		return withConn(ctx, "udp", c.Target, callUDP)
 	case api.DNS:
