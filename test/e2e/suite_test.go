@@ -56,6 +56,11 @@ var phases = []struct {
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
 	}},
+	{"identity", false, []scenario{
+		{"Attacks", testAttacks},
+		{"Ports", testPorts},
+		{"Wire", testWire},
+	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},
 	}},

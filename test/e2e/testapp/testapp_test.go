@@ -180,6 +180,9 @@ func TestLoad(t *testing.T) {
 		calls, failed int
 	}{
 		{"grpc, as fast as it goes", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Calls: 200, Concurrency: 4}, 200, 0},
+		{"lines over one connection", api.Load{Call: api.Call{Kind: api.MySQL, Target: o.MySQL[0]}, Calls: 20, Concurrency: 2}, 20, 0},
+		{"lines, each over its own", api.Load{Call: api.Call{Kind: api.Echo, Target: o.Echo[0]}, Calls: 20, Fresh: true}, 20, 0},
+		{"a connection that is lost", api.Load{Call: api.Call{Kind: api.Echo, Target: o.TLS[0]}, Calls: 3}, 3, 3},
 		{"http, paced", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0]}, Calls: 20, Rate: 200}, 20, 0},
 		{"all fail", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0] + "/status?code=500"}, Calls: 7}, 7, 7},
 		{"for a time", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Rate: 100, Duration: 200 * time.Millisecond}, 0, 0},
