@@ -57,9 +57,8 @@ var phases = []struct {
 		{"APIServerOutage", testAPIServerOutage},
 	}},
 	{"identity", false, []scenario{
-		{"Attacks", testAttacks},
-		{"Ports", testPorts},
-		{"Wire", testWire},
+		{"Rotation", testRotation},
+		{"OwnCA", testOwnCA},
 	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},
