@@ -24,7 +24,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -129,7 +129,7 @@ func newRandomCluster(t *testing.T, seed uint64) *randomCluster {
 }
 
 func (w *randomCluster) controller() *Controller {
-	return NewController(Options{Source: w.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: toldStatuses{}})
+	return NewController(Options{Source: w.source, Store: server.NewStore(), Config: configtest.WithoutIdentity(), Log: logr.Discard(), Statuses: toldStatuses{}})
 }
 
 func pick[T any](w *randomCluster, from ...T) T { return from[w.IntN(len(from))] }

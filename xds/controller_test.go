@@ -25,7 +25,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -129,7 +129,7 @@ func TestEndpointsGoWithTheirService(t *testing.T) {
 			f.services.Add(service("http"))
 			f.slices.Add(slice("http"))
 			store := server.NewStore()
-			c := NewController(Options{Source: f.source, Store: store, Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+			c := NewController(Options{Source: f.source, Store: store, Config: configtest.WithoutIdentity(), Log: logr.Discard(), Statuses: noStatuses{}})
 			if !f.source.Sync(t.Context()) {
 				t.Fatal("no sync")
 			}

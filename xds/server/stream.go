@@ -30,6 +30,8 @@ type stream struct {
 	log     logr.Logger
 	send    func(*response) error
 	version string // under which it is counted
+	// classified is set where the pod has a class, known or not yet: see class.go.
+	classified bool
 	// settled is called when the largest exchange of a stream that begins is over.
 	settled func()
 
@@ -77,6 +79,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		subs:         map[string]*subscription{},
 		warming:      map[string]uint64{},
 		warmingTimer: timer,
+		classified:   s.opt.Classes,
 		draining:     s.draining,
 		drain:        s.opt.Drain,
 		wake:         make(chan struct{}, 1),
@@ -105,6 +108,7 @@ func (s *stream) followed() {
 
 // run serves the stream until ctx ends, requests is closed, the proxy asks for too much or sending fails.
 func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
+	s.store.join(s.node.Of(), s)
 	defer s.end()
 	var left <-chan time.Time
 	for {
@@ -140,6 +144,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 
 func (s *stream) end() {
 	s.warmingTimer.Stop()
+	s.store.leave(s.node.Of(), s)
 	names := map[string][]string{}
 	for typeURL, sub := range s.subs {
 		names[typeURL] = slices.AppendSeq(slices.Collect(maps.Keys(sub.names)), maps.Keys(sub.needed))
@@ -364,7 +369,7 @@ func (s *stream) lookup(id envoy.ID) *entry {
 	if id.Type == envoy.ScopedRouteType {
 		p = s.policy()
 	}
-	return s.pick(id.Type, s.store.record(id), p)
+	return s.pick(id.Type, s.record(id), p)
 }
 
 // pick gives the variant of a record that this proxy is to have, or nil.

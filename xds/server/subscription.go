@@ -63,7 +63,7 @@ func (s *subscription) holdsInFlight(name string) bool {
 // allowsWildcard: a first request without names means all resources, for these types. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
-	return typeURL == envoy.ClusterType || follows(typeURL)
+	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || follows(typeURL)
 }
 
 // additions takes from what is dirty, and what has changed since, all that is new for the proxy, and
@@ -170,7 +170,7 @@ func (s *stream) removals(sub *subscription) (gone []string, err error) {
 		}
 	}
 	for _, name := range sub.dirty.sorted() {
-		if !sub.follows() && s.absent(sub, name) != nil || s.store.record(envoy.ID{Type: sub.typeURL, Name: name}) != nil {
+		if !sub.follows() && s.absent(sub, name) != nil || s.exists(envoy.ID{Type: sub.typeURL, Name: name}) {
 			if sub.follows() {
 				sub.dirty.remove(name)
 			}

@@ -1,0 +1,108 @@
+package xds
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/kube"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/server"
+)
+
+// podsOf gives a place for the pods of a mesh with identities, nil for one without.
+func podsOf(cfg *config.Mesh) *mesh.Pods {
+	if !cfg.MTLS.On() {
+		return nil
+	}
+	return mesh.NewPods(cfg.MTLS.TrustDomain)
+}
+
+// firstPods reads all pods, and what each takes.
+func (c *Controller) firstPods(ctx context.Context, change *server.Change) error {
+	namespaces, err := c.opt.Source.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ns := range namespaces {
+		c.setNamespace(ns)
+	}
+	pods, err := c.opt.Source.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	for _, object := range pods {
+		pod := mesh.BuildPod(object)
+		c.setPod(pod)
+		c.inbounds.set(pod, change)
+	}
+	return nil
+}
+
+func (c *Controller) setPod(pod *mesh.Pod) {
+	c.pods.Set(pod)
+	c.tell(mesh.Object{Kind: mesh.KindPod, Key: pod.Key}, pod.Problems)
+}
+
+// takePods brings the pods up to date, and adds the endpoints that they stand behind to what has changed: a
+// pod and its endpoint come over two watches, in any order. What pods take goes out at once.
+func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change *server.Change) {
+	if c.pods == nil {
+		return
+	}
+	again := sets.Set[mesh.Key]{} // pods that may take something else
+	for key := range changes.Pods {
+		if c.takePod(ctx, key, change) {
+			again.Insert(key)
+		}
+		for service := range c.depend.ofPod(key) {
+			changes.Endpoints[service] = struct{}{}
+		}
+	}
+	for name := range changes.Namespaces {
+		if c.takeNamespace(ctx, name) {
+			for pod := range c.pods.In(name) {
+				again.Insert(pod.Key)
+			}
+		}
+	}
+	for key := range again {
+		c.inbounds.set(c.pods.Get(key), change)
+	}
+}
+
+// takePod reads a pod anew; it reports whether there is one.
+func (c *Controller) takePod(ctx context.Context, key mesh.Key, change *server.Change) (exists bool) {
+	object, err := c.opt.Source.Pod(ctx, key)
+	if err != nil {
+		c.opt.Log.Error(err, "keeping what is known of the pod", "pod", key.String())
+		return false
+	}
+	before := c.pods.Get(key)
+	if before != nil && (object == nil || string(object.UID) != before.UID) {
+		c.inbounds.delete(before, change)
+	}
+	if object == nil {
+		c.pods.Delete(key)
+		c.tell(mesh.Object{Kind: mesh.KindPod, Key: key}, nil)
+		return false
+	}
+	c.setPod(mesh.BuildPod(object))
+	return true
+}
+
+// takeNamespace reads a namespace anew; it reports whether its pods may take something else.
+func (c *Controller) takeNamespace(ctx context.Context, name string) (changed bool) {
+	ns, err := c.opt.Source.Namespace(ctx, name)
+	if err != nil {
+		c.opt.Log.Error(err, "keeping what is known of the namespace", "namespace", name)
+		return false
+	}
+	if ns == nil { // its pods are gone before it
+		delete(c.inbounds.namespaces, name)
+		c.tell(mesh.Object{Kind: mesh.KindNamespace, Key: mesh.Key{Name: name}}, nil)
+		return false
+	}
+	return c.setNamespace(ns)
+}
