@@ -115,10 +115,10 @@ func (e *env) streamAttacks(attacker, victim workload, own *api.ClientTLS) []att
 			metric: identity, log: []string{"refused an ADS stream", "another-pod", attacker.Name, attacker.ip},
 		},
 		{name: "ADS in plain text", call: e.adsCall(victim.node(), nil), told: "Unavailable", metric: certificate, log: connection},
-		{name: "ADS without a certificate", call: e.adsCall(victim.node(), &api.ClientTLS{}), told: "certificate", metric: certificate, log: connection},
+		{name: "ADS without a certificate", call: e.adsCall(victim.node(), &api.ClientTLS{}), told: "Unavailable", metric: certificate, log: connection},
 		{
 			name: "ADS with a foreign CA's certificate", call: e.adsCall(victim.node(), e.issued(stranger, victim)),
-			told: "certificate", metric: certificate, log: append(connection, "certificate"),
+			told: "Unavailable", metric: certificate, log: append(connection, "unknown authority"),
 		},
 	}
 }
