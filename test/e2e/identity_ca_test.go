@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,11 +115,11 @@ func (e *env) breakCA(t *testing.T, broken brokenCA) {
 		return "", nil
 	}))
 	// It serves as before, and says what is wrong.
-	status, body, err := e.Get(e.ctx, e.replicas()[0], config.ControllerHTTPPort, "readyz")
-	e.must(err)
-	figure(t, "what readiness says", fmt.Sprintf("%d, %d bytes", status, len(body)), "200")
-	if status != 200 {
-		t.Errorf("the control plane is not ready: %d %s", status, body)
+	for _, p := range e.replicas() {
+		status, body, err := e.Get(e.ctx, p, config.ControllerHTTPPort, "readyz")
+		if err != nil || status != 200 || !strings.Contains(string(body), caSecretName) {
+			t.Errorf("readiness of %s: %v, status %d, want 200 with a word about Secret %s: %s", p.Name, err, status, caSecretName, body)
+		}
 	}
 }
 

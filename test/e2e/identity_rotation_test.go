@@ -20,10 +20,11 @@ import (
 const mysqlPort = 3306
 
 // Lives as short as they may be: with them a root is replaced within three minutes.
-var shortLives = []string{"mesh.identity.certificateLifetime=2m", "mesh.identity.caSettle=10s"}
+var shortLives = []string{"mesh.identity.certificateLifetime=2m", "mesh.identity.caSettle=3s"}
 
-// Bounds for the steps of a rotation with shortLives, on a busy machine: a root settles for 10 s; a certificate is
-// renewed after 84 s at the latest; a root is forgotten 130 s after it signed for the last time.
+// Bounds for the steps of a rotation with shortLives, on a busy machine: a root settles for 3 s, or for 30 s where a pod
+// is gone that did not have it; a certificate is renewed after 84 s at the latest; a root is forgotten 123 s after it
+// signed for the last time, and 120 s after the end of the last pod that had a certificate of it.
 const (
 	settles  = time.Minute
 	renewed  = 3 * time.Minute
