@@ -69,7 +69,6 @@ func testStrict(t *testing.T) {
 	for range 2 {
 		e.annotate(config.AnnotationMTLS, string(config.Strict))
 		slowest = max(slowest, e.answers(stranger, plain, false))
-		// A pod that comes now is strict from its first moment on.
 		e.annotate(config.AnnotationMTLS, "")
 		slowest = max(slowest, e.answers(stranger, plain, true))
 	}

@@ -26,15 +26,14 @@ func testWire(t *testing.T) {
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		netns := fmt.Sprintf("/proc/%d/ns/net", e.process("kubelet", "listens in the node's network namespace"))
-		e.deploy("server", 1, serverPod("server", "--http=:8080", "--grpc=:50051", "--mysql=:3306", "--echo=:4445"))
 		ports := []corev1.ServicePort{port("http", httpPort), port("grpc", grpcPort), port("mysql", 3306), port("raw", 4445)}
 		e.service("server", "server", ports...)
-		e.serviceWith("headless", corev1.ServiceSpec{Selector: map[string]string{"app": "server"}, Ports: ports, ClusterIP: corev1.ClusterIPNone})
-		client := e.client()
-		e.ready("server")
-		server := e.podsOf("server")[0]
+		e.headless("headless", "server", ports...)
+		e.statefulSet("server", "headless", 1, serverPod("server", "--http=:8080", "--grpc=:50051", "--mysql=:3306", "--echo=:4445"))
+		client, server := e.client(), cluster.Pod{Namespace: e.ns, Name: "server-0"}
+		e.must(e.WaitPodReady(e.ctx, server, readyTimeout))
 		calls := map[string]api.Call{}
-		for _, host := range []string{"server", "headless", e.address(server).String()} {
+		for _, host := range []string{"server", "headless", "server-0.headless", e.address(server).String()} {
 			calls["HTTP to "+host] = api.Call{Kind: api.HTTP, Target: fmt.Sprintf("http://%s:%d/%s", host, httpPort, secret), Host: "server"}
 			calls["HTTP/2 to "+host] = api.Call{Kind: api.HTTP2, Target: fmt.Sprintf("http://%s:%d/echo", host, httpPort), Method: "POST", Content: []byte(secret), Host: "server"}
 			calls["gRPC to "+host] = api.Call{Kind: api.GRPC, Target: fmt.Sprintf("%s:%d", host, grpcPort)}
