@@ -57,6 +57,10 @@ var phases = []struct {
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
 	}},
+	{"identity", false, []scenario{
+		{"Rotation", testRotation},
+		{"OwnCA", testOwnCA},
+	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},
 	}},
