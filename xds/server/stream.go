@@ -52,6 +52,8 @@ type stream struct {
 	heldUp uint64
 	// absents are names that do not exist and were answered all the same.
 	absents set
+	// made are the names that it watches and that are made on demand.
+	made map[envoy.ID]struct{}
 	// seen is the store's revision at the last takePending.
 	seen uint64
 
@@ -76,6 +78,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		log:          s.opt.Log.WithValues("proxy", n.ID()),
 		subs:         map[string]*subscription{},
 		warming:      map[string]uint64{},
+		made:         map[envoy.ID]struct{}{},
 		warmingTimer: timer,
 		draining:     s.draining,
 		drain:        s.opt.Drain,
@@ -244,14 +247,15 @@ func (s *stream) subscribe(sub *subscription, name string, has bool) {
 		sub.asked.add(name)
 	}
 	id := envoy.ID{Type: sub.typeURL, Name: name}
-	s.store.watch(id, s)
+	s.watch(id)
 	s.noteUse(id)
 }
 
 // noteUse remembers for other pods of the workload what this one calls. Envoy asks at once for the routes
-// of what it is sent ahead: that is no call.
+// of what it is sent ahead: that is no call. What is made on demand is of no use to the next pod: there is too much of
+// it, for a while only.
 func (s *stream) noteUse(id envoy.ID) {
-	if !tracked(s.node, id) {
+	if !tracked(s.node, id) || s.store.makes(id) {
 		return
 	}
 	if r := s.store.record(id); r != nil && !s.bounds().ahead(id.Type, r) {
@@ -355,7 +359,7 @@ func (s *stream) unsubscribe(sub *subscription, name string) {
 	}
 	delete(sub.sent, name)
 	sub.dirty.remove(name)
-	s.store.unwatch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+	s.unwatch(envoy.ID{Type: sub.typeURL, Name: name})
 }
 
 // lookup gives what this proxy is to have under a name, or nil.
@@ -364,7 +368,7 @@ func (s *stream) lookup(id envoy.ID) *entry {
 	if id.Type == envoy.ScopedRouteType {
 		p = s.policy()
 	}
-	return s.pick(id.Type, s.store.record(id), p)
+	return s.pick(id.Type, s.record(id), p)
 }
 
 // pick gives the variant of a record that this proxy is to have, or nil.

@@ -88,6 +88,9 @@ func (s *stream) additions(sub *subscription) (set []*entry, missing []string, e
 		}
 		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
 		if e == nil {
+			if s.unmade(envoy.ID{Type: sub.typeURL, Name: name}) {
+				continue
+			}
 			if has && !asked && s.resuming != nil {
 				continue // this replica may be a moment behind the one that it comes from
 			}
@@ -170,7 +173,11 @@ func (s *stream) removals(sub *subscription) (gone []string, err error) {
 		}
 	}
 	for _, name := range sub.dirty.sorted() {
-		if !sub.follows() && s.absent(sub, name) != nil || s.store.record(envoy.ID{Type: sub.typeURL, Name: name}) != nil {
+		id := envoy.ID{Type: sub.typeURL, Name: name}
+		if s.unmade(id) {
+			continue
+		}
+		if !sub.follows() && s.absent(sub, name) != nil || s.record(id) != nil {
 			if sub.follows() {
 				sub.dirty.remove(name)
 			}
