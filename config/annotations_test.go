@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +124,7 @@ func TestCheckPodLabels(t *testing.T) {
 // The code relies on these: one pod label, and a text for every cell of the reference.
 func TestTableIsComplete(t *testing.T) {
 	seen := map[string]bool{}
-	for _, key := range slices.Concat(Keys, mtlsKeys) {
+	for _, key := range Keys {
 		if key.Values == "" || key.Default == "" || key.Doc == "" || len(key.On) == 0 || !ours(key.Name) || seen[key.Name] {
 			t.Errorf("incomplete or doubled: %+v", key)
 		}

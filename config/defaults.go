@@ -48,7 +48,7 @@ func (m *Mesh) setDefaults() {
 		"mizzen-controller."+SystemNamespace+".svc."+m.ClusterDomain, strconv.Itoa(XDSPort)))
 
 	setDefault(&m.TrustDomain, "cluster.local")
-	setDefault(&m.Identity.Enabled, new(false))
+	setDefault(&m.Identity.Enabled, new(true))
 	if *m.Identity.Enabled {
 		m.MTLS.TrustDomain = m.TrustDomain
 	}
@@ -56,6 +56,7 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Identity.CALifetime, &metav1.Duration{Duration: 10 * 365 * 24 * time.Hour})
 	setDefault(&m.Identity.CASettle, &metav1.Duration{Duration: 10 * time.Minute})
 	setDefault(&m.Identity.CheckSourceAddress, new(true))
+	setDefault(&m.MTLS.Mode, Permissive)
 
 	setDefault(&m.Detection.Timeout, &metav1.Duration{Duration: time.Second})
 	if m.Detection.OpaquePorts == nil { // an empty list in the file says "none"

@@ -273,6 +273,19 @@ var Keys = []Key{
 		setPolicy: setHashBy,
 	},
 	{
+		Name: AnnotationMTLS, Kind: Annotation, On: []Object{OnNamespace, OnPod},
+		Values: wantMTLSMode, Default: "the mode of the mesh; a pod without it follows its namespace",
+		Doc: "Which connections a pod takes: those with mTLS of the mesh alone (strict), or plain text and the application's own TLS " +
+			"beside them (permissive). The pod's annotation wins over the namespace's, and that over the mesh's.",
+		setMTLS: setMTLSMode,
+	},
+	{
+		Name: AnnotationMTLSPorts, Kind: Annotation, On: []Object{OnPod},
+		Values: wantMTLSPorts, Default: "the mode of the pod",
+		Doc:     "The mode of single ports of a pod, by the number that the container listens on.",
+		setMTLS: setMTLSPorts,
+	},
+	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},
 		Values:  "the version of the injector",
 		Default: "the pod has no sidecar",

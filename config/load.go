@@ -159,7 +159,7 @@ func typeName(goType string) string {
 		return "true or false"
 	case strings.HasPrefix(goType, "[]"):
 		return "a list"
-	case goType == "string" || strings.HasSuffix(goType, "PullPolicy") || strings.HasSuffix(goType, "Duration"):
+	case goType == "string" || strings.HasSuffix(goType, "PullPolicy") || strings.HasSuffix(goType, "Mode") || strings.HasSuffix(goType, "Duration"):
 		return "a string"
 	default:
 		return "a mapping of fields"

@@ -30,18 +30,17 @@ type Mesh struct {
 	TrustDomain string `json:"trustDomain,omitempty"`
 
 	Identity  Identity  `json:"identity,omitempty"`
+	MTLS      MeshMTLS  `json:"mtls,omitempty"`
 	Detection Detection `json:"protocolDetection,omitempty"`
 	Traffic   Traffic   `json:"traffic,omitempty"`
 	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
-
-	// MTLS is no field of the file yet.
-	MTLS MeshMTLS `json:"-"`
 }
 
 // Identity says how sidecars get their certificates.
 type Identity struct {
-	// Enabled turns certificates on: sidecars reach the control plane with theirs only. Default false.
+	// Enabled gives sidecars certificates: calls between them are mTLS, and they reach the control plane with theirs
+	// only. Default true.
 	Enabled *bool `json:"enabled,omitempty"`
 	// CertificateLifetime of a sidecar; it is renewed after half to 70 % of it. At least 2m, and at most a
 	// third of CALifetime. Default 24h.
@@ -55,6 +54,17 @@ type Identity struct {
 	// CheckSourceAddress refuses a certificate to a request that does not come from the pod's own address.
 	// Turn it off where the network gives pods other addresses on the way to the control plane. Default true.
 	CheckSourceAddress *bool `json:"checkSourceAddress,omitempty"`
+}
+
+// MeshMTLS is mTLS between the pods of the mesh.
+type MeshMTLS struct {
+	// Mode says which connections a pod takes where neither it nor its namespace says anything: mTLS of the mesh
+	// alone (strict), or plain text beside it (permissive). Default permissive.
+	Mode MTLSMode `json:"mode,omitempty"`
+
+	// TrustDomain is that of the SPIFFE IDs of the mesh, such as "cluster.local"; empty where sidecars have no
+	// identities, and no mTLS. It follows from other fields of the file.
+	TrustDomain string `json:"-"`
 }
 
 // Detection says how a port without a declared protocol is treated.

@@ -34,14 +34,6 @@ type MTLS struct {
 	Ports map[uint16]MTLSMode
 }
 
-// MeshMTLS is mTLS for the whole mesh.
-type MeshMTLS struct {
-	// TrustDomain is that of the SPIFFE IDs of the mesh, such as "cluster.local"; empty turns mTLS off.
-	TrustDomain string
-	// Mode is what holds where neither pod nor namespace say anything; Permissive if empty.
-	Mode MTLSMode
-}
-
 // On reports whether sidecars have identities.
 func (m MeshMTLS) On() bool { return m.TrustDomain != "" }
 
@@ -51,30 +43,12 @@ func MTLSOf(on Object, annotations map[string]string) (MTLS, []KeyError) {
 	var out MTLS
 	var errs []KeyError
 	for _, name := range sortedKeys(annotations) {
-		i := slices.IndexFunc(mtlsKeys, func(k Key) bool { return k.Name == name && slices.Contains(k.On, on) })
-		if i >= 0 && !mtlsKeys[i].setMTLS(&out, annotations[name]) {
-			errs = append(errs, KeyError{Annotation, name, annotations[name], mtlsKeys[i].Values})
+		i := slices.IndexFunc(Keys, func(k Key) bool { return k.Name == name && k.setMTLS != nil && slices.Contains(k.On, on) })
+		if i >= 0 && !Keys[i].setMTLS(&out, annotations[name]) {
+			errs = append(errs, KeyError{Annotation, name, annotations[name], Keys[i].Values})
 		}
 	}
 	return out, errs
-}
-
-// mtlsKeys join Keys, and with it the reference and the pods that are let in, as soon as they are read from
-// the cluster; until then a pod with one is refused as with any unknown key.
-var mtlsKeys = []Key{
-	{
-		Name: AnnotationMTLS, Kind: Annotation, On: []Object{OnNamespace, OnPod},
-		Values: wantMTLSMode, Default: "the mode of the mesh; a pod without it follows its namespace",
-		Doc: "Which connections a pod takes: those with mTLS of the mesh alone (strict), or plain text and the application's own TLS " +
-			"beside them (permissive). The pod's annotation wins over the namespace's, and that over the mesh's.",
-		setMTLS: setMTLSMode,
-	},
-	{
-		Name: AnnotationMTLSPorts, Kind: Annotation, On: []Object{OnPod},
-		Values: wantMTLSPorts, Default: "the mode of the pod",
-		Doc:     "The mode of single ports of a pod, by the number that the container listens on.",
-		setMTLS: setMTLSPorts,
-	},
 }
 
 func validMTLSMode(text string) bool { return slices.Contains(MTLSModes, MTLSMode(text)) }

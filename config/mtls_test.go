@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,11 +71,10 @@ func FuzzMTLSOf(f *testing.F) {
 }
 
 func TestMTLSOfTheMesh(t *testing.T) {
-	for mode, ok := range map[MTLSMode]bool{"": true, Permissive: true, Strict: true, "on": false} {
-		m := Default()
-		m.MTLS.Mode = mode
-		if err := m.Validate(); (err == nil) != ok {
-			t.Errorf("%q: %v", mode, err)
+	for mode, ok := range map[string]bool{"": true, "mtls: {mode: permissive}": true, "mtls: {mode: strict}": true, "mtls: {mode: on}": false,
+		"{identity: {enabled: false}, mtls: {mode: strict}}": false, "{identity: {enabled: false}}": true} {
+		if m, err := Parse([]byte(mode)); (err == nil) != ok || ok && m.MTLS.On() == strings.Contains(mode, "enabled: false") {
+			t.Errorf("%s: %+v, %v", mode, m, err)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, m.Detection.validate(field.NewPath("protocolDetection"))...)
 	errs = append(errs, m.Traffic.validate(field.NewPath("traffic"))...)
 	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
-	errs = append(errs, m.MTLS.validate(field.NewPath("mtls"))...)
+	errs = append(errs, m.validateMTLS(field.NewPath("mtls", "mode"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
 }
 
@@ -128,9 +128,12 @@ func (o OnDemand) validate(path *field.Path) field.ErrorList {
 	return append(errs, checkInt(path.Child("namespace"), o.Namespace, 0, maxAhead)...)
 }
 
-func (m MeshMTLS) validate(path *field.Path) field.ErrorList {
-	if m.Mode != "" && !slices.Contains(MTLSModes, m.Mode) {
-		return field.ErrorList{field.NotSupported(path.Child("mode"), m.Mode, MTLSModes)}
+func (m *Mesh) validateMTLS(path *field.Path) field.ErrorList {
+	if !slices.Contains(MTLSModes, m.MTLS.Mode) {
+		return field.ErrorList{field.NotSupported(path, m.MTLS.Mode, MTLSModes)}
+	}
+	if m.MTLS.Mode == Strict && !*m.Identity.Enabled {
+		return field.ErrorList{field.Invalid(path, m.MTLS.Mode, "want permissive while identity.enabled is false: nobody could call anybody")}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 )
 
@@ -75,7 +76,7 @@ func readPod(t testing.TB, b []byte) *corev1.Pod {
 }
 
 func testMesh() *config.Mesh {
-	mesh := config.Default()
+	mesh := configtest.WithoutIdentity()
 	mesh.Sidecar.Image = "mizzen/proxy:test"
 	return mesh
 }
@@ -102,7 +103,7 @@ func render(t *testing.T, pod *corev1.Pod, report Report) []byte {
 }
 
 func TestInjectNeedsAnImage(t *testing.T) {
-	if _, _, err := Inject(&corev1.Pod{}, config.Default(), testVersion, nil); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
+	if _, _, err := Inject(&corev1.Pod{}, configtest.WithoutIdentity(), testVersion, nil); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
 		t.Errorf("err = %v", err)
 	}
 }

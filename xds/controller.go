@@ -30,8 +30,8 @@ type Options struct {
 	Store  *server.Store
 	Config *config.Mesh
 	Log    logr.Logger
-	// Report hears the problems of one Service each time it is built, none when they are gone.
-	Report func(mesh.Key, []mesh.Problem)
+	// Report hears the problems of one object each time it is built, none when they are gone.
+	Report func(mesh.Object, []mesh.Problem)
 	// Statuses takes what the statuses of routes and policies shall say.
 	Statuses Statuses
 	// Registerer for metrics; nil for none.
@@ -55,6 +55,7 @@ type Controller struct {
 	// pods is nil in a mesh without identities.
 	pods      *mesh.Pods
 	calls     podCalls
+	inbounds  *inbounds // of these pods
 	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
@@ -76,6 +77,7 @@ func NewController(o Options) *Controller {
 		services:    map[mesh.Key]*builtService{},
 		pods:        pods,
 		calls:       newPodCalls(o.Store, pods),
+		inbounds:    newInbounds(o.Config),
 		depend:      newDependencies(),
 		protocols:   envoy.NewProtocolTable(),
 		held:        map[mesh.Key]struct{}{},
@@ -140,10 +142,13 @@ func (c *Controller) first(ctx context.Context) error {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
 	}
-	if err := c.firstPods(ctx); err != nil {
+	base := server.Change{Set: envoy.BaseClusters(c.opt.Config)}
+	if c.pods == nil {
+		base.Set = append(base.Set, envoy.InboundListeners()...)
+	} else if err := c.firstPods(ctx, &base); err != nil {
 		return err
 	}
-	c.apply(server.Change{Set: append(envoy.BaseClusters(c.opt.Config), envoy.MeshInboundListeners(c.opt.Config)...)})
+	c.apply(base)
 	c.publishHeld(ctx)
 	return nil
 }
@@ -186,7 +191,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 		c.report(key)
 	}
 	c.metrics.held.Set(float64(len(c.held)))
-	if len(change.Set)+len(change.Remove) > 0 {
+	if !change.Empty() {
 		c.apply(change)
 		c.metrics.published("endpoints", changes.Since)
 	}
@@ -289,12 +294,15 @@ func (c *Controller) apply(change server.Change) {
 }
 
 func (c *Controller) report(key mesh.Key) {
-	if c.opt.Report == nil {
-		return
-	}
 	var problems []mesh.Problem
 	if built := c.services[key]; built != nil {
 		problems = append(append(problems, built.problems...), built.endpointProblems...)
 	}
-	c.opt.Report(key, problems)
+	c.tell(mesh.Object{Kind: mesh.KindService, Key: key}, problems)
+}
+
+func (c *Controller) tell(about mesh.Object, problems []mesh.Problem) {
+	if c.opt.Report != nil {
+		c.opt.Report(about, problems)
+	}
 }

@@ -25,6 +25,7 @@ import (
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -139,9 +140,9 @@ func newRandomCluster(t *testing.T, seed uint64) *randomCluster {
 }
 
 func (w *randomCluster) controller() *Controller {
-	cfg := config.Default()
+	cfg := configtest.WithoutIdentity()
 	if w.identities {
-		cfg.MTLS.TrustDomain = "cluster.local"
+		cfg = config.Default()
 	}
 	return NewController(Options{Source: w.source, Store: server.NewStore(), Config: cfg, Log: logr.Discard(), Statuses: toldStatuses{}})
 }

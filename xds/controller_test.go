@@ -25,7 +25,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -60,6 +60,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Pod"), meta.RESTScopeNamespace)
+	mapper.Add(gv.WithKind("Namespace"), meta.RESTScopeRoot)
 	mapper.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
 	o := kube.CacheOptions()
@@ -133,7 +134,7 @@ func TestEndpointsGoWithTheirService(t *testing.T) {
 			f.services.Add(service("http"))
 			f.slices.Add(slice("http"))
 			store := server.NewStore()
-			c := NewController(Options{Source: f.source, Store: store, Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+			c := NewController(Options{Source: f.source, Store: store, Config: configtest.WithoutIdentity(), Log: logr.Discard(), Statuses: noStatuses{}})
 			if !f.source.Sync(t.Context()) {
 				t.Fatal("no sync")
 			}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -50,9 +51,9 @@ func init() {
 func TestGolden(t *testing.T) {
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		in := read(t, c.Read(t, "in.yaml"))
-		cfg := config.Default()
+		cfg := configtest.WithoutIdentity()
 		if in.pods != nil {
-			cfg.MTLS.TrustDomain = trustDomain
+			cfg = config.Default()
 		}
 		resources, found := translate(in, cfg)
 		again, _ := translate(in, cfg)
@@ -153,7 +154,7 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 		resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
 	}
 	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Variant, b.Variant))
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Variant, b.Variant))
 	})
 	var found []string
 	for _, p := range problems {
@@ -257,14 +258,14 @@ func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 		fmt.Fprintf(&out, "# %s\n", text)
 	}
 	fixed := map[string]bool{}
-	if base, _ := translate(inputs{}, config.Default()); len(base) < len(resources) {
+	if base, _ := translate(inputs{}, configtest.WithoutIdentity()); len(base) < len(resources) {
 		for _, r := range base {
-			fixed[r.Type+r.Name+r.Variant] = true
+			fixed[r.Type+r.Name+r.Class+r.Variant] = true
 		}
 	}
 	for _, r := range resources {
 		message := r.Message
-		if fixed[r.Type+r.Name+r.Variant] {
+		if fixed[r.Type+r.Name+r.Class+r.Variant] {
 			l, ok := message.(*listenerv3.Listener)
 			if !ok || r.Name != "outbound" || r.Variant != "dual" {
 				continue
@@ -280,6 +281,9 @@ func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(&out, "---\n# %s\n", r.Type)
+		if r.Class != "" {
+			fmt.Fprintf(&out, "# only for proxies of pods that take: %s\n", r.Class)
+		}
 		if r.Variant != "" {
 			fmt.Fprintf(&out, "# only for proxies with: %s\n", r.Variant)
 		}

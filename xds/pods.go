@@ -4,72 +4,14 @@ import (
 	"context"
 	"net/netip"
 	"reflect"
-	"slices"
 
-	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
-
-// podCalls is what calls to addresses of pods need, in a mesh with identities.
-type podCalls struct {
-	// made tells for which addresses sidecars want clusters; nil in a mesh without identities.
-	made *server.Made
-	// wanted are their ports, by address.
-	wanted multimap[netip.Addr, uint16]
-	// ranges are in the outbound listener that was built last.
-	ranges    []netip.Prefix
-	listeners []envoy.Resource
-}
-
-func newPodCalls(store *server.Store, pods *mesh.Pods) podCalls {
-	if pods == nil {
-		return podCalls{}
-	}
-	return podCalls{wanted: multimap[netip.Addr, uint16]{}, made: store.Made(func(id envoy.ID) bool {
-		_, ok := envoy.PodAddress(id.Name)
-		return ok && id.Type == envoy.ClusterType
-	})}
-}
-
-// changed is readable when other clusters are wanted.
-func (p *podCalls) changed() <-chan struct{} {
-	if p.made == nil {
-		return nil
-	}
-	return p.made.Changed()
-}
-
-// takeWanted makes the clusters that sidecars have come to want, and drops those that none wants any more.
-func (c *Controller) takeWanted() {
-	wanted, unwanted := c.calls.made.Take()
-	change := server.Change{Remove: unwanted}
-	for _, id := range wanted {
-		addr, _ := envoy.PodAddress(id.Name)
-		c.calls.wanted.insert(addr.Addr(), addr.Port())
-		c.podCluster(addr, &change)
-	}
-	for _, id := range unwanted {
-		addr, _ := envoy.PodAddress(id.Name)
-		c.calls.wanted.delete(addr.Addr(), addr.Port())
-	}
-	c.apply(change)
-}
-
-// podCluster adds to the change the cluster of an address. While it is not known who answers there, there is none: who
-// has one keeps it, and who asks waits.
-func (c *Controller) podCluster(addr netip.AddrPort, change *server.Change) {
-	if identity, known := c.pods.IdentityAt(addr); known {
-		change.Set = append(change.Set, envoy.PodCluster(addr, identity, c.opt.Config))
-	} else {
-		change.Remove = append(change.Remove, envoy.ID{Type: envoy.ClusterType, Name: envoy.PodName(addr)})
-	}
-}
 
 // podsOf gives a place for the pods of a mesh with identities, nil for one without.
 func podsOf(cfg *config.Mesh) *mesh.Pods {
@@ -79,44 +21,50 @@ func podsOf(cfg *config.Mesh) *mesh.Pods {
 	return mesh.NewPods(cfg.MTLS.TrustDomain)
 }
 
-// firstPods reads all pods, where the mesh has identities.
-func (c *Controller) firstPods(ctx context.Context) error {
-	if c.pods == nil {
-		return nil
+// firstPods reads all pods, and what each takes.
+func (c *Controller) firstPods(ctx context.Context, change *server.Change) error {
+	namespaces, err := c.opt.Source.Namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ns := range namespaces {
+		c.setNamespace(ns)
 	}
 	pods, err := c.opt.Source.Pods(ctx)
 	if err != nil {
 		return err
 	}
-	for _, pod := range pods {
-		c.pods.Set(mesh.BuildPod(pod))
+	for _, object := range pods {
+		pod := mesh.BuildPod(object)
+		c.setPod(pod)
+		c.inbounds.set(pod, change)
 	}
 	return nil
 }
 
-// takePods brings the pods up to date. It adds the clusters of their addresses to the change, and the endpoints that
-// they stand behind to what has changed: a pod and its endpoint come over two watches, in any order. It reports whether
-// the outbound listener must be built again.
+func (c *Controller) setPod(pod *mesh.Pod) {
+	c.pods.Set(pod)
+	c.tell(mesh.Object{Kind: mesh.KindPod, Key: pod.Key}, pod.Problems)
+}
+
+// takePods brings the pods up to date, and adds the endpoints that they stand behind to what has changed: a
+// pod and its endpoint come over two watches, in any order. What pods take goes out at once, and so do the clusters of
+// their addresses. It reports whether the outbound listener must be built again.
 func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change *server.Change) (listener bool) {
 	if c.pods == nil {
 		return false
 	}
-	addrs := sets.Set[netip.Addr]{}
+	again := sets.Set[mesh.Key]{}   // pods that may take something else
+	addrs := sets.Set[netip.Addr]{} // at which somebody else may answer
 	for key := range changes.Pods {
-		pod, err := c.opt.Source.Pod(ctx, key)
-		if err != nil {
-			c.opt.Log.Error(err, "keeping what is known of the pod", "pod", key.String())
-			continue
-		}
 		before := c.pods.Get(key)
-		if pod == nil {
-			c.pods.Delete(key)
-		} else {
-			c.pods.Set(mesh.BuildPod(pod))
-		}
+		exists := c.takePod(ctx, key, change)
 		now := c.pods.Get(key)
 		if reflect.DeepEqual(before, now) {
 			continue // most changes of a pod's status
+		}
+		if exists {
+			again.Insert(key)
 		}
 		for _, p := range []*mesh.Pod{before, now} {
 			if p != nil {
@@ -127,6 +75,21 @@ func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change
 			changes.Endpoints[service] = struct{}{}
 		}
 	}
+	for name := range changes.Namespaces {
+		if c.takeNamespace(ctx, name) {
+			for pod := range c.pods.In(name) {
+				again.Insert(pod.Key)
+			}
+		}
+	}
+	for key := range again {
+		c.inbounds.set(c.pods.Get(key), change)
+	}
+	return c.takeAddrs(addrs, changes, change)
+}
+
+// takeAddrs follows addresses at which somebody else may answer.
+func (c *Controller) takeAddrs(addrs sets.Set[netip.Addr], changes *kube.Changes, change *server.Change) (listener bool) {
 	for ip := range addrs {
 		for service := range c.depend.ofAddr(ip) {
 			changes.Endpoints[service] = struct{}{}
@@ -138,20 +101,37 @@ func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change
 	return len(addrs) > 0 && !within(c.pods.Ranges(), c.calls.ranges)
 }
 
-// withRanges builds the outbound listener with the ranges of pods. Every sidecar has it, so a range without pods stays in
-// it until it changes for another reason: the next pods of a node mostly come to the same range.
-func (p *podCalls) withRanges(now []netip.Prefix, build func([]netip.Prefix) []envoy.Resource) []envoy.Resource {
-	if within(now, p.ranges) {
-		same := func(a, b envoy.Resource) bool { return a.ID() == b.ID() && proto.Equal(a.Message, b.Message) }
-		if slices.EqualFunc(build(p.ranges), p.listeners, same) {
-			return p.listeners
-		}
+// takePod reads a pod anew; it reports whether there is one.
+func (c *Controller) takePod(ctx context.Context, key mesh.Key, change *server.Change) (exists bool) {
+	object, err := c.opt.Source.Pod(ctx, key)
+	if err != nil {
+		c.opt.Log.Error(err, "keeping what is known of the pod", "pod", key.String())
+		return false
 	}
-	p.ranges, p.listeners = now, build(now)
-	return p.listeners
+	before := c.pods.Get(key)
+	if before != nil && (object == nil || string(object.UID) != before.UID) {
+		c.inbounds.delete(before, change)
+	}
+	if object == nil {
+		c.pods.Delete(key)
+		c.tell(mesh.Object{Kind: mesh.KindPod, Key: key}, nil)
+		return false
+	}
+	c.setPod(mesh.BuildPod(object))
+	return true
 }
 
-// within reports whether all of a are in b.
-func within[T comparable](a, b []T) bool {
-	return sets.New(b...).HasAll(a...)
+// takeNamespace reads a namespace anew; it reports whether its pods may take something else.
+func (c *Controller) takeNamespace(ctx context.Context, name string) (changed bool) {
+	ns, err := c.opt.Source.Namespace(ctx, name)
+	if err != nil {
+		c.opt.Log.Error(err, "keeping what is known of the namespace", "namespace", name)
+		return false
+	}
+	if ns == nil { // its pods are gone before it
+		delete(c.inbounds.namespaces, name)
+		c.tell(mesh.Object{Kind: mesh.KindNamespace, Key: mesh.Key{Name: name}}, nil)
+		return false
+	}
+	return c.setNamespace(ns)
 }

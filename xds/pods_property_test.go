@@ -26,6 +26,9 @@ var podIPs = []string{"10.1.0.1", "10.1.0.2", "10.1.1.1"}
 func (w *randomCluster) newPod(meta metav1.ObjectMeta) client.Object {
 	pod := injectedPod(meta.Namespace, meta.Name, pick(w, "x", "y"), podIPs[w.IntN(len(podIPs))])
 	pod.UID, pod.Labels, pod.CreationTimestamp = meta.UID, meta.Labels, meta.CreationTimestamp
+	if w.IntN(3) == 0 {
+		pod.Annotations[config.AnnotationMTLS] = pick(w, "strict", "permissive")
+	}
 	switch w.IntN(8) {
 	case 0:
 		pod.Annotations = nil

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -39,7 +40,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, services ...*mesh.Service) *fleet {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), cfg: config.Default(), services: map[string]*mesh.Service{}, members: map[string][]netip.AddrPort{}}
+	f := &fleet{t: t, dir: t.TempDir(), cfg: configtest.WithoutIdentity(), services: map[string]*mesh.Service{}, members: map[string][]netip.AddrPort{}}
 	for _, svc := range services {
 		f.services[svc.Name] = svc
 	}

@@ -21,7 +21,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -70,7 +70,7 @@ func runRoute(t *testing.T, kind mesh.RouteKind, rules string, backends map[stri
 	for name, b := range backends {
 		svc := service(name)
 		in.Services[svc.Key] = svc
-		for _, r := range envoy.ServiceResources(svc, nil, config.Default()) {
+		for _, r := range envoy.ServiceResources(svc, nil, configtest.WithoutIdentity()) {
 			if c, ok := r.Message.(*clusterv3.Cluster); ok && strings.HasPrefix(r.Name, "outbound/") {
 				clusters = append(clusters, static(c, b.address, svc.Key))
 			}

@@ -23,7 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -61,7 +61,7 @@ func TestEnvoyAgreesWithTheSimulator(t *testing.T) {
 func virtualHost(t *testing.T, rules []mesh.Rule) *routev3.VirtualHost {
 	t.Helper()
 	svc := service(parent.Name)
-	for _, r := range envoy.ServiceResources(svc, map[uint16]mesh.PortRules{80: {Producer: rules}}, config.Default()) {
+	for _, r := range envoy.ServiceResources(svc, map[uint16]mesh.PortRules{80: {Producer: rules}}, configtest.WithoutIdentity()) {
 		if rc, ok := r.Message.(*routev3.RouteConfiguration); ok {
 			return proto.Clone(rc.VirtualHosts[0]).(*routev3.VirtualHost)
 		}

@@ -10,7 +10,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -22,7 +22,7 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 	services := map[mesh.Key]*mesh.Service{parent: cart, {Namespace: "shop", Name: "v2"}: service("v2")}
 	var resources []envoy.Resource
 	for _, svc := range services {
-		for _, r := range envoy.ServiceResources(svc, nil, config.Default()) {
+		for _, r := range envoy.ServiceResources(svc, nil, configtest.WithoutIdentity()) {
 			if r.Type == envoy.ClusterType {
 				if r.Name != "10.0.0.1:80" || svc == cart { // one address for all
 					resources = append(resources, r)
@@ -59,7 +59,7 @@ func TestEveryAcceptedRouteIsValid(t *testing.T) {
 
 // mirrorClusters are those for copies of requests to Service cart.
 func mirrorClusters(rules map[uint16]mesh.PortRules) []envoy.Resource {
-	return slices.DeleteFunc(envoy.ServiceResources(service(parent.Name), rules, config.Default()), func(r envoy.Resource) bool {
+	return slices.DeleteFunc(envoy.ServiceResources(service(parent.Name), rules, configtest.WithoutIdentity()), func(r envoy.Resource) bool {
 		return r.Type != envoy.ClusterType || !strings.HasPrefix(r.Name, "mirror/")
 	})
 }

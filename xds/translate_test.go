@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -33,7 +33,7 @@ func TestRefused(t *testing.T) {
 		"together": {together: []string{"a", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := translation{cfg: config.Default(), check: func(resources []envoy.Resource) error {
+			tr := translation{cfg: configtest.WithoutIdentity(), check: func(resources []envoy.Resource) error {
 				names := routeNames(resources)
 				has := func(name string) bool { return slices.Contains(names, name) }
 				if slices.ContainsFunc(test.bad, has) {

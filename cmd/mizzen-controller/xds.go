@@ -86,6 +86,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
 	}
 	if o.Identity != nil {
+		options.Classes = true
 		options.TLS, options.Identify = o.Identity.authority.TLS(true), o.Identity.authority.Identify
 		options.Refused = func(id node.Identity, why error) {
 			o.Identity.refused(id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))

@@ -31,9 +31,13 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 func TestInjectGolden(t *testing.T) {
 	defer func(v string) { version.Version = v }(version.Version)
 	version.Version = "0.0.0-test"
+	without := filepath.Join(t.TempDir(), "mesh.yaml")
+	if err := os.WriteFile(without, []byte("identity: {enabled: false}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	golden.Run(t, "testdata/inject", func(t *testing.T, c *golden.Case) {
 		in := string(c.Read(t, "in.yaml"))
-		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test")
+		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test", "--mesh-config", without)
 		c.Check(t, "out.txt", []byte(report))
 		if err != nil {
 			c.Check(t, "err.txt", []byte(err.Error()+"\n"))
@@ -43,7 +47,7 @@ func TestInjectGolden(t *testing.T) {
 			return
 		}
 		c.Check(t, "out.yaml", []byte(out))
-		again, _, err := run(out, "inject", "-f", "-", "--image", "mizzen/proxy:other")
+		again, _, err := run(out, "inject", "-f", "-", "--image", "mizzen/proxy:other", "--mesh-config", without)
 		if err != nil || again != out {
 			t.Errorf("what was injected changes when injected again: %v\n%s", err, again)
 		}
@@ -54,7 +58,7 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 	dir := t.TempDir()
 	files := map[string]string{
 		"m/b.yml": "kind: B", "m/a.yaml": "---\nkind: A\n", "m/c.json": `{"kind": "C"}`, "m/readme.md": "no", "m/sub/d.yaml": "kind: D\n",
-		"mesh.yaml": "sidecar: {image: from/mesh}\n", "bad.yaml": "sidecar: {imag: x}\n",
+		"mesh.yaml": "sidecar: {image: from/mesh}\nidentity: {enabled: false}\n", "without.yaml": "identity: {enabled: false}\n", "bad.yaml": "sidecar: {imag: x}\n",
 		"identity.yaml": "sidecar: {image: from/mesh}\nidentity: {enabled: true}\n", "roots.pem": testRoots(t),
 		"pod.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: a, image: a}]}\n",
 	}
@@ -69,7 +73,7 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 
-	out, report, err := run("kind: Stdin\n", "inject", "-f", at("m"), "-f", "-", "--image", "i")
+	out, report, err := run("kind: Stdin\n", "inject", "-f", at("m"), "-f", "-", "--image", "i", "--mesh-config", at("without.yaml"))
 	if want := "---\nkind: A\n---\nkind: B\n---\n{\"kind\": \"C\"}\n---\nkind: Stdin\n"; err != nil || out != want || report != "no workload found\n" {
 		t.Errorf("directory: %v\n%s%s", err, out, report)
 	}
@@ -97,9 +101,10 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 		"no file":                {[]string{"inject"}, `required flag(s) "filename" not set`},
 		"no image":               {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
 		"bad image":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
-		"missing file":           {[]string{"inject", "-f", at("nope"), "--image", "i"}, at("nope")},
-		"empty directory":        {[]string{"inject", "-f", t.TempDir(), "--image", "i"}, "no *.yaml, *.yml or *.json"},
+		"missing file":           {[]string{"inject", "-f", at("nope"), "--image", "i", "--mesh-config", at("without.yaml")}, at("nope")},
+		"empty directory":        {[]string{"inject", "-f", t.TempDir(), "--image", "i", "--mesh-config", at("without.yaml")}, "no *.yaml, *.yml or *.json"},
 		"identity without roots": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("identity.yaml")}, at("identity.yaml") + " has identity.enabled: give the mesh's roots with --trust-bundle"},
+		"roots by default":       {[]string{"inject", "-f", at("pod.yaml"), "--image", "i"}, "without --mesh-config sidecars have identities (identity.enabled): give the mesh's roots"},
 		"no such roots":          {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("nope")}, "--trust-bundle: open " + at("nope")},
 		"bad roots":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("bad.yaml")}, "--trust-bundle: " + at("bad.yaml") + ": trust bundle: cannot be parsed"},
 		"bad configuration":      {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("bad.yaml")}, at("bad.yaml") + ": sidecar.imag"},

@@ -81,11 +81,19 @@ func (o *injectOptions) mesh() (*config.Mesh, error) {
 	return mesh, nil
 }
 
+// identitySaid names what says that sidecars have identities.
+func (o *injectOptions) identitySaid() string {
+	if o.meshConfig == "" {
+		return "without --mesh-config sidecars have identities (identity.enabled)"
+	}
+	return o.meshConfig + " has identity.enabled"
+}
+
 // bundle reads the mesh's roots, nil for a mesh without identity.
 func (o *injectOptions) bundle(mesh *config.Mesh) ([]byte, error) {
 	if o.trustBundle == "" {
 		if *mesh.Identity.Enabled {
-			return nil, fmt.Errorf("%s has identity.enabled: give the mesh's roots with --trust-bundle", o.meshConfig)
+			return nil, fmt.Errorf("%s: give the mesh's roots with --trust-bundle; docs/mizzenctl.md says where they are", o.identitySaid())
 		}
 		return nil, nil
 	}

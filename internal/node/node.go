@@ -33,6 +33,12 @@ type Node struct {
 	Workload string
 }
 
+// Pod names one pod, and not a later one of the same name.
+type Pod struct{ Namespace, Name, UID string }
+
+// Of is the pod that the sidecar runs in.
+func (n Node) Of() Pod { return Pod{n.Namespace, n.Pod, n.UID} }
+
 // Identity is who a pod is, as far as its certificate says.
 type Identity struct {
 	Namespace, Pod, UID, ServiceAccount string

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -101,7 +102,7 @@ func bothWays(t *testing.T, run func(*testing.T, option)) {
 func newWorld(t *testing.T, services map[string]service, options ...option) *world {
 	t.Helper()
 	w := &world{
-		t: t, cfg: config.Default(), concurrency: 1, store: server.NewStore(), address: "127.0.0.1:0",
+		t: t, cfg: configtest.WithoutIdentity(), concurrency: 1, store: server.NewStore(), address: "127.0.0.1:0",
 		node: node.Node{
 			Namespace: "shop", Pod: "client-0", ServiceAccount: "client", Version: "test",
 			IPs: []netip.Addr{netip.MustParseAddr("10.244.0.1"), netip.MustParseAddr("fd00:244::5")},

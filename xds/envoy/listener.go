@@ -39,7 +39,7 @@ var (
 // address it was made to, the pod's own, as bytes: the caller's sidecar has parsed and balanced it
 // already. An application that listens on loopback alone stays private.
 func InboundListeners() []Resource {
-	return listeners("inbound", func(f families) *listenerv3.Listener {
+	return listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			FilterChainMatcher: refusePort(inboundPort),
 			FilterChains: []*listenerv3.FilterChain{

@@ -8,15 +8,14 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // mtlsChain ends mTLS of the mesh.
 const mtlsChain = "mtls"
 
-// SecureInboundListeners give the inbound listener of pods that take such connections, in its variants, in
-// place of InboundListeners. InboundVariant names the one of a pod.
+// SecureInboundListeners give the inbound listener of pods that take such connections: in the class in.String(),
+// in a variant for each combination of IP families.
 //
 // The sidecar of a caller opens with TLS and our own ALPN. All else is plain text, or an application's own
 // TLS, which is passed on as it came where the port is permissive and refused where it is strict.
@@ -25,15 +24,7 @@ const mtlsChain = "mtls"
 // time of protocol detection. A caller of the mesh whose first bytes come later than that is passed on, too: the
 // application gets the beginning of a handshake and no plain text, and the caller connects anew.
 func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
-	out := secureInbound(in, cfg)
-	for i := range out {
-		out[i].Variant = inboundVariant(families(out[i].Variant), in)
-	}
-	return out
-}
-
-func secureInbound(in mesh.Inbound, cfg *config.Mesh) []Resource {
-	return listeners("inbound", func(f families) *listenerv3.Listener {
+	out := listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			FilterChainMatcher: inboundMatcher(in),
 			FilterChains: []*listenerv3.FilterChain{
@@ -48,21 +39,11 @@ func secureInbound(in mesh.Inbound, cfg *config.Mesh) []Resource {
 		f.bind(l, anyIPv4, anyIPv6, inboundPort)
 		return l
 	})
-}
-
-// MeshInboundListeners are those of a mesh in which every pod takes the same.
-func MeshInboundListeners(cfg *config.Mesh) []Resource {
-	if !cfg.MTLS.On() {
-		return InboundListeners()
+	for i := range out {
+		out[i].Class = in.String()
 	}
-	return secureInbound(mesh.BuildInbound(config.MTLS{}, config.MTLS{}, cfg.MTLS.Mode), cfg)
+	return out
 }
-
-// InboundVariant is the Variant of the inbound listener of a pod that takes such connections. What a pod takes
-// is never its own sidecar's to say.
-func InboundVariant(n node.Node, in mesh.Inbound) string { return inboundVariant(familiesOf(n), in) }
-
-func inboundVariant(f families, in mesh.Inbound) string { return string(f) + " " + in.String() }
 
 // authenticatedFilters pass on what a peer with a SPIFFE ID sends. Authorisation goes here, before the proxy:
 // network RBAC on the peer's URI; a port with rules on methods or paths gets a chain of its own, with HTTP.

@@ -35,6 +35,9 @@ type Resource struct {
 	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies whose
 	// Variant is the same get it, before one without a variant.
 	Variant string
+	// Class is empty for a resource that all proxies share. Of those that have one a proxy gets that of its own class
+	// (InboundListener), under a name that all of them have.
+	Class string
 	// Namespace of the Service that the resource belongs to; empty for what every proxy needs.
 	Namespace string
 	// Lazy is set for what a proxy gets only if it asks for it by name, and keeps if it has it.
@@ -51,7 +54,18 @@ func (i ID) Compare(other ID) int {
 }
 
 // ID is what the resource is known by.
-func (r Resource) ID() ID { return ID{r.Type, r.Name} }
+func (r Resource) ID() ID { return ID{r.Type, r.Name}.Of(r.Class) }
+
+// Of names the resource of that name for proxies of a class; the resource itself for none.
+func (i ID) Of(class string) ID {
+	if class != "" {
+		i.Name += "/" + class
+	}
+	return i
+}
+
+// InboundListener is the one name of which proxies have a resource each of their own class: mesh.Inbound's.
+var InboundListener = ID{ListenerType, "inbound"}
 
 // Ahead is the variant of a scope that has its routes fetched at once, not at the first request.
 const Ahead = "ahead"

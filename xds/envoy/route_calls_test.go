@@ -6,7 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -32,7 +32,7 @@ func TestRetriesOfRoutes(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := config.Default()
+			cfg := configtest.WithoutIdentity()
 			rule := mesh.Implicit(serviceAt("10.0.0.1", 80, mesh.HTTP), 80)
 			rule.Action.Calls = test.calls
 			rc := translation{key: mesh.EndpointsKey{Port: 80, Family: mesh.IPv4}, cfg: cfg}.routeConfiguration("r", []mesh.Rule{rule})
@@ -57,7 +57,7 @@ func TestRetriesOfRoutes(t *testing.T) {
 }
 
 func TestNoRetriesAtAll(t *testing.T) {
-	cfg := config.Default()
+	cfg := configtest.WithoutIdentity()
 	cfg.Traffic.Retry.Attempts = new(int32(0))
 	rule := mesh.Implicit(serviceAt("10.0.0.1", 80, mesh.HTTP), 80)
 	rc := translation{key: mesh.EndpointsKey{Port: 80, Family: mesh.IPv4}, cfg: cfg}.routeConfiguration("r", []mesh.Rule{rule})

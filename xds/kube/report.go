@@ -28,24 +28,24 @@ type Reporter struct {
 	gauge    *prometheus.GaugeVec
 
 	mu      sync.Mutex
-	current map[mesh.Key][]mesh.Problem
+	current map[mesh.Object][]mesh.Problem
 }
 
 // NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
 func NewReporter(log logr.Logger, recorder events.EventRecorder, isLeader func() bool, r prometheus.Registerer) *Reporter {
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mizzen_object_problems",
-		Help: "Problems in Services and EndpointSlices that Mizzen works around at present, by reason.",
+		Help: "Problems in Services, EndpointSlices, pods and namespaces that Mizzen works around at present, by reason.",
 	}, []string{"reason"})
 	r.MustRegister(gauge)
-	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Key][]mesh.Problem{}}
+	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}}
 }
 
-// Report takes all problems that one Service and its EndpointSlices have now.
-func (r *Reporter) Report(service mesh.Key, problems []mesh.Problem) {
+// Report takes all problems that one object has now, a Service with its EndpointSlices.
+func (r *Reporter) Report(about mesh.Object, problems []mesh.Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.current[service]
+	before := r.current[about]
 	for _, p := range before {
 		r.gauge.WithLabelValues(p.Reason).Dec()
 	}
@@ -56,20 +56,20 @@ func (r *Reporter) Report(service mesh.Key, problems []mesh.Problem) {
 		}
 	}
 	if len(problems) == 0 {
-		delete(r.current, service)
+		delete(r.current, about)
 	} else {
-		r.current[service] = problems
+		r.current[about] = problems
 	}
 }
 
-// Problems lists what there is now, by Service.
+// Problems lists what there is now, by object.
 func (r *Reporter) Problems() map[string][]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := map[string][]string{}
-	for service, problems := range r.current {
+	for about, problems := range r.current {
 		for _, p := range problems {
-			out[service.String()] = append(out[service.String()], p.String())
+			out[about.String()] = append(out[about.String()], p.String())
 		}
 	}
 	return out
@@ -103,9 +103,12 @@ func (r *Reporter) tell(p mesh.Problem) {
 }
 
 func (r *Reporter) event(p mesh.Problem) {
-	object := &corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
-	if p.Slice {
-		object.APIVersion, object.Kind = discoveryv1.SchemeGroupVersion.String(), "EndpointSlice"
+	object := &corev1.ObjectReference{APIVersion: "v1", Kind: p.Object.Kind, Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
+	switch p.Object.Kind {
+	case mesh.KindEndpointSlice:
+		object.APIVersion = discoveryv1.SchemeGroupVersion.String()
+	case mesh.KindNamespace:
+		object.Namespace = p.Object.Name // else its events lie in "default", where nobody looks
 	}
 	// The recorder takes an event with another note for a repetition, if it does not regard something else.
 	object.FieldPath = fmt.Sprintf("%s=%.64s", p.Field, p.Value)

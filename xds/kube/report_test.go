@@ -23,7 +23,7 @@ func TestReporter(t *testing.T) {
 	recorder := events.NewFakeRecorder(10)
 	leader := false
 	r := NewReporter(testr.New(t), recorder, func() bool { return leader }, prometheus.NewRegistry())
-	web := mesh.Key{Namespace: "shop", Name: "web"}
+	web := mesh.Object{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := mesh.Problem{
 		Object: web, Reason: "UnknownAppProtocol", Field: "spec.ports[0].appProtocol", Value: "x", Allowed: "one of a, b", Effect: "treated as opaque TCP",
 	}
@@ -50,7 +50,7 @@ func TestReporter(t *testing.T) {
 	expect("still there", 0, 1)
 	page := httptest.NewRecorder()
 	r.ServeHTTP(page, httptest.NewRequest("GET", "/debug/problems", nil))
-	if !strings.Contains(page.Body.String(), `"shop/web": [`) || !strings.Contains(page.Body.String(), "treated as opaque TCP") {
+	if !strings.Contains(page.Body.String(), `"Service shop/web": [`) || !strings.Contains(page.Body.String(), "treated as opaque TCP") {
 		t.Errorf("/debug/problems: %s", page.Body)
 	}
 	r.Report(web, nil)
@@ -67,7 +67,7 @@ func TestEventsOfOneObject(t *testing.T) {
 	broadcaster.StartRecordingToSink(t.Context().Done())
 	t.Cleanup(broadcaster.Shutdown)
 	r := NewReporter(testr.New(t), broadcaster.NewRecorder(scheme.Scheme, "test"), func() bool { return true }, prometheus.NewRegistry())
-	web := mesh.Key{Namespace: "shop", Name: "web"}
+	web := mesh.Object{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := func(key, value string) mesh.Problem {
 		return mesh.Problem{Object: web, Reason: "BadAnnotation", Field: "metadata.annotations[" + key + "]", Value: value}
 	}

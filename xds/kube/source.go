@@ -14,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,8 +30,9 @@ type Changes struct {
 	Services  map[mesh.Key]struct{}
 	Endpoints map[mesh.Key]struct{} // by the Service they belong to
 	CIDRs     bool
-	// Pods, where they are watched.
-	Pods map[mesh.Key]struct{}
+	// Pods and Namespaces, where they are watched.
+	Pods       map[mesh.Key]struct{}
+	Namespaces map[string]struct{}
 	// Objects are those of optional kinds that were changed, made or deleted; Statuses those of which at
 	// most the status was changed.
 	Objects, Statuses map[ID]struct{}
@@ -54,7 +56,8 @@ type Source struct {
 }
 
 // NewSource registers informers and an index on the cache, which is made with CacheOptions and need not
-// be started yet. mapper tells what the cluster serves. Pods are watched if a mesh with identities wants them.
+// be started yet. mapper tells what the cluster serves. Pods and the metadata of namespaces are watched if a mesh with
+// identities wants them.
 func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
 	s := &Source{
 		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[Kind]*optional{},
@@ -79,6 +82,9 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods 
 		watches[&corev1.Pod{}] = func(o client.Object) {
 			s.note(func(c *Changes) { c.Pods[keyOf(o)] = struct{}{} })
 		}
+		watches[namespaceMetadata()] = func(o client.Object) {
+			s.note(func(c *Changes) { c.Namespaces[o.GetName()] = struct{}{} })
+		}
 	}
 	gvk := networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
 	switch _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); {
@@ -101,7 +107,7 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods 
 func newChanges() Changes {
 	return Changes{
 		Services: map[mesh.Key]struct{}{}, Endpoints: map[mesh.Key]struct{}{},
-		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{}, Pods: map[mesh.Key]struct{}{},
+		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{}, Pods: map[mesh.Key]struct{}{}, Namespaces: map[string]struct{}{},
 	}
 }
 
@@ -214,6 +220,35 @@ func (s *Source) Pod(ctx context.Context, key mesh.Key) (*corev1.Pod, error) {
 		return nil, nil
 	}
 	return &pod, nil
+}
+
+func namespaceMetadata() *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return o
+}
+
+// Namespaces lists all namespaces, metadata only. They are the cache's own: read only.
+func (s *Source) Namespaces(ctx context.Context) ([]*metav1.PartialObjectMetadata, error) {
+	var list metav1.PartialObjectMetadataList
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NamespaceList"))
+	if err := s.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	return pointers(list.Items), nil
+}
+
+// Namespace reads one namespace, metadata only, nil if there is none.
+func (s *Source) Namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
+	ns := namespaceMetadata()
+	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, ns)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("get namespace %s: %w", name, err)
+	}
+	if err != nil {
+		return nil, nil
+	}
+	return ns, nil
 }
 
 // EndpointSlices lists those of one Service. They are the cache's own: read only.

@@ -7,10 +7,13 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Inbound says which connections a pod takes. Pods that take the same have the same String.
+// Inbound says which connections a pod takes. Pods that take the same have the same String, by which their sidecars
+// get the same listener.
 type Inbound struct {
 	Mode config.MTLSMode
 	// Ports with another mode than Mode.
@@ -32,4 +35,14 @@ func (i Inbound) String() string {
 		fmt.Fprintf(&b, ",%d=%s", port, i.Ports[port])
 	}
 	return b.String()
+}
+
+// BuildNamespace reads what a namespace says of the connections that its pods take.
+func BuildNamespace(ns *metav1.PartialObjectMetadata) (config.MTLS, []Problem) {
+	out, errs := config.MTLSOf(config.OnNamespace, ns.Annotations)
+	var problems []Problem
+	for _, e := range errs {
+		problems = append(problems, badAnnotation(Object{KindNamespace, Key{Name: ns.Name}}, string(ns.UID), e))
+	}
+	return out, problems
 }

@@ -45,6 +45,28 @@ type Key struct{ Namespace, Name string }
 
 func (k Key) String() string { return k.Namespace + "/" + k.Name }
 
+// Kinds of objects that a Problem may be about.
+const (
+	KindService       = "Service"
+	KindEndpointSlice = "EndpointSlice"
+	KindPod           = "Pod"
+	KindNamespace     = "Namespace"
+)
+
+// Object names an object of any kind.
+type Object struct {
+	Kind string
+	Key  // of a Namespace the name alone
+}
+
+// String is such as "Service shop/cart" or "Namespace shop".
+func (o Object) String() string {
+	if o.Namespace == "" {
+		return o.Kind + " " + o.Name
+	}
+	return o.Kind + " " + o.Key.String()
+}
+
 // Compare orders by namespace, then name.
 func (k Key) Compare(other Key) int {
 	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
@@ -111,11 +133,9 @@ type Endpoint struct {
 
 // Problem is something in a user's object that Mizzen works around and says so.
 type Problem struct {
-	// Object is the Service, or the EndpointSlice where Slice is set.
-	Object Key
+	Object Object
 	// UID of the object: kubectl shows events by it.
-	UID   string
-	Slice bool
+	UID string
 	// Reason is a stable CamelCase word, used in events and metric labels.
 	Reason string
 	// Field and Value are what is wrong; Allowed is what would be right.
@@ -125,9 +145,13 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	kind := "Service"
-	if p.Slice {
-		kind = "EndpointSlice"
+	return fmt.Sprintf("%s: %s: %q: want %s; %s", p.Object, p.Field, p.Value, p.Allowed, p.Effect)
+}
+
+// badAnnotation is that of an object with one whose value is not allowed.
+func badAnnotation(object Object, uid string, e config.KeyError) Problem {
+	return Problem{
+		Object: object, UID: uid, Reason: "BadAnnotation",
+		Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
 	}
-	return fmt.Sprintf("%s %s: %s: %q: want %s; %s", kind, p.Object, p.Field, p.Value, p.Allowed, p.Effect)
 }

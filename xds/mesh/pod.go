@@ -29,6 +29,8 @@ type Pod struct {
 	PlainPorts []uint16
 	// MTLS are its settings for what it takes.
 	MTLS config.MTLS
+	// Problems are its annotations that cannot be used: they may have been written after it was admitted.
+	Problems []Problem
 }
 
 // trustBundleEnv is what the injector gives a proxy that has an identity. Sidecars of earlier versions
@@ -39,8 +41,7 @@ const trustBundleEnv = "MIZZEN_TRUST_BUNDLE"
 // annotation alone does not tell them: without one the mesh's list of the time of the injection holds.
 const excludeInboundArg = "--exclude-inbound-ports="
 
-// BuildPod gives the model of a pod. Annotations that cannot be used are left out; admission has refused
-// them before, unless the pod is older than the key.
+// BuildPod gives the model of a pod. Annotations that cannot be used are left out and told.
 func BuildPod(pod *corev1.Pod) *Pod {
 	out := &Pod{
 		Key: Key{pod.Namespace, pod.Name}, UID: string(pod.UID),
@@ -53,7 +54,11 @@ func BuildPod(pod *corev1.Pod) *Pod {
 	if out.ServiceAccount == "" {
 		out.ServiceAccount = "default" // as Kubernetes' own admission has it
 	}
-	out.MTLS, _ = config.MTLSOf(config.OnPod, pod.Annotations)
+	var errs []config.KeyError
+	out.MTLS, errs = config.MTLSOf(config.OnPod, pod.Annotations)
+	for _, e := range errs {
+		out.Problems = append(out.Problems, badAnnotation(Object{KindPod, out.Key}, out.UID, e))
+	}
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return out // its addresses stand in the status still, but may be another pod's by now
 	}

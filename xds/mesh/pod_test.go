@@ -58,7 +58,15 @@ func TestBuildPod(t *testing.T) {
 		"strict": {
 			func(p *corev1.Pod) { p.Annotations[config.AnnotationMTLS] = "strict" }, func(p *Pod) { p.MTLS.Mode = config.Strict },
 		},
-		"a bad mode": {func(p *corev1.Pod) { p.Annotations[config.AnnotationMTLS] = "on" }, func(*Pod) {}},
+		"a bad mode": {
+			func(p *corev1.Pod) { p.Annotations[config.AnnotationMTLS] = "on" },
+			func(p *Pod) {
+				p.Problems = []Problem{{
+					Object: Object{KindPod, Key{"shop", "cart-0"}}, UID: "uid-1", Reason: "BadAnnotation",
+					Field: "metadata.annotations[mizzen.dev/mtls]", Value: "on", Allowed: "permissive or strict", Effect: "this annotation is left out",
+				}}
+			},
+		},
 		"odd ports": {
 			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args[1] = "--exclude-inbound-ports=90,x,15020,90,70000" },
 			func(p *Pod) { p.PlainPorts = []uint16{90, 15020} },

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,13 +19,14 @@ const PlainText = "plain"
 type Pods struct {
 	trustDomain string
 	byKey       map[Key]*Pod
+	byNamespace map[string]map[Key]*Pod
 	byIP        map[netip.Addr][]*Pod // those with addresses of their own
 	ranges      map[netip.Prefix]int  // of addresses of the mesh, with their number
 }
 
 // NewPods gives the index of some pods in a trust domain.
 func NewPods(trustDomain string, pods ...*Pod) *Pods {
-	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}, ranges: map[netip.Prefix]int{}}
+	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byNamespace: map[string]map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}, ranges: map[netip.Prefix]int{}}
 	for _, pod := range pods {
 		p.Set(pod)
 	}
@@ -35,6 +37,10 @@ func NewPods(trustDomain string, pods ...*Pod) *Pods {
 func (p *Pods) Set(pod *Pod) {
 	p.Delete(pod.Key)
 	p.byKey[pod.Key] = pod
+	if p.byNamespace[pod.Namespace] == nil {
+		p.byNamespace[pod.Namespace] = map[Key]*Pod{}
+	}
+	p.byNamespace[pod.Namespace][pod.Key] = pod
 	if pod.HostNetwork {
 		return
 	}
@@ -53,6 +59,9 @@ func (p *Pods) Delete(key Key) {
 		return
 	}
 	delete(p.byKey, key)
+	if delete(p.byNamespace[key.Namespace], key); len(p.byNamespace[key.Namespace]) == 0 {
+		delete(p.byNamespace, key.Namespace)
+	}
 	if pod.HostNetwork {
 		return
 	}
@@ -83,6 +92,9 @@ func rangeOf(ip netip.Addr) netip.Prefix {
 func (p *Pods) Ranges() []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(p.ranges), netip.Prefix.Compare)
 }
+
+// In gives the pods of a namespace, in any order.
+func (p *Pods) In(namespace string) iter.Seq[*Pod] { return maps.Values(p.byNamespace[namespace]) }
 
 // Get gives a pod by name, nil if there is none.
 func (p *Pods) Get(key Key) *Pod { return p.byKey[key] }

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -38,10 +37,7 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	out.Calls, _, callErrs = config.CallsOf(config.OnService, svc.Annotations, nil)
 	out.Policy, policyErrs = config.PolicyOf(svc.Annotations)
 	for _, e := range append(callErrs, policyErrs...) {
-		problems = append(problems, Problem{
-			Object: out.Key, UID: string(svc.UID), Reason: "BadAnnotation",
-			Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
-		})
+		problems = append(problems, badAnnotation(Object{KindService, out.Key}, string(svc.UID), e))
 	}
 	for i, p := range svc.Spec.Ports {
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {

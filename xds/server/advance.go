@@ -101,7 +101,7 @@ func (s *stream) waiting(typeURL string) bool {
 
 func (s *stream) sendAdditions(typeURL string) error {
 	sub := s.subs[typeURL]
-	if sub == nil || sub.nonce != "" {
+	if sub == nil || sub.nonce != "" || s.unclassified(sub) {
 		return nil
 	}
 	first, asked := sub.firstAnswer, len(sub.asked)

@@ -89,6 +89,9 @@ func (s *stream) needAhead(sub *subscription) {
 			s.demand(sub, name)
 		}
 	}
+	if s.classified && sub.typeURL == envoy.InboundListener.Type {
+		s.demand(sub, envoy.InboundListener.Name)
+	}
 	for id := range p.used {
 		r := s.store.record(id)
 		if r == nil {

@@ -80,11 +80,3 @@ func (s *stream) unmade(id envoy.ID) bool {
 	_, asked := s.made[id]
 	return asked && s.store.record(id) == nil
 }
-
-// record gives what there is under a name for this proxy, nil if nothing.
-func (s *stream) record(id envoy.ID) *record {
-	if _, asked := s.made[id]; !asked && s.store.makes(id) {
-		return nil
-	}
-	return s.store.record(id)
-}

@@ -42,6 +42,8 @@ type Options struct {
 	Identify func(*x509.Certificate) (node.Identity, error)
 	// Refused is told of a stream that its certificate's pod was refused. It must not block. Optional.
 	Refused func(node.Identity, error)
+	// Classes is set where every pod has a class (Change.Classes). A proxy whose pod has none yet waits for it.
+	Classes bool
 	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
 	// to the other replicas at once. Default 0.
 	Drain time.Duration

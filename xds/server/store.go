@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
@@ -20,6 +21,9 @@ type Store struct {
 	ports map[string]int
 	// made is nil if nothing is made on demand.
 	made *Made
+	// classes are those of the pods; members are told when that of their pod changes.
+	classes map[node.Pod]string
+	members map[node.Pod]map[watcher]struct{}
 }
 
 // watcher is told of changes: of a name, or that there are some of a type that it follows. It must not
@@ -35,10 +39,29 @@ type Change struct {
 	Set []envoy.Resource
 	// Remove names resources that are no more. What is also in Set stays.
 	Remove []envoy.ID
+	// Classes gives pods the class of which they get resources (envoy.Resource.Class), in place of the one that they
+	// had; an empty one forgets the pod.
+	Classes map[node.Pod]string
 }
 
+// Classify gives a pod a class.
+func (c *Change) Classify(pod node.Pod, class string) {
+	if c.Classes == nil {
+		c.Classes = map[node.Pod]string{}
+	}
+	c.Classes[pod] = class
+}
+
+// Empty reports whether a change changes nothing.
+func (c *Change) Empty() bool { return len(c.Set)+len(c.Remove)+len(c.Classes) == 0 }
+
 // NewStore gives an empty store.
-func NewStore() *Store { return &Store{tables: map[string]*table{}, ports: map[string]int{}} }
+func NewStore() *Store {
+	return &Store{
+		tables: map[string]*table{}, ports: map[string]int{},
+		classes: map[node.Pod]string{}, members: map[node.Pod]map[watcher]struct{}{},
+	}
+}
 
 // table of a type, made at first use. s.mu is held.
 func (s *Store) table(typeURL string) *table {
@@ -59,6 +82,7 @@ func (s *Store) Apply(c Change) ([]envoy.ID, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.classify(c.Classes)
 	var changed []envoy.ID
 	for id, r := range next {
 		if !s.table(id.Type).records[id.Name].same(r) {
@@ -92,7 +116,7 @@ func records(c Change) (map[envoy.ID]*record, error) {
 			return nil, err
 		}
 		if next[r.ID()] == nil {
-			next[r.ID()] = &record{name: r.Name, namespace: r.Namespace, lazy: r.Lazy}
+			next[r.ID()] = &record{name: r.ID().Name, namespace: r.Namespace, lazy: r.Lazy || r.Class != ""}
 		}
 		next[r.ID()].variants = append(next[r.ID()].variants, variant{r.Variant, e})
 	}
@@ -102,6 +126,49 @@ func records(c Change) (map[envoy.ID]*record, error) {
 		}
 	}
 	return next, nil
+}
+
+// classify comes after the resources of the classes are there. s.mu is held.
+func (s *Store) classify(classes map[node.Pod]string) {
+	for pod, class := range classes {
+		if class == "" {
+			delete(s.classes, pod) // its proxy, if it is still there, keeps what it has
+			continue
+		}
+		if s.classes[pod] == class {
+			continue
+		}
+		s.classes[pod] = class
+		for w := range s.members[pod] {
+			w.changed(envoy.InboundListener)
+		}
+	}
+}
+
+// class gives that of a pod, empty if it is not known.
+func (s *Store) class(pod node.Pod) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.classes[pod]
+}
+
+// join has a watcher told when the class of a pod changes, leave ends it.
+func (s *Store) join(pod node.Pod, w watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.members[pod] == nil {
+		s.members[pod] = map[watcher]struct{}{}
+	}
+	s.members[pod][w] = struct{}{}
+}
+
+func (s *Store) leave(pod node.Pod, w watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.members[pod], w)
+	if len(s.members[pod]) == 0 {
+		delete(s.members, pod)
+	}
 }
 
 func (s *Store) countPort(r *record, by int) {

@@ -30,6 +30,8 @@ type stream struct {
 	log     logr.Logger
 	send    func(*response) error
 	version string // under which it is counted
+	// classified is set where the pod has a class, known or not yet: see class.go.
+	classified bool
 	// settled is called when the largest exchange of a stream that begins is over.
 	settled func()
 
@@ -80,6 +82,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		warming:      map[string]uint64{},
 		made:         map[envoy.ID]struct{}{},
 		warmingTimer: timer,
+		classified:   s.opt.Classes,
 		draining:     s.draining,
 		drain:        s.opt.Drain,
 		wake:         make(chan struct{}, 1),
@@ -108,6 +111,7 @@ func (s *stream) followed() {
 
 // run serves the stream until ctx ends, requests is closed, the proxy asks for too much or sending fails.
 func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
+	s.store.join(s.node.Of(), s)
 	defer s.end()
 	var left <-chan time.Time
 	for {
@@ -143,6 +147,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 
 func (s *stream) end() {
 	s.warmingTimer.Stop()
+	s.store.leave(s.node.Of(), s)
 	names := map[string][]string{}
 	for typeURL, sub := range s.subs {
 		names[typeURL] = slices.AppendSeq(slices.Collect(maps.Keys(sub.names)), maps.Keys(sub.needed))

@@ -63,7 +63,7 @@ func (s *subscription) holdsInFlight(name string) bool {
 // allowsWildcard: a first request without names means all resources, for these types. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
-	return typeURL == envoy.ClusterType || follows(typeURL)
+	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || follows(typeURL)
 }
 
 // additions takes from what is dirty, and what has changed since, all that is new for the proxy, and
@@ -173,11 +173,7 @@ func (s *stream) removals(sub *subscription) (gone []string, err error) {
 		}
 	}
 	for _, name := range sub.dirty.sorted() {
-		id := envoy.ID{Type: sub.typeURL, Name: name}
-		if s.unmade(id) {
-			continue
-		}
-		if !sub.follows() && s.absent(sub, name) != nil || s.record(id) != nil {
+		if id := (envoy.ID{Type: sub.typeURL, Name: name}); s.exists(id) || !sub.follows() && s.absent(sub, name) != nil {
 			if sub.follows() {
 				sub.dirty.remove(name)
 			}

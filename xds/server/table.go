@@ -45,11 +45,9 @@ type variant struct {
 	*entry
 }
 
-// follows reports whether a proxy that subscribes to everything of a type gets everything. These
-// types are followed by revision. Of clusters a proxy gets what it needs.
-func follows(typeURL string) bool {
-	return typeURL == envoy.ScopedRouteType || typeURL == envoy.ListenerType
-}
+// follows reports whether a proxy that subscribes to everything of a type gets everything. Such a
+// type is followed by revision. Of clusters and listeners a proxy gets what it needs.
+func follows(typeURL string) bool { return typeURL == envoy.ScopedRouteType }
 
 // maxGone is how many more names may be gone than there are before the older half is forgotten.
 const maxGone = 4096

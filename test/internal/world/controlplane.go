@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
@@ -15,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -53,15 +53,16 @@ func Port(name string, number, target int32) corev1.ServicePort {
 
 // NewControlPlane publishes the Services.
 func NewControlPlane(services []Service) (*ControlPlane, error) {
-	c := &ControlPlane{cfg: config.Default(), store: server.NewStore()}
+	c := &ControlPlane{cfg: configtest.WithoutIdentity(), store: server.NewStore()}
+	if slices.ContainsFunc(services, func(s Service) bool { return s.Identity != "" }) {
+		c.cfg = config.Default() // with TrustDomain
+	}
 	c.server = server.New(server.Options{
-		Store: c.store, Log: logr.Discard(),
+		Store: c.store, Log: logr.Discard(), Classes: c.cfg.MTLS.On(),
 		Ahead: server.Ahead{WholeMesh: int(*c.cfg.OnDemand.WholeMesh), Namespace: int(*c.cfg.OnDemand.Namespace)},
 	})
-	if slices.ContainsFunc(services, func(s Service) bool { return s.Identity != "" }) {
-		c.cfg.MTLS.TrustDomain = TrustDomain
-	}
-	set := append(envoy.BaseClusters(c.cfg), c.inbound(config.Permissive)...)
+	change := c.inbound(config.Permissive)
+	set := append(change.Set, envoy.BaseClusters(c.cfg)...)
 	for _, s := range services {
 		model, resources, err := c.build(s)
 		if err != nil {
@@ -70,27 +71,29 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 		c.models, set = append(c.models, model), append(set, resources...)
 	}
 	set = append(set, envoy.OutboundListeners(envoy.NewProtocolTable(c.models...), serviceCIDRs, c.cfg)...)
-	_, err := c.store.Apply(server.Change{Set: set})
+	change.Set = set
+	_, err := c.store.Apply(change)
 	return c, err
 }
 
 var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix(ServiceCIDR)}
 
 // inbound gives both sidecars the same listener.
-func (c *ControlPlane) inbound(mode config.MTLSMode) []envoy.Resource {
+func (c *ControlPlane) inbound(mode config.MTLSMode) server.Change {
 	if !c.cfg.MTLS.On() {
-		return envoy.InboundListeners()
+		return server.Change{Set: envoy.InboundListeners()}
 	}
-	out := envoy.SecureInboundListeners(mesh.Inbound{Mode: mode}, c.cfg)
-	for i := range out {
-		out[i].Variant, _, _ = strings.Cut(out[i].Variant, " ") // the server knows the families only
+	in := mesh.Inbound{Mode: mode}
+	change := server.Change{Set: envoy.SecureInboundListeners(in, c.cfg)}
+	for _, pod := range []string{"client", "server"} {
+		change.Classify(nodeOf(pod).Of(), in.String())
 	}
-	return out
+	return change
 }
 
 // SetMode changes what the pods take.
 func (c *ControlPlane) SetMode(mode config.MTLSMode) error {
-	_, err := c.store.Apply(server.Change{Set: c.inbound(mode)})
+	_, err := c.store.Apply(c.inbound(mode))
 	return err
 }
 

@@ -50,11 +50,12 @@ func EnvoyPath() (string, error) {
 func Sidecar(dir, pod, ip, controlPlane string) (*bootstrapv3.Bootstrap, error) {
 	s := agent.Defaults()
 	s.ControlPlane, s.Dir = controlPlane, dir
-	s.Node = node.Node{
-		Namespace: "bench", Pod: pod, ServiceAccount: pod, Version: "bench",
-		IPs: []netip.Addr{netip.MustParseAddr(ip)},
-	}
+	s.Node = nodeOf(pod, netip.MustParseAddr(ip))
 	return agent.Bootstrap(s)
+}
+
+func nodeOf(pod string, ips ...netip.Addr) node.Node {
+	return node.Node{Namespace: "bench", Pod: pod, ServiceAccount: pod, Version: "bench", IPs: ips}
 }
 
 // AdminSocket is where the admin interface of an Envoy with this directory listens: that is where

@@ -18,7 +18,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -56,7 +56,7 @@ func endpoints(svc *mesh.Service, port uint16, generation int) []envoy.Resource 
 
 func store(tb testing.TB, services int) *server.Store {
 	tb.Helper()
-	cfg := config.Default()
+	cfg := configtest.WithoutIdentity()
 	set := append(envoy.BaseClusters(cfg), envoy.InboundListeners()...)
 	var all []*mesh.Service
 	for i := range services {
