@@ -66,7 +66,7 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	drain(&out.Spec, sidecar.DrainDelay.Duration, &report)
 
 	if own.proxy == nil {
-		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, workload(pod))}, out.Spec.InitContainers...)
+		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, Workload(pod))}, out.Spec.InitContainers...)
 		addPodResources(&out.Spec, sidecar.Resources)
 		annotate(out, config.AnnotationInjected, version)
 	} else {

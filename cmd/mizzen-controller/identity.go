@@ -44,8 +44,8 @@ const askReplicas = 2 * time.Second
 type identity struct {
 	authority *authority.Manager
 	issuer    *issuer.Server
-	// refused writes an event about a pod that wanted what it may not have.
-	refused func(namespace, pod, uid string, why error)
+	// refused writes an event about a pod that wanted what it may not have; action is what was refused to do.
+	refused func(action, namespace, pod, uid string, why error)
 }
 
 // cacheOptions keep in memory what is used.
@@ -96,7 +96,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		CA: out.authority, Tokens: tokens, Pods: &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()},
 		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
 		Refused: func(caller issuer.Caller, why error) {
-			out.refused(caller.Namespace, caller.Pod, caller.UID, why)
+			out.refused("SignCertificate", caller.Namespace, caller.Pod, caller.UID, why)
 		},
 		Log: log, Registerer: ctrlmetrics.Registry,
 	})
@@ -155,15 +155,16 @@ func tokenReviews(restConfig *rest.Config, httpClient *http.Client) (*identityku
 	return &identitykube.Tokens{Client: clients.AuthenticationV1().TokenReviews()}, nil
 }
 
-// refusals bounds the events that a pod can cause.
-func refusals(recorder events.EventRecorder) func(namespace, pod, uid string, why error) {
+// refusals bounds the events that a pod can cause. Events that differ in their note alone are one, with the first
+// note, and so each action has its own.
+func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid string, why error) {
 	limit := rate.NewLimiter(1, 20)
-	return func(namespace, name, uid string, why error) {
+	return func(action, namespace, name, uid string, why error) {
 		if !limit.Allow() {
 			return
 		}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(uid)}}
-		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", "CheckIdentity", "%s", why.Error())
+		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", action, "%s", why.Error())
 	}
 }
 

@@ -89,7 +89,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 		options.Classes = true
 		options.TLS, options.Identify = o.Identity.authority.TLS(true), o.Identity.authority.Identify
 		options.Refused = func(id node.Identity, why error) {
-			o.Identity.refused(id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))
+			o.Identity.refused("ServeConfiguration", id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))
 		}
 	}
 	server := ads.New(options)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
@@ -18,6 +19,8 @@ func (a *agent) handler() http.Handler {
 	mux.HandleFunc("GET /startupz", a.serveStarted)
 	mux.HandleFunc("GET /metrics", a.serveMetrics)
 	mux.HandleFunc("GET "+appprobe.PathPrefix, a.serveProbe)
+	mux.HandleFunc("GET "+agentapi.IdentityPath, loopbackOnly(a.serveIdentity))
+	mux.HandleFunc("GET "+agentapi.PlainTextPath, loopbackOnly(a.servePlainText))
 	return mux
 }
 

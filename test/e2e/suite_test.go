@@ -28,6 +28,7 @@ var phases = []struct {
 		{"UnknownAppProtocol", testUnknownAppProtocol},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
+		{"IdentityCtl", testIdentityCtl},
 	}},
 	{"measured", false, []scenario{
 		{"Story", testStory},
@@ -55,6 +56,10 @@ var phases = []struct {
 		{"OnDemand", testOnDemand},
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
+	}},
+	{"identity", false, []scenario{
+		{"Rotation", testRotation},
+		{"OwnCA", testOwnCA},
 	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},

@@ -83,11 +83,15 @@ func originalDst() *listenerv3.ListenerFilter {
 
 // tcpProxy passes bytes to a cluster for as long as both sides want: no idle timeout.
 func tcpProxy(statPrefix, cluster string) *listenerv3.Filter {
-	return tcpProxyFilter(&tcpv3.TcpProxy{
+	return tcpProxyFilter(tcpProxyTo(statPrefix, cluster))
+}
+
+func tcpProxyTo(statPrefix, cluster string) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
 		StatPrefix:       statPrefix,
 		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},
 		IdleTimeout:      durationpb.New(0),
-	})
+	}
 }
 
 func tcpProxyFilter(p *tcpv3.TcpProxy) *listenerv3.Filter {

@@ -29,7 +29,7 @@ func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 			FilterChainMatcher: inboundMatcher(in),
 			FilterChains: []*listenerv3.FilterChain{
 				{Name: mtlsChain, TransportSocket: calledTLS(cfg.MTLS), Filters: authenticatedFilters()},
-				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("inbound", InboundCluster)}},
+				{Name: passthroughChain, Filters: plainFilters()},
 				refuse(),
 			},
 			ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), tlsInspector()},
