@@ -34,8 +34,8 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, grants, policies *toolstesting.FakeControllerSource
-	source                                         *kube.Source
+	services, slices, pods, http, grpc, grants, policies *toolstesting.FakeControllerSource
+	source                                               *kube.Source
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
@@ -44,6 +44,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
 		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
 		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
+		pods: toolstesting.NewFakeControllerSource(),
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install} {
@@ -58,6 +59,8 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	mapper.Add(gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
+	mapper.Add(gv.WithKind("Pod"), meta.RESTScopeNamespace)
+	mapper.Add(gv.WithKind("Namespace"), meta.RESTScopeRoot)
 	mapper.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
 	o := kube.CacheOptions()
@@ -69,6 +72,8 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 			lw = f.services
 		case *discoveryv1.EndpointSlice:
 			lw = f.slices
+		case *corev1.Pod:
+			lw = f.pods
 		case *gatewayv1.HTTPRoute:
 			lw = f.http
 		case *gatewayv1.GRPCRoute:
@@ -84,7 +89,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, mapper, false, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, mapper, true, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()
