@@ -43,7 +43,7 @@ func InboundListeners() []Resource {
 		l := &listenerv3.Listener{
 			FilterChainMatcher: refusePort(inboundPort),
 			FilterChains: []*listenerv3.FilterChain{
-				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("inbound", InboundCluster)}},
+				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxyFilter(tcpProxy("inbound", InboundCluster))}},
 				refuse(),
 			},
 			ListenerFilters: []*listenerv3.ListenerFilter{originalDst()},
@@ -82,12 +82,12 @@ func originalDst() *listenerv3.ListenerFilter {
 }
 
 // tcpProxy passes bytes to a cluster for as long as both sides want: no idle timeout.
-func tcpProxy(statPrefix, cluster string) *listenerv3.Filter {
-	return tcpProxyFilter(&tcpv3.TcpProxy{
+func tcpProxy(statPrefix, cluster string) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
 		StatPrefix:       statPrefix,
 		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},
 		IdleTimeout:      durationpb.New(0),
-	})
+	}
 }
 
 func tcpProxyFilter(p *tcpv3.TcpProxy) *listenerv3.Filter {
