@@ -1,12 +1,17 @@
 package xds_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +130,146 @@ func TestAuthorizationByRequest(t *testing.T) {
 		res.Header.Get("grpc-status") != "7" || !strings.Contains(res.Header.Get("grpc-message"), "no AuthorizationPolicy") {
 		t.Errorf("gRPC: %+v, want PERMISSION_DENIED with the reason", res)
 	}
-	eventually(t, "a line in the log", func() bool { return strings.Contains(pod.envoy.log.String(), `"policy":"shop/deny"`) })
-	time.Sleep(100 * time.Millisecond)
-	t.Log(pod.envoy.log.String())
+	pod.logged(t, `"call refused"`, `"policy":"shop/deny"`, `"path":"/open/not"`, `"caller":"`+idClient+`"`, `"status":403`, `"dryRun":false`)
+	pod.logged(t, `"call refused"`, `"no AuthorizationPolicy allows it"`, `"caller":"`+idOther+`"`)
+	if log := pod.envoy.log.String(); strings.Contains(log, `"/open/x?q=1"`) || strings.Contains(log, "q=1") {
+		t.Errorf("a call that was served, or a query, is in the log:\n%s", log)
+	}
+}
+
+// logged waits for a line with all parts.
+func (c *called) logged(t *testing.T, parts ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprint("a line with ", parts, " in the log"), func() bool {
+		for line := range strings.Lines(c.envoy.log.String()) {
+			if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// counted is the value of a statistic.
+func (c *called) counted(t *testing.T, name string) int {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", c.envoy.admin)
+	}}}
+	defer client.CloseIdleConnections()
+	res, err := client.Get("http://envoy/stats?filter=^" + url.QueryEscape(regexp.QuoteMeta(name)) + "$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(string(b), name), ": %d", &n); err != nil {
+		t.Fatalf("%s: %q", name, b)
+	}
+	return n
+}
+
+// By the caller alone bytes are judged; who is refused is cut off, and nothing of what he says is heard.
+func TestAuthorizationByCaller(t *testing.T) {
+	a := newCA(t)
+	allow := mesh.Policy{Name: "shop/allow", Rules: []mesh.CallRule{{From: fromShop}}}
+	denyOther := mesh.Policy{Name: "shop/deny", Deny: true, Rules: []mesh.CallRule{{From: []mesh.Caller{{Namespace: "shop", ServiceAccount: "other"}}}}}
+	idFar, idNear := mesh.SPIFFEID(trustDomain, "shop2", "client"), mesh.SPIFFEID(trustDomain, "shop", "client2")
+	for name, c := range map[string]struct {
+		policies []mesh.Policy
+		onPort   bool
+		served   []string
+		refused  []string
+	}{
+		"nothing":         {nil, false, []string{idClient, idOther, idFar, ""}, nil},
+		"allow":           {[]mesh.Policy{allow}, false, []string{idClient, idOther, idNear}, []string{idFar, ""}},
+		"at the port":     {[]mesh.Policy{allow}, true, []string{idClient, idOther}, []string{idFar, ""}},
+		"deny":            {[]mesh.Policy{denyOther}, false, []string{idClient, idFar, ""}, []string{idOther}},
+		"both":            {[]mesh.Policy{allow, denyOther}, true, []string{idClient, idNear}, []string{idOther, idFar, ""}},
+		"allow nobody":    {[]mesh.Policy{{Name: "shop/none"}}, false, nil, []string{idClient, ""}},
+		"account":         {[]mesh.Policy{{Name: "shop/one", Rules: []mesh.CallRule{{From: fromClient}}}}, true, []string{idClient}, []string{idNear, idOther, idFar, ""}},
+		"everybody":       {[]mesh.Policy{{Name: "shop/all", Rules: []mesh.CallRule{{}}}}, true, []string{idClient, ""}, nil},
+		"another port":    {[]mesh.Policy{{Name: "shop/p", Rules: []mesh.CallRule{{Ports: []uint16{1}}}}}, false, nil, []string{idClient, ""}},
+		"deny everybody":  {[]mesh.Policy{{Name: "shop/p", Deny: true, Rules: []mesh.CallRule{{}}}}, true, nil, []string{idClient, ""}},
+		"deny elsewhere":  {[]mesh.Policy{{Name: "shop/p", Deny: true, Rules: []mesh.CallRule{{Ports: []uint16{1}}}}}, false, []string{idClient, ""}, nil},
+		"dry run, denies": {[]mesh.Policy{{Name: "shop/p", Deny: true, DryRun: true, Rules: []mesh.CallRule{{}}}}, true, []string{idClient, ""}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var heard atomic.Int32
+			app := serveBytes(t, func(conn net.Conn) {
+				b := make([]byte, 1)
+				if _, err := conn.Read(b); err == nil {
+					heard.Add(1)
+					_, _ = conn.Write(b)
+				}
+			})
+			pod := startCalled(t, a, idCart, judged(func(port uint16) []mesh.Policy {
+				policies := slices.Clone(c.policies)
+				for i := range policies {
+					policies[i].Rules = slices.Clone(policies[i].Rules)
+					for j := range policies[i].Rules {
+						if c.onPort {
+							policies[i].Rules[j].Ports = []uint16{port}
+						}
+					}
+				}
+				return policies
+			}), app)
+			for _, id := range append(slices.Clone(c.served), c.refused...) {
+				served := slices.Contains(c.served, id)
+				if err := say(t, a, pod, id); (err == nil) != served {
+					t.Errorf("%q: served %t, want %t: %v", id, err == nil, served, err)
+				}
+			}
+			if n := int(heard.Load()); n != len(c.served) {
+				t.Errorf("the application has heard %d callers, want %d", n, len(c.served))
+			}
+			if len(c.refused) > 0 {
+				pod.logged(t, `"call refused"`, fmt.Sprintf(`"port":%d`, pod.inbound.Port()))
+			}
+			if c.policies != nil && c.policies[0].DryRun {
+				pod.logged(t, `"call would be refused"`, `"dryRun":true`, `"policy":"shop/p"`, idClient)
+				if n := pod.counted(t, "inbound_tcp.rbac.deny.shadow_denied"); n != 2 {
+					t.Errorf("%d are counted, want 2", n)
+				}
+			}
+		})
+	}
+}
+
+// say sends a byte and wants it back.
+func say(t *testing.T, a *ca.Authority, pod *called, id string) error {
+	t.Helper()
+	var conn net.Conn = dial(t, pod.inbound.String())
+	if id != "" {
+		conn = tls.Client(conn, meshTLS(t, a, id))
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	return err
+}
+
+// Who is refused without an identity does not hear a server that speaks first.
+func TestRefusedHearNoGreeting(t *testing.T) {
+	a := newCA(t)
+	pod := startCalled(t, a, idCart, judged(func(uint16) []mesh.Policy {
+		return []mesh.Policy{{Name: "shop/allow", Rules: []mesh.CallRule{{From: fromClient}}}}
+	}), serveBytes(t, greet))
+	conn := dial(t, pod.inbound.String())
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second)) // the time of detection is over by then
+	if got, _ := io.ReadAll(conn); len(got) > 0 {
+		t.Errorf("heard %q", got)
+	}
+	let := tls.Client(dial(t, pod.inbound.String()), meshTLS(t, a, idClient))
+	if got, err := readN(let, len("welcome\n")); got != "welcome\n" {
+		t.Errorf("who is let in: %q, %v", got, err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -26,34 +27,42 @@ func chainsOf(port uint16) portChains {
 
 // inboundChains are all chains of a pod.
 func inboundChains(in mesh.Inbound, cfg *config.Mesh) []*listenerv3.FilterChain {
-	shared := stages(in.PoliciesAt(0), cfg.MTLS.TrustDomain)
-	out := bytesChains(sharedChains, shared, cfg)
+	out := bytesChains(sharedChains, in.PoliciesAt(0), cfg)
 	http := in.HTTPPorts()
 	for _, port := range in.PolicyPorts() {
-		names, own := chainsOf(port), stages(in.PoliciesAt(port), cfg.MTLS.TrustDomain)
+		names, policies := chainsOf(port), in.PoliciesAt(port)
 		if slices.Contains(http, port) {
-			out = append(out, httpChains(names, own, slices.Contains(in.ForwardCert, port), cfg)...)
+			out = append(out, httpChains(names, stages(policies, cfg.MTLS.TrustDomain), slices.Contains(in.ForwardCert, port), cfg)...)
 		} else {
-			out = append(out, bytesChains(names, own, cfg)...)
+			out = append(out, bytesChains(names, policies, cfg)...)
 		}
 	}
 	return append(out, refuse())
 }
 
 // bytesChains look at the caller alone.
-func bytesChains(names portChains, policies []stage, cfg *config.Mesh) []*listenerv3.FilterChain {
-	build := func(name, statPrefix string, socket *corev3.TransportSocket) *listenerv3.FilterChain {
+func bytesChains(names portChains, policies []mesh.Policy, cfg *config.Mesh) []*listenerv3.FilterChain {
+	all := stages(policies, cfg.MTLS.TrustDomain)
+	build := func(name, statPrefix string, socket *corev3.TransportSocket) (*listenerv3.FilterChain, *tcpv3.TcpProxy) {
 		c := &listenerv3.FilterChain{Name: name, TransportSocket: socket}
-		for _, s := range policies {
+		for _, s := range all {
 			c.Filters = append(c.Filters, s.networkFilter())
 		}
-		c.Filters = append(c.Filters, tcpProxyFilter(authorizedProxy(statPrefix, policies)))
-		return c
+		p := tcpProxy(statPrefix, InboundCluster)
+		p.AccessLog = refusalLogs(networkRBAC, all)
+		return c, p
 	}
-	return []*listenerv3.FilterChain{
-		build(names.mtls, "inbound_mtls", calledTLS(cfg.MTLS, ALPN)),
-		build(names.plain, "inbound", nil),
+	mtls, mtlsProxy := build(names.mtls, "inbound_mtls", calledTLS(cfg.MTLS, ALPN))
+	plain, plainProxy := build(names.plain, "inbound", nil)
+	if verdict, _ := mesh.Authorize(policies, mesh.Call{}); !verdict.Allowed {
+		// Envoy looks at the policies when the caller says something. The server, which may speak first, is not to be
+		// connected before. Where it depends on the caller it has to be: a caller who is let in may wait for it.
+		plainProxy.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
+		plainProxy.MaxEarlyDataBytes = wrapperspb.UInt32(0)
 	}
+	mtls.Filters = append(mtls.Filters, tcpProxyFilter(mtlsProxy))
+	plain.Filters = append(plain.Filters, tcpProxyFilter(plainProxy))
+	return []*listenerv3.FilterChain{mtls, plain}
 }
 
 // inboundMatcher chooses the chain by port and what the client said first.
@@ -71,11 +80,4 @@ func inboundMatcher(in mesh.Inbound) *matcherv3.Matcher {
 	m := portMatcher(branches)
 	m.OnNoMatch = nested(byALPN(in.Mode, sharedChains))
 	return m
-}
-
-// authorizedProxy passes bytes on where no policy has refused the connection.
-func authorizedProxy(statPrefix string, policies []stage) *tcpv3.TcpProxy {
-	p := tcpProxy(statPrefix, InboundCluster)
-	p.AccessLog = refusalLogs(networkRBAC, policies)
-	return p
 }
