@@ -41,6 +41,9 @@ type Options struct {
 type Statuses interface {
 	// Set takes, by Service, what is said of all objects that name it, in place of what was said before.
 	Set(map[mesh.Key][]status.Status)
+	// SetWhole takes what is said of objects as a whole; Forget says no more of one.
+	SetWhole([]status.Status)
+	Forget(kube.ID)
 	// Written tells that somebody has changed the status of an object.
 	Written(kube.ID)
 }
@@ -136,6 +139,7 @@ func (c *Controller) first(ctx context.Context) error {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
 	}
+	said := c.firstPolicies()
 	base := server.Change{Set: envoy.BaseClusters(c.opt.Config)}
 	if c.pods == nil {
 		base.Set = append(base.Set, envoy.InboundListeners()...)
@@ -143,6 +147,7 @@ func (c *Controller) first(ctx context.Context) error {
 		return err
 	}
 	c.apply(base)
+	c.opt.Statuses.SetWhole(said)
 	c.publishHeld(ctx)
 	return nil
 }
@@ -157,7 +162,11 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	for key := range changes.Services {
 		hold = c.hold(c.depend.ofService(key)...) || hold
 	}
+	var said []status.Status
 	for id := range changes.Objects {
+		if id.Kind == kube.AuthorizationPolicy {
+			said = append(said, c.takePolicy(id)...)
+		}
 		hold = c.hold(c.dependents(id)...) || hold
 	}
 	for id := range changes.Statuses {
@@ -189,6 +198,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 		c.apply(change)
 		c.metrics.published("endpoints", changes.Since)
 	}
+	c.opt.Statuses.SetWhole(said)
 	return hold
 }
 

@@ -17,12 +17,13 @@ import (
 type inbounds struct {
 	cfg        *config.Mesh
 	namespaces map[string]config.MTLS
+	policies   policies
 	classes    map[node.Pod]string
 	pods       map[string]int // of each class
 }
 
 func newInbounds(cfg *config.Mesh) *inbounds {
-	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, classes: map[node.Pod]string{}, pods: map[string]int{}}
+	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, policies: policies{}, classes: map[node.Pod]string{}, pods: map[string]int{}}
 }
 
 // setNamespace takes what a namespace says now; it reports whether that is something else.
@@ -40,6 +41,7 @@ func (i *inbounds) set(pod *mesh.Pod, change *server.Change) {
 		return
 	}
 	in := mesh.BuildInbound(pod.MTLS, i.namespaces[pod.Namespace], i.cfg.MTLS.Mode)
+	in.Policies = i.policies.of(pod)
 	id, class := podID(pod), in.String()
 	before := i.classes[id]
 	if class == before {

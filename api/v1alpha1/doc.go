@@ -5,6 +5,8 @@
 // +groupName=mizzen.dev
 package v1alpha1
 
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0 object crd paths=. output:crd:dir=../../charts/mizzen/crds-generated
+
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"

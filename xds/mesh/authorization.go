@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -43,10 +44,21 @@ type HTTPMatch struct {
 	Path    *TextMatch `json:",omitempty"`
 }
 
-// Selects reports whether a policy holds for a pod.
-func Selects(o *v1alpha1.AuthorizationPolicy, pod *Pod) bool {
-	selector, err := selectorOf(o)
-	return err == nil && o.Namespace == pod.Namespace && selector.Matches(labels.Set(pod.Labels))
+// PodPolicy is a policy with the pods that it holds for.
+type PodPolicy struct {
+	Policy    Policy
+	namespace string
+	selector  labels.Selector
+}
+
+// BuildPodPolicy reads a policy. Of what is wrong with it PolicyConditions tell.
+func BuildPodPolicy(o *v1alpha1.AuthorizationPolicy) PodPolicy {
+	p := PodPolicy{namespace: o.Namespace, selector: labels.Nothing()}
+	p.Policy, _ = readPolicy(o)
+	if selector, err := selectorOf(o); err == nil {
+		p.selector = selector
+	}
+	return p
 }
 
 func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, error) {
@@ -57,13 +69,12 @@ func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(s)
 }
 
-// BuildPolicies gives the policies that hold for a pod, sorted by name. Others in list do no harm.
-func BuildPolicies(pod *Pod, list []*v1alpha1.AuthorizationPolicy) []Policy {
+// PoliciesOf are those that hold for a pod, sorted by name.
+func PoliciesOf(pod *Pod, policies iter.Seq[PodPolicy]) []Policy {
 	var out []Policy
-	for _, o := range list {
-		if Selects(o, pod) {
-			policy, _ := readPolicy(o)
-			out = append(out, policy)
+	for p := range policies {
+		if p.namespace == pod.Namespace && p.selector.Matches(labels.Set(pod.Labels)) {
+			out = append(out, p.Policy)
 		}
 	}
 	slices.SortFunc(out, func(a, b Policy) int { return cmp.Compare(a.Name, b.Name) })
@@ -187,9 +198,9 @@ func readPolicyPath(field string, o v1alpha1.PathMatch, f *faults) (*TextMatch, 
 	}
 }
 
-// PolicyConditions are those of a policy in a mesh with or without identities.
-func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, ObservedGeneration: o.Generation}
+// PolicyConditions are those of a policy, in a mesh with or without identities.
+func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condition {
+	c := Condition{Type: v1alpha1.ConditionAccepted}
 	policy, f := readPolicy(o)
 	switch {
 	case !identities:
@@ -197,14 +208,14 @@ func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []metav1
 		c.Message = "the mesh has no identities, so no policy is enforced: set mesh.identity.enabled in the chart's values"
 	case len(f) > 0:
 		c.Reason = v1alpha1.ReasonInvalid
-		c.Message = f.String() + "; until this is right it allows nothing by these rules"
+		c.Message = f.String() + "; until this is right nothing is allowed by these rules"
 		if policy.Deny {
-			c.Message = f.String() + "; until this is right it denies what the rest of these rules matches"
+			c.Message = f.String() + "; until this is right all is denied that the rest of these rules matches"
 		}
 	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonAccepted, policy.effect()
+		c.True, c.Reason, c.Message = true, v1alpha1.ReasonAccepted, policy.effect()
 	}
-	return []metav1.Condition{c}
+	return []Condition{c}
 }
 
 func (p Policy) effect() string {
