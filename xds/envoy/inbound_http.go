@@ -1,6 +1,9 @@
 package envoy
 
 import (
+	"fmt"
+	"strings"
+
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -29,7 +32,7 @@ func httpChains(names portChains, policies []stage, forwardCert bool, cfg *confi
 func inboundConnectionManager(policies []stage, forwardCert bool) *hcmv3.HttpConnectionManager {
 	m := transparent("inbound_http")
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inboundRoutes}
-	m.EarlyHeaderMutationExtensions = earlyMutation(applicationScheme)
+	early := []*mutationv3.HeaderMutation{applicationScheme}
 	for _, s := range policies {
 		m.HttpFilters = append(m.HttpFilters, s.httpFilter())
 	}
@@ -41,18 +44,36 @@ func inboundConnectionManager(policies []stage, forwardCert bool) *hcmv3.HttpCon
 		// Of a caller without mTLS the header is removed.
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
+		early = append(early, lookAlikes...)
 	}
+	m.EarlyHeaderMutationExtensions = earlyMutation(&earlyv3.HeaderMutation{Mutations: early})
 	return m
 }
 
 // applicationScheme is what the application speaks. Envoy would write down that of the connection, which is mTLS of
 // the mesh, where the caller's sidecar has passed bytes.
-var applicationScheme = &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
+var applicationScheme = &mutationv3.HeaderMutation{
 	Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
 		Header:       &corev3.HeaderValue{Key: "x-forwarded-proto", Value: "http"},
 		AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
 	}},
-}}}
+}
+
+// lookAlikes removes what some applications would take for x-forwarded-client-cert: to CGI and its heirs "_" and "-"
+// in the name of a header are the same.
+var lookAlikes = func() []*mutationv3.HeaderMutation {
+	var out []*mutationv3.HeaderMutation
+	for _, a := range "-_" {
+		for _, b := range "-_" {
+			for _, c := range "-_" {
+				if name := fmt.Sprintf("x%cforwarded%cclient%ccert", a, b, c); strings.Contains(name, "_") {
+					out = append(out, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
+				}
+			}
+		}
+	}
+	return out
+}()
 
 // inboundRoutes send every request to where its connection went.
 var inboundRoutes = func() *routev3.RouteConfiguration {

@@ -43,10 +43,10 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 			line["reason"] = text("an AuthorizationPolicy denies it")
 			line["policy"] = text(fmt.Sprintf("%%DYNAMIC_METADATA(%s:%s)%%", namespace, policy))
 		}
-		filter := denied(namespace, result, false)
+		filter := decided(namespace, result, "denied")
 		if s.shadow && !s.deny { // a Deny that matches wins, and is told
 			other, _ := stage{deny: true, shadow: true}.metadata(namespace)
-			filter = and(filter, denied(namespace, other, true))
+			filter = and(filter, decided(namespace, other, "allowed"))
 		}
 		out = append(out, &accesslogv3.AccessLog{
 			Name: "envoy.access_loggers.stdout", Filter: filter,
@@ -65,15 +65,15 @@ func stdout(fields map[string]*structpb.Value) *streamv3.StdoutAccessLog {
 	}}}
 }
 
-// denied holds where the decision under a key is to refuse, or with not where it is anything else.
-func denied(namespace, key string, not bool) *accesslogv3.AccessLogFilter {
+// decided holds where the decision under a key is this one. Where nothing has been decided it is "allowed".
+func decided(namespace, key, decision string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
 		MetadataFilter: &accesslogv3.MetadataFilter{
-			MatchIfKeyNotFound: wrapperspb.Bool(not),
+			MatchIfKeyNotFound: wrapperspb.Bool(decision == "allowed"),
 			Matcher: &matcherv3.MetadataMatcher{
-				Filter: namespace, Invert: not,
-				Path:  []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key}}},
-				Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactly("denied")}},
+				Filter: namespace,
+				Path:   []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key}}},
+				Value:  &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactly(decision)}},
 			},
 		},
 	}}

@@ -144,6 +144,7 @@ func readCallRule(field string, r v1alpha1.Rule, namespace string, f *faults) Ca
 func readHTTPMatches(field string, r v1alpha1.Rule, f *faults) []HTTPMatch {
 	if len(r.HTTP) > 0 && len(r.GRPC) > 0 {
 		f.add(field+".grpc", "", "http or grpc, not both")
+		return nil
 	}
 	var out []HTTPMatch
 	for i, o := range r.HTTP {
