@@ -200,7 +200,6 @@ func TestAuthorizationByCaller(t *testing.T) {
 		"dry run, denies": {[]mesh.Policy{{Name: "shop/p", Deny: true, DryRun: true, Rules: []mesh.CallRule{{}}}}, true, []string{idClient, ""}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			var heard atomic.Int32
 			app := serveBytes(t, func(conn net.Conn) {
 				b := make([]byte, 1)
