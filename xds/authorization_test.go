@@ -8,9 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -133,6 +133,9 @@ func TestAuthorizationByRequest(t *testing.T) {
 	}
 	pod.logged(t, `"call refused"`, `"policy":"shop/deny"`, `"path":"/open/not"`, `"caller":"`+idClient+`"`, `"status":403`, `"dryRun":false`)
 	pod.logged(t, `"call refused"`, `"no AuthorizationPolicy allows it"`, `"caller":"`+idOther+`"`)
+	if n := pod.counted(t, `envoy_http_rbac_denied{policy_action="deny",envoy_http_conn_manager_prefix="inbound_http"}`); n != 4 {
+		t.Errorf("%d are counted, want 4", n)
+	}
 	if log := pod.envoy.log.String(); strings.Contains(log, `"/open/x?q=1"`) || strings.Contains(log, "q=1") {
 		t.Errorf("a call that was served, or a query, is in the log:\n%s", log)
 	}
@@ -151,14 +154,14 @@ func (c *called) logged(t *testing.T, parts ...string) {
 	})
 }
 
-// counted is the value of a statistic.
-func (c *called) counted(t *testing.T, name string) int {
+// counted is the value of a series of the sidecar's metrics; -1 if there is none.
+func (c *called) counted(t *testing.T, series string) int {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", c.envoy.admin)
 	}}}
 	defer client.CloseIdleConnections()
-	res, err := client.Get("http://envoy/stats?filter=^" + url.QueryEscape(regexp.QuoteMeta(name)) + "$")
+	res, err := client.Get("http://envoy/stats/prometheus")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,11 +170,16 @@ func (c *called) counted(t *testing.T, name string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var n int
-	if _, err := fmt.Sscanf(strings.TrimPrefix(string(b), name), ": %d", &n); err != nil {
-		t.Fatalf("%s: %q", name, b)
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), series+" "); ok {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
 	}
-	return n
+	return -1
 }
 
 // By the caller alone bytes are judged; who is refused is cut off, and nothing of what he says is heard.
@@ -229,12 +237,19 @@ func TestAuthorizationByCaller(t *testing.T) {
 			if n := int(heard.Load()); n != len(c.served) {
 				t.Errorf("the application has heard %d callers, want %d", n, len(c.served))
 			}
+			if name == "both" {
+				for action, want := range map[string]int{"deny": 1, "allow": 2} {
+					if n := pod.counted(t, fmt.Sprintf(`envoy_inbound_tcp_rbac_denied{policy_action="%s"}`, action)); n != want {
+						t.Errorf("%s: %d are counted, want %d", action, n, want)
+					}
+				}
+			}
 			if len(c.refused) > 0 {
 				pod.logged(t, `"call refused"`, fmt.Sprintf(`"port":%d`, pod.inbound.Port()))
 			}
 			if c.policies != nil && c.policies[0].DryRun {
 				pod.logged(t, `"call would be refused"`, `"dryRun":true`, `"policy":"shop/p"`, idClient)
-				if n := pod.counted(t, "inbound_tcp.rbac.deny.shadow_denied"); n != 2 {
+				if n := pod.counted(t, `envoy_inbound_tcp_rbac_shadow_denied{policy_action="deny"}`); n != 2 {
 					t.Errorf("%d are counted, want 2", n)
 				}
 			}
@@ -335,9 +350,9 @@ func TestDryRunOfRequests(t *testing.T) {
 	if n := strings.Count(pod.envoy.log.String(), "would be refused"); n != 3 {
 		t.Errorf("%d lines, want 3:\n%s", n, pod.envoy.log.String())
 	}
-	for name, want := range map[string]int{"deny.shadow_denied": 2, "allow.shadow_denied": 2, "deny.shadow_allowed": 2} {
-		if n := pod.counted(t, "http.inbound_http.rbac."+name); n != want {
-			t.Errorf("%s: %d, want %d", name, n, want)
+	for action, want := range map[string]int{"deny": 2, "allow": 2} {
+		if n := pod.counted(t, fmt.Sprintf(`envoy_http_rbac_shadow_denied{policy_action="%s",envoy_http_conn_manager_prefix="inbound_http"}`, action)); n != want {
+			t.Errorf("%s: %d, want %d", action, n, want)
 		}
 	}
 }

@@ -19,12 +19,14 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config/configtest"
+	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -152,6 +154,7 @@ func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, 
 	json, err := protojson.Marshal(&bootstrapv3.Bootstrap{
 		Node:           &corev3.Node{Id: "test", Cluster: "test"},
 		LayeredRuntime: runtimeLayer(t),
+		StatsConfig:    sidecarStats(t),
 		Admin:          &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.admin}}}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: []*listenerv3.Listener{listener(uint32(address.Port))},
@@ -185,4 +188,16 @@ func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, 
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// sidecarStats are the statistics that a sidecar keeps.
+func sidecarStats(t *testing.T) *metricsv3.StatsConfig {
+	t.Helper()
+	s := agent.Defaults()
+	s.ControlPlane = "127.0.0.1:1"
+	b, err := agent.Bootstrap(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.StatsConfig
 }
