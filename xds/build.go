@@ -44,6 +44,9 @@ func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, er
 			return nil, err
 		}
 		out.model.Identities = endpoints.identities
+		if c.pods != nil {
+			out.model.Policies = c.policiesBehind(key)
+		}
 	}
 	resources, routes, err := c.translation.service(key, out.model, in)
 	if err != nil {

@@ -57,6 +57,7 @@ type Controller struct {
 	// pods is nil in a mesh without identities.
 	pods      *mesh.Pods
 	inbounds  *inbounds // of these pods
+	renewals  *renewals // of connections to them
 	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
@@ -77,6 +78,7 @@ func NewController(o Options) *Controller {
 		services:    map[mesh.Key]*builtService{},
 		pods:        podsOf(o.Config),
 		inbounds:    newInbounds(o.Config),
+		renewals:    newRenewals(),
 		depend:      newDependencies(),
 		protocols:   envoy.NewProtocolTable(),
 		held:        map[mesh.Key]struct{}{},
@@ -111,6 +113,8 @@ func (c *Controller) Run(ctx context.Context) error {
 			}
 		case <-timer.C:
 			c.publishHeld(ctx)
+		case <-c.renewals.timer.C:
+			c.renew(ctx)
 		}
 	}
 }
@@ -255,6 +259,7 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 	}
 	if now.model == nil {
 		c.depend.setPods(key, nil)
+		delete(c.renewals.published, key)
 	} else {
 		for _, r := range now.resources {
 			now.published = append(now.published, r.ID())

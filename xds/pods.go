@@ -77,7 +77,9 @@ func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change
 		}
 	}
 	for key := range again {
-		c.inbounds.set(c.pods.Get(key), change)
+		if c.inbounds.set(c.pods.Get(key), change) {
+			c.renewals.later(c.depend.ofPod(key))
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -145,5 +146,67 @@ func TestPoliciesWithoutIdentities(t *testing.T) {
 		if c := s.Conditions[0]; c.True || c.Reason != v1alpha1.ReasonNoIdentities || !strings.Contains(c.Message, "mesh.identity.enabled") {
 			t.Errorf("%+v", c)
 		}
+	}
+}
+
+// When other policies hold for the pods of a Service, callers get its clusters anew, once, but not before the sidecars
+// have had the time to take the policies.
+func TestCallersConnectAnew(t *testing.T) {
+	f := newClusterOf(t, true)
+	pod := meshedPod("cart-0", "cart")
+	pod.Status.PodIPs = []corev1.PodIP{{IP: "10.244.0.1"}}
+	f.pods.Add(pod)
+	meta := metav1.ObjectMeta{Namespace: "shop", Name: "cart", Labels: map[string]string{discoveryv1.LabelServiceName: "cart"}}
+	f.services.Add(&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
+		ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1"}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
+	}})
+	f.slices.Add(&discoveryv1.EndpointSlice{
+		ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:     []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.244.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: "cart-0"}}},
+	})
+	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+	if !f.source.Sync(t.Context()) {
+		t.Fatal("no sync")
+	}
+	if err := c.first(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := mesh.Key{Namespace: "shop", Name: "cart"}
+	cluster := func() string { return published(t, c)["Cluster"]["outbound/shop/cart/80"] }
+	follow := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.After(10 * time.Second); !done(); {
+			select {
+			case <-f.source.Changed():
+				if c.take(t.Context(), f.source.Take()) {
+					c.publishHeld(t.Context())
+				}
+			case <-deadline:
+				t.Fatalf("not within 10 s: %s", what)
+			}
+		}
+	}
+	follow("the pod stands behind the Service", func() bool {
+		return c.depend.ofPod(mesh.Key{Namespace: "shop", Name: "cart-0"}).Has(key) && cluster() != ""
+	})
+	before := cluster()
+	f.authorization.Add(policyFor("first", "cart"))
+	follow("a renewal is due", func() bool { return len(c.renewals.due) == 1 })
+	c.hold(key) // for another reason, meanwhile
+	c.publishHeld(t.Context())
+	c.renew(t.Context())
+	if cluster() != before {
+		t.Error("the cluster is another before its time")
+	}
+	c.renewals.due[key] = time.Now()
+	c.renew(t.Context())
+	after := cluster()
+	if after == before || len(c.renewals.due) != 0 {
+		t.Errorf("the cluster is the same, %v due", c.renewals.due)
+	}
+	if fresh := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}}); fresh.first(t.Context()) != nil ||
+		published(t, fresh)["Cluster"]["outbound/shop/cart/80"] != after {
+		t.Error("another replica gives another cluster")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -68,6 +69,11 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 	c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
 	limit(c.CircuitBreakers, svc.Policy)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
+	if svc.Policies != "" { // Envoy makes the connections of a changed cluster anew
+		c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{config.Group: {Fields: map[string]*structpb.Value{
+			"policies": structpb.NewStringValue(svc.Policies),
+		}}}}
+	}
 	return c
 }
 

@@ -233,8 +233,11 @@ func (p Policy) effect() string {
 	return what
 }
 
-// hashPolicies tells policies from others.
-func hashPolicies(policies []Policy) string {
+// PolicyHash tells policies from others; of none it is empty.
+func PolicyHash(policies []Policy) string {
+	if len(policies) == 0 {
+		return ""
+	}
 	b, err := json.Marshal(policies)
 	if err != nil {
 		panic("mesh: marshal policies: " + err.Error()) // plain structs

@@ -46,7 +46,7 @@ func (i Inbound) String() string {
 		fmt.Fprintf(&b, ",forward-client-cert=%d", i.ForwardCert)
 	}
 	if len(i.Policies) > 0 {
-		fmt.Fprintf(&b, ",policies=%s", hashPolicies(i.Policies))
+		fmt.Fprintf(&b, ",policies=%s", PolicyHash(i.Policies))
 	}
 	return b.String()
 }
