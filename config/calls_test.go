@@ -65,3 +65,41 @@ func TestCallsOr(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Whatever stands in the annotations of a Service or a route: what is refused is named, what is accepted is
+// within its bounds.
+func FuzzCallsAndPolicy(f *testing.F) {
+	for _, key := range Keys {
+		for _, value := range []string{"", "5", "1s", "-1s", "1e9", "ring-hash", "header:x", "cookie:x,1s", "unavailable,502", "8080=strict"} {
+			f.Add(key.Name, value)
+		}
+	}
+	f.Add(AnnotationTimeout+".pay", "1s")
+	f.Add(Group+"/.", "")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		annotations := map[string]string{name: value}
+		named := func(errs []KeyError) {
+			for _, e := range errs {
+				if e.Name != name || e.Value != value || e.Want == "" {
+					t.Errorf("%q: %q: %+v", name, value, e)
+				}
+			}
+		}
+		for _, on := range []Object{OnService, OnRoute} {
+			calls, byRule, errs := CallsOf(on, annotations, []string{"pay"})
+			named(errs)
+			for _, c := range []Calls{calls, byRule["pay"]} {
+				for _, d := range []*time.Duration{c.Timeout, c.BackendTimeout, c.RetryBackoff} {
+					if d != nil && *d < 0 {
+						t.Errorf("%q: %q is %v", name, value, *d)
+					}
+				}
+				if n := c.RetryAttempts; n != nil && (*n < 0 || *n > 10) {
+					t.Errorf("%q: %q is %d", name, value, *n)
+				}
+			}
+		}
+		_, errs := PolicyOf(annotations)
+		named(errs)
+	})
+}

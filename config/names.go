@@ -9,7 +9,7 @@ const (
 	OutboundPort = 15001
 	// InboundPort is where captured inbound TCP connections enter Envoy.
 	InboundPort = 15006
-	// AgentPort is the agent's one HTTP port: /readyz, /metrics and the forwarded application probes.
+	// AgentPort is the agent's one HTTP port: /readyz, /metrics, the forwarded application probes, and /debug for loopback.
 	AgentPort = 15020
 )
 

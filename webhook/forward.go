@@ -19,6 +19,8 @@ import (
 type forwarder struct {
 	// known are the handlers of an earlier injection; nil if there was none.
 	known appprobe.Handlers
+	// key is what the kubelet shows to the agent.
+	key string
 	// handlers are all that the agent has to carry out.
 	handlers appprobe.Handlers
 
@@ -47,7 +49,7 @@ func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe,
 	}
 	h := appprobe.Handler{HTTPGet: p.HTTPGet, TCPSocket: p.TCPSocket, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
 	if count(p.HTTPGet != nil, p.TCPSocket != nil, p.GRPC != nil) == 1 && f.forward(app, kind, h, app.path.Child(name)) {
-		p.ProbeHandler = corev1.ProbeHandler{HTTPGet: agentGet(app, kind)}
+		p.ProbeHandler = corev1.ProbeHandler{HTTPGet: f.agentGet(app, kind)}
 	}
 }
 
@@ -59,7 +61,7 @@ func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.Lifecyc
 	}
 	h := appprobe.Handler{HTTPGet: l.HTTPGet}
 	if f.forward(app, kind, h, app.path.Child("lifecycle", name)) {
-		l.HTTPGet = agentGet(app, kind)
+		l.HTTPGet = f.agentGet(app, kind)
 	}
 }
 
@@ -72,7 +74,7 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 			f.errs = append(f.errs, field.Invalid(path.Child("httpGet", "path"), agentPath, "the sidecar has no such probe, want the application's own"))
 		}
 		f.handlers[agentPath] = known
-		return false
+		return true // with the key, which one of before may lack
 	}
 	if host := hostOf(h); host != "" {
 		// The kubelet calls that host from the node. The agent could not do the same from the pod.
@@ -150,11 +152,12 @@ func checkGet(get *corev1.HTTPGetAction, path *field.Path) field.ErrorList {
 	return errs
 }
 
-func agentGet(app appContainer, kind appprobe.Kind) *corev1.HTTPGetAction {
+func (f *forwarder) agentGet(app appContainer, kind appprobe.Kind) *corev1.HTTPGetAction {
 	return &corev1.HTTPGetAction{
-		Path:   appprobe.Path(app.Name, kind),
-		Port:   intstr.FromInt32(config.AgentPort),
-		Scheme: corev1.URISchemeHTTP,
+		Path:        appprobe.Path(app.Name, kind),
+		Port:        intstr.FromInt32(config.AgentPort),
+		Scheme:      corev1.URISchemeHTTP,
+		HTTPHeaders: []corev1.HTTPHeader{{Name: appprobe.KeyHeader, Value: f.key}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +37,7 @@ type Options struct {
 	TrustBundle func() ([]byte, error)
 	// Recorder gets an event for each pod that is skipped, but not for dry runs. Nil is no events.
 	Recorder events.EventRecorder
-	// Registerer gets the counter mizzen_injection_total. Nil leaves it unregistered.
+	// Registerer gets the counters mizzen_injection_total and mizzen_webhook_refused_requests_total. Nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
 }
@@ -49,23 +50,32 @@ const (
 	resultError    = "error"
 )
 
-// injector answers admission requests. It holds nothing that changes, so requests run in parallel.
+// injector answers admission requests, which run in parallel.
 type injector struct {
 	Options
 	total *prometheus.CounterVec
+	// told bounds the events.
+	told *rate.Limiter
 }
 
 // NewHandler gives the HTTP handler for Path. A body that is no AdmissionReview gets a 4xx; everything
-// else is answered with an AdmissionReview. Panics if the counter is registered twice.
+// else is answered with an AdmissionReview. Panics if the counters are registered twice.
 func NewHandler(o Options) http.Handler {
-	h := &injector{Options: o, total: prometheus.NewCounterVec(prometheus.CounterOpts{
+	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_injection_total",
 		Help: "Admission requests by result (injected, skipped, rejected, error) and, where skipped, the reason.",
 	}, []string{"result", "reason"})}
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mizzen_webhook_refused_requests_total",
+		Help: "Requests that are no admissions, by reason: too many at a time (busy), its body too large (size), too slow (slow) or no AdmissionReview (body), method, content-type.",
+	}, []string{"reason"})
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(h.total)
+		o.Registerer.MustRegister(h.total, refused)
 	}
-	return &endpoint{webhook: &admission.Webhook{Handler: h}, log: o.Log} // the webhook recovers panics
+	// The webhook recovers panics.
+	return &endpoint{
+		webhook: &admission.Webhook{Handler: h}, log: o.Log, turns: newTurns(), bodyTime: bodyTime, refused: refused, logged: newLogLimit(),
+	}
 }
 
 // Handle implements admission.Handler.
@@ -109,7 +119,7 @@ func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Resp
 			return h.errored(http.StatusServiceUnavailable, fmt.Errorf("mizzen: pod %s: the control plane has no certificate authority: %w", displayName(pod), err))
 		}
 	}
-	injected, report, err := Inject(pod, h.Config, h.Version, bundle)
+	injected, report, err := Inject(pod, h.Config, h.Version, bundle, NewProbeKey())
 	if err != nil {
 		return h.rejected(pod, err.Error())
 	}
@@ -171,7 +181,7 @@ func skipWarnings(pod *corev1.Pod, reason Reason) []string {
 
 // event reports a skip on the object that people look at: the owner, as the pod has no name or UID yet.
 func (h *injector) event(req admission.Request, pod *corev1.Pod, reason Reason) {
-	if h.Recorder == nil || (req.DryRun != nil && *req.DryRun) {
+	if h.Recorder == nil || (req.DryRun != nil && *req.DryRun) || !h.told.Allow() {
 		return
 	}
 	h.Recorder.Eventf(regarding(pod), nil, corev1.EventTypeNormal, "SidecarSkipped", "Injecting",

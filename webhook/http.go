@@ -7,46 +7,53 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
+	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
-
-// maxBody is what controller-runtime allows too: two objects of at most 3 MB each and 1 MB for the rest.
-const maxBody = 7 << 20
 
 // endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
 // cannot read; here that is a 4xx, which load balancers, probes and people understand.
 type endpoint struct {
 	webhook *admission.Webhook
 	log     logr.Logger
+	turns   *turns
+	// bodyTime is the constant, but in tests.
+	bodyTime time.Duration
+	refused  *prometheus.CounterVec
+	// logged bounds what strangers can have logged.
+	logged *rate.Limiter
 }
 
 // httpError is an answer that is no AdmissionReview.
 type httpError struct {
 	status  int
+	reason  string // for the metric
 	message string
 }
 
 func (e *httpError) Error() string { return e.message }
 
-func refuse(status int, format string, args ...any) error {
-	return &httpError{status, fmt.Sprintf(format, args...)}
+func refuse(status int, reason, format string, args ...any) error {
+	return &httpError{status, reason, fmt.Sprintf(format, args...)}
 }
 
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	review, err := readReview(w, r)
+	leave, ok := e.turns.enter(r.Context(), r.RemoteAddr)
+	if !ok {
+		w.Header().Set("Retry-After", "1") // which the API server does
+		e.refuse(w, r, refuse(http.StatusTooManyRequests, "busy", "mizzen: too many admissions at a time, try again"))
+		return
+	}
+	defer leave()
+	review, err := e.readReview(w, r)
 	if err != nil {
-		status := http.StatusBadRequest
-		if refused := (*httpError)(nil); errors.As(err, &refused) {
-			status = refused.status
-		}
-		if status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", http.MethodPost)
-		}
-		e.log.Info("bad request", "status", status, "why", err.Error(), "from", r.RemoteAddr)
-		http.Error(w, err.Error(), status)
+		e.refuse(w, r, err)
 		return
 	}
 	response := e.webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *review.Request})
@@ -57,17 +64,35 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionReview, error) {
+// refuse answers with an error, counts and logs it.
+func (e *endpoint) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	why := &httpError{http.StatusBadRequest, "body", err.Error()}
+	errors.As(err, &why)
+	if why.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	e.refused.WithLabelValues(why.reason).Inc()
+	if e.logged.Allow() {
+		e.log.Info("bad request", "status", why.status, "why", why.message, "from", r.RemoteAddr)
+	}
+	http.Error(w, why.message, why.status)
+}
+
+func (e *endpoint) readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionReview, error) {
 	if r.Method != http.MethodPost {
-		return nil, refuse(http.StatusMethodNotAllowed, "method %s: want POST", r.Method)
+		return nil, refuse(http.StatusMethodNotAllowed, "method", "method %s: want POST", r.Method)
 	}
 	contentType := r.Header.Get("Content-Type")
 	if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/json" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "content type %q: want application/json", contentType)
+		return nil, refuse(http.StatusUnsupportedMediaType, "content-type", "content type %q: want application/json", contentType)
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)) // a connection that has none is a test's
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "body: want at most %d bytes", tooLarge.Limit)
+		return nil, refuse(http.StatusRequestEntityTooLarge, "size", "body: want at most %d bytes", tooLarge.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, refuse(http.StatusRequestTimeout, "slow", "body: want all of it within %s", e.bodyTime)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the body: %w", err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 )
 
@@ -79,4 +80,22 @@ func TestHandlerGivesRoots(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever a file of roots holds: no crash, and what is taken is nothing but CA certificates.
+func FuzzCheckTrustBundle(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add(roots(f))
+	f.Add(append(roots(f), roots(f)...))
+	f.Add([]byte(leaf))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, bundle []byte) {
+		if CheckTrustBundle(bundle) != nil {
+			return
+		}
+		certs, err := ca.ParseCertificates(bundle)
+		if err != nil || len(certs) == 0 || strings.Contains(string(bundle), "PRIVATE KEY") {
+			t.Errorf("taken: %d certificates, %v: %q", len(certs), err, bundle)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -36,12 +37,13 @@ type Report struct {
 
 // Inject gives a copy of the pod with the sidecar. The error joins everything about the pod that is
 // refused, each with its field or key, value and what is allowed. trustBundle holds the mesh's roots in PEM
-// (CheckTrustBundle); empty is a mesh without identity.
+// (CheckTrustBundle); empty is a mesh without identity. probeKey is what the kubelet will show to the agent with
+// forwarded probes; NewProbeKey makes one. A pod that has one keeps it.
 //
 // A pod that carries the sidecar already is left alone but for what came later: another webhook may
 // have added a container, whose probes and shutdown then need the same care. Our own containers are
 // not written again, because another webhook may have changed them on purpose (a registry mirror, say).
-func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byte) (*corev1.Pod, Report, error) {
+func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byte, probeKey string) (*corev1.Pod, Report, error) {
 	if cfg.Sidecar.Image == "" {
 		return nil, Report{}, errors.New("the mesh configuration has no sidecar.image")
 	}
@@ -54,6 +56,7 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	apps := appContainers(&out.Spec)
 	forward := forwarder{
 		known:    own.handlers,
+		key:      own.key(probeKey),
 		handlers: appprobe.Handlers{},
 	}
 	forward.all(apps)
@@ -66,14 +69,14 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	drain(&out.Spec, sidecar.DrainDelay.Duration, &report)
 
 	if own.proxy == nil {
-		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, workload(pod))}, out.Spec.InitContainers...)
+		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, Workload(pod))}, out.Spec.InitContainers...)
 		addPodResources(&out.Spec, sidecar.Resources)
 		annotate(out, config.AnnotationInjected, version)
 	} else {
 		moveOwnToFront(&out.Spec)
 	}
 	proxy := &out.Spec.InitContainers[1]
-	if err := setHandlers(proxy, forward.handlers); err != nil {
+	if err := setHandlers(proxy, forward.handlers, forward.key); err != nil {
 		return nil, Report{}, err
 	}
 	addVolume(&out.Spec)
@@ -91,6 +94,9 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	report.Changed = !equality.Semantic.DeepEqual(pod, out)
 	return out, report, nil
 }
+
+// NewProbeKey makes a key that nobody guesses.
+func NewProbeKey() string { return rand.Text() }
 
 // appContainer is a container that is not ours, and where it stands in the pod.
 type appContainer struct {

@@ -15,7 +15,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 )
 
-const testVersion = "0.0.0-test"
+const (
+	testVersion = "0.0.0-test"
+	testKey     = "test-key"
+)
 
 // A case has in.yaml (a pod in an enabled namespace), if needed mesh.yaml and bundle.pem (a mesh with identity), and either out.yaml or err.txt.
 func TestGolden(t *testing.T) {
@@ -28,7 +31,7 @@ func TestGolden(t *testing.T) {
 			return
 		}
 		before := in.DeepCopy()
-		out, report, err := Inject(in, mesh, testVersion, bundle)
+		out, report, err := Inject(in, mesh, testVersion, bundle, testKey)
 		if diff := cmp.Diff(before, in); diff != "" {
 			t.Errorf("Inject changed its input:\n%s", diff)
 		}
@@ -45,7 +48,7 @@ func TestGolden(t *testing.T) {
 // checkStable: the API server may call a webhook again for what it has already changed.
 func checkStable(t *testing.T, out *corev1.Pod, mesh *config.Mesh, bundle []byte) {
 	t.Helper()
-	again, report, err := Inject(out, mesh, "another version", bundle)
+	again, report, err := Inject(out, mesh, "another version", bundle, "another-key")
 	if err != nil {
 		t.Fatalf("second injection: %v", err)
 	}
@@ -103,7 +106,7 @@ func render(t *testing.T, pod *corev1.Pod, report Report) []byte {
 }
 
 func TestInjectNeedsAnImage(t *testing.T) {
-	if _, _, err := Inject(&corev1.Pod{}, configtest.WithoutIdentity(), testVersion, nil); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
+	if _, _, err := Inject(&corev1.Pod{}, configtest.WithoutIdentity(), testVersion, nil, testKey); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
 		t.Errorf("err = %v", err)
 	}
 }

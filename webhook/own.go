@@ -16,6 +16,16 @@ type own struct {
 	handlers appprobe.Handlers
 }
 
+// key is that of the forwarded probes, or another where there is none.
+func (o own) key(other string) string {
+	if o.proxy != nil {
+		if key := envValue(o.proxy, appprobe.KeyEnv); key != "" {
+			return key
+		}
+	}
+	return other
+}
+
 func isOwnName(name string) bool {
 	return name == config.CaptureContainer || name == config.ProxyContainer
 }

@@ -31,7 +31,7 @@ func TestPatchKeepsUnknownFields(t *testing.T) {
 	if err := json.Unmarshal(raw, in); err != nil {
 		t.Fatal(err)
 	}
-	out, _, err := Inject(in, testMesh(), testVersion, nil)
+	out, _, err := Inject(in, testMesh(), testVersion, nil, testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestPatchKeepsUnknownFields(t *testing.T) {
 
 func TestPatchIsSmall(t *testing.T) {
 	in := readPod(t, []byte("metadata: {name: web}\nspec: {containers: [{name: web, image: w}]}"))
-	out, _, err := Inject(in, testMesh(), testVersion, nil)
+	out, _, err := Inject(in, testMesh(), testVersion, nil, testKey)
 	if err != nil {
 		t.Fatal(err)
 	}

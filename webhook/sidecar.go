@@ -121,10 +121,10 @@ func fieldEnv(name, path string) corev1.EnvVar {
 	}}
 }
 
-// setHandlers writes the environment variable that the agent reads, or removes it if nothing is left.
-func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers) error {
+// setHandlers writes the environment variables that the agent reads, or removes them if nothing is left.
+func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers, key string) error {
 	if len(handlers) == 0 {
-		proxy.Env = slices.DeleteFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar })
+		proxy.Env = slices.DeleteFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar || e.Name == appprobe.KeyEnv })
 		return nil
 	}
 	value, err := handlers.Marshal()
@@ -133,6 +133,7 @@ func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers) error {
 	}
 	// In a variable's value Kubernetes replaces "$(NAME)" and "$$", which a probe's path may well hold.
 	setEnv(proxy, appprobe.EnvVar, strings.ReplaceAll(value, "$", `\u0024`))
+	setEnv(proxy, appprobe.KeyEnv, key)
 	return nil
 }
 

@@ -14,10 +14,10 @@ import (
 // cronJobRun is the name of a CronJob's Job: the CronJob's and the time of the run, in minutes since 1970.
 var cronJobRun = regexp.MustCompile(`^(.+)-[0-9]{8,}$`)
 
-// workload is "<kind>/<name>" of what the pod belongs to, as people know it: the Deployment instead of
+// Workload is "<kind>/<name>" of what the pod belongs to, as people know it: the Deployment instead of
 // its ReplicaSet, the CronJob instead of its Job. It is empty for a pod without a controller. Told from
 // names alone, because the pod says no more of its owner's owner.
-func workload(pod *corev1.Pod) string {
+func Workload(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
 		return ""

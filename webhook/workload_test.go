@@ -34,7 +34,7 @@ func TestWorkload(t *testing.T) {
 					{APIVersion: c.apiVersion, Kind: c.kind, Name: c.owner, Controller: new(true)},
 				}
 			}
-			if got := workload(pod); got != c.want {
+			if got := Workload(pod); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

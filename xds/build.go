@@ -25,49 +25,70 @@ type builtService struct {
 }
 
 // build takes one Service through the first two stages.
-func (c *Controller) build(ctx context.Context, key mesh.Key) (*builtService, error) {
-	in, err := c.routeInputs(ctx, key)
+func (c *Controller) build(ctx context.Context, key mesh.Key, seen reading) (*builtService, error) {
+	in, err := c.routeInputs(ctx, key, seen)
 	if err != nil {
 		return nil, err
 	}
-	read, err := c.read(ctx, key)
+	read, err := c.read(ctx, key, seen)
 	if err != nil {
 		return nil, err
 	}
 	if read.exists {
 		in.Services[key] = read.model
 	}
-	out := &builtService{model: read.model, problems: read.problems}
-	var endpoints serviceEndpoints
-	if out.model != nil {
-		if endpoints, err = c.endpoints(ctx, out.model); err != nil {
-			return nil, err
-		}
-		out.model.Identities = endpoints.identities
-		if c.pods != nil {
-			out.model.Policies = c.policiesBehind(key)
-		}
-	}
-	resources, routes, err := c.translation.service(key, out.model, in)
+	resources, routes, err := c.translation.service(key, read.model, in)
 	if err != nil {
 		return nil, err
 	}
-	out.statuses = statusesOf(routes, read.policies)
-	out.endpointProblems = endpoints.problems
-	out.resources = append(resources, endpoints.resources...)
-	return out, nil
+	return &builtService{
+		model: read.model, problems: read.problems, endpointProblems: read.endpoints.problems,
+		statuses: statusesOf(routes, read.policies), resources: append(resources, read.endpoints.resources...),
+	}, nil
 }
 
 // readService is a Service with the policy that holds for it.
 type readService struct {
 	exists bool
 	// model is nil for one that does not exist, and for one that is no part of the mesh.
-	model    *mesh.Service
-	problems []mesh.Problem
-	policies []mesh.PolicyStatus
+	model     *mesh.Service
+	problems  []mesh.Problem
+	policies  []mesh.PolicyStatus
+	endpoints serviceEndpoints // of one that is held
 }
 
-func (c *Controller) read(ctx context.Context, key mesh.Key) (readService, error) {
+// reading has what Services that are published as one change are built from, each read once: whose clusters have the
+// endpoints of another Service must know the same identities as the Service's own.
+type reading map[mesh.Key]readService
+
+func (c *Controller) read(ctx context.Context, key mesh.Key, seen reading) (readService, error) {
+	if out, ok := seen[key]; ok {
+		return out, nil
+	}
+	out, err := c.readObjects(ctx, key)
+	if err != nil {
+		return readService{}, err
+	}
+	published := c.services[key]
+	_, held := c.held[key]
+	switch {
+	case out.model == nil:
+	case !held && published != nil:
+		out.model.Identities, out.model.Policies = published.model.Identities, published.model.Policies
+	default:
+		if out.endpoints, err = c.endpoints(ctx, out.model); err != nil {
+			return readService{}, err
+		}
+		out.model.Identities = out.endpoints.identities
+		if c.pods != nil {
+			out.model.Policies = c.policiesBehind(key)
+		}
+	}
+	seen[key] = out
+	return out, nil
+}
+
+func (c *Controller) readObjects(ctx context.Context, key mesh.Key) (readService, error) {
 	object, err := c.opt.Source.Service(ctx, key)
 	if err != nil {
 		return readService{}, err
@@ -102,7 +123,7 @@ func statusesOf(routes []mesh.ParentStatus, policies []mesh.PolicyStatus) []stat
 }
 
 // routeInputs brings together what the rules of a Service depend on, but for the Service itself.
-func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key) (mesh.RouteInputs, error) {
+func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key, seen reading) (mesh.RouteInputs, error) {
 	in := mesh.RouteInputs{Services: map[mesh.Key]*mesh.Service{}}
 	namespaces := map[string]bool{}
 	for id := range c.depend.routesOf(parent) {
@@ -113,7 +134,7 @@ func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key) (mesh.Rou
 			in.GRPCRoutes = append(in.GRPCRoutes, o)
 		}
 		for _, backend := range c.depend.routes[id].Backends {
-			svc, err := c.read(ctx, backend)
+			svc, err := c.read(ctx, backend, seen)
 			if err != nil {
 				return in, err
 			}

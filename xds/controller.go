@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -56,12 +57,13 @@ type Controller struct {
 	services    map[mesh.Key]*builtService
 	// pods is nil in a mesh without identities.
 	pods      *mesh.Pods
+	calls     podCalls
 	inbounds  *inbounds // of these pods
 	renewals  *renewals // of connections to them
 	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
-	cidrs     bool                  // the ServiceCIDRs have changed
+	listener  bool                  // ServiceCIDRs or ranges of pods have changed
 	heldSince time.Time             // when the first of them was heard of
 	// holdUntil is when held must be published whatever still comes.
 	holdUntil time.Time
@@ -71,12 +73,14 @@ type Controller struct {
 
 // NewController gives a controller; Run starts it.
 func NewController(o Options) *Controller {
+	pods := podsOf(o.Config)
 	return &Controller{
 		opt:         o,
 		settings:    mesh.Options{OpaquePorts: o.Config.Detection.OpaquePorts, ServiceCIDRs: o.Config.ServiceCIDRs},
 		translation: translation{cfg: o.Config, check: envoy.Check},
 		services:    map[mesh.Key]*builtService{},
-		pods:        podsOf(o.Config),
+		pods:        pods,
+		calls:       newPodCalls(o.Store, pods),
 		inbounds:    newInbounds(o.Config),
 		renewals:    newRenewals(),
 		depend:      newDependencies(),
@@ -111,6 +115,8 @@ func (c *Controller) Run(ctx context.Context) error {
 			if c.take(ctx, c.opt.Source.Take()) {
 				timer.Reset(min(quietTime, time.Until(c.holdUntil)))
 			}
+		case <-c.calls.changed():
+			c.takeWanted()
 		case <-timer.C:
 			c.publishHeld(ctx)
 		case <-c.renewals.timer.C:
@@ -127,7 +133,7 @@ func (c *Controller) hold(keys ...mesh.Key) bool {
 	return len(keys) > 0
 }
 
-func (c *Controller) waiting() bool { return len(c.held) > 0 || c.cidrs }
+func (c *Controller) waiting() bool { return len(c.held) > 0 || c.listener }
 
 // first publishes everything as one change.
 func (c *Controller) first(ctx context.Context) error {
@@ -162,23 +168,20 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	if !c.waiting() {
 		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
-	hold := changes.CIDRs
+	said := c.takePolicies(changes)
+	var change server.Change
+	listener := c.takePods(ctx, &changes, &change) || changes.CIDRs
+	c.listener = c.listener || listener
+	hold := listener
 	for key := range changes.Services {
 		hold = c.hold(c.depend.ofService(key)...) || hold
 	}
-	var said []status.Status
 	for id := range changes.Objects {
-		if id.Kind == kube.AuthorizationPolicy {
-			said = append(said, c.takePolicy(id)...)
-		}
 		hold = c.hold(c.dependents(id)...) || hold
 	}
 	for id := range changes.Statuses {
 		c.opt.Statuses.Written(id)
 	}
-	c.cidrs = c.cidrs || changes.CIDRs
-	var change server.Change
-	c.takePods(ctx, &changes, &change)
 	for key := range changes.Endpoints {
 		built := c.services[key]
 		if built == nil || c.goTogether(ctx, built.model) {
@@ -190,7 +193,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 			continue
 		}
 		if !now.within(built.model.Identities) {
-			hold = c.hold(key) || hold // the cluster has to know them first
+			hold = c.hold(c.depend.ofService(key)...) || hold // its clusters and those of its copies have to know them first
 			continue
 		}
 		change.Set = append(change.Set, now.resources...)
@@ -227,8 +230,9 @@ func (c *Controller) goTogether(ctx context.Context, published *mesh.Service) bo
 func (c *Controller) publishHeld(ctx context.Context) {
 	var change server.Change
 	statuses := map[mesh.Key][]status.Status{}
+	seen := reading{}
 	for key := range c.held {
-		now, err := c.build(ctx, key)
+		now, err := c.build(ctx, key, seen)
 		if err != nil {
 			c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
 			continue // stays held
@@ -242,7 +246,7 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	} else {
 		change.Set = append(change.Set, listeners...)
 	}
-	c.cidrs = false
+	c.listener = false
 	c.apply(change)
 	c.opt.Statuses.Set(statuses)
 	c.metrics.published("services", c.heldSince)
@@ -258,7 +262,7 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 		delete(c.services, key)
 	}
 	if now.model == nil {
-		c.depend.setPods(key, nil)
+		c.depend.setPods(key, nil, nil)
 		delete(c.renewals.published, key)
 	} else {
 		for _, r := range now.resources {
@@ -281,7 +285,13 @@ func (c *Controller) outboundListeners(ctx context.Context) ([]envoy.Resource, e
 	for _, built := range c.services {
 		services = append(services, built.model)
 	}
-	return envoy.OutboundListeners(c.protocols, mesh.ServiceCIDRs(cidrs, services, c.settings), c.opt.Config), nil
+	ranges := mesh.ServiceCIDRs(cidrs, services, c.settings)
+	if c.pods == nil {
+		return envoy.OutboundListeners(c.protocols, ranges, c.opt.Config), nil
+	}
+	return c.calls.withRanges(c.pods.Ranges(), func(pods []netip.Prefix) []envoy.Resource {
+		return envoy.SecureOutboundListeners(c.protocols, ranges, pods, c.opt.Config)
+	}), nil
 }
 
 func (c *Controller) apply(change server.Change) {

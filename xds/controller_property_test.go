@@ -24,6 +24,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -32,12 +33,13 @@ import (
 )
 
 // TestControllerFollowsEveryChange: after any changes, in whatever portions they are taken, the store and the
-// statuses are those of a controller that reads the cluster as it is now.
+// statuses are those of a controller that reads the cluster as it is now. Every other cluster has identities.
 func TestControllerFollowsEveryChange(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := newRandomCluster(t, seed)
+			w.identities = seed%2 == 1
 			if !w.source.Sync(t.Context()) {
 				t.Fatal("no sync")
 			}
@@ -49,6 +51,7 @@ func TestControllerFollowsEveryChange(t *testing.T) {
 			if err := followed.first(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			w.callPods(t, followed)
 			for range 40 {
 				for range 1 + w.IntN(4) {
 					w.change()
@@ -64,7 +67,9 @@ func TestControllerFollowsEveryChange(t *testing.T) {
 				if err := fresh.first(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				stop := w.callPods(t, fresh)
 				w.follow(t, followed, fresh)
+				stop()
 			}
 		})
 	}
@@ -76,8 +81,12 @@ func (w *randomCluster) follow(t *testing.T, followed, fresh *Controller) {
 	for deadline := time.After(10 * time.Second); ; {
 		followed.take(t.Context(), w.source.Take())
 		followed.publishHeld(t.Context())
-		diff := cmp.Diff(published(t, fresh), published(t, followed)) + cmp.Diff(said(fresh), said(followed))
+		diff := differ(t, fresh, followed) + cmp.Diff(said(fresh), said(followed))
 		if diff == "" {
+			renew(t, followed)
+			if diff = cmp.Diff(published(t, fresh), published(t, followed)); diff != "" {
+				t.Fatalf("all built anew: - as the cluster is, + what was followed:\n%s", diff)
+			}
 			return
 		}
 		select {
@@ -124,6 +133,8 @@ type randomCluster struct {
 	*rand.Rand
 	objects map[string]client.Object // by kind and name
 	changes int
+	// identities are set for a mesh with them.
+	identities bool
 }
 
 func newRandomCluster(t *testing.T, seed uint64) *randomCluster {
@@ -131,7 +142,11 @@ func newRandomCluster(t *testing.T, seed uint64) *randomCluster {
 }
 
 func (w *randomCluster) controller() *Controller {
-	return NewController(Options{Source: w.source, Store: server.NewStore(), Config: configtest.WithoutIdentity(), Log: logr.Discard(), Statuses: toldStatuses{}})
+	cfg := configtest.WithoutIdentity()
+	if w.identities {
+		cfg = config.Default()
+	}
+	return NewController(Options{Source: w.source, Store: server.NewStore(), Config: cfg, Log: logr.Discard(), Statuses: toldStatuses{}})
 }
 
 func pick[T any](w *randomCluster, from ...T) T { return from[w.IntN(len(from))] }
@@ -148,7 +163,11 @@ func (w *randomCluster) change() {
 	}
 	var source *toolstesting.FakeControllerSource
 	var object client.Object
-	switch w.IntN(9) {
+	kinds := 9
+	if w.identities {
+		kinds = 14
+	}
+	switch w.IntN(kinds) {
 	case 0, 1:
 		meta.Name = w.service()
 		source, object = w.services, w.newService(meta)
@@ -169,9 +188,12 @@ func (w *randomCluster) change() {
 		g.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick[gatewayv1.Kind](w, "HTTPRoute", "GRPCRoute"), Namespace: gatewayv1.Namespace(w.namespace())}}
 		g.Spec.To = []gatewayv1.ReferenceGrantTo{{Kind: "Service"}}
 		source, object = w.grants, g
-	default:
+	case 8:
 		meta.Name = fmt.Sprint("p", w.IntN(2))
 		source, object = w.policies, w.newPolicy(meta)
+	default:
+		meta.Name = fmt.Sprint("pod-", w.IntN(4))
+		source, object = w.pods, w.newPod(meta)
 	}
 	id := fmt.Sprintf("%T %s/%s", object, meta.Namespace, meta.Name)
 	own := func(o client.Object) client.Object { return o.DeepCopyObject().(client.Object) } // the source's
@@ -219,7 +241,11 @@ func (w *randomCluster) newSlice(meta metav1.ObjectMeta) client.Object {
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(fmt.Sprint("http", i)), Port: new(int32(8080 + i)), Protocol: new(corev1.ProtocolTCP)})
 	}
 	for range w.IntN(3) {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.1.0.%d", 1+w.IntN(200))}})
+		ep := discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.1.0.%d", 1+w.IntN(200))}}
+		if w.identities {
+			ep = w.podEndpoint(meta.Namespace)
+		}
+		slice.Endpoints = append(slice.Endpoints, ep)
 	}
 	return slice
 }
@@ -316,6 +342,13 @@ func (w *randomCluster) await(t *testing.T) {
 					add(o)
 				}
 			}
+		}
+		pods, err := w.source.Pods(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, o := range pods {
+			add(o)
 		}
 		for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.ReferenceGrant, kube.TrafficPolicy} {
 			for _, o := range w.source.Objects(kind, "") {

@@ -39,10 +39,7 @@ type fakeCluster struct {
 	source                                                              *kube.Source
 }
 
-func newFakeCluster(t *testing.T) *fakeCluster { t.Helper(); return newClusterOf(t, false) }
-
-// newClusterOf has pods of a mesh with identities, or none.
-func newClusterOf(t *testing.T, pods bool) *fakeCluster {
+func newFakeCluster(t *testing.T) *fakeCluster {
 	t.Helper()
 	f := &fakeCluster{
 		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
@@ -96,7 +93,7 @@ func newClusterOf(t *testing.T, pods bool) *fakeCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, mapper, pods, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, mapper, true, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()

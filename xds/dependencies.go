@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -18,8 +19,15 @@ type dependencies struct {
 	byBackendNamespace multimap[string, mesh.RouteID]
 	targets            map[mesh.Key][]mesh.Key // of each policy
 	byTarget           multimap[mesh.Key, mesh.Key]
-	pods               map[mesh.Key][]mesh.Key // of the endpoints of each Service
+	refs               map[mesh.Key]endpointRefs // of the endpoints of each Service
 	byPod              multimap[mesh.Key, mesh.Key]
+	byAddr             multimap[netip.Addr, mesh.Key]
+}
+
+// endpointRefs are the pods that endpoints name, and the addresses that they have without naming one.
+type endpointRefs struct {
+	pods  []mesh.Key
+	addrs []netip.Addr
 }
 
 // multimap has a set for each key; a key whose set is empty is not there.
@@ -31,7 +39,7 @@ func newDependencies() *dependencies {
 		byParent: multimap[mesh.Key, mesh.RouteID]{}, byBackend: multimap[mesh.Key, mesh.RouteID]{},
 		byBackendNamespace: multimap[string, mesh.RouteID]{},
 		targets:            map[mesh.Key][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.Key]{},
-		pods: map[mesh.Key][]mesh.Key{}, byPod: multimap[mesh.Key, mesh.Key]{},
+		refs: map[mesh.Key]endpointRefs{}, byPod: multimap[mesh.Key, mesh.Key]{}, byAddr: multimap[netip.Addr, mesh.Key]{},
 	}
 }
 
@@ -103,22 +111,30 @@ func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
 	return out
 }
 
-// setPods takes the pods that the endpoints of a Service name now.
-func (d *dependencies) setPods(service mesh.Key, now []mesh.Key) {
-	for _, pod := range d.pods[service] {
+// setPods takes the pods that the endpoints of a Service name now, and the addresses of those that name none.
+func (d *dependencies) setPods(service mesh.Key, pods []mesh.Key, addrs []netip.Addr) {
+	before := d.refs[service]
+	for _, pod := range before.pods {
 		d.byPod.delete(pod, service)
 	}
-	for _, pod := range now {
+	for _, addr := range before.addrs {
+		d.byAddr.delete(addr, service)
+	}
+	for _, pod := range pods {
 		d.byPod.insert(pod, service)
 	}
-	d.pods[service] = now
-	if len(now) == 0 {
-		delete(d.pods, service)
+	for _, addr := range addrs {
+		d.byAddr.insert(addr, service)
+	}
+	d.refs[service] = endpointRefs{pods, addrs}
+	if len(pods)+len(addrs) == 0 {
+		delete(d.refs, service)
 	}
 }
 
-// ofPod gives the Services whose endpoints name a pod.
-func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key] { return d.byPod[pod] }
+// ofPod gives the Services whose endpoints name a pod, and ofAddr those that have the address without naming one.
+func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key]     { return d.byPod[pod] }
+func (d *dependencies) ofAddr(addr netip.Addr) sets.Set[mesh.Key] { return d.byAddr[addr] }
 
 // policiesOf gives the policies that target a Service.
 func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.Key] { return d.byTarget[target] }

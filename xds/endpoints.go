@@ -2,7 +2,6 @@ package xds
 
 import (
 	"context"
-	"slices"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -17,7 +16,7 @@ type serviceEndpoints struct {
 
 // within reports whether a cluster that knows these identities may send to all of the endpoints.
 func (e serviceEndpoints) within(identities []string) bool {
-	return !slices.ContainsFunc(e.identities, func(id string) bool { return !slices.Contains(identities, id) })
+	return within(e.identities, identities)
 }
 
 func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) (serviceEndpoints, error) {
@@ -26,7 +25,7 @@ func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) (serviceE
 		return serviceEndpoints{}, err
 	}
 	if c.pods != nil {
-		c.depend.setPods(svc.Key, mesh.PodRefs(endpointSlices))
+		c.depend.setPods(svc.Key, mesh.PodRefs(endpointSlices), mesh.PodAddrs(endpointSlices))
 	}
 	byPort, problems := mesh.Endpoints(svc, endpointSlices, c.pods)
 	out := serviceEndpoints{identities: mesh.Identities(byPort), problems: problems}

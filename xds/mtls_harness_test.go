@@ -17,9 +17,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -57,6 +59,9 @@ type secrets struct {
 	t       *testing.T
 	server  *sdstest.Server
 	address netip.AddrPort
+	// plain are the callers in plain text that the sidecar has told of.
+	plain *plaintext.Callers
+	stop  context.CancelFunc
 }
 
 // startSecrets serves the certificate of an identity, and a bundle with the root that signed it.
@@ -72,8 +77,9 @@ func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	go server.Serve(ctx, l)
-	return &secrets{t: t, server: server, address: l.Addr().(*net.TCPAddr).AddrPort()}
+	plain := plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry()})
+	go server.Serve(ctx, l, plain.Register)
+	return &secrets{t: t, server: server, address: l.Addr().(*net.TCPAddr).AddrPort(), plain: plain, stop: cancel}
 }
 
 func (s *secrets) certificate(c *tls.Certificate) {

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"context"
+	"net/netip"
+	"reflect"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -46,15 +48,28 @@ func (c *Controller) setPod(pod *mesh.Pod) {
 }
 
 // takePods brings the pods up to date, and adds the endpoints that they stand behind to what has changed: a
-// pod and its endpoint come over two watches, in any order. What pods take goes out at once.
-func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change *server.Change) {
+// pod and its endpoint come over two watches, in any order. What pods take goes out at once, and so do the clusters of
+// their addresses. It reports whether the outbound listener must be built again.
+func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change *server.Change) (listener bool) {
 	if c.pods == nil {
-		return
+		return false
 	}
-	again := sets.Set[mesh.Key]{} // pods that may take something else
+	again := sets.Set[mesh.Key]{}   // pods that may take something else
+	addrs := sets.Set[netip.Addr]{} // at which somebody else may answer
 	for key := range changes.Pods {
-		if c.takePod(ctx, key, change) {
+		before := c.pods.Get(key)
+		exists := c.takePod(ctx, key, change)
+		now := c.pods.Get(key)
+		if reflect.DeepEqual(before, now) {
+			continue // most changes of a pod's status
+		}
+		if exists {
 			again.Insert(key)
+		}
+		for _, p := range []*mesh.Pod{before, now} {
+			if p != nil {
+				addrs.Insert(p.IPs...)
+			}
 		}
 		for service := range c.depend.ofPod(key) {
 			changes.Endpoints[service] = struct{}{}
@@ -81,6 +96,20 @@ func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change
 			c.renewals.later(c.depend.ofPod(key))
 		}
 	}
+	return c.takeAddrs(addrs, changes, change)
+}
+
+// takeAddrs follows addresses at which somebody else may answer.
+func (c *Controller) takeAddrs(addrs sets.Set[netip.Addr], changes *kube.Changes, change *server.Change) (listener bool) {
+	for ip := range addrs {
+		for service := range c.depend.ofAddr(ip) {
+			changes.Endpoints[service] = struct{}{}
+		}
+		for port := range c.calls.wanted[ip] {
+			c.podCluster(netip.AddrPortFrom(ip, port), change)
+		}
+	}
+	return len(addrs) > 0 && !within(c.pods.Ranges(), c.calls.ranges)
 }
 
 // takePod reads a pod anew; it reports whether there is one.

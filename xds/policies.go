@@ -41,6 +41,17 @@ func (c *Controller) firstPolicies() []status.Status {
 	return out
 }
 
+// takePolicies reads those anew that have changed.
+func (c *Controller) takePolicies(changes kube.Changes) []status.Status {
+	var out []status.Status
+	for id := range changes.Objects {
+		if id.Kind == kube.AuthorizationPolicy {
+			out = append(out, c.takePolicy(id)...)
+		}
+	}
+	return out
+}
+
 // takePolicy reads a policy anew.
 func (c *Controller) takePolicy(id kube.ID) []status.Status {
 	o, ok := c.opt.Source.Object(id).(*v1alpha1.AuthorizationPolicy)

@@ -60,7 +60,7 @@ func policyFor(name, app string) *v1alpha1.AuthorizationPolicy {
 // What a pod takes follows the policies that select it, and its labels; other pods are left alone. What is taken from
 // nobody any more is no longer published.
 func TestPoliciesOfPods(t *testing.T) {
-	f := newClusterOf(t, true)
+	f := newFakeCluster(t)
 	f.pods.Add(meshedPod("cart-0", "cart"))
 	f.pods.Add(meshedPod("web-0", "web"))
 	f.authorization.Add(policyFor("first", "cart"))
@@ -152,7 +152,7 @@ func TestPoliciesWithoutIdentities(t *testing.T) {
 // When other policies hold for the pods of a Service, callers get its clusters anew, once, but not before the sidecars
 // have had the time to take the policies.
 func TestCallersConnectAnew(t *testing.T) {
-	f := newClusterOf(t, true)
+	f := newFakeCluster(t)
 	pod := meshedPod("cart-0", "cart")
 	pod.Status.PodIPs = []corev1.PodIP{{IP: "10.244.0.1"}}
 	f.pods.Add(pod)

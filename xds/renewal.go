@@ -60,7 +60,7 @@ func (c *Controller) policiesBehind(service mesh.Key) string {
 	r := c.renewals
 	if _, waits := r.due[service]; !waits {
 		var all []string
-		for _, key := range c.depend.pods[service] {
+		for _, key := range c.depend.refs[service].pods {
 			if pod := c.pods.Get(key); pod != nil {
 				all = append(all, c.inbounds.judged[podID(pod)])
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -44,8 +45,10 @@ const askReplicas = 2 * time.Second
 type identity struct {
 	authority *authority.Manager
 	issuer    *issuer.Server
-	// refused writes an event about a pod that wanted what it may not have.
-	refused func(namespace, pod, uid string, why error)
+	// replicas are the other ones, asked over mTLS.
+	replicas *replicas.Replicas
+	// refused writes an event about a pod that wanted what it may not have; action is what was refused to do.
+	refused func(action, namespace, pod, uid string, why error)
 }
 
 // cacheOptions keep in memory what is used.
@@ -65,7 +68,9 @@ func (i *identity) trustBundle() ([]byte, error) {
 }
 
 // setupIdentity adds the CA and the server that signs with it to the manager; every replica runs both.
-func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, others *replicas.Replicas) (*identity, error) {
+func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restConfig *rest.Config, pages *statusPages,
+	others func(context.Context) ([]string, error),
+) (*identity, error) {
 	log := c.log.WithName("identity")
 	serving, err := servingLeaf(c.opts, mesh)
 	if err != nil {
@@ -76,12 +81,13 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
 		Serving: serving, Policy: identityPolicy(mesh),
 		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
-		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, others) },
+		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas) },
 		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
+	out.replicas = replicas.New(replicas.Options{List: others, TLS: out.authority.PeerTLS(), Log: log})
 	if err := out.authority.SetupWithManager(c.mgr, c.leader.OnLead); err != nil {
 		return nil, err
 	}
@@ -89,20 +95,27 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.mgr.GetCache().GetInformer(ctx, &corev1.Pod{}); err != nil {
+	if err := identitykube.IndexAddresses(ctx, c.mgr.GetFieldIndexer()); err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
+	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.issuer, err = issuer.New(issuer.Options{
-		CA: out.authority, Tokens: tokens, Pods: &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()},
+		CA: out.authority, Tokens: tokens, Pods: pods,
 		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
 		Refused: func(caller issuer.Caller, why error) {
-			out.refused(caller.Namespace, caller.Pod, caller.UID, why)
+			out.refused("SignCertificate", caller.Namespace, caller.Pod, caller.UID, why)
 		},
-		Log: log, Registerer: ctrlmetrics.Registry,
+		RefusedFrom: func(from netip.Addr, why error) {
+			if caller, ok := pods.At(ctx, from); ok {
+				out.refused("SignCertificate", caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
+			}
+		},
+		Peers: pages.peers, Log: log, Registerer: ctrlmetrics.Registry,
 	})
 	if err != nil {
 		return nil, err
 	}
+	pages.peers.Handle("GET "+issuer.DebugPath, out.issuer.Debug())
 	c.ready.add("identity", func() (string, error) { return out.authority.Note(), out.authority.Ready() })
 	return out, c.mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(c.opts.identityPort)))
@@ -155,15 +168,16 @@ func tokenReviews(restConfig *rest.Config, httpClient *http.Client) (*identityku
 	return &identitykube.Tokens{Client: clients.AuthenticationV1().TokenReviews()}, nil
 }
 
-// refusals bounds the events that a pod can cause.
-func refusals(recorder events.EventRecorder) func(namespace, pod, uid string, why error) {
+// refusals bounds the events that a pod can cause. Events that differ in their note alone are one, with the first
+// note, and so each action has its own.
+func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid string, why error) {
 	limit := rate.NewLimiter(1, 20)
-	return func(namespace, name, uid string, why error) {
+	return func(action, namespace, name, uid string, why error) {
 		if !limit.Allow() {
 			return
 		}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(uid)}}
-		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", "CheckIdentity", "%s", why.Error())
+		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", action, "%s", why.Error())
 	}
 }
 

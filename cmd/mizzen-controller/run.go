@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -95,21 +96,24 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
-	others := &replicas.Replicas{Log: log, List: listReplicas(source, o)}
-	x := xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add, Source: source, Replicas: others}
+	pages := &statusPages{ready: c.ready, debug: http.NewServeMux(), peers: http.NewServeMux()}
+	x := xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add, Source: source, Pages: pages}
 	if *mesh.Identity.Enabled {
-		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, others); err != nil {
+		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, pages, listReplicas(source, o, o.identityPort)); err != nil {
 			return nil, fmt.Errorf("identity: %w", err)
 		}
+		x.Replicas = x.Identity.replicas
+	} else {
+		x.Replicas = replicas.New(replicas.Options{Log: log, List: listReplicas(source, o, o.httpPort)})
+		pages.isReplica = isReplica(source, o)
 	}
 	if err := c.setupWebhook(ctx, mesh, x.Identity); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	debug, err := setupXDS(mgr, x)
-	if err != nil {
+	if err := setupXDS(mgr, x); err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
-	c.status = newServer("status", o.httpPort, statusHandler(c.ready, debug), nil, log)
+	c.status = newServer("status", o.httpPort, pages.handler(), nil, log)
 	return c, nil
 }
 

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
@@ -21,23 +23,60 @@ import (
 // after 10 s, so no caller is left waiting for a longer one.
 const finishTimeout = 10 * time.Second
 
+// What one client of the webhook and of the status port may ask for, so that it cannot hurt the others. Who
+// may call them is for the network policy to say: API servers show no certificate.
+const (
+	httpConnections           = 5000
+	httpConnectionsPerAddress = 200
+	// maxHeader is the size of a request's header in bytes.
+	maxHeader = 32 << 10
+	// readTime bounds a request with its body, writeTime the answer as well. The API server's own bound for an
+	// admission is 10 s.
+	readTime  = 15 * time.Second
+	writeTime = 30 * time.Second
+)
+
+// refusedRequests counts what is refused before anybody looks at what it says.
+var refusedRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "mizzen_refused_requests_total",
+	Help: "Requests and connections refused to strangers, by server (webhook, status, xds) and reason: too many connections (connections), a page that is not for them (debug).",
+}, []string{"server", "reason"})
+
+func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
+
+// limit bounds the connections of a listener.
+func limit(l net.Listener, server string, all, perAddress int, log logr.Logger) net.Listener {
+	logged := rate.NewLimiter(1, 10)
+	return &netlimit.Listener{Listener: l, All: all, PerAddress: perAddress, Refused: func(address string) {
+		refusedRequests.WithLabelValues(server, "connections").Inc()
+		if logged.Allow() {
+			log.Info("closed a connection: too many", "server", server, "client", address, "most", all, "mostOfOneAddress", perAddress)
+		}
+	}}
+}
+
 // server is one listener and its HTTP server.
 type server struct {
 	name string
 	http *http.Server
 	tls  bool
+	log  logr.Logger
 }
 
 func newServer(name string, port int, handler http.Handler, tlsConfig *tls.Config, log logr.Logger) *server {
 	return &server{
 		name: name,
 		tls:  tlsConfig != nil,
+		log:  log,
 		http: &http.Server{
 			Addr:              net.JoinHostPort("", strconv.Itoa(port)),
 			Handler:           handler,
 			TLSConfig:         tlsConfig,
 			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       readTime,
+			WriteTimeout:      writeTime,
 			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    maxHeader,
 			ErrorLog:          errorLog(log.WithName(name)),
 		},
 	}
@@ -45,11 +84,15 @@ func newServer(name string, port int, handler http.Handler, tlsConfig *tls.Confi
 
 // run serves until stop is called.
 func (s *server) run() error {
-	var err error
+	l, err := net.Listen("tcp", s.http.Addr)
+	if err != nil {
+		return fmt.Errorf("%s server: %w", s.name, err)
+	}
+	l = limit(l, s.name, httpConnections, httpConnectionsPerAddress, s.log)
 	if s.tls {
-		err = s.http.ListenAndServeTLS("", "")
+		err = s.http.ServeTLS(l, "", "")
 	} else {
-		err = s.http.ListenAndServe()
+		err = s.http.Serve(l)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -78,16 +121,5 @@ func webhookHandler(injector http.Handler, leaving func() bool) http.Handler {
 		}
 		injector.ServeHTTP(w, r)
 	})
-	return mux
-}
-
-func statusHandler(ready *readiness, debug http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(ctrlmetrics.Registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.Handle("/readyz", ready)
-	if debug != nil {
-		mux.Handle("/debug/", debug)
-	}
 	return mux
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -14,14 +13,11 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
-	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/xds"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/peers"
 	ads "github.com/mizzen-mesh/mizzen/xds/server"
 	"github.com/mizzen-mesh/mizzen/xds/status"
@@ -43,8 +39,9 @@ type xdsOptions struct {
 	Port   int
 	Leader *leader.Elector
 	Source *kube.Source
-	// Replicas are the other ones.
+	// Replicas are the other ones, Pages what they and people are told.
 	Replicas *replicas.Replicas
+	Pages    *statusPages
 	// Identity is nil if sidecars have none.
 	Identity *identity
 	// Ready registers a part of the process's readiness.
@@ -52,8 +49,7 @@ type xdsOptions struct {
 }
 
 // setupXDS adds the mesh's translation and its ADS server to the manager; every replica runs both.
-// The handler serves the /debug/ pages.
-func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
+func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	log := mgr.GetLogger().WithName("xds")
 	source := o.Source
 	reporter := kube.NewReporter(log, mgr.GetEventRecorder("mizzen-controller"), o.Leader.IsLeader, ctrlmetrics.Registry)
@@ -89,7 +85,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 		options.Classes = true
 		options.TLS, options.Identify = o.Identity.authority.TLS(true), o.Identity.authority.Identify
 		options.Refused = func(id node.Identity, why error) {
-			o.Identity.refused(id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))
+			o.Identity.refused("ServeConfiguration", id.Namespace, id.Pod, id.UID, fmt.Errorf("ADS stream: %w", why))
 		}
 	}
 	server := ads.New(options)
@@ -103,38 +99,15 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) (debug http.Handler, err error) {
 		if err != nil {
 			return fmt.Errorf("xDS server: %w", err)
 		}
-		return server.Serve(ctx, &netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress})
+		return server.Serve(ctx, limit(l, "xds", connections, connectionsPerAddress, log))
 	}
 	for _, run := range []manager.RunnableFunc{source.Run, controller.Run, serve} {
 		if err := mgr.Add(run); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/debug/", server.Debug())
-	mux.Handle("GET /debug/problems", reporter)
-	if o.Identity != nil {
-		mux.Handle("GET "+issuer.DebugPath, o.Identity.issuer.Debug())
-	}
-	return mux, nil
-}
-
-// listReplicas lists the HTTP addresses of the other replicas that are ready.
-func listReplicas(source *kube.Source, o *options) func(context.Context) ([]string, error) {
-	return func(ctx context.Context) ([]string, error) {
-		slices, err := source.EndpointSlices(ctx, mesh.Key{Namespace: o.namespace, Name: o.webhookService})
-		if err != nil {
-			return nil, err
-		}
-		var out []string
-		for _, slice := range slices {
-			for _, ep := range slice.Endpoints {
-				ready := ep.Conditions.Ready == nil || *ep.Conditions.Ready
-				if ready && (ep.TargetRef == nil || ep.TargetRef.Name != o.podName) && len(ep.Addresses) > 0 {
-					out = append(out, net.JoinHostPort(ep.Addresses[0], strconv.Itoa(o.httpPort)))
-				}
-			}
-		}
-		return out, nil
-	}
+	o.Pages.debug.Handle("/debug/", server.Debug())
+	o.Pages.debug.Handle("GET /debug/problems", reporter)
+	o.Pages.peers.Handle("GET "+peers.Path, server.Usage())
+	return nil
 }

@@ -2,15 +2,24 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/mizzen-mesh/mizzen/internal/ctl"
 )
 
 func main() {
-	if err := ctl.NewCommand().Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := ctl.NewCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "mizzenctl: %v\n", err)
-		os.Exit(1)
+		code := 1
+		if exit := (*ctl.ExitError)(nil); errors.As(err, &exit) {
+			code = exit.Code
+		}
+		os.Exit(code)
 	}
 }

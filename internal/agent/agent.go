@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
+	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 )
 
@@ -30,6 +31,8 @@ type agent struct {
 	metrics  *metrics
 	// identity is nil where the mesh has none.
 	identity *identity.Identity
+	// plain are those who call the pod without mTLS; nil where the mesh has no identities.
+	plain *plaintext.Callers
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
@@ -50,7 +53,8 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		metrics:  newMetrics(),
 	}
 	if s.IdentityAddress != "" {
-		if a.identity, err = newIdentity(s, a.metrics.registry, log); err != nil {
+		a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
+		if a.identity, err = newIdentity(s, a.plain.Register, a.metrics.registry, log); err != nil {
 			return err
 		}
 	}
@@ -61,7 +65,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	server := newServer(a.handler())
 	failed := make(chan error, 2)
-	go func() { failed <- fmt.Errorf("serve %s: %w", s.Listen, server.Serve(listener)) }()
+	go func() { failed <- fmt.Errorf("serve %s: %w", s.Listen, server.Serve(limit(listener))) }()
 	defer server.Close()
 
 	if a.identity != nil {

@@ -3,5 +3,5 @@
 //
 // Every pod pays for the agent's memory, so imports are kept few: no Kubernetes client, no
 // controller-runtime; of this module only config, internal/node, internal/appprobe (and with them the
-// Kubernetes API types), internal/version, internal/sds, internal/ca, internal/identity/api and the packages below this one.
+// Kubernetes API types), internal/version, internal/agentapi, internal/sds, internal/ca, internal/identity/api and the packages below this one.
 package agent

@@ -8,11 +8,12 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 )
 
-func newIdentity(s Settings, r prometheus.Registerer, log *slog.Logger) (*identity.Identity, error) {
+func newIdentity(s Settings, register func(grpc.ServiceRegistrar), r prometheus.Registerer, log *slog.Logger) (*identity.Identity, error) {
 	host, port, err := net.SplitHostPort(s.IdentityAddress)
 	if err != nil {
 		return nil, err // Settings.Validate has seen it
@@ -26,6 +27,7 @@ func newIdentity(s Settings, r prometheus.Registerer, log *slog.Logger) (*identi
 		Bundle:         s.TrustBundle,
 		TokenFile:      s.TokenFile,
 		Dir:            s.Dir,
+		Register:       register,
 		Registerer:     r,
 		Log:            log,
 	})

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 )
 
@@ -196,7 +197,7 @@ func TestKeyIsNotShown(t *testing.T) {
 	if !strings.Contains(texts["/config_dump"], "dynamic_active_secrets") || !strings.Contains(texts["/config_dump"], base64.StdEncoding.EncodeToString([]byte("[redacted]"))) {
 		t.Error("Envoy's dump has no secrets, not even redacted ones: the test sees nothing")
 	}
-	for _, path := range []string{"/metrics", "/readyz", "/healthz"} {
+	for _, path := range []string{"/metrics", "/readyz", "/healthz", agentapi.IdentityPath, agentapi.PlainTextPath} {
 		_, texts[path] = p.get(path)
 	}
 	files, err := filepath.Glob(filepath.Join(p.dir, "*"))

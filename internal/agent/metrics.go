@@ -23,6 +23,7 @@ const scrapeTimeout = 8 * time.Second
 // metrics are the agent's own. All of Envoy's names begin with "envoy_", so the two never meet.
 type metrics struct {
 	registry *prometheus.Registry
+	scrapes  chan struct{}
 	envoyUp  prometheus.Gauge
 	probes   *prometheus.CounterVec
 }
@@ -30,13 +31,14 @@ type metrics struct {
 func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
+		scrapes:  make(chan struct{}, scrapesAtOnce),
 		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_envoy_up",
 			Help: "Whether Envoy answered this scrape; its metrics follow if it did.",
 		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_app_probes_total",
-			Help: "Probes and lifecycle hooks of the application, carried out for the kubelet.",
+			Help: "Probes and lifecycle hooks of the application, carried out for the kubelet, by result: success, failure, or refused to somebody else.",
 		}, []string{"container", "kind", "result"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -58,6 +60,17 @@ func newMetrics() *metrics {
 func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
 	defer cancel()
+	select {
+	case a.metrics.scrapes <- struct{}{}:
+		defer func() { <-a.metrics.scrapes }()
+	case <-ctx.Done():
+		http.Error(w, "too many scrapes at a time, try again", http.StatusServiceUnavailable)
+		return
+	}
+	// Nor may one that does not read keep the turn. A connection that has no deadline is a test's.
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetWriteDeadline(time.Now().Add(2 * scrapeTimeout))
+	defer func() { _ = deadline.SetWriteDeadline(time.Time{}) }()
 	envoy, err := a.openEnvoyMetrics(ctx)
 	if err == nil {
 		defer envoy.Close()

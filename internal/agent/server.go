@@ -1,14 +1,18 @@
 package agent
 
 import (
+	"crypto/subtle"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 func (a *agent) handler() http.Handler {
@@ -18,12 +22,28 @@ func (a *agent) handler() http.Handler {
 	mux.HandleFunc("GET /startupz", a.serveStarted)
 	mux.HandleFunc("GET /metrics", a.serveMetrics)
 	mux.HandleFunc("GET "+appprobe.PathPrefix, a.serveProbe)
+	mux.HandleFunc("GET "+agentapi.IdentityPath, loopbackOnly(a.serveIdentity))
+	mux.HandleFunc("GET "+agentapi.PlainTextPath, loopbackOnly(a.servePlainText))
 	return mux
+}
+
+// Connections to the agent's port, of all clients and of one address, so that no stranger takes those of the kubelet.
+const (
+	connections           = 5000
+	connectionsPerAddress = 100
+	// scrapesAtOnce are answered with metrics, which cost Envoy's main thread some milliseconds each.
+	scrapesAtOnce = 2
+	// maxHeader is the size of a request's header in bytes.
+	maxHeader = 32 << 10
+)
+
+func limit(l net.Listener) net.Listener {
+	return &netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress}
 }
 
 func newServer(h http.Handler) *http.Server {
 	// No write timeout: a lifecycle hook takes as long as the pod's grace period.
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader}
 }
 
 // serveProbe carries out one of the application's probes or hooks for the kubelet.
@@ -34,6 +54,11 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	container, kind := splitProbePath(r.URL.Path)
+	if key := r.Header.Get(appprobe.KeyHeader); subtle.ConstantTimeCompare([]byte(key), []byte(a.settings.ProbeKey)) == 0 {
+		a.metrics.probes.WithLabelValues(container, string(kind), "refused").Inc()
+		http.Error(w, "only the kubelet may ask for this: header "+appprobe.KeyHeader+" has not the value that the pod's spec gives it", http.StatusForbidden)
+		return
+	}
 	err := a.prober.Do(r.Context(), h, r.UserAgent())
 	a.metrics.probes.WithLabelValues(container, string(kind), probeResult(err)).Inc()
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 	t.Helper()
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
-	s.Dir, s.Probes = t.TempDir(), probes
+	s.Dir, s.Probes, s.ProbeKey = t.TempDir(), probes, "the-key"
 	a := &agent{
 		settings: s,
 		log:      slog.New(slog.DiscardHandler),
@@ -44,6 +44,9 @@ func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 func TestForwardedProbes(t *testing.T) {
 	var userAgent string
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if key := r.Header.Get(appprobe.KeyHeader); key != "" {
+			t.Errorf("the application sees the key %q", key)
+		}
 		userAgent = r.UserAgent()
 		if r.URL.Path != "/ok" {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -88,6 +91,7 @@ func TestForwardedProbes(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("User-Agent", "kube-probe/1.37")
+			req.Header.Set(appprobe.KeyHeader, "the-key")
 			status, body := 0, ""
 			if res, err := http.DefaultTransport.RoundTrip(req); err != nil {
 				body = err.Error()
@@ -107,6 +111,43 @@ func TestForwardedProbes(t *testing.T) {
 	families := scrape(t, base, "")
 	if got := len(families["mizzen_agent_app_probes_total"].GetMetric()); got != 6 {
 		t.Errorf("%d series of mizzen_agent_app_probes_total, want 6", got)
+	}
+}
+
+// Probes and hooks are the kubelet's alone.
+func TestForwardedProbesAreNotForOthers(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the application is called") }))
+	t.Cleanup(app.Close)
+	port := int32(netip.MustParseAddrPort(app.Listener.Addr().String()).Port())
+	hook := appprobe.Handler{HTTPGet: &corev1.HTTPGetAction{Path: "/shutdown", Port: intstr.FromInt32(port)}}
+	base := serveAgent(t, appprobe.Handlers{appprobe.Path("app", appprobe.PreStop): hook, appprobe.Path("app", appprobe.Liveness): hook})
+	for _, path := range []string{"/app-health/app/prestop", "/app-health/app/livez"} {
+		for _, key := range []string{"", "another", "the-key2"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if key != "" {
+				req.Header.Set(appprobe.KeyHeader, key)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s with key %q: %s", path, key, res.Status)
+			}
+		}
+	}
+	refused := 0.0
+	for _, m := range scrape(t, base, "")["mizzen_agent_app_probes_total"].GetMetric() {
+		if label(m, "result") == "refused" {
+			refused += m.GetCounter().GetValue()
+		}
+	}
+	if refused != 6 {
+		t.Errorf("%v counted as refused, want 6", refused)
 	}
 }
 

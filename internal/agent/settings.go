@@ -31,6 +31,8 @@ type Settings struct {
 	Node node.Node
 	// Probes are carried out for the kubelet.
 	Probes appprobe.Handlers
+	// ProbeKey is shown by whoever may ask for them.
+	ProbeKey string
 
 	// EnvoyPath is the Envoy binary.
 	EnvoyPath string
@@ -93,6 +95,9 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 			}
 			s.Node.IPs = append(s.Node.IPs, addr)
 		}
+	}
+	if getenv(appprobe.EnvVar) != "" {
+		s.ProbeKey = required(appprobe.KeyEnv)
 	}
 	s.TrustBundle = getenv(config.TrustBundleEnv)
 	var err error

@@ -13,14 +13,16 @@ func TestReadEnv(t *testing.T) {
 	full := map[string]string{
 		"POD_NAME": "cart-1", "POD_NAMESPACE": "shop", "POD_UID": "0c5a", "SERVICE_ACCOUNT": "cart",
 		"NODE_NAME": "node-1", "POD_IPS": "10.1.2.3,fd00::3", "WORKLOAD": "Deployment/cart",
-		"MIZZEN_TRUST_BUNDLE": "roots",
-		"MIZZEN_APP_PROBES":   `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
+		"MIZZEN_TRUST_BUNDLE":   "roots",
+		"MIZZEN_APP_PROBES_KEY": "k",
+		"MIZZEN_APP_PROBES":     `{"/app-health/app/livez":{"tcpSocket":{"port":80}}}`,
 	}
 	for _, tt := range []struct{ name, variable, value, wantErr string }{
 		{"complete", "", "", ""},
 		{"no node name", "NODE_NAME", "", ""},
 		{"no workload", "WORKLOAD", "", ""},
 		{"no probes", "MIZZEN_APP_PROBES", "", ""},
+		{"probes without a key", "MIZZEN_APP_PROBES_KEY", "", "environment variable MIZZEN_APP_PROBES_KEY is not set"},
 		{"one address", "POD_IPS", "10.1.2.3", ""},
 		{"no pod name", "POD_NAME", "", "environment variable POD_NAME is not set"},
 		{"no addresses", "POD_IPS", "", "environment variable POD_IPS is not set"},
@@ -38,7 +40,7 @@ func TestReadEnv(t *testing.T) {
 			})
 			checkError(t, err, tt.wantErr)
 			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1 ||
-				s.Node.Workload != "Deployment/cart" || s.TrustBundle != "roots" || s.Node.ConfigScope != config.ScopeDemand) {
+				s.Node.Workload != "Deployment/cart" || s.TrustBundle != "roots" || s.ProbeKey != "k" || s.Node.ConfigScope != config.ScopeDemand) {
 				t.Errorf("read %+v", s)
 			}
 		})

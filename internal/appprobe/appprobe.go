@@ -12,6 +12,14 @@ import (
 // EnvVar holds the handlers as JSON in the proxy container's environment.
 const EnvVar = "MIZZEN_APP_PROBES"
 
+// KeyHeader is sent by the kubelet, because the forwarded probe says so, with the value of the variable KeyEnv in
+// the proxy container's environment. Without it the agent carries nothing out: a preStop hook is not for
+// other pods to call.
+const (
+	KeyHeader = "X-Mizzen-Probe-Key"
+	KeyEnv    = "MIZZEN_APP_PROBES_KEY"
+)
+
 // PathPrefix begins every forwarded path on the agent's port.
 const PathPrefix = "/app-health/"
 

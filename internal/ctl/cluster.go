@@ -11,6 +11,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -52,6 +53,15 @@ func (f *clusterFlags) defaultNamespace() string {
 
 // connect is the connector that asks the kubeconfig.
 func (f *clusterFlags) connect() (client.Client, error) {
+	cfg, err := f.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Timeout = clusterTimeout
+	return client.New(cfg, client.Options{Scheme: newScheme()})
+}
+
+func (f *clusterFlags) restConfig() (*rest.Config, error) {
 	cfg, err := f.config().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, errors.New("no cluster: no kubeconfig is found; want --kubeconfig, $KUBECONFIG or ~/.kube/config")
@@ -59,9 +69,8 @@ func (f *clusterFlags) connect() (client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no cluster: %w", err)
 	}
-	cfg.Timeout = clusterTimeout
 	cfg.QPS = -1 // a handful of lists; the API server's own fairness is enough
-	return client.New(cfg, client.Options{Scheme: newScheme()})
+	return cfg, nil
 }
 
 func newScheme() *runtime.Scheme {

@@ -1,11 +1,13 @@
-// Package ctl holds the commands of mizzenctl. It may import config, webhook, xds/mesh and internal/version of
-// this module, and controller-runtime's client: routes and check read the cluster of the kubeconfig where they
-// are not given files alone, and nothing is ever written to it. What they say of routes comes from the
-// functions that the control plane runs.
+// Package ctl holds the commands of mizzenctl. It may import config, webhook, xds/mesh, internal/agentapi and
+// internal/version of this module, and controller-runtime's client: routes and check read the cluster of the
+// kubeconfig where they are not given files alone, and nothing is ever written to it. What they say of routes comes
+// from the functions that the control plane runs. identity and plaintext also ask the agents of pods, by way of
+// forwarded ports.
 package ctl
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,10 +15,12 @@ import (
 )
 
 // NewCommand gives the root command. Errors are returned, not printed.
-func NewCommand() *cobra.Command { return newCommand((*clusterFlags).connect) }
+func NewCommand() *cobra.Command {
+	return newCommand((*clusterFlags).connect, (*clusterFlags).connectAgents, time.Now)
+}
 
-// newCommand has the way to a cluster as an argument, for tests.
-func newCommand(connect connector) *cobra.Command {
+// newCommand has the ways to a cluster and the clock as arguments, for tests.
+func newCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mizzenctl",
 		Short:         "The command line tool of the Mizzen service mesh",
@@ -24,7 +28,10 @@ func newCommand(connect connector) *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(newCheckCommand(connect), newInjectCommand(), newRoutesCommand(connect), newVersionCommand())
+	root.AddCommand(
+		newCheckCommand(connect), newIdentityCommand(connect, agents, now), newInjectCommand(), newPlaintextCommand(connect, agents, now),
+		newRoutesCommand(connect), newVersionCommand(),
+	)
 	return root
 }
 
@@ -76,6 +83,8 @@ What was done is reported on stderr. On any error nothing is written and the exi
 	flags.StringVar(&o.image, "image", "", "image of the sidecar, wins over sidecar.image of the mesh configuration")
 	flags.StringVar(&o.trustBundle, "trust-bundle", "",
 		"file with the mesh's roots, PEM; for a mesh with identity, whose sidecars then ask it for certificates")
+	flags.StringVar(&o.probeKey, "probe-key", "",
+		"what the kubelet shows to the sidecar for the application's probes and hooks, 16 to 128 letters and digits; whoever knows it can call them (default: one made at random)")
 	flags.StringVarP(&o.output, "output", "o", "-", "file to write, - for stdout")
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is two lines above

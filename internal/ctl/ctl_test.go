@@ -37,7 +37,7 @@ func TestInjectGolden(t *testing.T) {
 	}
 	golden.Run(t, "testdata/inject", func(t *testing.T, c *golden.Case) {
 		in := string(c.Read(t, "in.yaml"))
-		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test", "--mesh-config", without)
+		out, report, err := run(in, "inject", "-f", "-", "--image", "mizzen/proxy:test", "--mesh-config", without, "--probe-key", "0123456789abcdef")
 		c.Check(t, "out.txt", []byte(report))
 		if err != nil {
 			c.Check(t, "err.txt", []byte(err.Error()+"\n"))
@@ -99,6 +99,7 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 		want string
 	}{
 		"no file":                {[]string{"inject"}, `required flag(s) "filename" not set`},
+		"guessable probe key":    {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--mesh-config", at("without.yaml"), "--probe-key", "secret"}, "--probe-key: want 16 to 128"},
 		"no image":               {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
 		"bad image":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
 		"missing file":           {[]string{"inject", "-f", at("nope"), "--image", "i", "--mesh-config", at("without.yaml")}, at("nope")},

@@ -31,7 +31,7 @@ func TestRoutesAndCheckGolden(t *testing.T) {
 			for line := range strings.Lines(string(c.Read(t, "cmd.txt"))) {
 				line = strings.TrimSpace(line)
 				fmt.Fprintf(&out, "$ mizzenctl %s\n", line)
-				cmd := newCommand(connect)
+				cmd := newCommand(connect, noAgents, goldenNow)
 				cmd.SetArgs(words(line))
 				cmd.SetIn(bytes.NewReader(in))
 				cmd.SetOut(&out)
@@ -45,6 +45,8 @@ func TestRoutesAndCheckGolden(t *testing.T) {
 		})
 	}
 }
+
+func noAgents(*clusterFlags) (agents, error) { return nil, errors.New("none in this case") }
 
 func noCluster(*clusterFlags) (client.Client, error) { return nil, errors.New("none in this case") }
 

@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
+
+var goodProbeKey = regexp.MustCompile("^[A-Za-z0-9]{16,128}$")
 
 type injectOptions struct {
 	files       []string
 	meshConfig  string
 	image       string
 	trustBundle string
+	probeKey    string
 	output      string
 }
 
@@ -29,7 +33,12 @@ func (o *injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	in := injection{mesh: mesh, trustBundle: bundle}
+	if o.probeKey == "" {
+		o.probeKey = webhook.NewProbeKey()
+	} else if !goodProbeKey.MatchString(o.probeKey) {
+		return errors.New("--probe-key: want 16 to 128 letters and digits")
+	}
+	in := injection{mesh: mesh, trustBundle: bundle, probeKey: o.probeKey}
 	sources, err := readSources(o.files, stdin)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ from files alone.`,
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin instead of the cluster; may be given more than once")
 	flags.Uint16Var(&o.port, "port", 0, "this port of the Service alone")
 	flags.StringVar(&o.from, "from", "", "what holds for clients in this namespace")
-	flags.StringVarP(&o.output, "output", "o", "table", "table, json or yaml")
+	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
 	flags.StringVar(&o.request, "request", "", `say which rule a request meets: "METHOD /path?query", or "package.Service/Method" for gRPC`)
 	flags.StringArrayVarP(&o.headers, "header", "H", nil, `header of the request, "name: value"; may be given more than once`)
 	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
@@ -78,8 +78,8 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 	switch {
 	case len(args) == 0 && o.namespace == "":
 		return errors.New("want a Service, such as cart.shop, or -n NAMESPACE for all of a namespace")
-	case !slices.Contains([]string{"table", "json", "yaml"}, o.output):
-		return fmt.Errorf("--output: %q: want table, json or yaml", o.output)
+	case !slices.Contains(outputs, o.output):
+		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	case len(o.headers) > 0 && o.request == "":
 		return errors.New("--header: want a --request that has it")
 	case o.request != "":

@@ -1,12 +1,9 @@
 package ctl
 
 import (
-	"encoding/json"
 	"io"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 )
 
 // routesView is what -o json and yaml write.
@@ -15,24 +12,7 @@ type routesView struct {
 	Requests []requestView `json:"requests,omitempty"`
 }
 
-func (v routesView) write(out io.Writer, format string) error {
-	var text []byte
-	var err error
-	switch format {
-	case "json":
-		text, err = json.MarshalIndent(v, "", "  ")
-		text = append(text, '\n')
-	case "yaml":
-		text, err = yaml.Marshal(v)
-	default:
-		text = []byte(v.table(paintFor(out)))
-	}
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(text)
-	return err
-}
+func (v routesView) write(out io.Writer, format string) error { return write(out, format, v, v.table) }
 
 const defaultsNote = "Where no setting stands: no timeout, and only calls of which no server can have begun are tried again."
 

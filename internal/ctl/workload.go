@@ -37,6 +37,8 @@ type injection struct {
 	mesh *config.Mesh
 	// trustBundle holds the mesh's roots in PEM; empty is a mesh without identity.
 	trustBundle []byte
+	// probeKey is that of forwarded probes.
+	probeKey string
 }
 
 // document gives the document with sidecars, and a note for each workload that it held. A
@@ -142,7 +144,7 @@ func (in injection) template(u unstructured.Unstructured, path []string) ([]stri
 	if decision := webhook.Decide(enabled, pod, config.SystemNamespace); !decision.Inject {
 		return []string{skipped(decision.Reason)}, nil, nil
 	}
-	injected, report, err := webhook.Inject(pod, in.mesh, version.Version, in.trustBundle)
+	injected, report, err := webhook.Inject(pod, in.mesh, version.Version, in.trustBundle, in.probeKey)
 	if err != nil {
 		return nil, nil, err
 	}

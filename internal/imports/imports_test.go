@@ -39,6 +39,7 @@ var rules = []struct {
 	{"/xds/kube", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
 	{"/xds/status", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
 	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/agentapi", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},

@@ -1,9 +1,10 @@
-// Package replicas asks the other replicas of the control plane over HTTP. It may import the standard
-// library and logr only.
+// Package replicas asks the other replicas of the control plane, over mTLS where the mesh has identities and
+// over plain HTTP elsewhere. It may import the standard library and logr only.
 package replicas
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,35 +19,52 @@ import (
 // maxAnswer is the size of an answer in bytes.
 const maxAnswer = 1 << 20
 
-// client goes to a replica itself, whatever proxy the environment names.
-var client = &http.Client{Transport: &http.Transport{IdleConnTimeout: time.Minute}}
+// Options of New. All but TLS are required.
+type Options struct {
+	// List gives their addresses, "<host>:<port>".
+	List func(context.Context) ([]string, error)
+	// TLS is spoken with them, and says which certificate is one of theirs. Nil is plain HTTP.
+	TLS *tls.Config
+	Log logr.Logger
+}
 
 // Replicas are the other ones.
 type Replicas struct {
-	// List gives their HTTP addresses, "<host>:<port>".
-	List func(context.Context) ([]string, error)
-	Log  logr.Logger
+	opt    Options
+	scheme string
+	client *http.Client
+}
+
+// New gives them.
+func New(o Options) *Replicas {
+	r := &Replicas{opt: o, scheme: "http"}
+	if o.TLS != nil {
+		r.scheme = "https"
+	}
+	// To a replica itself, whatever proxy the environment names.
+	r.client = &http.Client{Transport: &http.Transport{TLSClientConfig: o.TLS, IdleConnTimeout: time.Minute}}
+	return r
 }
 
 // Ask sends each replica "GET path?query" and gives their answers, decoded from JSON, in any order, and
 // how many replicas gave none until ctx ended. If they cannot be listed that is one.
 func Ask[T any](ctx context.Context, r *Replicas, path string, query url.Values) (answers []T, silent int) {
-	addresses, err := r.List(ctx)
+	addresses, err := r.opt.List(ctx)
 	if err != nil {
-		r.Log.Error(err, "list the other replicas")
+		r.opt.Log.Error(err, "list the other replicas")
 		return nil, 1
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, address := range addresses {
 		wg.Go(func() {
-			u := url.URL{Scheme: "http", Host: address, Path: path, RawQuery: query.Encode()}
+			u := url.URL{Scheme: r.scheme, Host: address, Path: path, RawQuery: query.Encode()}
 			var answer T
-			err := get(ctx, u.String(), &answer)
+			err := r.get(ctx, u.String(), &answer)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				r.Log.V(1).Info("a replica did not answer", "url", u.String(), "error", err.Error())
+				r.opt.Log.V(1).Info("a replica did not answer", "url", u.String(), "error", err.Error())
 				silent++
 				return
 			}
@@ -57,12 +75,12 @@ func Ask[T any](ctx context.Context, r *Replicas, path string, query url.Values)
 	return answers, silent
 }
 
-func get(ctx context.Context, url string, answer any) error {
+func (r *Replicas) get(ctx context.Context, url string, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	res, err := client.Do(req)
+	res, err := r.client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func TestAsk(t *testing.T) {
 		"127.0.0.1:1", // nobody there
 	}
 	t.Cleanup(func() { close(end) }) // before the servers are closed, which wait for their handlers
-	r := &replicas.Replicas{Log: logr.Discard(), List: func(context.Context) ([]string, error) { return addresses, nil }}
+	r := replicas.New(replicas.Options{Log: logr.Discard(), List: func(context.Context) ([]string, error) { return addresses, nil }})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	got, silent := replicas.Ask[int](ctx, r, "/debug/x", url.Values{"a": {"b"}})
@@ -46,7 +46,7 @@ func TestAsk(t *testing.T) {
 	if !slices.Equal(got, []int{1, 2}) || silent != 4 {
 		t.Errorf("%v and %d silent, want [1 2] and 4", got, silent)
 	}
-	r.List = func(context.Context) ([]string, error) { return nil, errors.New("no API server") }
+	r = replicas.New(replicas.Options{Log: logr.Discard(), List: func(context.Context) ([]string, error) { return nil, errors.New("no API server") }})
 	if got, silent := replicas.Ask[int](ctx, r, "/debug/x", nil); got != nil || silent != 1 {
 		t.Errorf("%v and %d silent when they cannot be listed", got, silent)
 	}

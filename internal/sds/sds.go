@@ -1,5 +1,5 @@
-// Package sds says what the secrets of a sidecar are called and how Envoy asks its agent for them. The agent
-// writes it into the bootstrap, the control plane into clusters and listeners. It may import Envoy's protos only.
+// Package sds says what the secrets of a sidecar are called, how Envoy asks its agent for them, and what it tells the
+// agent over the same socket. The agent writes it into the bootstrap, the control plane into clusters and listeners. It may import Envoy's protos only.
 package sds
 
 import (
@@ -16,6 +16,8 @@ const (
 	// Workload is the secret with the workload's certificate and key, Bundle the one with the mesh's roots.
 	Workload = "workload"
 	Bundle   = "bundle"
+	// PlainTextLog is the access log with those who are not of the mesh (envoy.service.accesslog.v3).
+	PlainTextLog = "plaintext"
 	// TypeURL of a secret.
 	TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )

@@ -69,9 +69,12 @@ func New(a *ca.Authority, id string) (*Server, error) {
 	return s, s.Bundle(a)
 }
 
-// Serve answers on the listener until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener) {
+// Serve answers on the listener until ctx ends; others may add services of their own.
+func (s *Server) Serve(ctx context.Context, l net.Listener, others ...func(grpc.ServiceRegistrar)) {
 	g := grpc.NewServer()
+	for _, register := range others {
+		register(g)
+	}
 	secretv3.RegisterSecretDiscoveryServiceServer(g, service{server: sotw.NewServer(ctx, s.cache, callbacks{s})})
 	go func() { <-ctx.Done(); g.Stop() }()
 	_ = g.Serve(l) // ends with ctx

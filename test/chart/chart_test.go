@@ -150,6 +150,7 @@ func TestRefusals(t *testing.T) {
 		{"bad port", "mesh.sidecar.excludeInboundPorts={70000}", []string{"/mesh/sidecar/excludeInboundPorts/0", "65,535"}},
 		{"bad CIDR", "mesh.serviceCIDRs={10.0.0.0}", []string{"/mesh/serviceCIDRs/0"}},
 		{"image is the release's to set", "mesh.sidecar.image=x", []string{"/mesh/sidecar", "image"}},
+		{"no peer", "networkPolicy.statusFrom={everybody}", []string{"/networkPolicy/statusFrom/0", "object"}},
 		{"tag in the repository's place", "proxy.image.version=x", []string{"/proxy/image", "version"}},
 	}
 	for _, tt := range tests {

@@ -27,6 +27,8 @@ func testBadAnnotation(t *testing.T) {
 		{config.AnnotationExcludeInboundPorts, "80,99999", []string{"65535"}},
 		{config.AnnotationExcludeOutboundCIDRs, "10.0.0.0", []string{"/"}},
 		{config.AnnotationDrainDelay, "soon", []string{"s"}},
+		{config.AnnotationMTLS, "sometimes", []string{"permissive", "strict"}},
+		{config.AnnotationMTLSPorts, "8080=on", []string{"permissive", "strict"}},
 	} {
 		t.Run(strings.TrimPrefix(tc.key, config.Group+"/"), func(t *testing.T) {
 			p := e.pod("bad", serverPod())

@@ -24,7 +24,7 @@ import (
 // wrong; when the API server is back, it catches up. Nothing that was known is dropped.
 func testAPIServerOutage(t *testing.T) {
 	e := newEnv(t, true)
-	pid := e.apiServerProcess()
+	pid := e.process("kube-apiserver", "stops the API server's process")
 	e.server("server", 2)
 	client := e.client()
 	e.ready("server")
@@ -71,24 +71,25 @@ func testAPIServerOutage(t *testing.T) {
 	e.noFailures("calls while the API server was away and after", running.stop(), 500)
 }
 
-// apiServerProcess finds the embedded cluster's API server; no other cluster's can be stopped.
-func (e *env) apiServerProcess() int {
+// process finds a component of the embedded cluster's node; no other cluster's can be reached so. why says what
+// for, where the test is skipped.
+func (e *env) process(component, why string) int {
 	e.Helper()
 	if e.Kubeconfig != filepath.Join(e.Root, ".cluster", "kubeconfig") {
-		e.Skip("stops the API server's process, which only the embedded cluster allows")
+		e.Skip(why + ", which only the embedded cluster allows")
 	}
 	cmd := exec.Command(filepath.Join(e.Root, ".build", "tools", "cluster"), "status")
 	cmd.Dir = e.Root
 	out, err := cmd.Output()
 	e.must(err)
 	for line := range strings.Lines(string(out)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "kube-apiserver" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == component {
 			pid, err := strconv.Atoi(f[1])
 			e.must(err)
 			return pid
 		}
 	}
-	e.Fatalf("no kube-apiserver in:\n%s", out)
+	e.Fatalf("no %s in:\n%s", component, out)
 	return 0
 }
 

@@ -100,6 +100,26 @@ func (e *env) service(name, app string, ports ...corev1.ServicePort) {
 	e.serviceWith(name, corev1.ServiceSpec{Selector: map[string]string{"app": app}, Ports: ports})
 }
 
+func (e *env) headless(name, app string, ports ...corev1.ServicePort) {
+	e.Helper()
+	e.serviceWith(name, corev1.ServiceSpec{Selector: map[string]string{"app": app}, Ports: ports, ClusterIP: corev1.ClusterIPNone})
+}
+
+// statefulSet makes one named name, labelled app=name, whose pods have names below the headless Service.
+func (e *env) statefulSet(name, service string, replicas int32, spec corev1.PodSpec) {
+	e.Helper()
+	labels := map[string]string{"app": name}
+	_, err := e.AppsV1().StatefulSets(e.ns).Create(e.ctx, &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: &replicas, ServiceName: service, PodManagementPolicy: appsv1.ParallelPodManagement,
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: spec},
+		},
+	}, metav1.CreateOptions{})
+	e.must(err)
+}
+
 func (e *env) serviceWith(name string, spec corev1.ServiceSpec) {
 	e.Helper()
 	_, err := e.CoreV1().Services(e.ns).Create(e.ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{})

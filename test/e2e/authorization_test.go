@@ -63,8 +63,8 @@ func (e *env) noPolicy(name string) {
 	e.must(e.Dynamic.Resource(policies).Namespace(e.ns).Delete(e.ctx, name, metav1.DeleteOptions{}))
 }
 
-// logged waits for a line with all parts in the log of a sidecar of "server".
-func (e *env) logged(parts ...string) {
+// inSidecarLog waits for a line with all parts in the log of a sidecar of "server".
+func (e *env) inSidecarLog(parts ...string) {
 	e.Helper()
 	e.eventually(20*time.Second, func() (string, error) {
 		for _, p := range e.podsOf("server") {
@@ -117,13 +117,13 @@ func testAuthorization(t *testing.T) {
 	e.answered(other, httpCall, policyTime, failed)
 	e.answered(other, grpcCall, policyTime, failed)
 	e.answered(plain, httpCall, policyTime, failed)
-	e.logged(`"call refused"`, `/sa/other"`, `"no AuthorizationPolicy allows it"`)
+	e.inSidecarLog(`"call refused"`, `/sa/other"`, `"no AuthorizationPolicy allows it"`)
 	e.policy("callers", fmt.Sprintf("  rules: [{from: [{namespace: %s}]}]", e.ns))
 	e.answered(other, httpCall, policyTime, ok)
 	e.answered(plain, httpCall, policyTime, failed)
 	e.policy("not-other", "  action: Deny\n  rules: [{from: [{serviceAccount: {name: other}}]}]")
 	e.answered(other, httpCall, policyTime, failed)
-	e.logged(`"call refused"`, `/sa/other"`, fmt.Sprintf(`"policy":"%s/not-other"`, e.ns))
+	e.inSidecarLog(`"call refused"`, `/sa/other"`, fmt.Sprintf(`"policy":"%s/not-other"`, e.ns))
 	e.noPolicy("not-other")
 	e.noPolicy("callers")
 	e.answered(plain, httpCall, policyTime, ok)
@@ -145,7 +145,7 @@ func testAuthorization(t *testing.T) {
 		e.answered(from, httpCall, policyTime, ok)
 		e.answered(from, grpcCall, policyTime, ok)
 	}
-	e.logged(`"call refused"`, `/sa/web"`, `"path":"/big"`, `"status":403`)
+	e.inSidecarLog(`"call refused"`, `/sa/web"`, `"path":"/big"`, `"status":403`)
 	e.noPolicy("requests")
 	e.answered(web, hidden, policyTime, ok)
 
@@ -172,7 +172,7 @@ func testAuthorization(t *testing.T) {
 		}
 		return "", nil
 	})
-	e.logged(`"call would be refused"`, fmt.Sprintf(`"policy":"%s/try"`, e.ns), `"path":"/big"`)
+	e.inSidecarLog(`"call would be refused"`, fmt.Sprintf(`"policy":"%s/try"`, e.ns), `"path":"/big"`)
 	for name, l := range loads {
 		e.noFailures("calls of "+name+" that policies allow, while they change", l.stop(), 1000)
 	}

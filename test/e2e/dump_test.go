@@ -130,7 +130,7 @@ func controlPlaneDump(ctx context.Context) string {
 	}
 	if len(pods.Items) > 0 {
 		pod := cluster.Pod{Namespace: cluster.SystemNamespace, Name: pods.Items[0].Name}
-		if _, body, err := mesh.Get(ctx, pod, config.ControllerHTTPPort, "debug/proxies"); err == nil {
+		if body, err := mesh.Debug(ctx, pod, config.ControllerHTTPPort, "debug/proxies"); err == nil {
 			fmt.Fprintf(&b, "── %s /debug/proxies\n%s\n", pod.Name, notable(string(body)))
 		}
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -153,7 +154,11 @@ func (e *env) proxy(pod cluster.Pod) server.ProxyStatus {
 			}
 			var proxies []server.ProxyStatus
 			p := cluster.Pod{Namespace: c.Namespace, Name: c.Name}
-			if err := e.JSON(e.ctx, "GET", p, config.ControllerHTTPPort, "/debug/proxies", nil, &proxies); err != nil {
+			page, err := e.Debug(e.ctx, p, config.ControllerHTTPPort, "/debug/proxies")
+			if err == nil {
+				err = json.Unmarshal(page, &proxies)
+			}
+			if err != nil {
 				return err.Error(), nil // on its way down
 			}
 			for _, status := range proxies {

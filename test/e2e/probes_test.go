@@ -41,23 +41,28 @@ func ptr[T any](v T) *T { return &v }
 
 func testProbes(t *testing.T) {
 	for _, meshed := range []bool{false, true} {
-		e := newEnv(t, meshed)
-		for _, tc := range probeCases {
-			e.create(e.pod(tc.name, probedPod(tc.handler, tc.bad)))
-		}
-		for _, tc := range probeCases {
-			pod := cluster.Pod{Namespace: e.ns, Name: tc.name}
-			if tc.bad {
-				e.staysUnready(pod)
-			} else if err := e.WaitPodReady(e.ctx, pod, readyTimeout); err != nil {
-				t.Errorf("%s: %v", e.kind(), err)
-			}
-			if meshed {
-				e.hasSidecar(pod)
-			}
-		}
-		e.noRestarts()
+		newEnv(t, meshed).probed()
 	}
+}
+
+// probed makes a pod for each probe, and asserts what becomes of it.
+func (e *env) probed() {
+	e.Helper()
+	for _, tc := range probeCases {
+		e.create(e.pod(tc.name, probedPod(tc.handler, tc.bad)))
+	}
+	for _, tc := range probeCases {
+		pod := cluster.Pod{Namespace: e.ns, Name: tc.name}
+		if tc.bad {
+			e.staysUnready(pod)
+		} else if err := e.WaitPodReady(e.ctx, pod, readyTimeout); err != nil {
+			e.Errorf("%s: %v", e.kind(), err)
+		}
+		if e.meshed {
+			e.hasSidecar(pod)
+		}
+	}
+	e.noRestarts()
 }
 
 // probedPod has a good handler as all three probes, a bad one as readiness probe alone.

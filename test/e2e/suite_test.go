@@ -30,6 +30,7 @@ var phases = []struct {
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},
 		{"ForwardedClientCert", testForwardedClientCert},
+		{"IdentityCtl", testIdentityCtl},
 	}},
 	{"measured", false, []scenario{
 		{"Story", testStory},
@@ -57,6 +58,10 @@ var phases = []struct {
 		{"OnDemand", testOnDemand},
 		{"Outage", testOutage},
 		{"APIServerOutage", testAPIServerOutage},
+	}},
+	{"identity", false, []scenario{
+		{"Rotation", testRotation},
+		{"OwnCA", testOwnCA},
 	}},
 	{"last", false, []scenario{
 		{"Uninstall", testUninstall},

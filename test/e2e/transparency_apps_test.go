@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,7 +40,8 @@ func (s *side) applications(o outside) {
 	s.serviceWith("unready", corev1.ServiceSpec{
 		Selector: map[string]string{"app": "unready"}, Ports: []corev1.ServicePort{port("http", 8080)}, PublishNotReadyAddresses: true,
 	})
-	s.statefulSet("sts")
+	s.headless("sts", "sts", port("http", 8080), port("grpc", 50051), port("tcp-db", 3306))
+	s.statefulSet("sts", "sts", 2, serverPod("server", "--http=:8080", "--grpc=:50051", "--mysql=:3306"))
 	s.outsideServices(o)
 	s.create(s.pod("client", serverPod("server")))
 }
@@ -52,29 +52,6 @@ func (s *side) dualStack(name string) {
 	s.serviceWith(name, corev1.ServiceSpec{
 		Selector: map[string]string{"app": "server"}, Ports: []corev1.ServicePort{port("http", 8080), port("grpc", 50051)}, IPFamilyPolicy: &both,
 	})
-}
-
-func (s *side) headless(name, app string, ports ...corev1.ServicePort) {
-	s.Helper()
-	s.serviceWith(name, corev1.ServiceSpec{Selector: map[string]string{"app": app}, Ports: ports, ClusterIP: corev1.ClusterIPNone})
-}
-
-func (s *side) statefulSet(name string) {
-	s.Helper()
-	s.headless(name, name, port("http", 8080), port("grpc", 50051), port("tcp-db", 3306))
-	labels, replicas := map[string]string{"app": name}, int32(2)
-	_, err := s.AppsV1().StatefulSets(s.ns).Create(s.ctx, &appsv1.StatefulSet{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: appsv1.StatefulSetSpec{
-			Replicas: &replicas, ServiceName: name, PodManagementPolicy: appsv1.ParallelPodManagement,
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       serverPod("server", "--http=:8080", "--grpc=:50051", "--mysql=:3306"),
-			},
-		},
-	}, metav1.CreateOptions{})
-	s.must(err)
 }
 
 // outsideServices gives names to what lies outside the mesh: a Service without selector, whose endpoint is

@@ -35,7 +35,7 @@ const webPort, greeterPort, plainPort = 8080, 9090, 8081
 
 // Services at which the client calls.
 const (
-	web, greeter, plain, self = "10.96.0.10:80", "10.96.0.11:7", "10.96.0.12:80", "10.96.0.13:80"
+	web, greeter, plain, self, mirrored = "10.96.0.10:80", "10.96.0.11:7", "10.96.0.12:80", "10.96.0.13:80", "10.96.0.14:80"
 )
 
 var (
@@ -63,8 +63,11 @@ func start(t *testing.T) (*world.Pods, *world.ControlPlane) {
 	service := func(name, ip, endpoint, identity string, port corev1.ServicePort) world.Service {
 		return world.Service{Namespace: "bench", Name: name, IP: ip, Endpoints: []string{endpoint}, Identity: identity, Ports: []corev1.ServicePort{port}}
 	}
+	copied := service("web", "10.96.0.10", world.ServerIP, idServer, world.Port("http", 80, webPort))
+	mirrored := service("mirrored", "10.96.0.14", world.ServerIP, mesh.PlainText, world.Port("http", 80, plainPort))
+	mirrored.Mirror = &copied
 	cp, err := world.NewControlPlane([]world.Service{
-		service("web", "10.96.0.10", world.ServerIP, idServer, world.Port("http", 80, webPort)),
+		copied, mirrored,
 		service("greeter", "10.96.0.11", world.ServerIP, idServer, world.Port("tcp", 7, greeterPort)),
 		service("plain", "10.96.0.12", world.ServerIP, mesh.PlainText, world.Port("http", 80, plainPort)),
 		service("self", "10.96.0.13", world.ClientIP, idClient, world.Port("http", 80, webPort)),

@@ -18,7 +18,6 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 const marker = "nobody-may-read-this"
@@ -27,17 +26,18 @@ const marker = "nobody-may-read-this"
 // no identity is served where the mode lets him in.
 func TestTwoPods(t *testing.T) {
 	pods, cp := start(t)
-	serveHTTP(t, pods.Server, world.ServerIP, webPort, "server")
+	served := serveHTTP(t, pods.Server, world.ServerIP, webPort, "server")
 	serveHTTP(t, pods.Server, world.ServerIP, plainPort, "plain")
 	serveHTTP(t, pods.Client, world.ClientIP, webPort, "client")
 	serveGreeter(t, pods.Server)
 	byIP := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
-	if err := cp.SetPods(map[netip.AddrPort]string{
-		byIP: idServer,
-		netip.AddrPortFrom(byIP.Addr(), plainPort): mesh.PlainText,
-	}); err != nil {
-		t.Fatal(err)
+	setPods := func() {
+		t.Helper()
+		if err := cp.SetPods(map[netip.AddrPort]string{byIP: idServer}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	setPods()
 	await(t, "the first call", func() bool { _, err := get(web); return err == nil })
 
 	for _, mode := range []config.MTLSMode{config.Permissive, config.Strict, config.Permissive} {
@@ -46,6 +46,11 @@ func TestTwoPods(t *testing.T) {
 				t.Fatal(err)
 			}
 			await(t, "the mode holds", func() bool { return (outside(byIP.String()) == nil) == (mode == config.Permissive) })
+			before := served.Load()
+			if got, err := get(mirrored); got != "plain" || err != nil {
+				t.Errorf("a request that is copied: %q, %v", got, err)
+			}
+			await(t, "the copy is served, in strict mode with mTLS", func() bool { return served.Load() == before+1 })
 			wire := listenOnWire(t)
 			for target, want := range map[string]string{web: "server", self: "client", byIP.String(): "server"} {
 				if got, err := get(target); got != want || err != nil {
@@ -69,6 +74,8 @@ func TestTwoPods(t *testing.T) {
 			}
 		})
 	}
+	t.Run("addresses change", func(t *testing.T) { addressesChange(t, cp) })
+	setPods()
 	t.Run("under load", func(t *testing.T) { changeUnderLoad(t, cp, byIP.String()) })
 }
 
@@ -116,16 +123,22 @@ func changeUnderLoad(t *testing.T, cp *world.ControlPlane, byIP string) {
 	t.Logf("%d calls, %d failed", made.Load(), failed.Load())
 }
 
-func serveHTTP(t *testing.T, n world.NS, ip string, port int, name string) {
+// serveHTTP counts the requests.
+func serveHTTP(t *testing.T, n world.NS, ip string, port int, name string) *atomic.Int32 {
 	t.Helper()
+	served := &atomic.Int32{}
 	l, err := n.Listen(fmt.Sprintf("%s:%d", ip, port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }))
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			served.Add(1)
+			fmt.Fprint(w, name)
+		}))
 	}()
+	return served
 }
 
 func serveGreeter(t *testing.T, n world.NS) {

@@ -48,7 +48,7 @@ func bytesChains(names portChains, policies []mesh.Policy, cfg *config.Mesh) []*
 		for _, s := range all {
 			c.Filters = append(c.Filters, s.networkFilter())
 		}
-		p := tcpProxy(statPrefix, InboundCluster)
+		p := tcpProxyTo(statPrefix, InboundCluster)
 		p.AccessLog = refusalLogs(networkRBAC, all)
 		return c, p
 	}
@@ -60,6 +60,7 @@ func bytesChains(names portChains, policies []mesh.Policy, cfg *config.Mesh) []*
 		plainProxy.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
 		plainProxy.MaxEarlyDataBytes = wrapperspb.UInt32(0)
 	}
+	logPlain(plainProxy)
 	mtls.Filters = append(mtls.Filters, tcpProxyFilter(mtlsProxy))
 	plain.Filters = append(plain.Filters, tcpProxyFilter(plainProxy))
 	return []*listenerv3.FilterChain{mtls, plain}

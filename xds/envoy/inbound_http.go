@@ -22,10 +22,11 @@ import (
 // Their TLS chooses no ALPN: the client's offer has chosen the chain already, and with one chosen Envoy would take
 // everything but "h2" for HTTP/1. Without, it looks at the first bytes.
 func httpChains(names portChains, policies []stage, forwardCert bool, cfg *config.Mesh) []*listenerv3.FilterChain {
-	m := inboundConnectionManager(policies, forwardCert)
+	mtls, plain := inboundConnectionManager(policies, forwardCert), inboundConnectionManager(policies, forwardCert)
+	logPlainHTTP(plain)
 	return []*listenerv3.FilterChain{
-		{Name: names.mtls, TransportSocket: calledTLS(cfg.MTLS), Filters: []*listenerv3.Filter{connectionManager(m)}},
-		{Name: names.plain, Filters: []*listenerv3.Filter{connectionManager(m)}},
+		{Name: names.mtls, TransportSocket: calledTLS(cfg.MTLS), Filters: []*listenerv3.Filter{connectionManager(mtls)}},
+		{Name: names.plain, Filters: []*listenerv3.Filter{connectionManager(plain)}},
 	}
 }
 

@@ -43,7 +43,7 @@ func InboundListeners() []Resource {
 		l := &listenerv3.Listener{
 			FilterChainMatcher: refusePort(inboundPort),
 			FilterChains: []*listenerv3.FilterChain{
-				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxyFilter(tcpProxy("inbound", InboundCluster))}},
+				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("inbound", InboundCluster)}},
 				refuse(),
 			},
 			ListenerFilters: []*listenerv3.ListenerFilter{originalDst()},
@@ -82,7 +82,11 @@ func originalDst() *listenerv3.ListenerFilter {
 }
 
 // tcpProxy passes bytes to a cluster for as long as both sides want: no idle timeout.
-func tcpProxy(statPrefix, cluster string) *tcpv3.TcpProxy {
+func tcpProxy(statPrefix, cluster string) *listenerv3.Filter {
+	return tcpProxyFilter(tcpProxyTo(statPrefix, cluster))
+}
+
+func tcpProxyTo(statPrefix, cluster string) *tcpv3.TcpProxy {
 	return &tcpv3.TcpProxy{
 		StatPrefix:       statPrefix,
 		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},

@@ -40,7 +40,7 @@ func SecureOutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []net
 			FilterChains: []*listenerv3.FilterChain{
 				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager(cfg)}},
 				{Name: opaqueChain, Filters: opaqueFilters(cfg)},
-				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxyFilter(tcpProxy("passthrough", PassthroughCluster))}},
+				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("passthrough", PassthroughCluster)}},
 				refuse(),
 			},
 			ListenerFilters: []*listenerv3.ListenerFilter{originalDst()},

@@ -6,6 +6,7 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accessdatav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -43,10 +44,10 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 			line["reason"] = text("an AuthorizationPolicy denies it")
 			line["policy"] = text(fmt.Sprintf("%%DYNAMIC_METADATA(%s:%s)%%", namespace, policy))
 		}
-		filter := decided(namespace, result, "denied")
+		filter := and(atTheEnd, decided(namespace, result, "denied"))
 		if s.shadow && !s.deny { // a Deny that matches wins, and is told
 			other, _ := stage{deny: true, shadow: true}.metadata(namespace)
-			filter = and(filter, decided(namespace, other, "allowed"))
+			filter = and(atTheEnd, decided(namespace, result, "denied"), decided(namespace, other, "allowed"))
 		}
 		out = append(out, &accesslogv3.AccessLog{
 			Name: "envoy.access_loggers.stdout", Filter: filter,
@@ -55,6 +56,13 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 	}
 	return out
 }
+
+// atTheEnd of a request or a connection: chains in plain text log what goes on, too, to the agent.
+var atTheEnd = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
+	LogTypeFilter: &accesslogv3.LogTypeFilter{Types: []accessdatav3.AccessLogType{
+		accessdatav3.AccessLogType_DownstreamEnd, accessdatav3.AccessLogType_TcpConnectionEnd,
+	}},
+}}
 
 func text(s string) *structpb.Value { return structpb.NewStringValue(s) }
 

@@ -22,6 +22,8 @@ type Pod struct {
 	ServiceAccount string
 	// HostNetwork is set for a pod that shares its node's addresses.
 	HostNetwork bool
+	// Terminating is set for a pod that is on its way out. It is given no address any more.
+	Terminating bool
 	// Meshed is set for a pod whose sidecar ends mTLS.
 	Meshed bool
 	// PlainPorts are not captured: who calls them meets the application, not the sidecar. Ascending.
@@ -46,6 +48,7 @@ func BuildPod(pod *corev1.Pod) *Pod {
 		Key: Key{pod.Namespace, pod.Name}, UID: string(pod.UID), Labels: pod.Labels,
 		ServiceAccount: pod.Spec.ServiceAccountName,
 		HostNetwork:    pod.Spec.HostNetwork,
+		Terminating:    pod.DeletionTimestamp != nil,
 		Meshed:         meshed(pod),
 		PlainPorts:     plainPorts(pod),
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -148,11 +149,16 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 	ended := injected("ended-0", "10.0.0.1", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
 	other := injected("other-0", "10.0.0.9", func(p *corev1.Pod) { p.Spec.ServiceAccountName = "other" })
 	successor := injected("successor-0", "10.0.0.9")
+	leaving := injected("leaving-0", "10.0.0.8", func(p *corev1.Pod) {
+		p.Spec.ServiceAccountName, p.DeletionTimestamp = "other", &metav1.Time{Time: time.Unix(1, 0)}
+	})
+	taken := injected("taken-0", "10.0.0.8")
+	alone := injected("alone-0", "10.0.0.7", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} })
 	reborn := injected("cart-0", "10.0.0.1", func(p *corev1.Pod) { p.UID = "uid-2" })
 	nameless := podEndpoint(pod, "10.0.0.1")
 	nameless.TargetRef.UID, nameless.TargetRef.Namespace = "", ""
 	pods := NewPods("cluster.local")
-	for _, p := range []*corev1.Pod{pod, bare, host, starting, ended, other, successor} {
+	for _, p := range []*corev1.Pod{pod, bare, host, starting, ended, other, successor, leaving, taken, alone} {
 		pods.Set(BuildPod(p))
 	}
 	for name, c := range map[string]struct {
@@ -161,21 +167,24 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 		want     map[string]string
 		problems int
 	}{
-		"of the mesh":                               {endpoint: podEndpoint(pod, "10.0.0.1"), want: map[string]string{"10.0.0.1": cart}},
-		"without UID and namespace":                 {endpoint: nameless, want: map[string]string{"10.0.0.1": cart}},
-		"a port that is not captured":               {endpoint: podEndpoint(pod, "10.0.0.1"), port: 9100, want: map[string]string{"10.0.0.1": PlainText}},
-		"not of the mesh":                           {endpoint: podEndpoint(bare, "10.0.0.2"), want: map[string]string{"10.0.0.2": PlainText}},
-		"not of the mesh, at another address":       {endpoint: podEndpoint(bare, "10.9.9.9"), want: map[string]string{"10.9.9.9": PlainText}},
-		"of a node":                                 {endpoint: podEndpoint(host, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
-		"a pod that is not known":                   {endpoint: podEndpoint(injected("new-0", ""), "10.0.0.3"), want: map[string]string{}},
-		"a pod that had the name before":            {endpoint: podEndpoint(reborn, "10.0.0.1"), want: map[string]string{}},
-		"a pod without an address":                  {endpoint: podEndpoint(starting, "10.0.0.4"), want: map[string]string{}},
-		"a pod that has ended":                      {endpoint: podEndpoint(ended, "10.0.0.1"), want: map[string]string{}},
-		"an address that is not the pod's":          {endpoint: podEndpoint(pod, "10.9.9.9"), want: map[string]string{}, problems: 1},
-		"no pod":                                    {endpoint: podEndpoint(nil, "203.0.113.1"), want: map[string]string{"203.0.113.1": PlainText}},
-		"no pod named, but the address is one's":    {endpoint: podEndpoint(nil, "10.0.0.1"), want: map[string]string{"10.0.0.1": cart}},
-		"no pod named, and the address is two's":    {endpoint: podEndpoint(nil, "10.0.0.9"), want: map[string]string{}},
-		"no pod named, but the address is a node's": {endpoint: podEndpoint(nil, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
+		"of the mesh":                                {endpoint: podEndpoint(pod, "10.0.0.1"), want: map[string]string{"10.0.0.1": cart}},
+		"without UID and namespace":                  {endpoint: nameless, want: map[string]string{"10.0.0.1": cart}},
+		"a port that is not captured":                {endpoint: podEndpoint(pod, "10.0.0.1"), port: 9100, want: map[string]string{"10.0.0.1": PlainText}},
+		"not of the mesh":                            {endpoint: podEndpoint(bare, "10.0.0.2"), want: map[string]string{"10.0.0.2": PlainText}},
+		"not of the mesh, at another address":        {endpoint: podEndpoint(bare, "10.9.9.9"), want: map[string]string{"10.9.9.9": PlainText}},
+		"of a node":                                  {endpoint: podEndpoint(host, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
+		"a pod that is not known":                    {endpoint: podEndpoint(injected("new-0", ""), "10.0.0.3"), want: map[string]string{}},
+		"a pod that had the name before":             {endpoint: podEndpoint(reborn, "10.0.0.1"), want: map[string]string{}},
+		"a pod without an address":                   {endpoint: podEndpoint(starting, "10.0.0.4"), want: map[string]string{}},
+		"a pod that has ended":                       {endpoint: podEndpoint(ended, "10.0.0.1"), want: map[string]string{}},
+		"an address that is not the pod's":           {endpoint: podEndpoint(pod, "10.9.9.9"), want: map[string]string{}, problems: 1},
+		"no pod":                                     {endpoint: podEndpoint(nil, "203.0.113.1"), want: map[string]string{"203.0.113.1": PlainText}},
+		"no pod named, but the address is one's":     {endpoint: podEndpoint(nil, "10.0.0.1"), want: map[string]string{"10.0.0.1": cart}},
+		"no pod named, and the address is two's":     {endpoint: podEndpoint(nil, "10.0.0.9"), want: map[string]string{}},
+		"no pod named, one of two is on its way out": {endpoint: podEndpoint(nil, "10.0.0.8"), want: map[string]string{"10.0.0.8": cart}},
+		"the one that is on its way out":             {endpoint: podEndpoint(alone, "10.0.0.7"), want: map[string]string{"10.0.0.7": cart}},
+		"no pod named, and it is on its way out":     {endpoint: podEndpoint(nil, "10.0.0.7"), want: map[string]string{"10.0.0.7": cart}},
+		"no pod named, but the address is a node's":  {endpoint: podEndpoint(nil, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			port := c.port

@@ -100,17 +100,23 @@ func (p *Pods) In(namespace string) iter.Seq[*Pod] { return maps.Values(p.byName
 func (p *Pods) Get(key Key) *Pod { return p.byKey[key] }
 
 // IdentityAt is who answers at an address: PlainText where that is no pod of the mesh. While an address
-// goes from one pod to the next both may be known; then ok is false if they differ.
+// goes from one pod to the next both may be known. Then it is that of the one that stays; ok is false where that is not
+// one alone and they differ.
 func (p *Pods) IdentityAt(addr netip.AddrPort) (identity string, ok bool) {
-	identity = PlainText
-	for i, pod := range p.byIP[addr.Addr()] {
+	at := p.byIP[addr.Addr()]
+	stays := func(pod *Pod) bool { return !pod.Terminating }
+	all := !slices.ContainsFunc(at, stays)
+	for _, pod := range at {
+		if !all && pod.Terminating {
+			continue
+		}
 		id := pod.identityAt(p.trustDomain, addr.Port())
-		if i > 0 && id != identity {
+		if identity != "" && id != identity {
 			return "", false
 		}
 		identity = id
 	}
-	return identity, true
+	return cmp.Or(identity, PlainText), true
 }
 
 // identityOf is who answers at an endpoint.
@@ -168,7 +174,8 @@ func Identities(endpoints map[EndpointsKey][]Endpoint) []string {
 	return slices.Compact(out)
 }
 
-// PodRefs are the pods that slices name: when one of them changes, the endpoints are to be built again.
+// PodRefs are the pods that slices name, and PodAddrs the addresses that they have without naming a pod: when one of them
+// changes, or a pod at one of them, the endpoints are to be built again.
 func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 	var out []Key
 	for _, slice := range endpointSlices {
@@ -179,5 +186,24 @@ func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 		}
 	}
 	slices.SortFunc(out, Key.Compare)
+	return slices.Compact(out)
+}
+
+// PodAddrs: see PodRefs.
+func PodAddrs(endpointSlices []*discoveryv1.EndpointSlice) []netip.Addr {
+	var out []netip.Addr
+	for _, slice := range endpointSlices {
+		for _, ep := range slice.Endpoints {
+			if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
+				continue
+			}
+			for _, address := range ep.Addresses {
+				if ip, err := netip.ParseAddr(address); err == nil {
+					out = append(out, ip)
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
 }

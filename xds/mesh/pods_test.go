@@ -82,4 +82,11 @@ func TestPodRefs(t *testing.T) {
 	if want := []Key{{"shop", "a"}, {"shop", "b"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
+	addrs := PodAddrs([]*discoveryv1.EndpointSlice{
+		{Endpoints: []discoveryv1.Endpoint{podEndpoint(b, "10.0.0.2"), node, podEndpoint(nil, "fd00::1"), podEndpoint(nil, "10.0.0.4")}},
+		{Endpoints: []discoveryv1.Endpoint{podEndpoint(nil, "10.0.0.4"), podEndpoint(nil, "x")}},
+	})
+	if got := fmt.Sprint(addrs); got != "[10.0.0.3 10.0.0.4 fd00::1]" {
+		t.Errorf("addresses without pods: %v", got)
+	}
 }

@@ -147,6 +147,8 @@ type Target struct {
 	Families []Family
 	// HashBy of the Service.
 	HashBy *config.HashBy
+	// Identities of the Service: see Service.
+	Identities []string
 }
 
 // Header is a header field; the name is in lower case.

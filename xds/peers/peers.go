@@ -13,7 +13,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// Path is where a replica answers, with the parameter "workload" (server.Server.Debug).
+// Path is where a replica answers, with the parameter "workload" (server.Server.Usage).
 const Path = "/debug/usage"
 
 // timeout bounds what a pod's start may lose by it.

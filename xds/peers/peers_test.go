@@ -43,7 +43,7 @@ func TestUsed(t *testing.T) {
 		"127.0.0.1:1", // nobody there
 	}
 	t.Cleanup(func() { close(end) }) // before the servers are closed, which wait for their handlers
-	p := &peers.Peers{Replicas: &replicas.Replicas{Log: testr.New(t), List: func(context.Context) ([]string, error) { return addresses, nil }}}
+	p := &peers.Peers{Replicas: replicas.New(replicas.Options{Log: testr.New(t), List: func(context.Context) ([]string, error) { return addresses, nil }})}
 	began := time.Now()
 	got := p.Used(t.Context(), "shop/Deployment/cart")
 	slices.SortFunc(got, envoy.ID.Compare)
@@ -56,7 +56,7 @@ func TestUsed(t *testing.T) {
 }
 
 func TestNobodyToAsk(t *testing.T) {
-	p := &peers.Peers{Replicas: &replicas.Replicas{Log: testr.New(t), List: func(context.Context) ([]string, error) { return nil, errors.New("no API server") }}}
+	p := &peers.Peers{Replicas: replicas.New(replicas.Options{Log: testr.New(t), List: func(context.Context) ([]string, error) { return nil, errors.New("no API server") }})}
 	if got := p.Used(t.Context(), "shop/Deployment/cart"); got != nil {
 		t.Errorf("got %v", got)
 	}

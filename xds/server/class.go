@@ -11,13 +11,16 @@ func (s *stream) record(id envoy.ID) *record {
 	if s.classified && id == envoy.InboundListener {
 		id = id.Of(s.store.class(s.node.Of()))
 	}
+	if _, asked := s.made[id]; !asked && s.store.makes(id) {
+		return nil // one too many
+	}
 	return s.store.record(id)
 }
 
 // exists reports whether there is something, or may be: of a pod that is not known, or not any more, the proxy keeps
-// what it has.
+// what it has, as it does of what is not made.
 func (s *stream) exists(id envoy.ID) bool {
-	return s.record(id) != nil || s.classified && id == envoy.InboundListener && s.store.class(s.node.Of()) == ""
+	return s.record(id) != nil || s.unmade(id) || s.classified && id == envoy.InboundListener && s.store.class(s.node.Of()) == ""
 }
 
 // unclassified reports whether a first answer has to wait: Envoy takes it for all that there is, and would refuse

@@ -151,7 +151,7 @@ func (s *stream) need(sub *subscription, name string) {
 	}
 	sub.needed.add(name)
 	sub.dirty.add(name)
-	s.store.watch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+	s.watch(envoy.ID{Type: sub.typeURL, Name: name})
 }
 
 // referred reports whether a route that the proxy holds refers to a cluster. Then the cluster is needed even
@@ -178,7 +178,7 @@ func (s *stream) release(sub *subscription, name string) {
 	sub.needed.remove(name)
 	sub.demanded.remove(name)
 	if !sub.names.has(name) {
-		s.store.unwatch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+		s.unwatch(envoy.ID{Type: sub.typeURL, Name: name})
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	MaxNames   = maxNames
 	MaxTypes   = maxTypes
 	MaxAbsent  = maxAbsent
+	MaxMade    = maxMade
 	MaxVersion = maxVersion
 )
 

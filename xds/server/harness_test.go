@@ -44,8 +44,8 @@ func start(t *testing.T) *control {
 	return startWith(t, server.Options{})
 }
 
-// startWith fills in the store and the registry. It does not log: what the proxies of a test do is
-// asserted, and a log of it would hide what failed.
+// startWith fills in the store and the registry. It does not log, unless the test looks at the log: what the
+// proxies of a test do is asserted, and a log of it would hide what failed.
 func startWith(t *testing.T, o server.Options) *control {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,7 +53,10 @@ func startWith(t *testing.T, o server.Options) *control {
 		t.Fatal(err)
 	}
 	c := &control{store: server.NewStore(), metrics: prometheus.NewRegistry(), addr: l.Addr().String()}
-	o.Store, o.Registerer, o.Log = c.store, c.metrics, logr.Discard()
+	o.Store, o.Registerer = c.store, c.metrics
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
 	c.Server = server.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

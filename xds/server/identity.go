@@ -2,15 +2,19 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
@@ -21,11 +25,11 @@ func (s *Server) credentials() credentials.TransportCredentials {
 		return insecure.NewCredentials()
 	}
 	return &handshakes{
-		TransportCredentials: credentials.NewTLS(s.opt.TLS), log: s.opt.Log, metrics: s.metrics,
-		// A stranger can fail as often as it likes.
-		logged: rate.NewLimiter(rate.Every(time.Second), 10),
+		TransportCredentials: credentials.NewTLS(s.opt.TLS), log: s.opt.Log, metrics: s.metrics, logged: s.complaints,
 	}
 }
+
+const remedyHandshake = "a sidecar comes with a certificate of this mesh: if this is one, its agent's log says why it has none"
 
 type handshakes struct {
 	credentials.TransportCredentials
@@ -34,16 +38,44 @@ type handshakes struct {
 	logged  *rate.Limiter
 }
 
-// ServerHandshake is gRPC's own.
+// ServerHandshake is gRPC's own. The connection ends with the client's certificate: Envoy comes back with the
+// one that it has got since, and whoever has none stays outside.
 func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ServerHandshake(c)
 	if err != nil {
 		h.metrics.refused.WithLabelValues("certificate").Inc()
 		if h.logged.Allow() {
-			h.log.Error(err, "refused an ADS connection", "client", c.RemoteAddr().String())
+			h.log.Error(err, "refused an ADS connection", "client", c.RemoteAddr().String(), "remedy", remedyHandshake)
 		}
+		return conn, info, err
 	}
-	return conn, info, err
+	if t, ok := info.(credentials.TLSInfo); ok && len(t.State.PeerCertificates) > 0 {
+		conn = h.expiring(conn, t.State.PeerCertificates[0])
+	}
+	return conn, info, nil
+}
+
+// expiring closes a connection when the certificate expires.
+func (h *handshakes) expiring(conn net.Conn, cert *x509.Certificate) net.Conn {
+	timer := time.AfterFunc(time.Until(cert.NotAfter), func() {
+		h.metrics.refused.WithLabelValues("expired").Inc()
+		if h.logged.Allow() {
+			h.log.Info("closed an ADS connection: the client's certificate has expired, and it has to connect with a new one",
+				"client", conn.RemoteAddr().String(), "certificate", cert.Subject.CommonName, "expired", cert.NotAfter)
+		}
+		_ = conn.Close() // closed already is as good
+	})
+	return &expiringConn{Conn: conn, timer: timer}
+}
+
+type expiringConn struct {
+	net.Conn
+	timer *time.Timer
+}
+
+func (c *expiringConn) Close() error {
+	c.timer.Stop()
+	return c.Conn.Close()
 }
 
 // Clone is gRPC's own.
@@ -66,7 +98,19 @@ func (s *Server) identify(ctx context.Context, n node.Node) (node.Identity, erro
 	}
 	id, err := s.opt.Identify(info.State.PeerCertificates[0])
 	if err != nil {
-		return node.Identity{}, err
+		return id, err
 	}
-	return id, n.Check(id)
+	if err := n.Check(id); err != nil {
+		return id, fmt.Errorf("%w (a sidecar speaks for its own pod only)", err)
+	}
+	return id, nil
+}
+
+// refuse counts a stream that is refused, logs it, but not without end, and gives what its client is told.
+func (s *Server) refuse(ctx context.Context, code codes.Code, reason string, err error) error {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	if s.complaints.Allow() {
+		s.opt.Log.Error(err, "refused an ADS stream", "reason", reason, "client", clientAddress(ctx))
+	}
+	return status.Error(code, err.Error())
 }

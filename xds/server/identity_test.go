@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -161,6 +163,33 @@ func TestStreamOfTheCertificatesPod(t *testing.T) {
 	}
 }
 
+// A connection does not outlive its certificate. One with a certificate that lives on is not touched.
+func TestConnectionEndsWithItsCertificate(t *testing.T) {
+	m := newMesh(t, "cluster.local")
+	m.off.Store(int64(-30*time.Minute + 2*time.Second))
+	short := m.issue(leaf(t, shopOne, "cluster.local"))
+	m.off.Store(0)
+	long := m.issue(leaf(t, shopOne, "cluster.local"))
+	c := startTLS(t, m, nil)
+	stays := c.connect(t, shopOne.Proto(), m.dial(long, nil))
+	stays.subscribe(envoy.ClusterType)
+	stays.take(envoy.ClusterType, "base")
+	ends := c.connect(t, shopOne.Proto(), m.dial(short, nil))
+	ends.subscribe(envoy.ClusterType)
+	ends.take(envoy.ClusterType, "base")
+	if code := ends.ended(); code != codes.Unavailable {
+		t.Errorf("%v, want Unavailable", ends.err)
+	}
+	if time.Now().Before(short.Leaf.NotAfter) {
+		t.Error("it ended before its certificate did")
+	}
+	if n := c.total(t, "mizzen_xds_refused_streams_total", "expired"); n != 1 {
+		t.Errorf("%v counted as expired, want 1", n)
+	}
+	c.set(t, cluster("more", ""))
+	stays.take(envoy.ClusterType, "more")
+}
+
 // Whoever has a certificate of the mesh speaks for its pod only.
 func TestStreamForAnotherPod(t *testing.T) {
 	m := newMesh(t, "cluster.local")
@@ -179,18 +208,22 @@ func TestStreamForAnotherPod(t *testing.T) {
 		node *corev3.Node
 		want string
 	}{
-		"another pod":                {own, other(func(n *node.Node) { n.Pod = "two" }), `node.id: "shop/two": want "shop/one"`},
+		"another pod":                {own, other(func(n *node.Node) { n.Pod = "two" }), `node.id: "shop/two": want "shop/one", which the client's certificate names (a sidecar speaks for its own pod only)`},
 		"another namespace":          {own, other(func(n *node.Node) { n.Namespace = "bank" }), `node.id: "bank/one": want "shop/one"`},
 		"another service account":    {own, other(func(n *node.Node) { n.ServiceAccount = "admin" }), `node.cluster: "shop/admin": want "shop/web"`},
 		"a pod of before":            {own, other(func(n *node.Node) { n.UID = "old" }), `node.metadata.uid: "old": want "0f2f6a1c"`},
-		"another trust domain":       {m.issue(leaf(t, shopOne, "evil")), shopOne.Proto(), "unknown trust domain"},
+		"another trust domain":       {m.issue(leaf(t, shopOne, "evil")), shopOne.Proto(), `unknown trust domain, want "cluster.local" (if the mesh's has been changed, make the pod anew)`},
 		"the control plane's own":    {self, shopOne.Proto(), "names no pod"},
 		"a pod without a UID":        {m.issue(leaf(t, node.Node{Namespace: "shop", Pod: "one", ServiceAccount: "web"}, "cluster.local")), other(func(n *node.Node) { n.UID = "" }), "names no pod"},
 		"a subject of another place": {m.issue(func() ca.Leaf { l := leaf(t, shopOne, "cluster.local"); l.CommonName = "bank/one"; return l }()), other(func(n *node.Node) { n.Namespace = "bank" }), "names no pod"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			told := make(chan node.Identity, 1)
-			c := startTLS(t, m, func(id node.Identity, _ error) { told <- id })
+			told, logged := make(chan node.Identity, 1), make(chan string, 10)
+			c := startWith(t, server.Options{
+				TLS: m.TLS(true), Identify: m.Identify, Refused: func(id node.Identity, _ error) { told <- id },
+				Log: funcr.New(func(_, args string) { logged <- args }, funcr.Options{}),
+			})
+			c.set(t, cluster("base", ""))
 			p := c.connect(t, tt.node, m.dial(tt.cert, nil))
 			p.subscribe(envoy.ClusterType)
 			if code := p.ended(); code != codes.PermissionDenied || !strings.Contains(p.err.Error(), tt.want) {
@@ -199,7 +232,11 @@ func TestStreamForAnotherPod(t *testing.T) {
 			if n := c.total(t, "mizzen_xds_refused_streams_total", "identity"); n != 1 {
 				t.Errorf("%v refusals counted, want 1", n)
 			}
-			if known := tt.cert == own; known != (len(told) == 1) || known && (<-told).Pod != "one" {
+			if line := <-logged; !strings.Contains(line, strings.Trim(strconv.Quote(tt.want), `"`)) || !strings.Contains(line, `"reason"="identity"`) || !strings.Contains(line, "127.0.0.1") {
+				t.Errorf("log %s", line)
+			}
+			named := tt.cert == own || name == "another trust domain"
+			if named != (len(told) == 1) || named && (<-told).Pod != "one" {
 				t.Error("not told of the certificate's pod")
 			}
 		})
@@ -227,7 +264,10 @@ func TestConnectionWithoutACertificateOfTheMesh(t *testing.T) {
 		"in plain text":               grpc.EmptyDialOption{},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startTLS(t, m, nil)
+			logged := make(chan string, 100)
+			c := startWith(t, server.Options{
+				TLS: m.TLS(true), Identify: m.Identify, Log: funcr.New(func(_, args string) { logged <- args }, funcr.Options{}),
+			})
 			conn, err := grpc.NewClient(c.addr, grpc.WithTransportCredentials(insecure.NewCredentials()), dial)
 			if err != nil {
 				t.Fatal(err)
@@ -244,6 +284,9 @@ func TestConnectionWithoutACertificateOfTheMesh(t *testing.T) {
 				t.Errorf("%v, want Unavailable", err)
 			}
 			await(t, "the refusal is counted", func() bool { return c.total(t, "mizzen_xds_refused_streams_total", "certificate") >= 1 })
+			if line := <-logged; !strings.Contains(line, "refused an ADS connection") || !strings.Contains(line, "its agent's log says why") {
+				t.Errorf("log %s", line)
+			}
 			if len(c.Proxies()) > 0 {
 				t.Error("it has a stream")
 			}

@@ -42,7 +42,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "mizzen_xds_nacks_total", Help: "Responses that a sidecar refused, by resource type."}, byType),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_refused_streams_total",
-			Help: "ADS streams refused or ended, by reason: the node could not be read (node), the client's certificate is missing or not valid (certificate) or is that of another pod (identity), too many streams of one address (streams), the sidecar asked for too much (names)."},
+			Help: "ADS streams refused or ended, by reason: the node could not be read (node), the client's certificate is missing or not valid (certificate), has expired since (expired) or is that of another pod (identity), too many streams of one address (streams), the sidecar asked for too much (names)."},
 			[]string{"reason"}),
 		convergence: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mizzen_xds_convergence_seconds",

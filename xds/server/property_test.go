@@ -38,6 +38,9 @@ type world struct {
 	// touched counts the times a scope or a listener changed in a way that its content does not show.
 	touched map[string]int
 	log     []string
+	// made tells which clusters sidecars want made, making counts the versions of those.
+	made   *server.Made
+	making map[string]int
 }
 
 // state is what there is: of each Service, by name.
@@ -138,6 +141,37 @@ func (w *world) step() {
 	}
 }
 
+// make makes the clusters that are wanted, if all is set; else it also changes some, or does not know them for a while.
+func (w *world) make(all bool) {
+	wanted, unwanted := w.made.Take()
+	change := server.Change{Remove: unwanted}
+	for _, id := range unwanted {
+		delete(w.making, id.Name)
+	}
+	for _, id := range wanted {
+		w.making[id.Name]++
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.making)) {
+		r := made(name, fmt.Sprint("v", w.making[name]))
+		switch what := w.r.IntN(4); {
+		case !all && what == 0:
+			change.Remove = append(change.Remove, r.ID())
+			continue
+		case !all && what == 1:
+			w.making[name]++
+			r = made(name, fmt.Sprint("v", w.making[name]))
+		}
+		change.Set = append(change.Set, r)
+	}
+	changed, err := w.c.store.Apply(change)
+	if err != nil {
+		w.fail("%v", err)
+	}
+	for _, id := range changed {
+		w.note("made %s %d", id.Name, w.making[id.Name])
+	}
+}
+
 // existed reports whether there was such a cluster, all the time since an epoch.
 func (w *world) existed(cluster string, since int) bool {
 	return !slices.ContainsFunc(w.history[since:], func(s state) bool { _, is := s[cluster]; return !is })
@@ -172,8 +206,9 @@ func model(t *testing.T, seed uint64) {
 	ahead := []server.Ahead{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
 	w := &world{
 		t: t, c: startWith(t, server.Options{Ahead: ahead}), r: r,
-		current: state{}, history: []state{{}}, touched: map[string]int{},
+		current: state{}, history: []state{{}}, touched: map[string]int{}, making: map[string]int{},
 	}
+	w.made = w.c.store.Made(isMade)
 	w.c.set(t, base(), listener("l0"))
 	for range 5 {
 		w.step()
@@ -186,8 +221,10 @@ func model(t *testing.T, seed uint64) {
 	for range steps {
 		s := sidecars[r.IntN(len(sidecars))]
 		switch n := r.IntN(100); {
-		case n < 25:
+		case n < 22:
 			w.step()
+		case n < 25:
+			w.make(false)
 		case n < 55:
 			s.receive(200 * time.Microsecond) // or chance goes on without it
 		case n < 75:
@@ -205,6 +242,7 @@ func model(t *testing.T, seed uint64) {
 	for _, s := range sidecars {
 		// A server may take its time to remove what is gone.
 		for deadline := time.Now().Add(2 * time.Second); ; {
+			w.make(true)
 			s.settle(r)
 			if diff := s.differs(); len(diff) == 0 {
 				break
@@ -230,6 +268,11 @@ func (s *sidecar) differs() []string {
 		empty := s.watched[envoy.ClusterType][name] && !exists(envoy.ClusterType, name) && c.endpoints == ""
 		if !is(envoy.ClusterType, name, c.version) && !empty {
 			differs("cluster %q is of version %q", name, c.version)
+		}
+	}
+	for name := range s.watched[envoy.ClusterType] {
+		if s.clusters[name] == nil {
+			differs("there is no cluster %q", name)
 		}
 	}
 	for name, scope := range s.scopes {

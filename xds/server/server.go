@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
@@ -65,6 +67,8 @@ type Server struct {
 	addresses *addresses
 	beginners beginners
 	draining  chan struct{}
+	// complaints bounds what strangers can have logged: they can fail as often as they like.
+	complaints *rate.Limiter
 	// firstRequestTime is the constant, but in tests.
 	firstRequestTime time.Duration
 
@@ -84,6 +88,7 @@ func New(o Options) *Server {
 		addresses:        &addresses{most: o.StreamsPerAddress, counts: map[string]int{}, turns: map[string]beginners{}},
 		beginners:        make(beginners, beginnersAtOnce),
 		draining:         make(chan struct{}),
+		complaints:       rate.NewLimiter(rate.Every(time.Second), 10),
 		firstRequestTime: firstRequestTime,
 		streams:          map[*stream]struct{}{},
 		versions:         map[string]int{},
@@ -133,8 +138,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	own, leave, ok := s.addresses.enter(g.Context())
 	if !ok {
-		s.metrics.refused.WithLabelValues("streams").Inc()
-		return status.Errorf(codes.ResourceExhausted, "one address may have %d streams", s.addresses.most)
+		return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one address may have %d streams", s.addresses.most))
 	}
 	defer leave()
 	settled, ok := own.enter(g.Context(), s.beginners)
@@ -148,17 +152,13 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	}
 	n, err := node.FromProto(first.GetNode())
 	if err != nil {
-		s.metrics.refused.WithLabelValues("node").Inc()
-		s.opt.Log.Error(err, "refused an ADS stream")
-		return status.Error(codes.InvalidArgument, err.Error())
+		return s.refuse(g.Context(), codes.InvalidArgument, "node", err)
 	}
 	if id, err := s.identify(g.Context(), n); err != nil {
 		if s.opt.Refused != nil && id.UID != "" {
 			s.opt.Refused(id, err)
 		}
-		s.metrics.refused.WithLabelValues("identity").Inc()
-		s.opt.Log.Error(err, "refused an ADS stream", "proxy", n.ID(), "client", clientAddress(g.Context()))
-		return status.Error(codes.PermissionDenied, err.Error())
+		return s.refuse(g.Context(), codes.PermissionDenied, "identity", err)
 	}
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled

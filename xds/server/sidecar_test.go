@@ -120,6 +120,10 @@ func (s *sidecar) unsubscribe(typeURL, name string) {
 
 // call is what a request or a connection of the application sets off, to a Service that there may be.
 func (s *sidecar) call(r *rand.Rand) {
+	if r.IntN(6) == 0 {
+		s.subscribe(envoy.ClusterType, fmt.Sprint("made/", r.IntN(4)))
+		return
+	}
 	if r.IntN(4) == 0 {
 		s.subscribe(envoy.ClusterType, address(r.IntN(services)))
 		return
@@ -218,7 +222,11 @@ func (s *sidecar) warming(endpoints string) bool {
 }
 
 func (s *sidecar) cluster(r *discoveryv3.Resource) {
-	endpoints := unpack(s.w, r, &clusterv3.Cluster{}).GetEdsClusterConfig().GetServiceName()
+	got := unpack(s.w, r, &clusterv3.Cluster{})
+	if isMade(envoy.ID{Type: envoy.ClusterType, Name: r.Name}) && got.AltStatName == "" {
+		s.w.fail("cluster %q is one of nobody", r.Name)
+	}
+	endpoints := got.GetEdsClusterConfig().GetServiceName()
 	c := s.clusters[r.Name]
 	if c == nil {
 		c = &heldCluster{}
@@ -290,6 +298,9 @@ func (s *sidecar) clusterGone(name string) {
 		if slices.Contains(route.clusters, envoy.ID{Type: envoy.ClusterType, Name: name}) && !s.w.dangled(scope.route, name, s.since) {
 			s.w.fail("cluster %q removed while route %q (of epoch %d) refers to it", name, scope.route, route.epoch)
 		}
+	}
+	if isMade(envoy.ID{Type: envoy.ClusterType, Name: name}) {
+		s.w.fail("cluster %q removed", name)
 	}
 	c := s.clusters[name]
 	if delete(s.clusters, name); c != nil {

@@ -19,6 +19,8 @@ type Store struct {
 	revision uint64
 	// ports counts Service ports, once for each IP family: by namespace, and all under "".
 	ports map[string]int
+	// made is nil if nothing is made on demand.
+	made *Made
 	// classes are those of the pods; members are told when that of their pod changes.
 	classes map[node.Pod]string
 	members map[node.Pod]map[watcher]struct{}
@@ -235,13 +237,22 @@ func (s *Store) aheadIn(typeURL, namespace string) []string {
 func (s *Store) watch(id envoy.ID, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table(id.Type).watch(id.Name, w)
+	if s.table(id.Type).watch(id.Name, w) {
+		s.noteMade(id)
+	}
 }
 
 func (s *Store) unwatch(id envoy.ID, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table(id.Type).unwatch(id.Name, w)
+	s.unwatchLocked(id, w)
+}
+
+// unwatchLocked is unwatch while s.mu is held.
+func (s *Store) unwatchLocked(id envoy.ID, w watcher) {
+	if s.table(id.Type).unwatch(id.Name, w) {
+		s.noteMade(id)
+	}
 }
 
 // watchAll has a watcher told whenever a type that it follows has changed, and of every new name of any
@@ -258,7 +269,7 @@ func (s *Store) forget(w watcher, names map[string][]string) {
 	defer s.mu.Unlock()
 	for typeURL, watched := range names {
 		for _, name := range watched {
-			s.table(typeURL).unwatch(name, w)
+			s.unwatchLocked(envoy.ID{Type: typeURL, Name: name}, w)
 		}
 	}
 	for _, t := range s.tables {

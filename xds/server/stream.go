@@ -54,6 +54,8 @@ type stream struct {
 	heldUp uint64
 	// absents are names that do not exist and were answered all the same.
 	absents set
+	// made are the names that it watches and that are made on demand.
+	made map[envoy.ID]struct{}
 	// seen is the store's revision at the last takePending.
 	seen uint64
 
@@ -78,6 +80,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		log:          s.opt.Log.WithValues("proxy", n.ID()),
 		subs:         map[string]*subscription{},
 		warming:      map[string]uint64{},
+		made:         map[envoy.ID]struct{}{},
 		warmingTimer: timer,
 		classified:   s.opt.Classes,
 		draining:     s.draining,
@@ -249,14 +252,15 @@ func (s *stream) subscribe(sub *subscription, name string, has bool) {
 		sub.asked.add(name)
 	}
 	id := envoy.ID{Type: sub.typeURL, Name: name}
-	s.store.watch(id, s)
+	s.watch(id)
 	s.noteUse(id)
 }
 
 // noteUse remembers for other pods of the workload what this one calls. Envoy asks at once for the routes
-// of what it is sent ahead: that is no call.
+// of what it is sent ahead: that is no call. What is made on demand is of no use to the next pod: there is too much of
+// it, for a while only.
 func (s *stream) noteUse(id envoy.ID) {
-	if !tracked(s.node, id) {
+	if !tracked(s.node, id) || s.store.makes(id) {
 		return
 	}
 	if r := s.store.record(id); r != nil && !s.bounds().ahead(id.Type, r) {
@@ -360,7 +364,7 @@ func (s *stream) unsubscribe(sub *subscription, name string) {
 	}
 	delete(sub.sent, name)
 	sub.dirty.remove(name)
-	s.store.unwatch(envoy.ID{Type: sub.typeURL, Name: name}, s)
+	s.unwatch(envoy.ID{Type: sub.typeURL, Name: name})
 }
 
 // lookup gives what this proxy is to have under a name, or nil.

@@ -88,6 +88,9 @@ func (s *stream) additions(sub *subscription) (set []*entry, missing []string, e
 		}
 		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
 		if e == nil {
+			if s.unmade(envoy.ID{Type: sub.typeURL, Name: name}) {
+				continue
+			}
 			if has && !asked && s.resuming != nil {
 				continue // this replica may be a moment behind the one that it comes from
 			}
@@ -170,7 +173,7 @@ func (s *stream) removals(sub *subscription) (gone []string, err error) {
 		}
 	}
 	for _, name := range sub.dirty.sorted() {
-		if !sub.follows() && s.absent(sub, name) != nil || s.exists(envoy.ID{Type: sub.typeURL, Name: name}) {
+		if id := (envoy.ID{Type: sub.typeURL, Name: name}); s.exists(id) || !sub.follows() && s.absent(sub, name) != nil {
 			if sub.follows() {
 				sub.dirty.remove(name)
 			}

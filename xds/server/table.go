@@ -76,7 +76,7 @@ func (t *table) put(id envoy.ID, r *record) {
 		switch {
 		case follows(id.Type):
 			w.followed()
-		case !r.lazy && (!old.live() || old.lazy):
+		case r.live() && !r.lazy && (!old.live() || old.lazy): // what is lazy is nobody's but the watchers'
 			w.changed(id)
 		}
 	}
@@ -162,18 +162,25 @@ func (t *table) last() uint64 {
 	return t.log[len(t.log)-1].revision
 }
 
-func (t *table) watch(name string, w watcher) {
-	if t.watchers[name] == nil {
+// watch reports whether the watcher is the first of the name.
+func (t *table) watch(name string, w watcher) (first bool) {
+	if first = t.watchers[name] == nil; first {
 		t.watchers[name] = map[watcher]struct{}{}
 	}
 	t.watchers[name][w] = struct{}{}
+	return first
 }
 
-func (t *table) unwatch(name string, w watcher) {
+// unwatch reports whether the watcher was the last of the name.
+func (t *table) unwatch(name string, w watcher) (last bool) {
+	if t.watchers[name] == nil {
+		return false
+	}
 	delete(t.watchers[name], w)
-	if len(t.watchers[name]) == 0 {
+	if last = len(t.watchers[name]) == 0; last {
 		delete(t.watchers, name)
 	}
+	return last
 }
 
 func (r *record) live() bool { return r != nil && len(r.variants) > 0 }

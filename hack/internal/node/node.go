@@ -66,8 +66,8 @@ func sysctls(l layout.Layout) error {
 		// through a ClusterIP goes straight back, with the wrong source address.
 		"net/bridge/bridge-nf-call-iptables=1",
 		"net/bridge/bridge-nf-call-ip6tables=1",
-		// Many tests, many short connections.
-		"net/ipv4/ip_local_port_range=10000 65000",
+		// Many tests, many short connections; none on a port on which a component listens (10248 and on).
+		"net/ipv4/ip_local_port_range=11000 65000",
 	} {
 		key, value, _ := strings.Cut(s, "=")
 		fmt.Fprintf(&script, "echo '%s' > /proc/sys/%s || exit 1\n", value, key)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/sdsserver"
 )
@@ -29,7 +30,9 @@ type Options struct {
 	// TokenFile holds the service account token. The kubelet replaces it, so it is read each time.
 	TokenFile string
 	// Dir is where the socket for Envoy and the newest roots lie.
-	Dir        string
+	Dir string
+	// Register adds what else Envoy asks or tells over that socket. It may be nil.
+	Register   func(grpc.ServiceRegistrar)
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
 }
@@ -50,8 +53,10 @@ type Identity struct {
 	obtained chan struct{}
 	// renew asks for a certificate before its time.
 	renew chan struct{}
-	// trouble is why there is no certificate yet.
+	// trouble is why there is no certificate yet, or no newer one.
 	trouble atomic.Pointer[string]
+	// renewal is when the next certificate is asked for, nil before the first.
+	renewal atomic.Pointer[time.Time]
 }
 
 // credentials belong together: the certificate's root is among the roots. They never change.
@@ -117,7 +122,7 @@ func (i *Identity) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { i.keepCertificate(ctx) })
 	running.Go(func() { i.followRoots(ctx) })
-	err := i.sds.Serve(ctx, i.socket)
+	err := i.sds.Serve(ctx, i.socket, i.opts.Register)
 	cancel()
 	running.Wait()
 	i.client.close()

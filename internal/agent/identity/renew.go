@@ -31,6 +31,7 @@ func (i *Identity) keepCertificate(ctx context.Context) {
 	for i.obtain(ctx) {
 		now := i.current.Load()
 		wait := renewAfter(now.life, rand.Float64())
+		i.renewal.Store(new(time.Now().Add(wait)))
 		i.log.Debug("certificate obtained", "notAfter", now.notAfter, "renewalIn", wait)
 		i.untilRenewal(ctx, wait)
 	}

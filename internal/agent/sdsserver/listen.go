@@ -15,14 +15,18 @@ import (
 // maxRequest bounds a request in bytes. The first one of a stream holds Envoy's list of extensions, some 50 kB.
 const maxRequest = 1 << 20
 
-// Serve answers on a Unix socket, which only the agent's own user can open, until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers on a Unix socket, which only the agent's own user can open, until ctx ends. register may add
+// services; it may be nil.
+func (s *Server) Serve(ctx context.Context, l net.Listener, register func(grpc.ServiceRegistrar)) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequest),
 		// One client with small messages; gRPC's own buffers are 32 kB each.
 		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
 	)
 	secretv3.RegisterSecretDiscoveryServiceServer(server, s)
+	if register != nil {
+		register(server)
+	}
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	if err := server.Serve(l); err != nil && ctx.Err() == nil {

@@ -26,16 +26,6 @@ type Agents struct {
 	Silent int
 }
 
-// known tells whether some replica has a CA.
-func (a Agents) known() bool {
-	for _, r := range a.Reports {
-		if r.Bundle != "" {
-			return true
-		}
-	}
-	return false
-}
-
 // lacking counts the agents and replicas that do not have the version of the bundle, as far as is known.
 func (a Agents) lacking(version string) int {
 	n := a.Silent

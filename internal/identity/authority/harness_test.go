@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +67,7 @@ type replica struct {
 	*Manager
 	leader   bool
 	recorder *events.FakeRecorder
+	logged   chan string
 	registry *prometheus.Registry
 }
 
@@ -78,7 +79,7 @@ func (w *world) replica(leader bool) *replica {
 	}
 	serving := ServingLeaf(id, testService)
 	serving.Lifetime = w.policy.LeafLifetime
-	r := &replica{leader: leader, recorder: events.NewFakeRecorder(100), registry: prometheus.NewRegistry()}
+	r := &replica{leader: leader, recorder: events.NewFakeRecorder(100), logged: make(chan string, 10_000), registry: prometheus.NewRegistry()}
 	r.Manager, err = New(Options{
 		Namespace: testNamespace, SecretName: testSecret, TrustDomain: "cluster.local", Serving: serving, Policy: w.policy,
 		Client: w.client, Reader: w.client,
@@ -89,7 +90,7 @@ func (w *world) replica(leader bool) *replica {
 			return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "mizzen-controller", UID: "1"}, nil
 		},
 		IsLeader: func() bool { return r.leader }, Agents: func(context.Context) Agents { return w.agents() },
-		Recorder: r.recorder, Registerer: r.registry, Log: logr.Discard(), Now: func() time.Time { return w.now },
+		Recorder: r.recorder, Registerer: r.registry, Log: funcr.New(func(_, args string) { r.logged <- args }, funcr.Options{}), Now: func() time.Time { return w.now },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 
 // Options of a Manager. All fields are required.
 type Options struct {
-	// Namespace of the control plane, SecretName of its CA there.
+	// Namespace of the control plane, SecretName of its CA there, and of the ConfigMap with the CA's roots.
 	Namespace, SecretName string
 	// TrustDomain of all identities.
 	TrustDomain string
@@ -61,7 +61,7 @@ type Manager struct {
 	// Only Reconcile uses these.
 	memory       memory
 	last         *corev1.Secret // the last good one
-	missingSince time.Time      // the Secret was first seen missing, with nothing in memory
+	missingSince time.Time      // the Secret was first seen missing, with nothing in memory and a record
 	bundleSince  time.Time      // the present bundle was first given out here
 	signerSince  time.Time      // the present signer has been signing here
 	reported     string         // the resource version of the Secret last complained about
@@ -89,12 +89,15 @@ func New(o Options) (*Manager, error) {
 	return m, err
 }
 
-// SetupWithManager has the manager reconcile, with a role that allows the Secret by name only. onLead is
+// SetupWithManager has the manager reconcile, with a role that allows the Secret and the ConfigMap by name only. onLead is
 // called with a task to run on becoming leader.
 func (m *Manager) SetupWithManager(mgr manager.Manager, onLead func(task func(context.Context))) error {
 	return lookout.Add(mgr, lookout.Options{
 		Name: "identity-ca", Reconciler: m, OnLead: onLead,
-		Objects: []lookout.Object{{GroupVersion: corev1.SchemeGroupVersion, Kind: "Secret", Namespace: m.opts.Namespace, Name: m.opts.SecretName}},
+		Objects: []lookout.Object{
+			{GroupVersion: corev1.SchemeGroupVersion, Kind: "Secret", Namespace: m.opts.Namespace, Name: m.opts.SecretName},
+			{GroupVersion: corev1.SchemeGroupVersion, Kind: "ConfigMap", Namespace: m.opts.Namespace, Name: m.opts.SecretName},
+		},
 	})
 }
 
@@ -151,12 +154,19 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 		return reconcile.Result{RequeueAfter: time.Minute}, nil
 	}
 	m.use()
-	return m.rotate(ctx, secret)
+	res, err := m.rotate(ctx, secret)
+	if secret != nil {
+		err = errors.Join(err, m.writeRecord(ctx))
+	}
+	return res, err
 }
 
 // complain names a bad Secret in log, event and metric, once for each version of it.
 func (m *Manager) complain(bad *secretError) {
 	why := ca.Reason(bad.err)
+	if errors.Is(bad.err, errMissing) {
+		why = "Missing"
+	}
 	m.metrics.usable.Set(0)
 	m.metrics.errors.WithLabelValues(why).Inc()
 	flaw := bad.Error()

@@ -59,9 +59,7 @@ func TestSecretIsRestored(t *testing.T) {
 			w.reconcile(r)
 			before, bundle := w.secret(), roots(r)
 			w.deleteSecret()
-			// One that remembers nothing leaves it to one that does.
-			w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: api.Version(bundle)}}} }
-			w.reconcile(fresh)
+			w.reconcile(fresh) // one that remembers nothing leaves it to one that does
 			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(before), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 				t.Fatalf("it was made anew: %v", err)
 			}
@@ -79,27 +77,6 @@ func TestSecretIsRestored(t *testing.T) {
 				t.Error("another bundle")
 			}
 		})
-	}
-}
-
-// With nobody left who remembers it, or after an uninstall.
-func TestSecretIsNotRestored(t *testing.T) {
-	w := newWorld(t)
-	fresh := w.replica(true)
-	w.agents = func() Agents { return Agents{Reports: []Report{{Bundle: "known"}}} }
-	w.reconcile(fresh)
-	w.now = w.now.Add(restoreGrace)
-	w.reconcile(fresh)
-	if roots(fresh) == "" {
-		t.Error("no CA is made for ever")
-	}
-	if e := <-fresh.recorder.Events; !strings.HasPrefix(e, "Warning IdentityCA") || !strings.Contains(e, "restart") {
-		t.Errorf("event %q", e)
-	}
-	w.uninstalled = true
-	w.deleteSecret()
-	if _, err := fresh.Reconcile(t.Context(), request); err == nil {
-		t.Error("the Secret is left behind after an uninstall")
 	}
 }
 
@@ -172,6 +149,15 @@ func TestBrokenSecret(t *testing.T) {
 				}
 				if len(told) != 1 || !strings.Contains(told[0], "IdentityCA"+tt.reason) || !strings.Contains(told[0], "delete the Secret") {
 					t.Errorf("events %q, want one", told)
+				}
+				var complaints []string
+				for len(r.logged) > 0 {
+					if line := <-r.logged; strings.Contains(line, "cannot be used") {
+						complaints = append(complaints, line)
+					}
+				}
+				if len(complaints) != 1 || !strings.Contains(complaints[0], `"reason"="`+tt.reason+`"`) || !strings.Contains(complaints[0], "delete the Secret") || strings.Contains(complaints[0], "PRIVATE KEY-----") {
+					t.Errorf("log %q, want one line", complaints)
 				}
 				if !sameData(w.secret().Data, tt.data) {
 					t.Error("it was overwritten")

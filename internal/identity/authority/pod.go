@@ -28,29 +28,32 @@ func ServingLeaf(id spiffe.ID, dnsNames ...string) ca.Leaf {
 	return ca.Leaf{CommonName: dnsNames[0], DNSNames: dnsNames, URIs: []*url.URL{id.URL()}, Usages: bothUsages}
 }
 
-// Pod reads what PodLeaf wrote. Whether the certificate is valid is for Verify to say.
+// Pod reads what PodLeaf wrote. Whether the certificate is valid is for Verify to say. With an error it gives the
+// pod as far as it is known.
 func (m *Manager) Pod(cert *x509.Certificate) (node.Identity, error) {
 	id, err := spiffe.FromCertificate(cert)
 	if err != nil {
 		return node.Identity{}, err
 	}
-	if id.TrustDomain != m.opts.TrustDomain {
-		return node.Identity{}, fmt.Errorf("certificate of %s: unknown trust domain, want %q", id, m.opts.TrustDomain)
-	}
 	namespace, pod, ok := strings.Cut(cert.Subject.CommonName, "/")
 	if !ok || namespace != id.Namespace || pod == "" || cert.Subject.SerialNumber == "" {
 		return node.Identity{}, fmt.Errorf("certificate of %s: it names no pod", id)
 	}
-	return node.Identity{Namespace: namespace, Pod: pod, UID: cert.Subject.SerialNumber, ServiceAccount: id.ServiceAccount}, nil
+	out := node.Identity{Namespace: namespace, Pod: pod, UID: cert.Subject.SerialNumber, ServiceAccount: id.ServiceAccount}
+	if id.TrustDomain != m.opts.TrustDomain {
+		return out, fmt.Errorf("certificate of %s: unknown trust domain, want %q (if the mesh's has been changed, make the pod anew)", id, m.opts.TrustDomain)
+	}
+	return out, nil
 }
 
 // Identify is Pod for a certificate that must be valid still. It is asked for each stream of a connection
 // that may be older.
 func (m *Manager) Identify(cert *x509.Certificate) (node.Identity, error) {
-	if now := m.opts.Now(); now.After(cert.NotAfter) {
-		return node.Identity{}, fmt.Errorf("certificate of %s has expired: connect with a new one", cert.Subject.CommonName)
+	id, err := m.Pod(cert)
+	if now := m.opts.Now(); err == nil && now.After(cert.NotAfter) {
+		err = fmt.Errorf("certificate of %s has expired: connect with a new one", cert.Subject.CommonName)
 	}
-	return m.Pod(cert)
+	return id, err
 }
 
 // ErrNoCertificate is that of a client that gave none.
@@ -58,6 +61,10 @@ var ErrNoCertificate = errors.New("no client certificate: want one of the mesh")
 
 // Verify checks a client's certificate, first, with the intermediates that came with it.
 func (m *Manager) Verify(certs []*x509.Certificate) error {
+	return m.verify(certs, x509.ExtKeyUsageClientAuth)
+}
+
+func (m *Manager) verify(certs []*x509.Certificate, usage x509.ExtKeyUsage) error {
 	if len(certs) == 0 {
 		return ErrNoCertificate
 	}
@@ -67,7 +74,7 @@ func (m *Manager) Verify(certs []*x509.Certificate) error {
 	}
 	_, err := certs[0].Verify(x509.VerifyOptions{
 		Roots: m.view.Load().pool, Intermediates: intermediates, CurrentTime: m.opts.Now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	return err
 }

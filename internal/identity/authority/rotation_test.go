@@ -286,22 +286,18 @@ func TestAgents(t *testing.T) {
 	id := keyID
 	for name, tt := range map[string]struct {
 		agents                 Agents
-		known                  bool
 		wantLacking, wantUsing int
 	}{
-		"nobody":                              {Agents{}, false, 0, 0},
-		"a silent replica":                    {Agents{Silent: 1}, false, 1, 1},
-		"one without a CA":                    {Agents{Reports: []Report{{}}}, false, 1, 1},
-		"all have it":                         {Agents{Reports: []Report{{Bundle: "v", Signer: id(two), Have: map[string]int{"v": 3}, Issuers: map[string]int{id(two): 3}}}}, true, 0, 0},
-		"a replica signs with the one before": {Agents{Reports: []Report{{Bundle: "v", Signer: id(one)}}}, true, 0, 1},
+		"nobody":                              {Agents{}, 0, 0},
+		"a silent replica":                    {Agents{Silent: 1}, 1, 1},
+		"one without a CA":                    {Agents{Reports: []Report{{}}}, 1, 1},
+		"all have it":                         {Agents{Reports: []Report{{Bundle: "v", Signer: id(two), Have: map[string]int{"v": 3}, Issuers: map[string]int{id(two): 3}}}}, 0, 0},
+		"a replica signs with the one before": {Agents{Reports: []Report{{Bundle: "v", Signer: id(one)}}}, 0, 1},
 		"a replica is behind": {Agents{Reports: []Report{{Bundle: "v", Signer: id(two)},
-			{Bundle: "u", Signer: id(two), Have: map[string]int{"u": 2}, Issuers: map[string]int{id(one): 2}}}}, true, 3, 2},
+			{Bundle: "u", Signer: id(two), Have: map[string]int{"u": 2}, Issuers: map[string]int{id(one): 2}}}}, 3, 2},
 		"some are behind": {Agents{Reports: []Report{{Bundle: "v", Signer: id(two),
-			Have: map[string]int{"v": 1, "u": 2, "": 1}, Issuers: map[string]int{id(one): 1, id(two): 3}}}}, true, 3, 1},
+			Have: map[string]int{"v": 1, "u": 2, "": 1}, Issuers: map[string]int{id(one): 1, id(two): 3}}}}, 3, 1},
 	} {
-		if got := tt.agents.known(); got != tt.known {
-			t.Errorf("%s: known %v", name, got)
-		}
 		if got := tt.agents.lacking("v"); got != tt.wantLacking {
 			t.Errorf("%s: %d lack it, want %d", name, got, tt.wantLacking)
 		}

@@ -30,8 +30,8 @@ const keyRoots = "ca.crt"
 
 const fieldManager = "mizzen-controller"
 
-// restoreGrace is how long a replica that remembers nothing waits before it makes a new CA where
-// another replica has one: that one restores it by then.
+// restoreGrace is how long a replica that remembers nothing waits for one that does to restore the Secret,
+// before it says that it is gone.
 const restoreGrace = 5 * time.Second
 
 // errWaiting means that there is nothing to do but to look again soon.
@@ -43,7 +43,7 @@ const (
 	remedyLeader = "the leader makes a new CA"
 )
 
-// secretError is a Secret that exists and cannot be used.
+// secretError is a Secret that cannot be used, or is gone for good.
 type secretError struct {
 	secret *corev1.Secret
 	err    error
@@ -109,18 +109,12 @@ func (m *Manager) readSecret(ctx context.Context) (*corev1.Secret, rotation.Stat
 // createSecret restores what this replica remembers, or makes a new CA. Of several replicas one
 // wins; the others read the winner's.
 func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.State, error) {
-	secret, what, event := m.remembered(), "restored from memory", corev1.EventTypeNormal
+	secret, what := m.remembered(), "restored from memory"
 	if secret == nil {
-		if m.missingSince.IsZero() {
-			m.missingSince = m.opts.Now()
+		if err := m.checkNew(ctx); err != nil {
+			return nil, rotation.State{}, err
 		}
 		what = "made, with a new CA"
-		if m.opts.Agents(ctx).known() {
-			if m.opts.Now().Sub(m.missingSince) < restoreGrace {
-				return nil, rotation.State{}, errWaiting
-			}
-			what, event = what+", although other replicas have had one: restart them, and the pods that have a sidecar", corev1.EventTypeWarning
-		}
 		state, err := m.opts.Policy.Generate(m.opts.Now())
 		if err != nil {
 			return nil, rotation.State{}, err
@@ -150,8 +144,25 @@ func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.St
 		return nil, rotation.State{}, err
 	}
 	m.opts.Log.Info("identity CA Secret was missing and has been "+what, "secret", m.secretKey(), "ca", state.Signer.Certificate().Subject.CommonName)
-	m.opts.Recorder.Eventf(secret, nil, event, "IdentityCA", "WriteIdentityCA", "the Secret of the mesh's CA was missing and has been %s", what)
+	m.opts.Recorder.Eventf(secret, nil, corev1.EventTypeNormal, "IdentityCA", "WriteIdentityCA", "the Secret of the mesh's CA was missing and has been %s", what)
 	return secret, state, nil
+}
+
+// checkNew gives an error where a new CA would take the place of one that the mesh has.
+func (m *Manager) checkNew(ctx context.Context) error {
+	record, err := m.readRecord(ctx)
+	if err != nil || record == nil {
+		return err
+	}
+	if m.missingSince.IsZero() {
+		m.missingSince = m.opts.Now()
+	}
+	if m.opts.Now().Sub(m.missingSince) < restoreGrace {
+		return errWaiting
+	}
+	// The version of the record stands for that of the Secret: what is wrong is told once for each.
+	missing := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: m.opts.Namespace, Name: m.opts.SecretName, ResourceVersion: record.ResourceVersion}}
+	return &secretError{secret: missing, err: errMissing, remedy: m.remedyMissing()}
 }
 
 func (m *Manager) newSecret(s rotation.State) (*corev1.Secret, error) {
@@ -162,12 +173,16 @@ func (m *Manager) newSecret(s rotation.State) (*corev1.Secret, error) {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: m.opts.Namespace, Name: m.opts.SecretName,
-			Labels:      map[string]string{"app.kubernetes.io/part-of": "mizzen", "app.kubernetes.io/managed-by": fieldManager},
+			Labels:      ownLabels(),
 			Annotations: map[string]string{AnnotationManaged: mark(data)},
 		},
 		Type: corev1.SecretTypeTLS,
 		Data: data,
 	}, nil
+}
+
+func ownLabels() map[string]string {
+	return map[string]string{"app.kubernetes.io/part-of": "mizzen", "app.kubernetes.io/managed-by": fieldManager}
 }
 
 // remembered is the Secret that was last good, as it is to be created anew, or nil.

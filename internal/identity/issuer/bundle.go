@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -49,6 +50,15 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+}
+
+// peers answers a replica of the control plane.
+func (s *Server) peers(w http.ResponseWriter, r *http.Request) {
+	if err := s.opt.CA.Peer(r.TLS.PeerCertificates); err != nil {
+		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", fmt.Errorf("%s is for the replicas of the control plane: %w", r.URL.Path, err)})
+		return
+	}
+	s.opt.Peers.ServeHTTP(w, r)
 }
 
 // report says what is known of the agents, for the other replicas and for a person.

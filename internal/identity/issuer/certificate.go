@@ -30,18 +30,29 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	answer, caller, err := s.sign(ctx, w, r)
 	if err != nil {
-		s.refuse(w, r, err)
-		s.tell(caller, err)
+		s.tell(r, caller, s.refuse(w, r, err))
 		return
 	}
 	s.metrics.certificates.WithLabelValues("signed").Inc()
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// tell names the pod of a refused request, where it is known.
-func (s *Server) tell(caller Caller, err error) {
-	why := refusal{}
-	if s.opt.Refused != nil && caller.UID != "" && errors.As(err, &why) && why.status < http.StatusInternalServerError {
+// remedies say what is to be done, by the reason of a refusal.
+var remedies = map[string]string{
+	"token":    "a sidecar shows the projected token of its own pod for the audience " + api.Audience + ": if this is one, make its pod anew",
+	"request":  "a sidecar of this mesh's version asks as it is wanted: make the pod anew with the image of the present release",
+	"identity": "a sidecar gets a certificate for its pod's own service account: ask for that one, or for no name",
+	"pod":      "if this is a pod of the mesh, make it anew",
+}
+
+// tell names the pod of a refused request, as far as it is known.
+func (s *Server) tell(r *http.Request, caller Caller, why refusal) {
+	if why.status >= http.StatusInternalServerError || why.reason == "rate" {
+		return
+	}
+	if from, err := remote(r); caller.UID == "" && err == nil && s.opt.RefusedFrom != nil {
+		s.opt.RefusedFrom(from, why.err)
+	} else if caller.UID != "" && s.opt.Refused != nil {
 		s.opt.Refused(caller, why.err)
 	}
 }

@@ -12,9 +12,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-logr/logr/funcr"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
@@ -64,6 +67,12 @@ func TestCertificate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// advice is what a refusal says of what to do, by its reason.
+var advice = map[string]string{
+	"token": "make its pod anew", "request": "make the pod anew", "identity": "for its pod's own service account", "pod": "make it anew",
+	"address": "identity.checkSourceAddress",
 }
 
 // Each is one thing wrong with a request that is otherwise good.
@@ -130,9 +139,17 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var told []error
+			var told, toldOfAddress []error
+			logged := make(chan string, 100)
 			w := start(t, func(o *issuer.Options) {
 				o.PodWait = 100 * time.Millisecond
+				o.Log = funcr.New(func(_, args string) { logged <- args }, funcr.Options{})
+				o.RefusedFrom = func(from netip.Addr, err error) {
+					if from != anyPool {
+						t.Errorf("told of %s", from)
+					}
+					toldOfAddress = append(toldOfAddress, err)
+				}
 				o.Refused = func(c issuer.Caller, err error) {
 					if c != web {
 						t.Errorf("told of %+v", c)
@@ -163,6 +180,18 @@ func TestRefusals(t *testing.T) {
 			}
 			if known := tt.status == http.StatusForbidden; known != (len(told) == 1) || known && told[0].Error() != why {
 				t.Errorf("told of the pod: %v", told)
+			}
+			if unknown := tt.status < http.StatusForbidden; unknown != (len(toldOfAddress) == 1) || unknown && toldOfAddress[0].Error() != why {
+				t.Errorf("told of the address: %v", toldOfAddress)
+			}
+			if tt.status < http.StatusInternalServerError && !strings.Contains(why, advice[tt.reason]) {
+				t.Errorf("%q does not say what to do: %q", why, advice[tt.reason])
+			}
+			if len(logged) != 1 {
+				t.Fatalf("%d lines of log, want 1", len(logged))
+			}
+			if line := <-logged; !strings.Contains(line, strconv.Quote(why)) || !strings.Contains(line, `"reason"="`+tt.reason+`"`) || !strings.Contains(line, "127.0.0.1") {
+				t.Errorf("log %s", line)
 			}
 		})
 	}
@@ -240,7 +269,7 @@ func TestOtherWaysIn(t *testing.T) {
 			t.Errorf("plain text gets %d", res.StatusCode)
 		}
 	}
-	for _, path := range []string{"/", "/debug/identity", "/metrics", "/v1/certificate/x", "/v1/certificate"} {
+	for _, path := range []string{"/", issuer.DebugPath, "/metrics", "/v1/certificate/x", "/v1/certificate"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+w.addr+path, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -24,8 +24,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
-// DebugPath answers with an authority.Report on the control plane's HTTP port.
+// DebugPath answers with an authority.Report: Options.Peers serves it to the other replicas.
 const DebugPath = "/debug/identity"
+
+// PeerPaths begins the paths of Options.Peers.
+const PeerPaths = "/debug/"
 
 // CA signs and says what is trusted: authority.Manager.
 type CA interface {
@@ -33,6 +36,8 @@ type CA interface {
 	Bundle() (bundle, version string, replaced <-chan struct{})
 	Signer() string
 	Verify(certs []*x509.Certificate) error
+	// Peer is Verify for a replica of the control plane.
+	Peer(certs []*x509.Certificate) error
 	Pod(cert *x509.Certificate) (node.Identity, error)
 }
 
@@ -81,8 +86,12 @@ type Options struct {
 	CheckSourceAddress bool
 	Log                logr.Logger
 	Registerer         prometheus.Registerer
-	// Refused is told of a request that was refused to a caller that is known. It must not block. Optional.
-	Refused func(Caller, error)
+	// Refused is told of a request that was refused to a caller that is known, RefusedFrom of one of which only the
+	// address is. They must not block. Optional.
+	Refused     func(Caller, error)
+	RefusedFrom func(netip.Addr, error)
+	// Peers answers the other replicas of the control plane, and nobody else, at paths below PeerPaths. Optional.
+	Peers http.Handler
 	// BundleWait is how long a request for the bundle waits. Default api.BundleWait.
 	BundleWait time.Duration
 	// PodWait is how long a pod's address is waited for. Default 5s.
@@ -135,6 +144,9 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.CertificatePath, s.certificate)
 	mux.HandleFunc("GET "+api.BundlePath, s.bundle)
+	if s.opt.Peers != nil {
+		mux.HandleFunc("GET "+PeerPaths, s.peers)
+	}
 	return mux
 }
 
@@ -188,15 +200,19 @@ func (h handshakeErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// refuse answers with an error, counts and logs it.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+// refuse answers with an error, counts and logs it. What it gives has what is to be done in it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) refusal {
 	why := refusal{status: http.StatusInternalServerError, reason: "internal", err: err}
 	errors.As(err, &why)
+	if remedy := remedies[why.reason]; remedy != "" {
+		why.err = fmt.Errorf("%w (%s)", why.err, remedy)
+	}
 	s.metrics.certificates.WithLabelValues(why.reason).Inc()
 	if s.complaints.Allow() {
 		s.opt.Log.Info("refused a request", "client", r.RemoteAddr, "path", r.URL.Path, "reason", why.reason, "why", why.Error())
 	}
 	writeJSON(w, why.status, api.Error{Error: why.Error()})
+	return why
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -155,6 +155,41 @@ func reader(t *testing.T, p *corev1.Pod) client.Reader {
 	return b.Build()
 }
 
+// Of who asks in vain often only the address is known.
+func TestPodAtAnAddress(t *testing.T) {
+	other := func(name, ip string, change func(*corev1.Pod)) *corev1.Pod {
+		p := pod("2", corev1.PodRunning, ip)
+		p.Name = name
+		change(p)
+		return p
+	}
+	same := func(*corev1.Pod) {}
+	b := fake.NewClientBuilder().WithObjects(
+		pod("1", corev1.PodRunning, "10.1.2.3", "fd00::3"),
+		other("ended", "10.1.2.3", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
+		other("of-the-node", "10.0.0.1", func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
+		other("twice-a", "10.1.2.9", same), other("twice-b", "10.1.2.9", same),
+	)
+	if err := kube.IndexAddresses(t.Context(), indexer{b}); err != nil {
+		t.Fatal(err)
+	}
+	pods := &kube.Pods{Cache: b.Build()}
+	for address, want := range map[string]string{"10.1.2.3": "web-1", "fd00::3": "web-1", "10.0.0.1": "", "10.1.2.9": "", "10.9.9.9": ""} {
+		got, ok := pods.At(t.Context(), netip.MustParseAddr(address))
+		if ok != (want != "") || got.Pod != want || ok && (got.UID != "1" || got.Namespace != "shop" || got.ServiceAccount != "web") {
+			t.Errorf("%s: %+v, %v, want %q", address, got, ok, want)
+		}
+	}
+}
+
+// indexer adds an index to a fake client.
+type indexer struct{ b *fake.ClientBuilder }
+
+func (i indexer) IndexField(_ context.Context, o client.Object, field string, f client.IndexerFunc) error {
+	i.b.WithIndex(o, field, f)
+	return nil
+}
+
 func TestPodCannotBeRead(t *testing.T) {
 	broken := fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {

@@ -35,16 +35,49 @@ func (p *Pods) Pod(ctx context.Context, namespace, name, uid string) (issuer.Pod
 	if err != nil {
 		return issuer.Pod{}, err
 	}
-	out := issuer.Pod{
-		ServiceAccount: pod.Spec.ServiceAccountName,
-		Ended:          pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+	return issuer.Pod{ServiceAccount: pod.Spec.ServiceAccountName, IPs: addresses(pod), Ended: ended(pod)}, nil
+}
+
+// addressIndex finds pods by an address of their own.
+const addressIndex = "mizzen.address"
+
+// IndexAddresses makes At possible. It is called before the cache is started.
+func IndexAddresses(ctx context.Context, i client.FieldIndexer) error {
+	return i.IndexField(ctx, &corev1.Pod{}, addressIndex, func(o client.Object) []string {
+		pod, ok := o.(*corev1.Pod)
+		if !ok || pod.Spec.HostNetwork || ended(pod) {
+			return nil
+		}
+		var out []string
+		for _, ip := range addresses(pod) {
+			out = append(out, ip.String())
+		}
+		return out
+	})
+}
+
+// At tells which pod has an address; false if none has, as far as the cache knows, or several.
+func (p *Pods) At(ctx context.Context, a netip.Addr) (issuer.Caller, bool) {
+	var list corev1.PodList
+	if err := p.Cache.List(ctx, &list, client.MatchingFields{addressIndex: a.String()}); err != nil || len(list.Items) != 1 {
+		return issuer.Caller{}, false
 	}
+	pod := list.Items[0]
+	return issuer.Caller{Namespace: pod.Namespace, ServiceAccount: pod.Spec.ServiceAccountName, Pod: pod.Name, UID: string(pod.UID)}, true
+}
+
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func addresses(pod *corev1.Pod) []netip.Addr {
+	var out []netip.Addr
 	for _, ip := range pod.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
-			out.IPs = append(out.IPs, a.Unmap())
+			out = append(out, a.Unmap())
 		}
 	}
-	return out, nil
+	return out
 }
 
 // get takes a pod of another UID for none.

@@ -15,13 +15,17 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent"
+	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // The pod calls so many of the Services.
@@ -33,6 +37,7 @@ const endpoints, namespaces = 3, 20
 func main() {
 	list := flag.String("services", "0,100,1000,10000", "numbers of Services")
 	protocol := flag.String("port", "http", "name of the Services' port: http is declared, tcp opaque, any other is detected")
+	mtls := flag.Bool("mtls", false, "all endpoints have identities, one for each Service")
 	flag.Parse()
 	var counts []int
 	for text := range strings.SplitSeq(*list, ",") {
@@ -43,11 +48,15 @@ func main() {
 		}
 		counts = append(counts, n)
 	}
-	world.Main(func() error { return run(counts, *protocol) })
+	world.Main(func() error { return run(counts, *protocol, *mtls) })
 }
 
-func run(counts []int, protocol string) error {
-	pods, err := world.NewPods(appPort) // the server has no sidecar here
+func run(counts []int, protocol string, mtls bool) error {
+	var plain []uint16
+	if !mtls {
+		plain = append(plain, appPort) // the server needs no sidecar
+	}
+	pods, err := world.NewPods(plain...)
 	if err != nil {
 		return err
 	}
@@ -58,7 +67,7 @@ func run(counts []int, protocol string) error {
 	fmt.Fprintln(w, "Services\tallocated MB\tRSS MB\tsent MB\tready after s\tKB for a Service\t")
 	var first *figures
 	for _, n := range counts {
-		f, err := measure(pods, n, protocol)
+		f, err := measure(pods, services(n, protocol, mtls), mtls)
 		if err != nil {
 			return fmt.Errorf("%d Services: %w", n, err)
 		}
@@ -85,29 +94,29 @@ func (f *figures) each(first *figures) string {
 	return fmt.Sprintf("%.2f", (f.allocated-first.allocated)/1e3/float64(f.services-first.services))
 }
 
-// measure starts a control plane for n Services and a sidecar, calls some, and reads its memory.
-func measure(pods *world.Pods, n int, protocol string) (*figures, error) {
+// measure starts a control plane for the Services and a sidecar, calls some, and reads its memory.
+func measure(pods *world.Pods, all []world.Service, mtls bool) (*figures, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	all := services(n, protocol)
-	cp, err := world.NewControlPlane(all)
+	authority, err := sdstest.NewCA()
 	if err != nil {
 		return nil, err
 	}
-	address, sent, err := cp.Serve(ctx, pods.Client)
-	if err != nil {
-		return nil, err
+	if mtls {
+		server, _, err := sidecar(ctx, all, pods.Server, "server", world.ServerIP, authority)
+		if err != nil {
+			return nil, err
+		}
+		defer server.Stop()
 	}
 	start := time.Now()
-	e, err := pods.Client.StartEnvoy(agent.Defaults().Concurrency, func(dir string) ([]byte, error) {
-		return world.JSON(world.Sidecar(dir, "client", world.ClientIP, address))
-	})
+	e, sent, err := sidecar(ctx, all, pods.Client, "client", world.ClientIP, authority)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Stop()
-	f := &figures{services: n, ready: time.Since(start)}
-	for _, s := range all[:min(used, n)] {
+	f := &figures{services: len(all), ready: time.Since(start)}
+	for _, s := range all[:min(used, len(all))] {
 		if err := get(s.IP); err != nil {
 			return nil, err
 		}
@@ -119,9 +128,30 @@ func measure(pods *world.Pods, n int, protocol string) (*figures, error) {
 	return f, nil
 }
 
+// sidecar starts one with a control plane of its own and an identity, which a mesh without mTLS does not ask for. It
+// counts what it is sent.
+func sidecar(ctx context.Context, all []world.Service, ns world.NS, pod, ip string, authority *ca.Authority) (*world.Envoy, *atomic.Int64, error) {
+	cp, err := world.NewControlPlane(all)
+	if err != nil {
+		return nil, nil, err
+	}
+	address, sent, err := cp.Serve(ctx, ns)
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets, err := sdstest.New(authority, mesh.SPIFFEID(world.TrustDomain, "bench", pod))
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := ns.StartEnvoy(agent.Defaults().Concurrency, func(dir string) ([]byte, error) {
+		return world.JSON(world.SecureSidecar(ctx, dir, pod, ip, address, secrets))
+	})
+	return e, sent, err
+}
+
 // services are n, the first of them answered by the server's application. All other endpoints
 // have addresses of their own, as pods have.
-func services(n int, portName string) []world.Service {
+func services(n int, portName string, mtls bool) []world.Service {
 	out := make([]world.Service, n)
 	for i := range out {
 		s := world.Service{
@@ -132,8 +162,14 @@ func services(n int, portName string) []world.Service {
 		for j := range endpoints {
 			s.Endpoints = append(s.Endpoints, address(podNet, i*endpoints+j))
 		}
+		if mtls {
+			s.Identity = mesh.SPIFFEID(world.TrustDomain, s.Namespace, s.Name)
+		}
 		if i < used {
 			s.Endpoints = []string{world.ServerIP}
+			if mtls {
+				s.Identity = mesh.SPIFFEID(world.TrustDomain, "bench", "server")
+			}
 		}
 		out[i] = s
 	}

@@ -7,11 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/client"
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/echo"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/server"
 )
 
@@ -98,6 +102,16 @@ func TestCalls(t *testing.T) {
 		{"tls to plain", api.Call{Kind: api.TLS, Target: o.HTTP[0]}, false, "failed: other"},
 		{"connect", api.Call{Kind: api.Connect, Target: o.Echo[0]}, true, "connected"},
 		{"connect to nobody", api.Call{Kind: api.Connect, Target: freeAddr(t)}, false, "failed: refused"},
+		{"exchange", api.Call{Kind: api.Exchange, Target: o.Echo[0], Content: []byte("a\nb\n")}, true, "pod-a a\npod-a b\n"},
+		{"exchange over TLS", api.Call{Kind: api.Exchange, Target: o.TLS[0], Content: []byte("GET /echo HTTP/1.1\r\n\r\n"), TLS: &api.ClientTLS{}}, true,
+			"HTTP/1.1 400 Bad Request: missing required Host header\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: missing required Host header"},
+		{"exchange where nobody answers", api.Call{Kind: api.Exchange, Target: o.Echo[0], Content: []byte("a")}, false, "failed: timeout"},
+		{"content and header", api.Call{Kind: api.HTTP, Target: url + "/need-header", Host: "probe.example", Header: map[string]string{"X-Probe": "yes"}}, true, "200 "},
+		{"content", api.Call{Kind: api.HTTP, Target: "https://" + o.TLS[0] + "/echo", Method: "POST", Content: []byte("hello"), TLS: &api.ClientTLS{}}, true, "200 hello"},
+		{"no certificate", api.Call{Kind: api.Exchange, Target: o.TLS[0], TLS: &api.ClientTLS{Certificate: "x"}}, false, "failed: other"},
+		{"grpc bytes", api.Call{Kind: api.GRPCBytes, Target: o.GRPC[0], GRPCMethod: echo.Echo_Chat_FullMethodName, Content: marshal(t, &echo.Request{Body: make([]byte, 10)})}, true, "21 bytes"},
+		{"grpc bytes that nobody knows", api.Call{Kind: api.GRPCBytes, Target: o.GRPC[0], GRPCMethod: "/x.Y/Z"}, false, "failed: Unimplemented"},
+		{"grpc bytes to plain HTTP", api.Call{Kind: api.GRPCBytes, Target: o.TLS[0], GRPCMethod: "/x.Y/Z", TLS: &api.ClientTLS{}}, false, "failed: Unavailable"},
 		{"udp", api.Call{Kind: api.UDP, Target: o.UDP[0]}, true, "udp ping"},
 		{"no such host", api.Call{Kind: api.HTTP, Target: "http://nobody.invalid/"}, false, "failed: no such host"},
 		{"unknown kind", api.Call{Kind: "x"}, false, "failed: other"},
@@ -107,11 +121,23 @@ func TestCalls(t *testing.T) {
 			if a.OK != tc.ok || a.Text != tc.text {
 				t.Errorf("got %+v, want ok=%t %q", a, tc.ok, tc.text)
 			}
+			if want := tc.ok && tc.call.TLS != nil; want != strings.Contains(a.Peer, "CERTIFICATE") {
+				t.Errorf("server's certificate %q, want one: %t", a.Peer, want)
+			}
 			if !a.OK && a.Error == "" {
 				t.Error("failed without a reason")
 			}
 		})
 	}
+}
+
+func marshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // The switch of the control port turns every gRPC call into a failure that counts as carried out.
@@ -154,6 +180,9 @@ func TestLoad(t *testing.T) {
 		calls, failed int
 	}{
 		{"grpc, as fast as it goes", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Calls: 200, Concurrency: 4}, 200, 0},
+		{"lines over one connection", api.Load{Call: api.Call{Kind: api.MySQL, Target: o.MySQL[0]}, Calls: 20, Concurrency: 2}, 20, 0},
+		{"lines, each over its own", api.Load{Call: api.Call{Kind: api.Echo, Target: o.Echo[0]}, Calls: 20, Fresh: true}, 20, 0},
+		{"a connection that is lost", api.Load{Call: api.Call{Kind: api.Echo, Target: o.TLS[0]}, Calls: 3}, 3, 3},
 		{"http, paced", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0]}, Calls: 20, Rate: 200}, 20, 0},
 		{"all fail", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0] + "/status?code=500"}, Calls: 7}, 7, 7},
 		{"for a time", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Rate: 100, Duration: 200 * time.Millisecond}, 0, 0},

@@ -27,6 +27,7 @@ type Cluster struct {
 	// Kubeconfig is the absolute path of the file in use; Root is the checkout's root.
 	Kubeconfig, Root string
 
+	config *rest.Config
 	mapper meta.RESTMapper
 	http   *http.Client
 	host   string
@@ -106,7 +107,7 @@ func newCluster(cfg *rest.Config, path, root string) (*Cluster, error) {
 		return nil, err
 	}
 	return &Cluster{
-		Interface: clients, Dynamic: dyn, Kubeconfig: path, Root: root,
+		Interface: clients, Dynamic: dyn, Kubeconfig: path, Root: root, config: cfg,
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(clients.Discovery())),
 		http:   httpClient, host: host.String(),
 	}, nil

@@ -29,6 +29,7 @@ type ControlPlane struct {
 	store  *server.Store
 	server *server.Server
 	models []*mesh.Service
+	pods   *pods
 }
 
 // TrustDomain is that of the SPIFFE IDs, if there are any.
@@ -42,6 +43,8 @@ type Service struct {
 	Endpoints []string
 	// Identity is the SPIFFE ID of the endpoints, or mesh.PlainText; empty in a mesh without identities.
 	Identity string
+	// Mirror is a Service of which the first port gets copies of all requests.
+	Mirror *Service
 }
 
 // Port is a TCP port of a Service, with the target port that its endpoints listen on.
@@ -57,6 +60,7 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 	if slices.ContainsFunc(services, func(s Service) bool { return s.Identity != "" }) {
 		c.cfg = config.Default() // with TrustDomain
 	}
+	c.pods = newPods(c)
 	c.server = server.New(server.Options{
 		Store: c.store, Log: logr.Discard(), Classes: c.cfg.MTLS.On(),
 		Ahead: server.Ahead{WholeMesh: int(*c.cfg.OnDemand.WholeMesh), Namespace: int(*c.cfg.OnDemand.Namespace)},
@@ -97,19 +101,6 @@ func (c *ControlPlane) SetMode(mode config.MTLSMode) error {
 	return err
 }
 
-// SetPods makes addresses of pods known, with who answers there.
-func (c *ControlPlane) SetPods(identities map[netip.AddrPort]string) error {
-	var set []envoy.Resource
-	var ranges []netip.Prefix
-	for addr, identity := range identities {
-		set = append(set, envoy.PodCluster(addr, identity, c.cfg))
-		ranges = append(ranges, netip.PrefixFrom(addr.Addr(), addr.Addr().BitLen()))
-	}
-	set = append(set, envoy.SecureOutboundListeners(envoy.NewProtocolTable(c.models...), serviceCIDRs, ranges, c.cfg)...)
-	_, err := c.store.Apply(server.Change{Set: set})
-	return err
-}
-
 func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error) {
 	object := &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{s.IP}, Ports: s.Ports}}
 	object.Namespace, object.Name = s.Namespace, s.Name
@@ -124,11 +115,32 @@ func (c *ControlPlane) build(s Service) (*mesh.Service, []envoy.Resource, error)
 		}
 	}
 	model.Identities = mesh.Identities(endpoints)
-	out := envoy.ServiceResources(model, nil, c.cfg)
+	out := envoy.ServiceResources(model, s.rules(), c.cfg)
 	for key, eps := range endpoints {
 		out = append(out, envoy.EndpointResources(model, key, eps)...)
 	}
 	return model, out, joined(problems)
+}
+
+// rules are those of routes.
+func (s Service) rules() map[uint16]mesh.PortRules {
+	if s.Mirror == nil {
+		return nil
+	}
+	target := func(s Service) mesh.Target {
+		t := mesh.Target{Service: mesh.Key{Namespace: s.Namespace, Name: s.Name}, Port: uint16(s.Ports[0].Port), Families: []mesh.Family{mesh.IPv4}}
+		if s.Identity != mesh.PlainText {
+			t.Identities = []string{s.Identity}
+		}
+		return t
+	}
+	return map[uint16]mesh.PortRules{uint16(s.Ports[0].Port): {Producer: []mesh.Rule{{
+		Match: mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}},
+		Action: &mesh.Action{
+			Backends: []mesh.Backend{{Target: target(s), Weight: 1, Valid: true}},
+			Mirrors:  []mesh.Mirror{{Target: target(*s.Mirror), PerMillion: 1_000_000}},
+		},
+	}}}}
 }
 
 func joined(problems []mesh.Problem) error {

@@ -36,6 +36,8 @@ const (
 	UDP        Kind = "udp"         // Target is host:port
 	DNS        Kind = "dns"         // Target is a name; answers its addresses
 	APIServer  Kind = "apiserver"   // Target is a URL; the service account's token and CA
+	Exchange   Kind = "exchange"    // Target is host:port; Content goes there, and what comes back is answered
+	GRPCBytes  Kind = "grpc-bytes"  // Target is host:port; a stream of GRPCMethod that begins with Content
 )
 
 // Call is one call.
@@ -56,12 +58,28 @@ type Call struct {
 	Code int32 `json:",omitempty"`
 	// Pause is how long a GRPCChat is idle after its first message.
 	Pause time.Duration `json:",omitempty"`
+	// Content of an HTTP call's body, an Exchange or a GRPCBytes, byte by byte.
+	Content []byte `json:",omitempty"`
+	// Header of an HTTP call.
+	Header map[string]string `json:",omitempty"`
+	// GRPCMethod of a GRPCBytes: "/package.Service/Method".
+	GRPCMethod string `json:",omitempty"`
+	// TLS is how an Exchange, a GRPCBytes or an HTTP call to an https URL is secured. Without it the first two are plain text.
+	TLS *ClientTLS `json:",omitempty"`
 	// Want is what the Text of an answer must hold for the call to be OK.
 	Want string `json:",omitempty"`
 	// PodInBody: the body of an HTTP answer is the name of the pod.
 	PodInBody bool `json:",omitempty"`
 	// Timeout of the call, 5 s if 0.
 	Timeout time.Duration `json:",omitempty"`
+}
+
+// ClientTLS is what a client shows. It takes any certificate of the server, and answers it as Answer.Peer.
+type ClientTLS struct {
+	// Certificate and Key in PEM, or none.
+	Certificate, Key string   `json:",omitempty"`
+	ServerName       string   `json:",omitempty"`
+	ALPN             []string `json:",omitempty"`
 }
 
 // Answer of a call.
@@ -75,7 +93,9 @@ type Answer struct {
 	// Status is the HTTP status or the gRPC code.
 	Status int `json:",omitempty"`
 	// Error is why the call failed.
-	Error   string `json:",omitempty"`
+	Error string `json:",omitempty"`
+	// Peer has the server's certificates in PEM, where a call has TLS.
+	Peer    string `json:",omitempty"`
 	Elapsed time.Duration
 }
 

@@ -69,6 +69,10 @@ func do(ctx context.Context, c api.Call) api.Answer {
 		return withConn(ctx, "tcp", c.Target, callEcho)
 	case api.Connect:
 		return withConn(ctx, "tcp", c.Target, callConnect)
+	case api.Exchange:
+		return exchange(ctx, c)
+	case api.GRPCBytes:
+		return callGRPCBytes(ctx, c)
 	case api.UDP:
 		return withConn(ctx, "udp", c.Target, callUDP)
 	case api.DNS:
@@ -129,27 +133,6 @@ func withConn(ctx context.Context, network, target string, f func(net.Conn) (pod
 		return failed(err)
 	}
 	return api.Answer{OK: true, Text: text, Pod: pod}
-}
-
-// greetingLen is the length of the part of the MySQL greeting that the test server sends.
-const greetingLen = 12
-
-func callMySQL(c net.Conn) (string, string, error) {
-	greeting := make([]byte, greetingLen)
-	if _, err := io.ReadFull(c, greeting); err != nil {
-		return "", "", fmt.Errorf("greeting: %w", err)
-	}
-	pod, text, err := callEcho(c)
-	return pod, fmt.Sprintf("greeting %q, %s", greeting[5:11], text), err
-}
-
-func callEcho(c net.Conn) (string, string, error) {
-	if _, err := io.WriteString(c, "select 1\n"); err != nil {
-		return "", "", err
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	pod, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-	return pod, "echo " + text, err
 }
 
 func callSMTP(c net.Conn) (string, string, error) {

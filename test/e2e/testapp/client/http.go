@@ -39,6 +39,11 @@ func newHTTPCaller(c api.Call, fresh bool) (*httpCaller, error) {
 	t := &http.Transport{DisableKeepAlives: fresh, TLSClientConfig: insecureTLS(), MaxIdleConnsPerHost: 100, Protocols: new(http.Protocols)}
 	t.Protocols.SetHTTP1(c.Kind != api.HTTP2)
 	t.Protocols.SetUnencryptedHTTP2(c.Kind == api.HTTP2)
+	if c.TLS != nil {
+		if t.TLSClientConfig, err = tlsConfig(c.TLS); err != nil {
+			return nil, err
+		}
+	}
 	h := &httpCaller{c: c, url: u.String(), client: &http.Client{Transport: t}}
 	if c.Kind != api.APIServer {
 		return h, nil
@@ -61,12 +66,18 @@ func (h *httpCaller) close() { h.client.CloseIdleConnections() }
 
 func (h *httpCaller) call(ctx context.Context) api.Answer {
 	var body io.Reader
-	if h.c.Body > 0 {
+	switch {
+	case len(h.c.Content) > 0:
+		body = bytes.NewReader(h.c.Content)
+	case h.c.Body > 0:
 		body = bytes.NewReader(make([]byte, h.c.Body))
 	}
 	req, err := http.NewRequestWithContext(ctx, h.c.Method, h.url, body)
 	if err != nil {
 		return failed(err)
+	}
+	for name, value := range h.c.Header {
+		req.Header.Set(name, value)
 	}
 	if h.c.Host != "" {
 		req.Host = h.c.Host
@@ -88,6 +99,9 @@ func (h *httpCaller) call(ctx context.Context) api.Answer {
 	}
 	a := api.Answer{OK: resp.StatusCode < 300, Status: resp.StatusCode, Pod: resp.Header.Get("X-Pod")}
 	a.Text = fmt.Sprintf("%d %s", resp.StatusCode, text)
+	if h.c.TLS != nil && resp.TLS != nil {
+		a.Peer = peerPEM(*resp.TLS)
+	}
 	if h.c.PodInBody {
 		a.Pod = text
 	}
@@ -95,6 +109,14 @@ func (h *httpCaller) call(ctx context.Context) api.Answer {
 		a.Error = a.Text
 	}
 	return a
+}
+
+// longest answer that is told whole. One to a content of the test's own choice is.
+func (h *httpCaller) longest() int {
+	if h.c.Content != nil {
+		return 1 << 20
+	}
+	return 512
 }
 
 // read says what the answer was without names that differ from run to run. Whole bodies are read, as
@@ -108,7 +130,7 @@ func (h *httpCaller) read(resp *http.Response) (string, error) {
 		return fmt.Sprintf("version=%t", bytes.Contains(b, []byte("gitVersion"))), nil
 	case h.c.Kind == api.HTTPStream:
 		return fmt.Sprintf("%d chunks, trailer %q", bytes.Count(b, []byte("\n")), resp.Trailer.Get("X-Checksum")), nil
-	case len(b) > 512:
+	case len(b) > h.longest():
 		return fmt.Sprintf("%d bytes", len(b)), nil
 	default:
 		return strings.TrimSpace(string(b)), nil

@@ -70,6 +70,9 @@ func caller(l api.Load) (func(context.Context) api.Answer, func(), error) {
 			return nil, nil, err
 		}
 		return h.call, h.close, nil
+	case l.Kind == api.Echo || l.Kind == api.MySQL:
+		c := &lineCaller{c: l.Call}
+		return c.call, c.close, nil
 	default:
 		return func(ctx context.Context) api.Answer { return do(ctx, l.Call) }, nothing, nil
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// connTimeout bounds one TCP connection of the server-first protocols.
+// connTimeout is how long a connection may be silent.
 const connTimeout = 30 * time.Second
 
 func (s *Server) serveTCP(handle func(net.Conn, string)) func(net.Listener) error {
@@ -51,6 +51,7 @@ func mysql(c net.Conn, pod string) {
 // echoLines answers each line with the pod's name and the line.
 func echoLines(c net.Conn, pod string) {
 	for in := bufio.NewScanner(c); in.Scan(); {
+		_ = c.SetDeadline(time.Now().Add(connTimeout))
 		if _, err := fmt.Fprintf(c, "%s %s\n", pod, in.Text()); err != nil {
 			return
 		}

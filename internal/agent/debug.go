@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// loopbackOnly keeps what is nobody's business from the network, on which everybody reaches the agent's port.
+// kubectl port-forward comes by loopback, and who may do that is for Kubernetes' RBAC to say.
+func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !from.Addr().Unmap().IsLoopback() {
+			http.Error(w, fmt.Sprintf("%s is answered on loopback alone: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
+			return
+		}
+		h(w, r)
+	}
+}
+
+func (a *agent) serveIdentity(w http.ResponseWriter, _ *http.Request) {
+	if a.identity == nil {
+		answerNoIdentity(w)
+		return
+	}
+	a.answerJSON(w, a.identity.Describe())
+}
+
+func (a *agent) servePlainText(w http.ResponseWriter, _ *http.Request) {
+	if a.plain == nil {
+		answerNoIdentity(w)
+		return
+	}
+	a.answerJSON(w, a.plain.Snapshot())
+}
+
+func answerNoIdentity(w http.ResponseWriter) {
+	http.Error(w, "this sidecar has no identity: the mesh had none when the pod was made", http.StatusNotFound)
+}
+
+func (a *agent) answerJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		a.log.Debug("answer broken off", "error", err)
+	}
+}

@@ -1,0 +1,166 @@
+package ctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+	"k8s.io/klog/v2"
+	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+const (
+	// agentTimeout bounds one question to one pod.
+	agentTimeout = 15 * time.Second
+	// maxAgentAnswer bounds what a pod may answer, in bytes: it is as trustworthy as the pod.
+	maxAgentAnswer = 1 << 20
+)
+
+// agents ask the sidecars' agents for what they tell on their pods' loopback (internal/agentapi).
+type agents interface {
+	ask(ctx context.Context, pod mesh.Key, path string, into any) error
+}
+
+// agentConnector gives the agents of the cluster that the flags name.
+type agentConnector func(*clusterFlags) (agents, error)
+
+// connectAgents is the agentConnector that forwards ports, as kubectl port-forward does.
+func (f *clusterFlags) connectAgents() (agents, error) {
+	cfg, err := f.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Timeout = 0 // a forwarded port is one long request
+	pods, err := typedcorev1.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &forwardedAgents{config: cfg, pods: pods.RESTClient()}, nil
+}
+
+type forwardedAgents struct {
+	config *rest.Config
+	pods   rest.Interface
+}
+
+func (a *forwardedAgents) ask(ctx context.Context, pod mesh.Key, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	failure := &forwardFailure{}
+	address, err := a.forward(klog.NewContext(ctx, logr.New(failure)), pod)
+	if err == nil {
+		err = askAgent(ctx, "http://"+address+path, into)
+	}
+	switch why := failure.get(); {
+	case err == nil:
+		return nil
+	case why != nil: // the end of the connection is only what follows from it
+		return fmt.Errorf("port %d: %w", config.AgentPort, why)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %s", agentTimeout)
+	}
+	return err
+}
+
+// forward gives an address on this machine that leads to the agent until ctx ends.
+func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, error) {
+	url := a.pods.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
+	transport, upgrader, err := spdy.RoundTripperFor(a.config)
+	if err != nil {
+		return "", err
+	}
+	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreamingWithLogger(klog.FromContext(ctx), url, a.config)
+	if err != nil {
+		return "", err
+	}
+	// API servers before Kubernetes 1.30 speak SPDY alone.
+	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
+		func(err error) bool { return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) })
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", config.AgentPort)}, ready, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	go func() { ended <- f.ForwardPorts() }()
+	select {
+	case <-ready:
+	case err := <-ended:
+		return "", err
+	case <-ctx.Done(): // dialling knows no context; what comes of it ends by itself
+		return "", ctx.Err()
+	}
+	ports, err := f.GetPorts()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local), nil
+}
+
+func askAgent(ctx context.Context, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy of the environment
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAgentAnswer+1))
+	switch {
+	case err != nil:
+		return err
+	case len(body) > maxAgentAnswer:
+		return fmt.Errorf("the agent's answer has more than %d bytes", maxAgentAnswer)
+	case res.StatusCode == http.StatusNotFound:
+		return errors.New("the agent knows no such page: its sidecar is of an older version, or has no identity")
+	case res.StatusCode != http.StatusOK:
+		return fmt.Errorf("the agent answered %d: %s", res.StatusCode, printable(strings.TrimSpace(string(body))))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("the agent's answer cannot be read: %w", err)
+	}
+	return nil
+}
+
+// forwardFailure is where the library says what went wrong with a forwarded port.
+type forwardFailure struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *forwardFailure) get() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// Error is the log sink's.
+func (f *forwardFailure) Error(err error, _ string, _ ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+func (f *forwardFailure) Init(logr.RuntimeInfo)          {}
+func (f *forwardFailure) Enabled(int) bool               { return false }
+func (f *forwardFailure) Info(int, string, ...any)       {}
+func (f *forwardFailure) WithValues(...any) logr.LogSink { return f }
+func (f *forwardFailure) WithName(string) logr.LogSink   { return f }

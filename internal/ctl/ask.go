@@ -1,0 +1,81 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+const (
+	// parallelAsks bounds the ports that are forwarded at a time: each is a connection through API server and kubelet.
+	parallelAsks = 16
+	// progressEvery is how often somebody who waits is told how far it is.
+	progressEvery = 3 * time.Second
+)
+
+// heard is what an agent said of callers, or why it said nothing.
+type heard struct {
+	agentapi.PlainText
+	err error
+}
+
+// askAll asks pods for their callers, some at a time. Progress is told on stderr where it takes long.
+func askAll(ctx context.Context, a agents, pods []*podInfo, stderr io.Writer) map[mesh.Key]heard {
+	var mu sync.Mutex
+	out := map[mesh.Key]heard{}
+	work := make(chan *podInfo)
+	var asking sync.WaitGroup
+	for range min(parallelAsks, len(pods)) {
+		asking.Go(func() {
+			for p := range work {
+				var h heard
+				h.err = a.ask(ctx, p.Key, agentapi.PlainTextPath, &h.PlainText)
+				mu.Lock()
+				out[p.Key] = h
+				mu.Unlock()
+			}
+		})
+	}
+	asked := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(out)
+	}
+	stop := tell(progressEvery, func() {
+		_, _ = fmt.Fprintf(stderr, "asked %d of %s\n", asked(), plural(len(pods), "pod"))
+	})
+	for _, p := range pods {
+		work <- p
+	}
+	close(work)
+	asking.Wait()
+	stop()
+	return out
+}
+
+// tell calls f again and again until stop is called.
+func tell(every time.Duration, f func()) (stop func()) {
+	done := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				f()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		telling.Wait()
+	}
+}

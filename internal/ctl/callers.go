@@ -1,0 +1,175 @@
+package ctl
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/webhook"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// callerKind says where a caller is.
+type callerKind string
+
+const (
+	callerPod     callerKind = "pod"
+	callerNode    callerKind = "node"
+	callerGone    callerKind = "gone" // a pod that is no more
+	callerOutside callerKind = "outside"
+	callerUnknown callerKind = "unknown"
+)
+
+// caller is who has called in plain text, and why it is plain.
+type caller struct {
+	kind callerKind
+	// namespace, name and workload are those of a pod; name is also that of a node.
+	namespace, name, workload string
+	reason                    string
+}
+
+// clockSlack is what the clocks of nodes and API server may differ by.
+const clockSlack = 10 * time.Second
+
+// caller tells who it is that an agent has seen.
+func (i *inventory) caller(seen agentapi.Caller, target *podInfo) caller {
+	source := seen.Source.Unmap()
+	known := i.byIP[source]
+	for _, p := range known {
+		if !p.had(seen) {
+			continue
+		}
+		return caller{callerPod, p.Namespace, p.Name, p.workload, i.whyPlain(p, seen, target)}
+	}
+	if len(known) > 0 {
+		reason := "a pod that is gone"
+		if i := slices.IndexFunc(known, func(p *podInfo) bool { return !p.ended() }); i >= 0 {
+			reason += fmt.Sprintf("; %s has its address now", known[i].Key)
+		}
+		return caller{kind: callerGone, name: source.String(), reason: reason}
+	}
+	for _, n := range i.nodes {
+		if slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return isAddress(a.Address, source) }) {
+			return caller{kind: callerNode, name: n.Name, reason: "the node's own address: a pod with hostNetwork, a process of the node, or a call through a node port"}
+		}
+		for _, text := range n.Spec.PodCIDRs {
+			pods, err := netip.ParsePrefix(text)
+			switch {
+			case err != nil || !pods.Contains(source):
+			case source == pods.Masked().Addr().Next():
+				return caller{kind: callerNode, name: n.Name, reason: "the node's address among its pods: a pod with hostNetwork, a process of the node, or a call through a node port"}
+			default:
+				return caller{kind: callerGone, name: source.String(), reason: "a pod of node " + n.Name + " that is gone"}
+			}
+		}
+	}
+	if i.partial {
+		return caller{kind: callerUnknown, name: source.String(), reason: "no pod and no node that could be read has this address"}
+	}
+	return caller{kind: callerOutside, name: source.String(), reason: "outside of the cluster: no pod and no node has this address"}
+}
+
+func isAddress(text string, want netip.Addr) bool {
+	got, err := netip.ParseAddr(text)
+	return err == nil && got.Unmap() == want
+}
+
+// had reports whether a pod had its address already, or still, when it was seen.
+func (p *podInfo) had(seen agentapi.Caller) bool {
+	if start := p.source.Status.StartTime; start != nil && seen.Last.Add(clockSlack).Before(start.Time) {
+		return false
+	}
+	for _, c := range p.source.Status.ContainerStatuses {
+		if ended := c.State.Terminated; ended == nil || ended.FinishedAt.Add(clockSlack).After(seen.First) {
+			return true
+		}
+	}
+	return len(p.source.Status.ContainerStatuses) == 0
+}
+
+// whyPlain is why a pod's call was not mTLS.
+func (i *inventory) whyPlain(p *podInfo, seen agentapi.Caller, target *podInfo) string {
+	switch {
+	case !p.injected:
+		return i.whyNoSidecar(p)
+	case !p.Meshed:
+		return "its sidecar has no identity: it was injected before the mesh had them; make the pod anew"
+	case p == target:
+		return "the pod itself, past its own sidecar"
+	}
+	ports, cidrs := p.excluded()
+	leftOut := append(slices.Clone(ports), cidrs...)
+	switch {
+	case slices.Contains(ports, strconv.Itoa(int(seen.Port))), slices.ContainsFunc(cidrs, func(c string) bool { return holdsAny(c, target.IPs) }):
+		return "its capture leaves this call out: " + strings.Join(leftOut, ", ")
+	case len(leftOut) > 0:
+		return "it has a sidecar whose capture leaves out " + strings.Join(leftOut, ", ") + "; or it called an address that is no pod's and no Service's"
+	}
+	return "it has a sidecar, but called an address that is no pod's and no Service's, such as a node port or a load balancer, or called past it"
+}
+
+func (i *inventory) whyNoSidecar(p *podInfo) string {
+	var labels map[string]string
+	n := i.namespaces[p.Namespace]
+	if n != nil {
+		labels = n.Labels
+	}
+	switch d := webhook.Decide(labels, p.source, i.system); {
+	case d.Inject:
+		return "no sidecar: the pod is older than the injection of its namespace; make it anew"
+	case d.Refuse != "":
+		return "no sidecar: " + d.Refuse
+	case d.Reason == webhook.NamespaceNotEnabled && n == nil:
+		return "no sidecar"
+	default:
+		return "no sidecar: " + d.Reason.Explain()
+	}
+}
+
+// excluded are the outbound ports and ranges that the capture of a pod leaves out.
+func (p *podInfo) excluded() (ports, cidrs []string) {
+	c := containerOf(p.source, config.CaptureContainer)
+	if c == nil {
+		return nil, nil
+	}
+	for _, arg := range c.Args {
+		if list, ok := strings.CutPrefix(arg, "--exclude-outbound-ports="); ok && list != "" {
+			ports = append(ports, strings.Split(list, ",")...)
+		}
+		if list, ok := strings.CutPrefix(arg, "--exclude-outbound-cidrs="); ok && list != "" {
+			cidrs = append(cidrs, strings.Split(list, ",")...)
+		}
+	}
+	return ports, cidrs
+}
+
+func holdsAny(cidr string, addresses []netip.Addr) bool {
+	p, err := netip.ParsePrefix(cidr)
+	return err == nil && slices.ContainsFunc(addresses, p.Contains)
+}
+
+// group is the key under which callers that are alike are told as one.
+func (c caller) group() string {
+	if c.kind == callerPod {
+		return c.namespace + "/" + c.workload + " " + c.reason
+	}
+	return string(c.kind) + " " + c.reason
+}
+
+// text names one caller.
+func (c caller) text() string {
+	switch c.kind {
+	case callerPod:
+		return mesh.Key{Namespace: c.namespace, Name: c.name}.String()
+	case callerNode:
+		return "node " + c.name
+	}
+	return c.name
+}

@@ -1,0 +1,114 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+type identityOptions struct {
+	clusterFlags
+	connect    connector
+	agents     agentConnector
+	now        func() time.Time
+	meshConfig string
+	system     string
+	output     string
+}
+
+func newIdentityCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
+	o := identityOptions{connect: connect, agents: agents, now: now}
+	cmd := &cobra.Command{
+		Use:   "identity POD[.NAMESPACE]",
+		Short: "Show who a pod is in the mesh, whom it trusts, and who calls it",
+		Long: `Show a pod's identity: its SPIFFE ID, its certificate with issuer and end, the roots that it trusts, which
+connections each of its ports takes and where that is said, who may call it, and who calls it in plain text.
+
+Certificate, roots and callers are what the pod's sidecar says, on the pod's loopback alone: Kubernetes must allow
+you to get and create pods/portforward. Where it cannot be asked, the rest is shown with the reason. A private key
+is never shown.`,
+		Example: `  # Pod cart-7d9f in namespace shop
+  mizzenctl identity cart-7d9f.shop
+
+  # When does the certificate end?
+  mizzenctl identity cart-7d9f.shop -o json | jq -r .certificate.notAfter`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), args[0], cmd.OutOrStdout())
+		},
+	}
+	flags := cmd.Flags()
+	o.add(flags, "namespace of the pod")
+	addMeshFlags(flags, &o.meshConfig, &o.system)
+	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
+	return cmd
+}
+
+func (o *identityOptions) run(ctx context.Context, name string, stdout io.Writer) error {
+	if !slices.Contains(outputs, o.output) {
+		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	}
+	key := o.key(name)
+	c, err := o.connect(&o.clusterFlags)
+	if err != nil {
+		return err
+	}
+	inv, err := clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.inventory(ctx, key.Namespace)
+	if err != nil {
+		return err
+	}
+	p, err := inv.pod(key)
+	if err != nil {
+		return err
+	}
+	v, now := inv.identityOf(p), o.now()
+	if p.Meshed {
+		if err := o.ask(ctx, &v, inv, p); err != nil {
+			return err
+		}
+	}
+	return write(stdout, o.output, v, func(p paint) string { return renderIdentity(v, now, p) })
+}
+
+// key reads a pod's name. Names of pods may have dots, those of namespaces have none.
+func (o *identityOptions) key(name string) mesh.Key {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "pod/"), "pods/")
+	i := strings.LastIndex(name, ".")
+	if i > 0 && (o.namespace == "" || name[i+1:] == o.namespace) {
+		return mesh.Key{Namespace: name[i+1:], Name: name[:i]}
+	}
+	return mesh.Key{Namespace: o.defaultNamespace(), Name: name}
+}
+
+// ask fills in what the sidecar says. That it says nothing is part of the view.
+func (o *identityOptions) ask(ctx context.Context, v *identityView, inv *inventory, p *podInfo) error {
+	if !p.running() {
+		v.miss("what its sidecar says", fmt.Errorf("the pod is %s", strings.ToLower(string(p.source.Status.Phase))))
+		return nil
+	}
+	a, err := o.agents(&o.clusterFlags)
+	if err != nil {
+		return err
+	}
+	var id agentapi.Identity
+	if err := a.ask(ctx, p.Key, agentapi.IdentityPath, &id); err != nil {
+		v.miss("what its sidecar says", err)
+		return ctx.Err()
+	}
+	v.setIdentity(printableIdentity(id), inv)
+	var h heard
+	if err := a.ask(ctx, p.Key, agentapi.PlainTextPath, &h.PlainText); err != nil {
+		v.miss("callers in plain text", err)
+	} else {
+		v.setPlain(inv, p, h)
+	}
+	return ctx.Err()
+}

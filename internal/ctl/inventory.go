@@ -1,0 +1,212 @@
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/webhook"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// meshConfigMap holds the mesh configuration in the control plane's namespace.
+const (
+	meshConfigMap = "mizzen-mesh"
+	meshConfigKey = "mesh.yaml"
+)
+
+// inventory is what identities and callers are told from.
+type inventory struct {
+	// cfg is the mesh's configuration where meshKnown is set, else Mizzen's defaults.
+	cfg        *config.Mesh
+	meshKnown  bool
+	pods       []*podInfo // in the order of their names
+	byKey      map[mesh.Key]*podInfo
+	byIP       map[netip.Addr][]*podInfo // without those that share their node's addresses
+	namespaces map[string]*corev1.Namespace
+	nodes      []corev1.Node
+	system     string
+	// partial is set where not all pods and nodes could be read.
+	partial bool
+	// notes say what could not be read, and what is missing because of it.
+	notes []string
+}
+
+// podInfo is a pod as Kubernetes and as the mesh sees it.
+type podInfo struct {
+	*mesh.Pod
+	source   *corev1.Pod
+	workload string
+	// injected is set for a pod with a sidecar, be it one without identity.
+	injected bool
+}
+
+func newInventory(system string) *inventory {
+	return &inventory{
+		cfg: config.Default(), system: system, namespaces: map[string]*corev1.Namespace{},
+		byKey: map[mesh.Key]*podInfo{}, byIP: map[netip.Addr][]*podInfo{},
+	}
+}
+
+// clusterReader reads what an inventory is made of.
+type clusterReader struct {
+	client.Client
+	// system is the control plane's namespace, meshConfig a file in place of its ConfigMap.
+	system, meshConfig string
+}
+
+// inventory reads pods of all namespaces, because callers are in any of them. Where only those of one namespace may
+// be read, callers of others have no names.
+func (c clusterReader) inventory(ctx context.Context, namespace string) (*inventory, error) {
+	inv := newInventory(c.system)
+	var pods corev1.PodList
+	err := c.List(ctx, &pods)
+	if apierrors.IsForbidden(err) && namespace != "" {
+		inv.partial = true
+		inv.note("callers in other namespaces than %s have no names: list Pods of all namespaces: %w", namespace, err)
+		err = c.List(ctx, &pods, client.InNamespace(namespace))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list Pods: %w", err)
+	}
+	for i := range pods.Items {
+		inv.addPod(&pods.Items[i])
+	}
+	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Key.Compare(b.Key) })
+	var namespaces corev1.NamespaceList
+	if err := c.List(ctx, &namespaces); err != nil {
+		inv.note("what namespaces say of injection and mTLS is not known: list Namespaces: %w", err)
+	}
+	for i := range namespaces.Items {
+		inv.namespaces[namespaces.Items[i].Name] = &namespaces.Items[i]
+	}
+	var nodes corev1.NodeList
+	if err := c.List(ctx, &nodes); err != nil {
+		inv.partial = true
+		inv.note("callers on nodes are not told from those outside of the cluster: list Nodes: %w", err)
+	}
+	inv.nodes = nodes.Items
+	switch cfg, err := c.mesh(ctx); {
+	case err == nil:
+		inv.cfg, inv.meshKnown = cfg, true
+	case c.meshConfig != "":
+		return nil, err
+	default:
+		inv.note("Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %w", err)
+	}
+	return inv, nil
+}
+
+func (c clusterReader) mesh(ctx context.Context) (*config.Mesh, error) {
+	if c.meshConfig != "" {
+		return config.Load(c.meshConfig)
+	}
+	var m corev1.ConfigMap
+	if err := c.Get(ctx, client.ObjectKey{Namespace: c.system, Name: meshConfigMap}, &m); err != nil {
+		return nil, fmt.Errorf("ConfigMap %s/%s: %w", c.system, meshConfigMap, err)
+	}
+	text, ok := m.Data[meshConfigKey]
+	if !ok {
+		return nil, fmt.Errorf("ConfigMap %s/%s has no %s", c.system, meshConfigMap, meshConfigKey)
+	}
+	cfg, err := config.Parse([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("ConfigMap %s/%s: %w", c.system, meshConfigMap, err)
+	}
+	return cfg, nil
+}
+
+func (i *inventory) note(format string, args ...any) {
+	i.notes = append(i.notes, fmt.Errorf(format, args...).Error())
+}
+
+func (i *inventory) addPod(source *corev1.Pod) {
+	_, annotated := source.Annotations[config.AnnotationInjected]
+	p := &podInfo{
+		Pod: mesh.BuildPod(source), source: source, workload: cmp.Or(webhook.Workload(source), "Pod/"+source.Name),
+		injected: annotated && !source.Spec.HostNetwork && containerOf(source, config.ProxyContainer) != nil,
+	}
+	i.pods = append(i.pods, p)
+	i.byKey[p.Key] = p
+	if p.HostNetwork {
+		return
+	}
+	for _, ip := range source.Status.PodIPs { // also of one that has ended: it may have called
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			i.byIP[addr] = append(i.byIP[addr], p)
+		}
+	}
+}
+
+func containerOf(pod *corev1.Pod, name string) *corev1.Container {
+	for i, c := range pod.Spec.InitContainers {
+		if c.Name == name {
+			return &pod.Spec.InitContainers[i]
+		}
+	}
+	return nil
+}
+
+// ended pods take no calls any more.
+func (p *podInfo) ended() bool {
+	return p.source.Status.Phase == corev1.PodSucceeded || p.source.Status.Phase == corev1.PodFailed
+}
+
+// running reports whether a pod's agent can be asked.
+func (p *podInfo) running() bool { return p.source.Status.Phase == corev1.PodRunning }
+
+// modes are what a pod takes, with the word that says so.
+type modes struct {
+	mesh.Inbound
+	// saidBy is for Mode, portsSaidBy for those of Ports that the pod names.
+	saidBy string
+	pod    *podInfo
+}
+
+const portsSaidBy = config.AnnotationMTLSPorts + " of the pod"
+
+func (i *inventory) modesOf(p *podInfo) modes {
+	var ns config.MTLS
+	if n := i.namespaces[p.Namespace]; n != nil {
+		ns, _ = config.MTLSOf(config.OnNamespace, n.Annotations)
+	}
+	m := modes{Inbound: mesh.BuildInbound(p.MTLS, ns, i.cfg.MTLS.Mode), pod: p}
+	switch {
+	case p.MTLS.Mode != "":
+		m.saidBy = config.AnnotationMTLS + " of the pod"
+	case ns.Mode != "":
+		m.saidBy = config.AnnotationMTLS + " of the namespace"
+	default:
+		m.saidBy = "mtls.mode of the mesh"
+	}
+	return m
+}
+
+// at is the mode of a port.
+func (m modes) at(port uint16) (mode config.MTLSMode, saidBy string) {
+	if mode, named := m.pod.MTLS.Ports[port]; named {
+		return mode, portsSaidBy
+	}
+	return m.Mode, m.saidBy
+}
+
+// uncaptured are the ports of the application that its sidecar does not see.
+func (p *podInfo) uncaptured() []uint16 {
+	return slices.DeleteFunc(slices.Clone(p.PlainPorts), func(port uint16) bool { return port == config.AgentPort })
+}
+
+// pod finds the one that the command line names.
+func (i *inventory) pod(key mesh.Key) (*podInfo, error) {
+	if p := i.byKey[key]; p != nil {
+		return p, nil
+	}
+	return nil, errors.New("Pod " + key.String() + " does not exist")
+}

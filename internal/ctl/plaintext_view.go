@@ -1,0 +1,243 @@
+package ctl
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// plainView is what plaintext says; -o json and yaml write it as it is.
+type plainView struct {
+	Namespaces []strictView     `json:"namespaces"`
+	Callers    []plainCallsView `json:"callers,omitempty"`
+	// Uncaptured are ports that sidecars leave alone: nothing is seen there, and strict does not hold.
+	Uncaptured []workloadView `json:"uncaptured,omitempty"`
+	// WithoutIdentity are workloads with a sidecar that takes and makes no mTLS.
+	WithoutIdentity []workloadView `json:"withoutIdentity,omitempty"`
+	Unanswered      []missingView  `json:"unanswered,omitempty"`
+	Notes           []string       `json:"notes,omitempty"`
+}
+
+// strictView is whether strict mTLS would refuse anybody in a namespace.
+type strictView struct {
+	Namespace string  `json:"namespace"`
+	Strict    verdict `json:"strict"`
+	// Pods have an identity; Asked of them have answered. Blind have a sidecar without identity, which sees nobody.
+	Pods  int `json:"pods"`
+	Asked int `json:"asked"`
+	Blind int `json:"blind,omitempty"`
+	// Refused are groups of callers that strict would refuse, Already those that it refuses by now.
+	Refused int `json:"refused"`
+	Already int `json:"already,omitempty"`
+	// Since is when the youngest of the agents began to listen, or the time before which callers are left out.
+	Since *time.Time `json:"since,omitempty"`
+	// Forgotten are callers that agents had no room for.
+	Forgotten uint64 `json:"forgotten,omitempty"`
+}
+
+type verdict string
+
+const (
+	strictSafe    verdict = "safe"
+	strictUnsafe  verdict = "unsafe"
+	strictUnknown verdict = "unknown"
+)
+
+// plainCallsView are calls of one workload, node or place to one port of a workload.
+type plainCallsView struct {
+	To   plainTarget `json:"to"`
+	From plainSource `json:"from"`
+	// Connections, or Requests where sidecars read HTTP.
+	Connections uint64    `json:"connections,omitempty"`
+	Requests    uint64    `json:"requests,omitempty"`
+	First       time.Time `json:"firstSeen"`
+	Last        time.Time `json:"lastSeen"`
+}
+
+type plainTarget struct {
+	Namespace string          `json:"namespace"`
+	Workload  string          `json:"workload"`
+	Pods      []string        `json:"pods"`
+	Port      uint16          `json:"port"`
+	Mode      config.MTLSMode `json:"mode"`
+}
+
+type plainSource struct {
+	Kind      callerKind `json:"kind"`
+	Namespace string     `json:"namespace,omitempty"`
+	Workload  string     `json:"workload,omitempty"`
+	// Names are pods, nodes or addresses.
+	Names  []string `json:"names"`
+	Reason string   `json:"reason"`
+}
+
+type workloadView struct {
+	Namespace string   `json:"namespace"`
+	Workload  string   `json:"workload"`
+	Pods      []string `json:"pods"`
+	Ports     []uint16 `json:"ports,omitempty"`
+}
+
+type missingView struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Problem   string `json:"problem"`
+}
+
+// plain puts together what agents have said. Callers last seen before the time are left out.
+func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, after time.Time) plainView {
+	v := plainView{Namespaces: []strictView{}, Notes: i.notes}
+	namespaces, groups := map[string]*strictView{}, map[groupKey]*plainCallsView{}
+	uncaptured, old := workloads{}, workloads{}
+	for _, p := range pods {
+		ns := namespaces[p.Namespace]
+		if ns == nil {
+			ns = &strictView{Namespace: p.Namespace}
+			namespaces[p.Namespace] = ns
+		}
+		if !p.Meshed {
+			ns.Blind++
+			old.add(p, nil)
+			continue
+		}
+		ns.Pods++
+		if ports := p.uncaptured(); len(ports) > 0 {
+			uncaptured.add(p, ports)
+		}
+		h, asked := said[p.Key]
+		switch {
+		case !asked:
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked: it does not run"})
+		case h.err != nil:
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
+		default:
+			ns.hear(h, after)
+			i.groupCallers(groups, p, h, after)
+		}
+	}
+	v.Callers = sortedGroups(groups)
+	for _, c := range v.Callers {
+		if c.To.Mode == config.Strict {
+			namespaces[c.To.Namespace].Already++
+		} else {
+			namespaces[c.To.Namespace].Refused++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
+		v.Namespaces = append(v.Namespaces, namespaces[name].judge())
+	}
+	v.Uncaptured, v.WithoutIdentity = uncaptured.sorted(), old.sorted()
+	return v
+}
+
+func (s *strictView) hear(h heard, after time.Time) {
+	s.Asked++
+	s.Forgotten += h.Forgotten
+	since := h.Since.UTC()
+	if after.After(since) {
+		since = after.UTC()
+	}
+	if s.Since == nil || since.After(*s.Since) {
+		s.Since = &since
+	}
+}
+
+// judge says unsafe where one caller is known, and safe only where all have been asked and have told all.
+func (s *strictView) judge() strictView {
+	switch {
+	case s.Refused > 0:
+		s.Strict = strictUnsafe
+	case s.Asked < s.Pods || s.Blind > 0 || s.Forgotten > 0:
+		s.Strict = strictUnknown
+	default:
+		s.Strict = strictSafe
+	}
+	return *s
+}
+
+type groupKey struct {
+	namespace, workload string
+	port                uint16
+	mode                config.MTLSMode
+	caller              string
+}
+
+func (i *inventory) groupCallers(groups map[groupKey]*plainCallsView, p *podInfo, h heard, after time.Time) {
+	modes := i.modesOf(p)
+	for _, seen := range h.Callers {
+		if seen.Last.Before(after) {
+			continue
+		}
+		from := i.caller(seen, p)
+		mode, _ := modes.at(seen.Port)
+		key := groupKey{p.Namespace, p.workload, seen.Port, mode, from.group()}
+		g := groups[key]
+		if g == nil {
+			g = &plainCallsView{
+				To:    plainTarget{Namespace: p.Namespace, Workload: p.workload, Port: seen.Port, Mode: mode},
+				From:  plainSource{Kind: from.kind, Namespace: from.namespace, Workload: from.workload, Reason: from.reason},
+				First: seen.First.UTC(), Last: seen.Last.UTC(),
+			}
+			groups[key] = g
+		}
+		g.To.Pods, g.From.Names = insert(g.To.Pods, p.Name), insert(g.From.Names, from.name)
+		g.Connections += seen.Connections
+		g.Requests += seen.Requests
+		if seen.First.Before(g.First) {
+			g.First = seen.First.UTC()
+		}
+		if seen.Last.After(g.Last) {
+			g.Last = seen.Last.UTC()
+		}
+	}
+}
+
+// insert keeps a list sorted and without doubles.
+func insert(list []string, name string) []string {
+	at, found := slices.BinarySearch(list, name)
+	if found {
+		return list
+	}
+	return slices.Insert(list, at, name)
+}
+
+func sortedGroups(groups map[groupKey]*plainCallsView) []plainCallsView {
+	var out []plainCallsView
+	for _, key := range slices.SortedFunc(maps.Keys(groups), groupKey.compare) {
+		out = append(out, *groups[key])
+	}
+	return out
+}
+
+func (k groupKey) compare(o groupKey) int {
+	return cmp.Or(
+		cmp.Compare(k.namespace, o.namespace), cmp.Compare(k.workload, o.workload), cmp.Compare(k.port, o.port),
+		cmp.Compare(k.mode, o.mode), cmp.Compare(k.caller, o.caller),
+	)
+}
+
+// workloads collect pods by what they belong to.
+type workloads map[[2]string]*workloadView
+
+func (w workloads) add(p *podInfo, ports []uint16) {
+	key := [2]string{p.Namespace, p.workload}
+	if w[key] == nil {
+		w[key] = &workloadView{Namespace: p.Namespace, Workload: p.workload}
+	}
+	w[key].Pods = insert(w[key].Pods, p.Name)
+	w[key].Ports = append(w[key].Ports, ports...)
+}
+
+func (w workloads) sorted() []workloadView {
+	var out []workloadView
+	for _, key := range slices.SortedFunc(maps.Keys(w), func(a, b [2]string) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) }) {
+		slices.Sort(w[key].Ports)
+		w[key].Ports = slices.Compact(w[key].Ports)
+		out = append(out, *w[key])
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+)
+
+// The record is a ConfigMap with the name of the Secret. It holds the roots that the mesh trusts, under
+// keyRoots, so that a cluster remembers that it has a CA when no replica does: while there is one, a missing
+// Secret is never replaced by a new CA, which no running sidecar would trust. To delete it is to ask for that.
+
+// errMissing is that of a Secret that is gone although the mesh has a CA.
+var errMissing = errors.New("is missing, although this mesh has a certificate authority, and no replica remembers it")
+
+// remedyMissing is what is to be done then.
+func (m *Manager) remedyMissing() string {
+	return fmt.Sprintf("restore it from a backup; or start anew: delete the ConfigMap %s, and then restart all pods that have a sidecar, as they trust the lost one only", m.secretKey())
+}
+
+// readRecord gives the record of this installation, nil if there is none.
+func (m *Manager) readRecord(ctx context.Context) (*corev1.ConfigMap, error) {
+	record := &corev1.ConfigMap{}
+	err := m.opts.Reader.Get(ctx, m.secretKey(), record)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ConfigMap %s: %w", m.secretKey(), err)
+	}
+	if len(record.OwnerReferences) == 0 {
+		return record, nil // restored by somebody
+	}
+	owner, err := m.opts.Owner(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("owner of ConfigMap %s: %w", m.secretKey(), err)
+	}
+	for _, o := range record.OwnerReferences {
+		if o.UID == owner.UID {
+			return record, nil
+		}
+	}
+	return nil, nil // of a release that has been uninstalled: it is being removed
+}
+
+// writeRecord notes the roots of the mesh. Any replica does, and all write the same.
+func (m *Manager) writeRecord(ctx context.Context) error {
+	data := map[string]string{keyRoots: api.Roots(m.memory.read.Trusted()...)}
+	record := &corev1.ConfigMap{}
+	err := m.opts.Reader.Get(ctx, m.secretKey(), record)
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return fmt.Errorf("read ConfigMap %s: %w", m.secretKey(), err)
+	}
+	if maps.Equal(record.Data, data) {
+		return nil
+	}
+	owner, err := m.opts.Owner(ctx)
+	if err != nil { // the release is being uninstalled: nothing may be left behind
+		return fmt.Errorf("owner of ConfigMap %s: %w", m.secretKey(), err)
+	}
+	record.Data, record.OwnerReferences = data, []metav1.OwnerReference{owner}
+	if missing {
+		record.Namespace, record.Name, record.Labels = m.opts.Namespace, m.opts.SecretName, ownLabels()
+		err = m.opts.Client.Create(ctx, record, client.FieldOwner(fieldManager))
+	} else {
+		err = m.opts.Client.Update(ctx, record, client.FieldOwner(fieldManager))
+	}
+	if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) {
+		return nil // another replica was faster
+	}
+	if err != nil {
+		return fmt.Errorf("write ConfigMap %s: %w", m.secretKey(), err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// theRecord is nil if there is none.
+func (w *world) theRecord() *corev1.ConfigMap {
+	w.t.Helper()
+	c := &corev1.ConfigMap{}
+	err := w.client.Get(w.t.Context(), client.ObjectKey{Namespace: testNamespace, Name: testSecret}, c)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) hasSecret() bool {
+	w.t.Helper()
+	err := w.client.Get(w.t.Context(), client.ObjectKey{Namespace: testNamespace, Name: testSecret}, &corev1.Secret{})
+	if client.IgnoreNotFound(err) != nil {
+		w.t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestRecord(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.replica(true), w.replica(false)
+	w.reconcile(one, two)
+	c := w.theRecord()
+	if c == nil || c.Data[keyRoots] != roots(one) || len(c.Data) != 1 || len(c.OwnerReferences) != 1 {
+		t.Fatalf("record %+v", c)
+	}
+	w.reconcile(one, two)
+	if again := w.theRecord(); again.ResourceVersion != c.ResourceVersion {
+		t.Error("it is written without need")
+	}
+	for w.now.Before(epoch.Add(testPolicy.CALifetime)) && len(one.view.Load().state.Trusted()) == 1 {
+		w.after(time.Minute, one, two)
+	}
+	if c := w.theRecord(); c.Data[keyRoots] != roots(one) || strings.Count(c.Data[keyRoots], "BEGIN") != 2 {
+		t.Error("it does not have the roots of a rotation")
+	}
+	if err := w.client.Delete(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(one)
+	if w.theRecord() == nil {
+		t.Error("it is not restored")
+	}
+}
+
+// With nobody left who remembers the CA, no other takes its place until somebody says so.
+func TestLostCAIsNotReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.reconcile(w.replica(true))
+	lost := w.secret()
+	w.deleteSecret()
+	fresh := w.replica(true)
+	w.after(restoreGrace, fresh)
+	w.after(time.Hour, fresh)
+	if w.hasSecret() {
+		t.Fatal("there is a new CA")
+	}
+	advice := []string{"is missing", "restore it from a backup", "delete the ConfigMap mizzen-system/mizzen-ca", "restart all pods"}
+	told := fresh.recorder.Events
+	if len(told) != 1 {
+		t.Fatalf("%d events, want 1", len(told))
+	}
+	logged := ""
+	for len(fresh.logged) > 0 {
+		logged += <-fresh.logged
+	}
+	for name, text := range map[string]string{"event": <-told, "readiness": fresh.Ready().Error(), "log": logged} {
+		for _, want := range advice {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s %q does not say %q", name, text, want)
+			}
+		}
+	}
+	if testutil.ToFloat64(fresh.metrics.errors.WithLabelValues("Missing")) == 0 || testutil.ToFloat64(fresh.metrics.usable) != 0 {
+		t.Error("not counted")
+	}
+	t.Run("restored from a backup", func(t *testing.T) {
+		lost.ResourceVersion = ""
+		if err := w.client.Create(t.Context(), lost); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile(fresh)
+		if fresh.Ready() != nil || fresh.Note() != "" || roots(fresh) != string(lost.Data[keyRoots]) {
+			t.Errorf("ready %v, note %q", fresh.Ready(), fresh.Note())
+		}
+	})
+	t.Run("begun anew", func(t *testing.T) {
+		w.deleteSecret()
+		again := w.replica(true)
+		w.after(time.Minute, again)
+		if w.hasSecret() {
+			t.Fatal("there is a new CA")
+		}
+		if err := w.client.Delete(t.Context(), w.theRecord()); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile(again)
+		if again.Ready() != nil || again.Note() != "" || roots(again) == string(lost.Data[keyRoots]) || w.theRecord().Data[keyRoots] != roots(again) {
+			t.Errorf("ready %v, note %q", again.Ready(), again.Note())
+		}
+	})
+}
+
+// What a release that is gone has left means nothing, and what this one makes goes with it.
+func TestRecordOfAnotherRelease(t *testing.T) {
+	stale := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: testNamespace, Name: testSecret,
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: "mizzen-controller", UID: "0"}}}}
+	w := newWorld(t, stale)
+	r := w.replica(true)
+	w.reconcile(r)
+	if r.Ready() != nil {
+		t.Errorf("a new installation does not begin: %v", r.Ready())
+	}
+	if c := w.theRecord(); len(c.OwnerReferences) != 1 || c.OwnerReferences[0].UID != "1" || c.Data[keyRoots] != roots(r) {
+		t.Errorf("record %+v", c)
+	}
+	w.uninstalled = true
+	w.deleteSecret()
+	if err := w.client.Delete(t.Context(), w.theRecord()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Reconcile(t.Context(), request); err == nil || w.hasSecret() || w.theRecord() != nil {
+		t.Errorf("something is left behind after an uninstall: %v", err)
+	}
+}
+
+// Whether there is a record must be known.
+func TestRecordCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.client = interceptor.NewClient(w.client.(client.WithWatch), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if _, ok := o.(*corev1.ConfigMap); ok {
+				return errors.New("forbidden")
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	})
+	r := w.replica(true)
+	if _, err := r.Reconcile(t.Context(), request); err == nil || !strings.Contains(err.Error(), "forbidden") || w.hasSecret() {
+		t.Errorf("error %v, Secret made: %v", err, w.hasSecret())
+	}
+}

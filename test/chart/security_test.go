@@ -1,0 +1,263 @@
+package chart
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/golden"
+)
+
+// documents gives the objects of a kind.
+func documents[T any](t *testing.T, rendered []byte, kind string) []T {
+	t.Helper()
+	var out []T
+	for doc := range strings.SplitSeq(string(rendered), "\n---\n") {
+		var meta metav1.TypeMeta
+		if err := yaml.Unmarshal([]byte(doc), &meta); err != nil {
+			t.Fatal(err)
+		}
+		if meta.Kind != kind {
+			continue
+		}
+		var object T
+		if err := yaml.UnmarshalStrict([]byte(doc), &object); err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		out = append(out, object)
+	}
+	return out
+}
+
+// eachCase looks at all that the chart renders.
+func eachCase(t *testing.T, check func(t *testing.T, rendered []byte)) {
+	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
+		c.Read(t, "values.yaml")
+		check(t, c.Read(t, "out.yaml"))
+	})
+}
+
+// rights are all that the chart grants, "<where> <group>/<resource>[ <name>]: <verbs>", each with what needs it.
+var rights = map[string]string{
+	// xds/kube: what the mesh is made from, by informers.
+	"cluster /services":                                           "list watch",
+	"cluster /namespaces":                                         "get list watch", // get: cmd/mizzen-controller/namespaces.go, where the cache is behind
+	"cluster /pods":                                               "get list watch", // get: internal/identity/kube, where the cache is behind
+	"cluster discovery.k8s.io/endpointslices":                     "list watch",
+	"cluster networking.k8s.io/servicecidrs":                      "list watch",
+	"cluster apiextensions.k8s.io/customresourcedefinitions":      "list watch",
+	"cluster gateway.networking.k8s.io/httproutes":                "list watch",
+	"cluster gateway.networking.k8s.io/grpcroutes":                "list watch",
+	"cluster gateway.networking.k8s.io/referencegrants":           "list watch",
+	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies": "list watch",
+	"cluster mizzen.dev/authorizationpolicies":                    "list watch",
+	// xds/status
+	"cluster gateway.networking.k8s.io/httproutes/status":                "update",
+	"cluster gateway.networking.k8s.io/grpcroutes/status":                "update",
+	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies/status": "update",
+	"cluster mizzen.dev/authorizationpolicies/status":                    "update",
+	// internal/identity/kube
+	"cluster authentication.k8s.io/tokenreviews": "create",
+	// internal/webhookcert
+	"cluster admissionregistration.k8s.io/mutatingwebhookconfigurations mizzen": "get list watch patch",
+	// the recorder of events
+	"cluster events.k8s.io/events": "create patch",
+
+	// internal/webhookcert, internal/identity/authority
+	"mizzen-system /secrets":                   "create",
+	"mizzen-system /secrets mizzen-webhook-ca": "get list watch update",
+	"mizzen-system /secrets mizzen-ca":         "get list watch update",
+	"mizzen-system /configmaps":                "create",
+	"mizzen-system /configmaps mizzen-ca":      "get list watch update",
+	// cmd/mizzen-controller: the owner of these
+	"mizzen-system /services mizzen-controller": "get",
+	// internal/leader
+	"mizzen-system coordination.k8s.io/leases":                   "create",
+	"mizzen-system coordination.k8s.io/leases mizzen-controller": "get update",
+	// helm test, in the namespace of its dry run
+	"test /pods": "create",
+}
+
+func TestLeastPrivilege(t *testing.T) {
+	eachCase(t, func(t *testing.T, rendered []byte) {
+		got := map[string]string{}
+		grant := func(where string, rules []rbacv1.PolicyRule) {
+			for _, rule := range rules {
+				if len(rule.NonResourceURLs) > 0 {
+					t.Errorf("%s: URLs %q", where, rule.NonResourceURLs)
+				}
+				for _, word := range slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs, rule.ResourceNames) {
+					if strings.Contains(word, "*") {
+						t.Errorf("%s: a wildcard in %+v", where, rule)
+					}
+				}
+				names := rule.ResourceNames
+				if len(names) == 0 {
+					names = []string{""}
+				}
+				for _, group := range rule.APIGroups {
+					for _, resource := range rule.Resources {
+						for _, name := range names {
+							key := strings.TrimSpace(fmt.Sprintf("%s %s/%s %s", where, group, resource, name))
+							if got[key] != "" {
+								t.Errorf("%s is granted twice", key)
+							}
+							got[key] = strings.Join(rule.Verbs, " ")
+						}
+					}
+				}
+			}
+		}
+		for _, role := range documents[rbacv1.ClusterRole](t, rendered, "ClusterRole") {
+			if role.AggregationRule != nil {
+				t.Errorf("%s takes what others grant", role.Name)
+			}
+			grant("cluster", role.Rules)
+			for _, rule := range role.Rules {
+				if slices.Contains(rule.Resources, "secrets") || slices.Contains(rule.Resources, "configmaps") {
+					t.Errorf("%s: %q of the whole cluster", role.Name, rule.Resources)
+				}
+			}
+		}
+		for _, role := range documents[rbacv1.Role](t, rendered, "Role") {
+			where := role.Namespace
+			if role.Name == "mizzen-check" {
+				where = "test"
+			}
+			grant(where, role.Rules)
+		}
+		if diff := cmp.Diff(rights, got); diff != "" {
+			t.Errorf("rights (-needed +granted):\n%s", diff)
+		}
+		for _, b := range documents[rbacv1.ClusterRoleBinding](t, rendered, "ClusterRoleBinding") {
+			if len(b.Subjects) != 1 || b.Subjects[0].Kind != "ServiceAccount" || b.Subjects[0].Name != "mizzen-controller" {
+				t.Errorf("%s is for %+v", b.Name, b.Subjects)
+			}
+		}
+		for _, a := range documents[corev1.ServiceAccount](t, rendered, "ServiceAccount") {
+			if a.AutomountServiceAccountToken == nil || *a.AutomountServiceAccountToken {
+				t.Errorf("%s: pods that do not ask get its token", a.Name)
+			}
+		}
+	})
+}
+
+// All pods of the chart keep to the Pod Security Standard "restricted", and write nowhere.
+// https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+func TestPodSecurity(t *testing.T) {
+	eachCase(t, func(t *testing.T, rendered []byte) {
+		specs := map[string]corev1.PodSpec{}
+		for _, d := range documents[appsv1.Deployment](t, rendered, "Deployment") {
+			specs["Deployment "+d.Name] = d.Spec.Template.Spec
+		}
+		for _, p := range documents[corev1.Pod](t, rendered, "Pod") {
+			specs["Pod "+p.Name] = p.Spec
+		}
+		if len(specs) != 2 {
+			t.Fatalf("%d pods, want those of the control plane and of helm test", len(specs))
+		}
+		for name, spec := range specs {
+			if spec.HostNetwork || spec.HostPID || spec.HostIPC {
+				t.Errorf("%s uses the host's namespaces", name)
+			}
+			for _, v := range spec.Volumes {
+				if v.ConfigMap == nil {
+					t.Errorf("%s: volume %s is no ConfigMap", name, v.Name)
+				}
+			}
+			pod := spec.SecurityContext
+			if pod == nil || pod.RunAsNonRoot == nil || !*pod.RunAsNonRoot || pod.RunAsUser == nil || *pod.RunAsUser == 0 ||
+				pod.SeccompProfile == nil || pod.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+				t.Errorf("%s: %+v", name, pod)
+			}
+			for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+				s := c.SecurityContext
+				if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.Capabilities == nil ||
+					!slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 || s.Privileged != nil ||
+					s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem || s.RunAsUser != nil || s.RunAsNonRoot != nil || s.SeccompProfile != nil {
+					t.Errorf("%s, container %s: %+v", name, c.Name, s)
+				}
+			}
+		}
+	})
+}
+
+// The policy lets in what the Service serves, and egress alone.
+func TestNetworkPolicy(t *testing.T) {
+	rendered := render(t, "--set-json", `networkPolicy.statusFrom=[{"namespaceSelector":{"matchLabels":{"a":"b"}}}]`)
+	policies := documents[networkingv1.NetworkPolicy](t, rendered, "NetworkPolicy")
+	deployment := documents[appsv1.Deployment](t, rendered, "Deployment")[0]
+	if len(policies) != 1 {
+		t.Fatalf("%d policies", len(policies))
+	}
+	p := policies[0]
+	if diff := cmp.Diff(deployment.Spec.Selector, &p.Spec.PodSelector); diff != "" {
+		t.Errorf("it is for other pods:\n%s", diff)
+	}
+	if !slices.Equal(p.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}) {
+		t.Errorf("types %v", p.Spec.PolicyTypes)
+	}
+	var served, allowed []string
+	for _, port := range deployment.Spec.Template.Spec.Containers[0].Ports {
+		served = append(served, port.Name)
+	}
+	for _, rule := range p.Spec.Ingress {
+		for _, port := range rule.Ports {
+			allowed = append(allowed, port.Port.String())
+			if port.Port.String() == "http-status" && len(rule.From) != 3 {
+				t.Errorf("status from %+v, want the value, the replicas and helm test", rule.From)
+			}
+		}
+	}
+	if !slices.Equal(served, allowed) {
+		t.Errorf("ports %q, want %q", allowed, served)
+	}
+	off := render(t, "--set", "networkPolicy.enabled=false")
+	if n := len(documents[networkingv1.NetworkPolicy](t, off, "NetworkPolicy")); n > 0 {
+		t.Errorf("%d policies although there shall be none", n)
+	}
+}
+
+// A namespace's mode is checked as package config has it, and nothing else of the cluster waits for that.
+func TestNamespacePolicy(t *testing.T) {
+	eachCase(t, func(t *testing.T, rendered []byte) {
+		policies := documents[admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy")
+		bindings := documents[admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, rendered, "ValidatingAdmissionPolicyBinding")
+		if len(policies) != 1 || len(bindings) != 1 || bindings[0].Spec.PolicyName != policies[0].Name ||
+			!slices.Equal(bindings[0].Spec.ValidationActions, []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}) {
+			t.Fatalf("%+v %+v", policies, bindings)
+		}
+		spec := policies[0].Spec
+		if *spec.FailurePolicy != admissionregistrationv1.Ignore {
+			t.Error("the cluster depends on it")
+		}
+		rules := spec.MatchConstraints.ResourceRules
+		if len(rules) != 1 || !slices.Equal(rules[0].Resources, []string{"namespaces"}) {
+			t.Errorf("it looks at %+v", rules)
+		}
+		var modes []string
+		for _, m := range config.MTLSModes {
+			modes = append(modes, "'"+string(m)+"'")
+		}
+		v := spec.Validations[0]
+		if want := "variables.mode in [" + strings.Join(modes, ", ") + "]"; !strings.Contains(v.Expression, want) {
+			t.Errorf("%s, want %s", v.Expression, want)
+		}
+		for _, text := range []string{spec.MatchConditions[0].Expression, spec.Variables[0].Expression, v.MessageExpression} {
+			if !strings.Contains(text, config.AnnotationMTLS) {
+				t.Errorf("%s: not %s", text, config.AnnotationMTLS)
+			}
+		}
+	})
+}

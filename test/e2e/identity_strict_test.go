@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
+)
+
+// modeTime is how soon a changed mode holds everywhere.
+const modeTime = 20 * time.Second
+
+// annotate sets annotations of the test's namespace; an empty value takes one away.
+func (e *env) annotate(key, value string) {
+	e.Helper()
+	quoted := fmt.Sprintf("%q", value)
+	if value == "" {
+		quoted = "null"
+	}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, key, quoted)
+	_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	e.must(err)
+}
+
+// plainCalls reach the pods of calledWithIdentity from a pod that has no sidecar, by Service and by address.
+func plainCalls(e *env, c *called) []api.Call {
+	server := "server." + e.ns
+	calls := []api.Call{
+		{Kind: api.HTTP, Target: fmt.Sprintf("http://%s:%d/", server, httpPort)},
+		{Kind: api.GRPC, Target: fmt.Sprintf("%s:%d", server, grpcPort)},
+		{Kind: api.MySQL, Target: fmt.Sprintf("%s:%d", server, mysqlPort)},
+	}
+	for _, w := range c.workloads {
+		calls = append(calls, api.Call{Kind: api.HTTP, Target: "http://" + w.address(api.ControlPort) + "/healthz"})
+	}
+	return calls
+}
+
+// answers waits until every call from a pod is answered, or none is.
+func (e *env) answers(from cluster.Pod, calls []api.Call, want bool) time.Duration {
+	e.Helper()
+	start := time.Now()
+	for _, c := range calls {
+		e.eventually(modeTime, func() (string, error) {
+			if a := e.call(from, c); a.OK != want {
+				return fmt.Sprintf("%s %s: answered %t, want %t: %s", c.Kind, c.Target, a.OK, want, a.Error), nil
+			}
+			return "", nil
+		})
+	}
+	return time.Since(start)
+}
+
+// A namespace goes from permissive to strict and back, twice, under the load of callers in the mesh, none of whose
+// calls fails. While it is strict, whoever has no identity is refused; before and after he is served.
+func testStrict(t *testing.T) {
+	e, outside := newEnv(t, true), newEnv(t, false)
+	c := e.calledWithIdentity()
+	stranger := outside.client()
+	plain := plainCalls(e, c)
+	e.answers(stranger, plain, true)
+	var slowest time.Duration
+	for range 2 {
+		e.annotate(config.AnnotationMTLS, string(config.Strict))
+		slowest = max(slowest, e.answers(stranger, plain, false))
+		e.annotate(config.AnnotationMTLS, "")
+		slowest = max(slowest, e.answers(stranger, plain, true))
+	}
+	figure(t, "slowest change of the mode, by what strangers get", slowest.Round(time.Millisecond).String(), "≤ "+modeTime.String())
+	c.noFailures(e, "while the mode changed")
+}
+
+// Annotations of a pod win over its namespace, and those of a port over the pod.
+func testStrictPods(t *testing.T) {
+	e, outside := newEnv(t, true), newEnv(t, false)
+	stranger := outside.client()
+	annotations := map[string]map[string]string{
+		"strict-pod":      {config.AnnotationMTLS: "strict"},
+		"strict-port":     {config.AnnotationMTLSPorts: fmt.Sprintf("%d=strict", httpPort)},
+		"permissive-port": {config.AnnotationMTLS: "strict", config.AnnotationMTLSPorts: fmt.Sprintf("%d=permissive", httpPort)},
+		"permissive-pod":  {config.AnnotationMTLS: "permissive"},
+	}
+	// What a stranger is served, by the namespace's mode, HTTP and gRPC.
+	served := map[config.MTLSMode]map[string][2]bool{
+		config.Permissive: {"strict-pod": {}, "strict-port": {false, true}, "permissive-port": {true, false}, "permissive-pod": {true, true}},
+		config.Strict:     {"strict-pod": {}, "strict-port": {}, "permissive-port": {true, false}, "permissive-pod": {true, true}},
+	}
+	client := e.client()
+	for name, a := range annotations {
+		p := e.pod(name, serverPod())
+		p.Annotations = a
+		e.create(p)
+		e.service(name, name, port("http", httpPort), port("grpc", grpcPort))
+	}
+	for mode, want := range served {
+		e.annotate(config.AnnotationMTLS, string(mode))
+		for name := range annotations {
+			e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: name}, readyTimeout))
+			calls := []api.Call{
+				{Kind: api.HTTP, Target: fmt.Sprintf("http://%s.%s:%d/", name, e.ns, httpPort)},
+				{Kind: api.GRPC, Target: fmt.Sprintf("%s.%s:%d", name, e.ns, grpcPort)},
+			}
+			for i, c := range calls {
+				e.answers(stranger, []api.Call{c}, want[name][i])
+				e.reachable(client, c)
+			}
+		}
+	}
+}
+
+// The kubelet's probes, of every kind, reach the application of a strict pod.
+func testStrictProbes(t *testing.T) {
+	e := newEnv(t, true)
+	e.annotate(config.AnnotationMTLS, string(config.Strict))
+	e.probed()
+}

@@ -1,0 +1,112 @@
+package webhook
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"k8s.io/client-go/tools/events"
+)
+
+// One address cannot take the turns of the others, nor all of them.
+func TestTurns(t *testing.T) {
+	turns := newTurns()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var leave []func()
+	enter := func(address string) {
+		t.Helper()
+		l, ok := turns.enter(t.Context(), address)
+		if !ok {
+			t.Fatalf("%s has no turn", address)
+		}
+		leave = append(leave, l)
+	}
+	for range admissionsOfAddress {
+		enter("10.0.0.1:1")
+	}
+	if _, ok := turns.enter(ended, "10.0.0.1:2"); ok {
+		t.Error("an address has more than its turns")
+	}
+	for range admissionsAtOnce - admissionsOfAddress {
+		enter("[fd00::1]:1")
+	}
+	if _, ok := turns.enter(ended, "10.0.0.3:1"); ok {
+		t.Error("more are worked on than may be")
+	}
+	waits := make(chan bool)
+	go func() {
+		l, ok := turns.enter(t.Context(), "10.0.0.3:1")
+		if ok {
+			l()
+		}
+		waits <- ok
+	}()
+	for _, l := range leave {
+		l()
+	}
+	if !<-waits {
+		t.Error("who waits gets no turn")
+	}
+	if len(turns.of) > 0 || len(turns.all) > 0 {
+		t.Errorf("left behind: %v, %d turns", turns.of, len(turns.all))
+	}
+}
+
+func TestTooManyAdmissions(t *testing.T) {
+	r := newRig(t)
+	e := r.Handler.(*endpoint)
+	e.turns.of["192.0.2.1"] = &queue{requests: waitingOfAddress} // httptest's client
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, Path, strings.NewReader("{}")))
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), "try again") {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if n := testutil.ToFloat64(e.refused.WithLabelValues("busy")); n != 1 {
+		t.Errorf("%v counted, want 1", n)
+	}
+}
+
+// A body that does not come gives its turn back.
+func TestSlowBody(t *testing.T) {
+	r := newRig(t)
+	e := r.Handler.(*endpoint)
+	e.bodyTime = 50 * time.Millisecond
+	server := httptest.NewServer(e)
+	defer server.Close()
+	body, end := io.Pipe()
+	defer end.Close()
+	res, err := http.Post(server.URL+Path, "application/json", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if why, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(why), "within 50ms") {
+		t.Errorf("%d %s", res.StatusCode, why)
+	}
+	if n := testutil.ToFloat64(e.refused.WithLabelValues("slow")); n != 1 {
+		t.Errorf("%v counted, want 1", n)
+	}
+}
+
+// Whoever calls the webhook can have events written, but not without end.
+func TestEventsAreBounded(t *testing.T) {
+	r := newRig(t)
+	e := r.Handler.(*endpoint)
+	written := make(chan string, 1000)
+	e.webhook.Handler.(*injector).Recorder = &events.FakeRecorder{Events: written}
+	const pod = `{"metadata":{"name":"a"},"spec":{"hostNetwork":true,"containers":[{"name":"a"}]}}`
+	for range 1000 {
+		if response := r.post(t, pod, nil); !response.Allowed {
+			t.Fatal("refused")
+		}
+	}
+	if n := len(written); n < 100 || n > 500 {
+		t.Errorf("%d events of 1000 skips", n)
+	}
+}
