@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	identityapi "github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
@@ -222,7 +224,8 @@ func forbidden(server, controller workload, own *api.ClientTLS, ask func(address
 		plain := api.Call{Kind: api.Exchange, Target: server.address(port), Content: []byte(httpRequest)}
 		out = append(out, plain, meshCall(server, port, own))
 	}
-	for _, path := range []string{"/config_dump", "/stats", "/quitquitquit", "/drain_listeners", "/debug/", "/debug/pprof/", "/debug/identity", "/debug/plaintext", "/identity"} {
+	for _, path := range []string{"/config_dump", "/stats", "/quitquitquit", "/debug/pprof/", agentapi.IdentityPath, agentapi.PlainTextPath,
+		appprobe.Path("app", appprobe.Readiness)} {
 		out = append(out, ask(server.address(config.AgentPort), path))
 	}
 	for _, path := range []string{"/debug/", "/debug/proxies", "/debug/resources", "/debug/usage?workload=a/Deployment/b", "/debug/problems", "/debug/identity", "/debug/pprof/"} {

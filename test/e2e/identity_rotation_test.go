@@ -32,6 +32,9 @@ const (
 	stepTime = 10 * time.Second
 )
 
+// patient is what a call may take: many pods start beside the loads, and what is looked for is a failure, not a delay.
+const patient = time.Minute
+
 // besideRotation must hold as well while the root changes.
 var besideRotation = []scenario{
 	{"Attacks", testAttacks},
@@ -39,6 +42,7 @@ var besideRotation = []scenario{
 	{"Strict", testStrict},
 	{"StrictPods", testStrictPods},
 	{"StrictProbes", testStrictProbes},
+	{"BadMode", testBadMode},
 	{"Wire", testWire},
 }
 
@@ -136,6 +140,7 @@ func (e *env) calledWithIdentity() *called {
 		"TCP, a handshake for each of":    {Call: lines, Rate: 10, Fresh: true},
 		"HTTP over a new connection each": {Call: httpCall, Rate: 10, Fresh: true},
 	} {
+		l.Timeout = patient
 		c.loads[name] = e.startLoad(c.client, l)
 	}
 	return c

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,13 +20,17 @@ const modeTime = 20 * time.Second
 // annotate sets annotations of the test's namespace; an empty value takes one away.
 func (e *env) annotate(key, value string) {
 	e.Helper()
+	e.must(e.patchAnnotation(key, value))
+}
+
+func (e *env) patchAnnotation(key, value string) error {
 	quoted := fmt.Sprintf("%q", value)
 	if value == "" {
 		quoted = "null"
 	}
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, key, quoted)
 	_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	e.must(err)
+	return err
 }
 
 // plainCalls reach the pods of calledWithIdentity from a pod that has no sidecar, by Service and by address.
@@ -111,6 +116,15 @@ func testStrictPods(t *testing.T) {
 				e.reachable(client, c)
 			}
 		}
+	}
+}
+
+// A mode that nobody knows is refused where it is written.
+func testBadMode(t *testing.T) {
+	e := newEnv(t, true)
+	err := e.patchAnnotation(config.AnnotationMTLS, "sometimes")
+	if err == nil || !strings.Contains(err.Error(), config.AnnotationMTLS) || !strings.Contains(err.Error(), "permissive or strict") {
+		t.Errorf("namespace with mode \"sometimes\": %v, want a refusal that names the annotation and what is allowed", err)
 	}
 }
 

@@ -15,21 +15,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// A pod whose ports are judged, one as HTTP and one as bytes: with real capture rules calls go on to where they were
+// judgedPod: a pod whose ports are judged, one as HTTP and one as bytes: with real capture rules calls go on to where they were
 // made to, who is refused is, and a change of policies fails no call that both allow.
-func TestJudgedPod(t *testing.T) {
-	pods, cp := start(t)
+func judgedPod(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
 	for n, ip := range map[world.NS]string{pods.Server: world.ServerIP, pods.Client: world.ClientIP} {
 		l, err := n.Listen(fmt.Sprintf("%s:%d", ip, webPort))
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprint(w, ip, " ", r.Host, " ", r.Header.Get("x-forwarded-client-cert"))
-			}))
-		}()
+		app := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, ip, " ", r.Host, " ", r.Header.Get("x-forwarded-client-cert"))
+		})}
+		t.Cleanup(func() { app.Close() }) // with the connections that sidecars keep
+		go func() { _ = app.Serve(l) }()
 	}
 	serveGreeter(t, pods.Server)
 	address := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
@@ -51,7 +49,7 @@ func TestJudgedPod(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Before the first call: here nobody renews the connections that callers have already.
+	// This comes before the first call: here nobody renews the connections that callers have already.
 	set(judged("GET"))
 	await(t, "the policy holds", func() bool { err := outside(byIP); return err != nil && strings.Contains(err.Error(), "403") })
 	await(t, "the first calls", func() bool {
