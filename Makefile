@@ -50,6 +50,10 @@ bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some
 lint: ## Run golangci-lint (builds it first, some minutes once)
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
+.PHONY: generate
+generate: ## Write what is generated: the CRDs in the chart, deep copies, docs/reference.md
+	go generate ./api/... ./config
+
 .PHONY: bin
 bin: $(CLUSTER) ## Build the binaries into .build/bin
 	@$(CLUSTER) bin

@@ -43,6 +43,9 @@ const (
 	AnnotationMTLS      = Group + "/mtls"
 	AnnotationMTLSPorts = Group + "/mtls-ports"
 
+	// AnnotationForwardClientCert is who calls, for the application.
+	AnnotationForwardClientCert = Group + "/forward-client-cert"
+
 	// AnnotationInjected is written by the injector: the version that injected the pod.
 	AnnotationInjected = Group + "/injected"
 )
@@ -284,6 +287,13 @@ var Keys = []Key{
 		Values: wantMTLSPorts, Default: "the mode of the pod",
 		Doc:     "The mode of single ports of a pod, by the number that the container listens on.",
 		setMTLS: setMTLSPorts,
+	},
+	{
+		Name: AnnotationForwardClientCert, Kind: Annotation, On: []Object{OnPod},
+		Values: wantPorts, Default: "the header is passed on as it came",
+		Doc: "Ports, by the number that the container listens on, at which the application finds the caller's identity in the header " +
+			"`X-Forwarded-Client-Cert`. What a caller sends in it is removed. These ports are taken for HTTP.",
+		setMTLS: setForwardClientCert,
 	},
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},

@@ -32,6 +32,8 @@ type MTLS struct {
 	Mode MTLSMode
 	// Ports are those with a mode of their own, by the number that the container listens on.
 	Ports map[uint16]MTLSMode
+	// ForwardCert are ports at which the application is told the caller's certificate, ascending.
+	ForwardCert []uint16
 }
 
 // On reports whether sidecars have identities.
@@ -58,6 +60,20 @@ func setMTLSMode(m *MTLS, value string) bool {
 		m.Mode = MTLSMode(value)
 	}
 	return validMTLSMode(value)
+}
+
+func setForwardClientCert(m *MTLS, value string) bool {
+	var ports []uint16
+	for _, item := range splitList(value) {
+		port, err := strconv.ParseUint(item, 10, 16)
+		if err != nil || port == 0 {
+			return false
+		}
+		ports = append(ports, uint16(port))
+	}
+	slices.Sort(ports)
+	m.ForwardCert = slices.Compact(ports)
+	return len(ports) > 0
 }
 
 func setMTLSPorts(m *MTLS, value string) bool {

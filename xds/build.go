@@ -74,12 +74,15 @@ func (c *Controller) read(ctx context.Context, key mesh.Key, seen reading) (read
 	switch {
 	case out.model == nil:
 	case !held && published != nil:
-		out.model.Identities = published.model.Identities
+		out.model.Identities, out.model.Policies = published.model.Identities, published.model.Policies
 	default:
 		if out.endpoints, err = c.endpoints(ctx, out.model); err != nil {
 			return readService{}, err
 		}
 		out.model.Identities = out.endpoints.identities
+		if c.pods != nil {
+			out.model.Policies = c.policiesBehind(key)
+		}
 	}
 	seen[key] = out
 	return out, nil

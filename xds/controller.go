@@ -42,6 +42,9 @@ type Options struct {
 type Statuses interface {
 	// Set takes, by Service, what is said of all objects that name it, in place of what was said before.
 	Set(map[mesh.Key][]status.Status)
+	// SetWhole takes what is said of objects as a whole; Forget says no more of one.
+	SetWhole([]status.Status)
+	Forget(kube.ID)
 	// Written tells that somebody has changed the status of an object.
 	Written(kube.ID)
 }
@@ -56,6 +59,7 @@ type Controller struct {
 	pods      *mesh.Pods
 	calls     podCalls
 	inbounds  *inbounds // of these pods
+	renewals  *renewals // of connections to them
 	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
@@ -78,6 +82,7 @@ func NewController(o Options) *Controller {
 		pods:        pods,
 		calls:       newPodCalls(o.Store, pods),
 		inbounds:    newInbounds(o.Config),
+		renewals:    newRenewals(),
 		depend:      newDependencies(),
 		protocols:   envoy.NewProtocolTable(),
 		held:        map[mesh.Key]struct{}{},
@@ -114,6 +119,8 @@ func (c *Controller) Run(ctx context.Context) error {
 			c.takeWanted()
 		case <-timer.C:
 			c.publishHeld(ctx)
+		case <-c.renewals.timer.C:
+			c.renew(ctx)
 		}
 	}
 }
@@ -142,6 +149,7 @@ func (c *Controller) first(ctx context.Context) error {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
 	}
+	said := c.firstPolicies()
 	base := server.Change{Set: envoy.BaseClusters(c.opt.Config)}
 	if c.pods == nil {
 		base.Set = append(base.Set, envoy.InboundListeners()...)
@@ -149,6 +157,7 @@ func (c *Controller) first(ctx context.Context) error {
 		return err
 	}
 	c.apply(base)
+	c.opt.Statuses.SetWhole(said)
 	c.publishHeld(ctx)
 	return nil
 }
@@ -159,6 +168,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	if !c.waiting() {
 		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
+	said := c.takePolicies(changes)
 	var change server.Change
 	listener := c.takePods(ctx, &changes, &change) || changes.CIDRs
 	c.listener = c.listener || listener
@@ -195,6 +205,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 		c.apply(change)
 		c.metrics.published("endpoints", changes.Since)
 	}
+	c.opt.Statuses.SetWhole(said)
 	return hold
 }
 
@@ -252,6 +263,7 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 	}
 	if now.model == nil {
 		c.depend.setPods(key, nil, nil)
+		delete(c.renewals.published, key)
 	} else {
 		for _, r := range now.resources {
 			now.published = append(now.published, r.ID())

@@ -121,7 +121,9 @@ func (s toldStatuses) Set(statuses map[mesh.Key][]status.Status) {
 	}
 }
 
-func (toldStatuses) Written(kube.ID) {}
+func (toldStatuses) SetWhole([]status.Status) {}
+func (toldStatuses) Forget(kube.ID)           {}
+func (toldStatuses) Written(kube.ID)          {}
 
 func said(c *Controller) toldStatuses { return c.opt.Statuses.(toldStatuses) }
 

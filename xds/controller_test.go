@@ -25,6 +25,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -34,8 +35,8 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, pods, http, grpc, grants, policies *toolstesting.FakeControllerSource
-	source                                               *kube.Source
+	services, slices, http, grpc, grants, policies, pods, authorization *toolstesting.FakeControllerSource
+	source                                                              *kube.Source
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
@@ -44,10 +45,10 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
 		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
 		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
-		pods: toolstesting.NewFakeControllerSource(),
+		pods: toolstesting.NewFakeControllerSource(), authorization: toolstesting.NewFakeControllerSource(),
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -58,6 +59,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
+	mapper.Add(v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Pod"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Namespace"), meta.RESTScopeRoot)
@@ -72,8 +74,6 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 			lw = f.services
 		case *discoveryv1.EndpointSlice:
 			lw = f.slices
-		case *corev1.Pod:
-			lw = f.pods
 		case *gatewayv1.HTTPRoute:
 			lw = f.http
 		case *gatewayv1.GRPCRoute:
@@ -82,6 +82,10 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 			lw = f.grants
 		case *gatewayxv1alpha1.XBackendTrafficPolicy:
 			lw = f.policies
+		case *corev1.Pod:
+			lw = f.pods
+		case *v1alpha1.AuthorizationPolicy:
+			lw = f.authorization
 		}
 		return toolscache.NewSharedIndexInformer(lw, of, resync, by)
 	}
@@ -99,6 +103,8 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 type noStatuses struct{}
 
 func (noStatuses) Set(map[mesh.Key][]status.Status) {}
+func (noStatuses) SetWhole([]status.Status)         {}
+func (noStatuses) Forget(kube.ID)                   {}
 func (noStatuses) Written(kube.ID)                  {}
 
 // The endpoints of a Service go out at once, but not if the Service is deleted: a route that sent there may have been

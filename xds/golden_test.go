@@ -22,6 +22,7 @@ import (
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
@@ -39,11 +40,14 @@ type inputs struct {
 	// With pods the mesh has identities.
 	pods       []*corev1.Pod
 	namespaces []*corev1.Namespace
+	// authorization are policies for the pods.
+	authorization []*v1alpha1.AuthorizationPolicy
 }
 
 func init() {
 	utilruntime.Must(gatewayv1.Install(scheme.Scheme))
 	utilruntime.Must(gatewayxv1alpha1.Install(scheme.Scheme))
+	utilruntime.Must(v1alpha1.Install(scheme.Scheme))
 }
 
 // TestGolden runs the two pure stages over Kubernetes objects: every resource for every proxy, and
@@ -90,6 +94,8 @@ func read(t *testing.T, b []byte) inputs {
 			in.pods = append(in.pods, o)
 		case *corev1.Namespace:
 			in.namespaces = append(in.namespaces, o)
+		case *v1alpha1.AuthorizationPolicy:
+			in.authorization = append(in.authorization, o)
 		case *networkingv1.ServiceCIDR:
 			in.cidrs = append(in.cidrs, o)
 		case *gatewayv1.HTTPRoute:
@@ -121,6 +127,11 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 	conditions := traffic(in)
 	rules, routeConditions := routes(in.routes)
 	conditions = append(conditions, routeConditions...)
+	for _, o := range in.authorization {
+		for _, c := range mesh.PolicyConditions(o, cfg.MTLS.On()) {
+			conditions = append(conditions, fmt.Sprintf("AuthorizationPolicy %s/%s: %s=%t, %s: %s", o.Namespace, o.Name, c.Type, c.True, c.Reason, c.Message))
+		}
+	}
 	resources := append(envoy.BaseClusters(cfg), inbound(in, cfg)...)
 	for _, object := range in.services {
 		svc := in.routes.Services[mesh.Key{Namespace: object.Namespace, Name: object.Name}]
@@ -183,10 +194,15 @@ func inbound(in inputs, cfg *config.Mesh) []envoy.Resource {
 	for _, ns := range in.namespaces {
 		namespaces[ns.Name], _ = config.MTLSOf(config.OnNamespace, ns.Annotations)
 	}
+	var policies []mesh.PodPolicy
+	for _, o := range in.authorization {
+		policies = append(policies, mesh.BuildPodPolicy(o))
+	}
 	var out []envoy.Resource
 	seen := map[string]bool{}
 	for _, p := range in.pods {
 		takes := mesh.BuildInbound(mesh.BuildPod(p).MTLS, namespaces[p.Namespace], cfg.MTLS.Mode)
+		takes.Policies = mesh.PoliciesOf(mesh.BuildPod(p), slices.Values(policies))
 		if !seen[takes.String()] {
 			seen[takes.String()] = true
 			out = append(out, envoy.SecureInboundListeners(takes, cfg)...)
@@ -271,6 +287,9 @@ func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 				continue
 			}
 			message = &listenerv3.Listener{FilterChainMatcher: l.FilterChainMatcher, ListenerFilters: l.ListenerFilters}
+		}
+		if l, ok := message.(*listenerv3.Listener); ok && r.Class != "" && r.Variant != "dual" {
+			message = &listenerv3.Listener{Name: l.Name, Address: l.Address, AdditionalAddresses: l.AdditionalAddresses} // all else is the same
 		}
 		json, err := protojson.Marshal(message)
 		if err != nil {

@@ -17,12 +17,14 @@ import (
 type inbounds struct {
 	cfg        *config.Mesh
 	namespaces map[string]config.MTLS
+	policies   policies
 	classes    map[node.Pod]string
-	pods       map[string]int // of each class
+	judged     map[node.Pod]string // by these policies (mesh.PolicyHash)
+	pods       map[string]int      // of each class
 }
 
 func newInbounds(cfg *config.Mesh) *inbounds {
-	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, classes: map[node.Pod]string{}, pods: map[string]int{}}
+	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, policies: policies{}, classes: map[node.Pod]string{}, judged: map[node.Pod]string{}, pods: map[string]int{}}
 }
 
 // setNamespace takes what a namespace says now; it reports whether that is something else.
@@ -34,23 +36,28 @@ func (c *Controller) setNamespace(ns *metav1.PartialObjectMetadata) (changed boo
 	return changed
 }
 
-// set adds to the change what a pod takes now. Within one change it is called once for a pod.
-func (i *inbounds) set(pod *mesh.Pod, change *server.Change) {
+// set adds to the change what a pod takes now. Within one change it is called once for a pod. It reports whether other
+// policies hold for the pod than before.
+func (i *inbounds) set(pod *mesh.Pod, change *server.Change) (judgedAnew bool) {
 	if !pod.Meshed {
-		return
+		return false
 	}
 	in := mesh.BuildInbound(pod.MTLS, i.namespaces[pod.Namespace], i.cfg.MTLS.Mode)
+	in.Policies = i.policies.of(pod)
 	id, class := podID(pod), in.String()
-	before := i.classes[id]
+	before, policies := i.classes[id], mesh.PolicyHash(in.Policies)
 	if class == before {
-		return
+		return false
 	}
+	judgedAnew = before != "" && policies != i.judged[id]
+	i.judged[id] = policies
 	if i.pods[class]++; i.pods[class] == 1 {
 		change.Set = append(change.Set, envoy.SecureInboundListeners(in, i.cfg)...)
 	}
 	i.classes[id] = class
 	change.Classify(id, class)
 	i.release(before, change)
+	return judgedAnew
 }
 
 // delete takes away a pod that is gone.
@@ -58,6 +65,7 @@ func (i *inbounds) delete(pod *mesh.Pod, change *server.Change) {
 	id := podID(pod)
 	if class, ok := i.classes[id]; ok {
 		delete(i.classes, id)
+		delete(i.judged, id)
 		change.Classify(id, "")
 		i.release(class, change)
 	}

@@ -142,6 +142,19 @@ type called struct {
 	// inbound is the sidecar itself, wire is the tap before it.
 	inbound, wire netip.AddrPort
 	tap           *wiretap
+	envoy         *running
+}
+
+// inboundClusters are those of a sidecar, with the application in place of the original destination.
+func inboundClusters(app netip.AddrPort) []*clusterv3.Cluster {
+	var out []*clusterv3.Cluster
+	for _, r := range envoy.BaseClusters(secureConfig()) {
+		c := proto.Clone(r.Message).(*clusterv3.Cluster)
+		c.ClusterDiscoveryType, c.LbPolicy = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}, clusterv3.Cluster_ROUND_ROBIN
+		c.LoadAssignment = staticCluster(r.Name, app).LoadAssignment
+		out = append(out, c)
+	}
+	return out
 }
 
 // inboundOf gives what a pod takes whose port has this mode.
@@ -157,13 +170,13 @@ func startCalled(t *testing.T, a *ca.Authority, id string, in inboundOf, app net
 	for _, change := range changes {
 		change(c.secrets)
 	}
-	address := startListener(t, func(port uint32) *listenerv3.Listener {
+	c.envoy = runListener(t, func(port uint32) *listenerv3.Listener {
 		l := proto.Clone(envoy.SecureInboundListeners(in(uint16(port)), secureConfig())[0].Message).(*listenerv3.Listener)
 		l.Address = socketAt("127.0.0.1", port)
 		l.ListenerFilters = l.ListenerFilters[1:] // nobody has redirected the connection
 		return l
-	}, c.cluster(), staticCluster(envoy.InboundCluster, app))
-	c.inbound = netip.MustParseAddrPort(address)
+	}, append(inboundClusters(app), c.cluster())...)
+	c.inbound = netip.MustParseAddrPort(c.envoy.address)
 	c.tap = startTap(t, c.inbound)
 	c.wire = c.tap.address
 	return c

@@ -75,15 +75,26 @@ func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change
 			changes.Endpoints[service] = struct{}{}
 		}
 	}
+	namespaces := sets.Set[string]{}
 	for name := range changes.Namespaces {
 		if c.takeNamespace(ctx, name) {
-			for pod := range c.pods.In(name) {
-				again.Insert(pod.Key)
-			}
+			namespaces.Insert(name)
+		}
+	}
+	for id := range changes.Objects {
+		if id.Kind == kube.AuthorizationPolicy {
+			namespaces.Insert(id.Namespace)
+		}
+	}
+	for name := range namespaces {
+		for pod := range c.pods.In(name) {
+			again.Insert(pod.Key)
 		}
 	}
 	for key := range again {
-		c.inbounds.set(c.pods.Get(key), change)
+		if c.inbounds.set(c.pods.Get(key), change) {
+			c.renewals.later(c.depend.ofPod(key))
+		}
 	}
 	return c.takeAddrs(addrs, changes, change)
 }

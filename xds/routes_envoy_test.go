@@ -1,6 +1,7 @@
 package xds_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,12 +19,14 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config/configtest"
+	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -111,6 +114,35 @@ func startEnvoy(t *testing.T, routes *routev3.RouteConfiguration, clusters ...*c
 // startListener runs the real Envoy with the listener that is given for a free port.
 func startListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, clusters ...*clusterv3.Cluster) string {
 	t.Helper()
+	return runListener(t, listener, clusters...).address
+}
+
+// running is an Envoy of a test.
+type running struct {
+	address, admin string
+	log            lockedBuffer
+}
+
+// lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, clusters ...*clusterv3.Cluster) *running {
+	t.Helper()
 	path, dir := envoytest.Path(t), t.TempDir()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,9 +150,12 @@ func startListener(t *testing.T, listener func(port uint32) *listenerv3.Listener
 	}
 	address := free.Addr().(*net.TCPAddr)
 	free.Close()
+	e := &running{address: address.String(), admin: filepath.Join(dir, "admin")}
 	json, err := protojson.Marshal(&bootstrapv3.Bootstrap{
 		Node:           &corev3.Node{Id: "test", Cluster: "test"},
 		LayeredRuntime: runtimeLayer(t),
+		StatsConfig:    sidecarStats(t),
+		Admin:          &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.admin}}}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: []*listenerv3.Listener{listener(uint32(address.Port))},
 			Clusters:  clusters,
@@ -134,9 +169,8 @@ func startListener(t *testing.T, listener func(port uint32) *listenerv3.Listener
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, path, "-c", file, "-l", "warning", "--concurrency", "1", "--use-dynamic-base-id")
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd := exec.CommandContext(ctx, path, "-c", file, "-l", "warning", "--concurrency", "1", "--use-dynamic-base-id", "--file-flush-interval-msec", "10")
+	cmd.Stdout, cmd.Stderr = &e.log, &e.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,14 +178,26 @@ func startListener(t *testing.T, listener func(port uint32) *listenerv3.Listener
 	go func() { _ = cmd.Wait(); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	for {
-		if conn, err := net.Dial("tcp", address.String()); err == nil {
+		if conn, err := net.Dial("tcp", e.address); err == nil {
 			conn.Close()
-			return address.String()
+			return e
 		}
 		select {
 		case <-ended:
-			t.Fatalf("Envoy ended:\n%s", log.String())
+			t.Fatalf("Envoy ended:\n%s", e.log.String())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// sidecarStats are the statistics that a sidecar keeps.
+func sidecarStats(t *testing.T) *metricsv3.StatsConfig {
+	t.Helper()
+	s := agent.Defaults()
+	s.ControlPlane = "127.0.0.1:1"
+	b, err := agent.Bootstrap(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.StatsConfig
 }

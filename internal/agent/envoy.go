@@ -46,6 +46,8 @@ func envoyArgs(s Settings) []string {
 		"--drain-time-s", strconv.Itoa(int(listenerDrainTime.Seconds())),
 		// The end of a pod knows no gradual: everybody is told to go elsewhere with the next response.
 		"--drain-strategy", "immediate",
+		// Calls that a policy refuses are logged; by default such lines come up to 10 s later.
+		"--file-flush-interval-msec", "1000",
 	}
 	if s.Concurrency > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(s.Concurrency))

@@ -54,7 +54,7 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	container, kind := splitProbePath(r.URL.Path)
-	if key := r.Header.Get(appprobe.KeyHeader); subtle.ConstantTimeCompare([]byte(key), []byte(a.settings.ProbeKey)) == 0 {
+	if key := r.Header.Get(appprobe.KeyHeader); key == "" || subtle.ConstantTimeCompare([]byte(key), []byte(a.settings.ProbeKey)) == 0 {
 		a.metrics.probes.WithLabelValues(container, string(kind), "refused").Inc()
 		http.Error(w, "only the kubelet may ask for this: header "+appprobe.KeyHeader+" has not the value that the pod's spec gives it", http.StatusForbidden)
 		return

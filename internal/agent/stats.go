@@ -38,6 +38,8 @@ var (
 		// No name of ours begins with an "a"; Envoy's own "admin" and "async-client" do. A listener
 		// without a name for its statistics goes by its address.
 		`http\.[^.a][^.]*\.(downstream_(cx|rq)_.+|no_route|rq_total)`,
+		// What AuthorizationPolicies refuse, or would.
+		`(http\.inbound_http\.|inbound_tcp\.)((deny|allow)\.)?rbac\.((deny|allow)\.)?(shadow_)?denied`,
 		`listener\.([^.a][^.]*|[0-9.]+_[0-9]+)\.(downstream_cx_[^.]+|ssl\.[^.]+|no_filter_chain_match)`,
 		`server\.(concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.+|state|total_connections|uptime|version)`,
 	}
@@ -71,6 +73,7 @@ func tags() []*metricsv3.TagSpecifier {
 		regex("destination_port", `^cluster\.(outbound/[^/]+/[^/]+/([0-9]+)\.)`),
 		// Names without a slash: the control plane, passthrough, <ip>:<port> (Envoy writes ip_port).
 		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream_|membership_|outlier_detection)`),
+		regex("policy_action", `^(?:http\.inbound_http|inbound_tcp)\.(?:rbac\.)?((deny|allow)\.)`),
 		builtIn("envoy.http_conn_manager_prefix"),
 		builtIn("envoy.tcp_prefix"),
 		regex("envoy.listener", `^listener\.(([0-9.]+_[0-9]+|[^.]+)\.)`),

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,8 +70,59 @@ func TestRendering(t *testing.T) {
 	helm(t)
 	golden.Run(t, "testdata", func(t *testing.T, c *golden.Case) {
 		c.Read(t, "values.yaml")
-		c.Check(t, "out.yaml", render(t, "-f", filepath.Join(c.Dir, "values.yaml")))
+		c.Check(t, "out.yaml", withoutCRDs(render(t, "-f", filepath.Join(c.Dir, "values.yaml"))))
 	})
+}
+
+// withoutCRDs leaves out what is the same whatever the values are: see TestCRDs.
+func withoutCRDs(rendered []byte) []byte {
+	docs := strings.Split(string(rendered), "\n---\n")
+	docs = slices.DeleteFunc(docs, func(doc string) bool { return strings.Contains(doc, "\nkind: CustomResourceDefinition\n") })
+	return []byte(strings.Join(docs, "\n---\n"))
+}
+
+// The CRDs are those that are generated, with the labels of all that the chart installs.
+func TestCRDs(t *testing.T) {
+	type crd struct {
+		Kind     string
+		Metadata struct {
+			Name                string
+			Labels, Annotations map[string]string
+		}
+		Spec any
+	}
+	rendered := map[string]crd{}
+	for _, doc := range strings.Split(string(render(t)), "\n---\n") {
+		var o crd
+		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind == "CustomResourceDefinition" {
+			rendered[o.Metadata.Name] = o
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(chartDir, "crds-generated", "*.yaml"))
+	if err != nil || len(files) == 0 || len(files) != len(rendered) {
+		t.Fatalf("%d files, %d CRDs, %v", len(files), len(rendered), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want crd
+		if err := yaml.Unmarshal(b, &want); err != nil {
+			t.Fatal(err)
+		}
+		got := rendered[want.Metadata.Name]
+		if got.Metadata.Labels["app.kubernetes.io/part-of"] != "mizzen" {
+			t.Errorf("%s: labels %v", want.Metadata.Name, got.Metadata.Labels)
+		}
+		got.Metadata.Labels = nil
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-generated +rendered\n%s", diff)
+		}
+	}
 }
 
 func TestLint(t *testing.T) {

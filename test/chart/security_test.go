@@ -61,10 +61,12 @@ var rights = map[string]string{
 	"cluster gateway.networking.k8s.io/grpcroutes":                "list watch",
 	"cluster gateway.networking.k8s.io/referencegrants":           "list watch",
 	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies": "list watch",
+	"cluster mizzen.dev/authorizationpolicies":                    "list watch",
 	// xds/status
 	"cluster gateway.networking.k8s.io/httproutes/status":                "update",
 	"cluster gateway.networking.k8s.io/grpcroutes/status":                "update",
 	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies/status": "update",
+	"cluster mizzen.dev/authorizationpolicies/status":                    "update",
 	// internal/identity/kube
 	"cluster authentication.k8s.io/tokenreviews": "create",
 	// internal/webhookcert

@@ -28,6 +28,8 @@ var phases = []struct {
 		{"UnknownAppProtocol", testUnknownAppProtocol},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
+		{"Authorization", testAuthorization},
+		{"ForwardedClientCert", testForwardedClientCert},
 		{"IdentityCtl", testIdentityCtl},
 	}},
 	{"measured", false, []scenario{

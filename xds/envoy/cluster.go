@@ -9,6 +9,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -21,6 +22,8 @@ const (
 	PassthroughCluster = "passthrough"
 	// InboundCluster carries inbound connections on to the pod's own address.
 	InboundCluster = "inbound"
+	// InboundHTTPCluster carries inbound requests on, where the sidecar looks at them.
+	InboundHTTPCluster = "inbound_http"
 )
 
 // UnresolvedCluster is the name of a cluster that never exists: it takes the share of requests that an
@@ -33,14 +36,24 @@ const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // BaseClusters are the clusters that no Service stands behind.
 func BaseClusters(cfg *config.Mesh) []Resource {
 	var out []Resource
-	for _, name := range []string{InboundCluster, PassthroughCluster} {
-		out = append(out, Resource{Type: ClusterType, Name: name, Message: &clusterv3.Cluster{
+	add := func(name string) *clusterv3.Cluster {
+		c := &clusterv3.Cluster{
 			Name:                 name,
 			ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 			LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
 			ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
 			CircuitBreakers:      unlimited(nil),
-		}})
+		}
+		out = append(out, Resource{Type: ClusterType, Name: name, Message: c})
+		return c
+	}
+	add(InboundCluster)
+	add(PassthroughCluster)
+	if cfg.MTLS.On() {
+		http := add(InboundHTTPCluster)
+		http.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
+		// The application has a connection for each of its callers', as without us.
+		http.ConnectionPoolPerDownstreamConnection = true
 	}
 	return out
 }
@@ -56,6 +69,11 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 	c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
 	limit(c.CircuitBreakers, svc.Policy)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
+	if svc.Policies != "" { // Envoy makes the connections of a changed cluster anew
+		c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{config.Group: {Fields: map[string]*structpb.Value{
+			"policies": structpb.NewStringValue(svc.Policies),
+		}}}}
+	}
 	return c
 }
 

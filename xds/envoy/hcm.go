@@ -53,23 +53,33 @@ var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
 }
 
-// httpConnectionManager is the one HTTP filter chain of the outbound side. It adds nothing to requests
-// but x-forwarded-proto, which Envoy always sets; docs/architecture.md lists what Envoy cannot pass on.
+// httpConnectionManager is the one HTTP filter chain of the outbound side.
 func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
-	return networkFilter("envoy.filters.network.http_connection_manager", &hcmv3.HttpConnectionManager{
-		StatPrefix:     "outbound_http",
+	m := transparent("outbound_http")
+	m.RouteSpecifier = scopedRoutes()
+	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
+	m.HttpFilters = []*hcmv3.HttpFilter{
+		// Waits for a scope's routes where they are not here yet.
+		httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
+		sessionFilter(),
+		routerFilter(),
+	}
+	// Every route sets it to 0, so it bounds the wait for routes, which has no timeout of its own.
+	m.StreamIdleTimeout = durationpb.New(cfg.OnDemand.Timeout.Duration)
+	m.LocalReplyConfig = localReplies()
+	return connectionManager(m)
+}
+
+func connectionManager(m *hcmv3.HttpConnectionManager) *listenerv3.Filter {
+	return networkFilter("envoy.filters.network.http_connection_manager", m)
+}
+
+// transparent has no limits and timeouts that a direct connection would not have had, and adds nothing to requests
+// but x-forwarded-proto, which Envoy always sets; docs/architecture.md lists what Envoy cannot pass on.
+func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix:     statPrefix,
 		CodecType:      hcmv3.HttpConnectionManager_AUTO,
-		RouteSpecifier: scopedRoutes(),
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{{
-			Name:        "envoy.http.early_header_mutation.header_mutation",
-			TypedConfig: toAny(setDestinationHeader()),
-		}},
-		HttpFilters: []*hcmv3.HttpFilter{
-			// Waits for a scope's routes where they are not here yet.
-			httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
-			sessionFilter(),
-			httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
-		},
 		UpgradeConfigs: upgradeConfigs(),
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
 			AcceptHttp_10:         true,
@@ -88,16 +98,23 @@ func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
 			MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
 		},
 		MaxRequestHeadersKb: wrapperspb.UInt32(maxHeadersKB),
-		// Every route sets it to 0, so it bounds the wait for routes, which has no timeout of its own.
-		StreamIdleTimeout: durationpb.New(cfg.OnDemand.Timeout.Duration),
-		// Otherwise the one above cuts off a client that reads slowly, whatever the route says.
+		StreamIdleTimeout:   durationpb.New(0),
+		// Otherwise a stream idle timeout cuts off a client that reads slowly, whatever the route says.
 		StreamFlushTimeout:         durationpb.New(0),
 		GenerateRequestId:          wrapperspb.Bool(false),
 		SkipXffAppend:              true,
 		Proxy_100Continue:          true,
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
-		LocalReplyConfig:           localReplies(),
-	})
+	}
+}
+
+func routerFilter() *hcmv3.HttpFilter {
+	return httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true})
+}
+
+// earlyMutation changes headers of a request before anything else looks at them.
+func earlyMutation(m *earlyv3.HeaderMutation) []*corev3.TypedExtensionConfig {
+	return []*corev3.TypedExtensionConfig{{Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: toAny(m)}}
 }
 
 func upgradeConfigs() []*hcmv3.HttpConnectionManager_UpgradeConfig {
@@ -151,19 +168,22 @@ func localReplies() *hcmv3.LocalReplyConfig {
 
 // localReply is the body, and the status if not nil, of replies that fulfil all conditions.
 func localReply(status *wrapperspb.UInt32Value, body string, conditions ...*accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
-	filter := conditions[0]
-	if len(conditions) > 1 { // Envoy wants at least two in an and_filter
-		filter = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
-			AndFilter: &accesslogv3.AndFilter{Filters: conditions},
-		}}
-	}
 	return &hcmv3.ResponseMapper{
-		Filter:     filter,
+		Filter:     and(conditions...),
 		StatusCode: status,
 		BodyFormatOverride: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
 			TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
 		}},
 	}
+}
+
+func and(conditions ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	if len(conditions) == 1 { // Envoy wants at least two in an and_filter
+		return conditions[0]
+	}
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
+		AndFilter: &accesslogv3.AndFilter{Filters: conditions},
+	}}
 }
 
 func flag(name string) *accesslogv3.AccessLogFilter {

@@ -26,12 +26,8 @@ const mtlsChain = "mtls"
 func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 	out := listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
-			FilterChainMatcher: inboundMatcher(in),
-			FilterChains: []*listenerv3.FilterChain{
-				{Name: mtlsChain, TransportSocket: calledTLS(cfg.MTLS), Filters: authenticatedFilters()},
-				{Name: passthroughChain, Filters: plainFilters()},
-				refuse(),
-			},
+			FilterChainMatcher:               inboundMatcher(in),
+			FilterChains:                     inboundChains(in, cfg),
 			ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), tlsInspector()},
 			ListenerFiltersTimeout:           durationpb.New(cfg.Detection.Timeout.Duration),
 			ContinueOnListenerFiltersTimeout: true,
@@ -45,28 +41,10 @@ func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 	return out
 }
 
-// authenticatedFilters pass on what a peer with a SPIFFE ID sends. Authorisation goes here, before the proxy:
-// network RBAC on the peer's URI; a port with rules on methods or paths gets a chain of its own, with HTTP.
-func authenticatedFilters() []*listenerv3.Filter {
-	return []*listenerv3.Filter{tcpProxy("inbound_mtls", InboundCluster)}
-}
-
-// inboundMatcher chooses the chain by port and what the client said first.
-func inboundMatcher(in mesh.Inbound) *matcherv3.Matcher {
-	branches := map[uint16]*matcherv3.Matcher_OnMatch{}
-	for port, mode := range in.Ports {
-		branches[port] = nested(byALPN(mode))
-	}
-	branches[inboundPort] = chain(refuseChain) // as refusePort
-	m := portMatcher(branches)
-	m.OnNoMatch = nested(byALPN(in.Mode))
-	return m
-}
-
-func byALPN(mode config.MTLSMode) *matcherv3.Matcher {
+func byALPN(mode config.MTLSMode, to portChains) *matcherv3.Matcher {
 	m := exact(extension("application_protocol", &networkv3.ApplicationProtocolInput{}),
-		map[string]*matcherv3.Matcher_OnMatch{"'" + ALPN + "'": chain(mtlsChain)})
-	m.OnNoMatch = chain(passthroughChain)
+		map[string]*matcherv3.Matcher_OnMatch{"'" + ALPN + "'": chain(to.mtls)})
+	m.OnNoMatch = chain(to.plain)
 	if mode == config.Strict {
 		m.OnNoMatch = chain(refuseChain)
 	}

@@ -5,7 +5,6 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	accessdatav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -30,13 +29,6 @@ const (
 	// that it is there still.
 	plainLogAgain = time.Minute
 )
-
-// plainFilters pass on what a caller sends that is not of the mesh, and tell the agent of it.
-func plainFilters() []*listenerv3.Filter {
-	p := tcpProxyTo("inbound", InboundCluster)
-	logPlain(p)
-	return []*listenerv3.Filter{tcpProxyFilter(p)}
-}
 
 // logPlain makes the proxy tell the agent of each connection, when it has reached the application and while it
 // goes on. One that nobody took is not told.

@@ -39,10 +39,11 @@ func nobodyTLS() *corev3.TransportSocket {
 
 // calledTLS is the called side: the peer must be somebody of the mesh. Who may do what is for the filters of
 // the chain to decide.
-func calledTLS(mtls config.MeshMTLS) *corev3.TransportSocket {
-	anybody := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "spiffe://" + mtls.TrustDomain + "/ns/"}}
+func calledTLS(mtls config.MeshMTLS, alpn ...string) *corev3.TransportSocket {
+	context := tlsContext(prefixed("spiffe://" + mtls.TrustDomain + "/ns/"))
+	context.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext:         tlsContext(anybody),
+		CommonTlsContext:         context,
 		RequireClientCertificate: wrapperspb.Bool(true),
 		SessionTicketKeysType:    &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
 	})

@@ -18,6 +18,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -30,6 +31,8 @@ const (
 	GRPCRoute      Kind = "GRPCRoute"
 	ReferenceGrant Kind = "ReferenceGrant"
 	TrafficPolicy  Kind = "XBackendTrafficPolicy"
+	// AuthorizationPolicy is ours; its CRD comes with the chart.
+	AuthorizationPolicy Kind = "AuthorizationPolicy"
 )
 
 // optionalKinds: ReferenceGrants in the version that every release of the Gateway API serves.
@@ -42,6 +45,8 @@ var optionalKinds = map[Kind]struct {
 	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.GRPCRoute{}},
 	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", gatewayv1beta1.SchemeGroupVersion, &gatewayv1beta1.ReferenceGrant{}},
 	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", gatewayxv1alpha1.SchemeGroupVersion, &gatewayxv1alpha1.XBackendTrafficPolicy{}},
+
+	AuthorizationPolicy: {"authorizationpolicies.mizzen.dev", v1alpha1.GroupVersion, &v1alpha1.AuthorizationPolicy{}},
 }
 
 // ID names an object of an optional kind.

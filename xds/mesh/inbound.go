@@ -18,21 +18,35 @@ type Inbound struct {
 	Mode config.MTLSMode
 	// Ports with another mode than Mode.
 	Ports map[uint16]config.MTLSMode
+	// ForwardCert are ports at which the application is told the caller's certificate. Ascending.
+	ForwardCert []uint16
+	// Policies say who may call. Sorted by name.
+	Policies []Policy
 }
 
-// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's, the mesh's.
+// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's, the mesh's. Policies
+// are for the caller to add.
 func BuildInbound(pod, namespace config.MTLS, whole config.MTLSMode) Inbound {
-	out := Inbound{Mode: cmp.Or(pod.Mode, namespace.Mode, whole, config.Permissive), Ports: maps.Clone(pod.Ports)}
+	out := Inbound{
+		Mode: cmp.Or(pod.Mode, namespace.Mode, whole, config.Permissive), Ports: maps.Clone(pod.Ports),
+		ForwardCert: pod.ForwardCert,
+	}
 	maps.DeleteFunc(out.Ports, func(_ uint16, mode config.MTLSMode) bool { return mode == out.Mode })
 	return out
 }
 
-// String is such as "strict" or "strict,8080=permissive".
+// String is such as "strict" or "strict,8080=permissive". Policies stand in it by their hash.
 func (i Inbound) String() string {
 	var b strings.Builder
 	b.WriteString(string(i.Mode))
 	for _, port := range slices.Sorted(maps.Keys(i.Ports)) {
 		fmt.Fprintf(&b, ",%d=%s", port, i.Ports[port])
+	}
+	if len(i.ForwardCert) > 0 {
+		fmt.Fprintf(&b, ",forward-client-cert=%d", i.ForwardCert)
+	}
+	if len(i.Policies) > 0 {
+		fmt.Fprintf(&b, ",policies=%s", PolicyHash(i.Policies))
 	}
 	return b.String()
 }
@@ -46,3 +60,6 @@ func BuildNamespace(ns *metav1.PartialObjectMetadata) (config.MTLS, []Problem) {
 	}
 	return out, problems
 }
+
+// ModeAt is the mode of a port.
+func (i Inbound) ModeAt(port uint16) config.MTLSMode { return cmp.Or(i.Ports[port], i.Mode) }

@@ -93,6 +93,9 @@ type Service struct {
 	// Identities are the SPIFFE IDs that its endpoints may have, sorted. An endpoint with another one can
 	// not be called: see Identities.
 	Identities []string
+	// Policies tell the AuthorizationPolicies of its pods from others. When they change, callers connect anew, since
+	// connections are judged when they are made.
+	Policies string
 }
 
 // HashBy is what of a call decides on its endpoint; nil where it is not hashed. The annotation wins over

@@ -15,7 +15,8 @@ import (
 // Pod is what the mesh needs to know of a pod.
 type Pod struct {
 	Key
-	UID string
+	UID    string
+	Labels map[string]string
 	// IPs has one address for each family of the pod; none before it has been given any, and after its end.
 	IPs            []netip.Addr
 	ServiceAccount string
@@ -44,7 +45,7 @@ const excludeInboundArg = "--exclude-inbound-ports="
 // BuildPod gives the model of a pod. Annotations that cannot be used are left out and told.
 func BuildPod(pod *corev1.Pod) *Pod {
 	out := &Pod{
-		Key: Key{pod.Namespace, pod.Name}, UID: string(pod.UID),
+		Key: Key{pod.Namespace, pod.Name}, UID: string(pod.UID), Labels: pod.Labels,
 		ServiceAccount: pod.Spec.ServiceAccountName,
 		HostNetwork:    pod.Spec.HostNetwork,
 		Terminating:    pod.DeletionTimestamp != nil,

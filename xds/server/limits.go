@@ -26,6 +26,8 @@ const (
 	maxTypes = 32
 	// maxRequest is the size of one request in bytes; a proxy that comes back lists what it holds.
 	maxRequest = 16 << 20
+	// maxHeader is the size of a stream's header in bytes.
+	maxHeader = 32 << 10
 	// handshakeTime is how long a connection may take to begin.
 	handshakeTime = 10 * time.Second
 	// firstRequestTime is how long a stream may be silent when it begins.

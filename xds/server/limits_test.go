@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -78,6 +79,19 @@ func TestTooMuch(t *testing.T) {
 			good.take(envoy.EndpointType, "a")
 			good.quiet()
 		})
+	}
+}
+
+func TestLongHeader(t *testing.T) {
+	c := start(t)
+	p := c.connect(t, pod("a", "n1"))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x", strings.Repeat("a", 64<<10))
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn).DeltaAggregatedResources(ctx)
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err == nil || !strings.Contains(err.Error(), "header list") {
+		t.Errorf("%v", err)
 	}
 }
 

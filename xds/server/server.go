@@ -112,6 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxConcurrentStreams(streamsPerConnection),
 		grpc.InitialWindowSize(window),
 		grpc.InitialConnWindowSize(window),

@@ -11,12 +11,28 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // owned are the condition types that are ours to set and to take away.
 var owned = []gatewayv1.RouteConditionType{
 	gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs, gatewayv1.RouteConditionPartiallyInvalid,
+}
+
+// say makes a status say what is wanted; it reports whether it has said something else.
+func say(o client.Object, wanted []Status, now metav1.Time) (changed bool) {
+	if policy, ok := o.(*v1alpha1.AuthorizationPolicy); ok {
+		before := policy.Status.Conditions
+		for _, w := range wanted {
+			policy.Status.Conditions = mergeConditions(before, w, now)
+		}
+		return !equality.Semantic.DeepEqual(before, policy.Status.Conditions)
+	}
+	before, most, set := entries(o)
+	after := merge(before, wanted, most, now)
+	set(after)
+	return !equality.Semantic.DeepEqual(before, after)
 }
 
 // entries are those of a status: of a route its parents, of a policy its ancestors, which have the same

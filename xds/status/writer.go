@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +28,7 @@ import (
 const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
 
 // kinds have a status of ours.
-var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy}
+var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy, kube.AuthorizationPolicy}
 
 // workers write at the same time; each has one request under way.
 const workers = 4
@@ -53,7 +52,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Status is what is said of one object with respect to one Service that it names.
+// Status is what is said of one object with respect to one Service that it names, or as a whole.
 type Status struct {
 	Object kube.ID
 	// Ref is the reference of a route to the Service, or the ancestor of a policy.
@@ -114,6 +113,23 @@ func (w *Writer) Set(statuses map[mesh.Key][]Status) {
 			w.enqueue(s.Object)
 		}
 	}
+}
+
+// SetWhole takes what is said of objects as a whole, which name no Service.
+func (w *Writer) SetWhole(statuses []Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range statuses {
+		w.wanted[s.Object] = map[mesh.Key][]Status{{}: {s}}
+		w.enqueue(s.Object)
+	}
+}
+
+// Forget says no more of an object that is gone.
+func (w *Writer) Forget(id kube.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.wanted, id)
 }
 
 // Written looks at a status again, since somebody has changed it: us or another.
@@ -196,12 +212,9 @@ func (w *Writer) write(ctx context.Context, id kube.ID) (written bool, err error
 		return false, nil // a change of the object is on its way through the stages; what comes of it follows
 	}
 	object := current.DeepCopyObject().(client.Object)
-	before, most, set := entries(object)
-	now := merge(before, wanted, most, metav1.Now())
-	if equality.Semantic.DeepEqual(now, before) {
+	if !say(object, wanted, metav1.Now()) {
 		return false, nil
 	}
-	set(now)
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return true, w.opt.Client.Status().Update(ctx, object)

@@ -101,7 +101,7 @@ func Strip(object any) (any, error) {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Annotations: ownAnnotations(pod.Annotations),
+			Labels: pod.Labels, Annotations: ownAnnotations(pod.Annotations),
 		},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(pod.Spec.InitContainers),

@@ -48,6 +48,8 @@ type Call struct {
 	Host string `json:",omitempty"`
 	// Method of an HTTP call, GET if empty.
 	Method string `json:",omitempty"`
+	// Headers of an HTTP call.
+	Headers map[string]string `json:",omitempty"`
 	// Body is the number of bytes to send; they must come back.
 	Body int `json:",omitempty"`
 	// Delay is how long the server shall take.

@@ -82,6 +82,9 @@ func (h *httpCaller) call(ctx context.Context) api.Answer {
 	if h.c.Host != "" {
 		req.Host = h.c.Host
 	}
+	for name, value := range h.c.Headers {
+		req.Header.Set(name, value)
+	}
 	if h.token != "" {
 		req.Header.Set("Authorization", "Bearer "+h.token)
 	}

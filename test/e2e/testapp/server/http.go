@@ -17,6 +17,7 @@ import (
 //	/big?n=       n bytes
 //	/stream?n=    n chunks, flushed, with a trailer
 //	/status?code= that code, after it counts as executed
+//	/header?name= what the request has in it
 //	/healthz, /fail, /redirect, /redirect-to-fail, /need-header   for probes
 //	/hook?name=   remembers and logs the name
 //	/ws           WebSocket echo
@@ -27,6 +28,9 @@ func (s *Server) httpHandler() http.Handler {
 	mux.HandleFunc("/big", s.counted(big))
 	mux.HandleFunc("/stream", s.counted(stream))
 	mux.HandleFunc("/status", s.counted(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(intParam(r, "code", 200)) }))
+	mux.HandleFunc("/header", s.counted(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, r.Header.Values(r.URL.Query().Get("name")))
+	}))
 	mux.HandleFunc("/healthz", s.healthz)
 	mux.HandleFunc("/fail", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	mux.Handle("/redirect", http.RedirectHandler("/healthz", http.StatusFound))

@@ -1,0 +1,131 @@
+package mesh
+
+import (
+	"slices"
+	"strings"
+)
+
+// Call is a call of a pod as its policies look at it.
+type Call struct {
+	// Port is that of the container.
+	Port uint16
+	// Caller is zero for one without an identity.
+	Caller Caller
+	// Method and Path, with the query, are looked at where the port is taken for HTTP.
+	Method, Path string
+}
+
+// Verdict is what becomes of a call.
+type Verdict struct {
+	Allowed bool
+	// By is the policy that has decided; empty if none matches.
+	By string
+}
+
+// Authorize is what the sidecar of a pod does with a call, without Envoy. wouldBe is what it would do if policies in
+// dry run were enforced beside the others.
+func Authorize(policies []Policy, c Call) (verdict, wouldBe Verdict) {
+	var enforced []Policy
+	for _, p := range policies {
+		if !p.DryRun {
+			enforced = append(enforced, p)
+		}
+	}
+	verdict = authorize(enforced, c)
+	if !verdict.Allowed {
+		return verdict, verdict
+	}
+	return verdict, authorize(policies, c)
+}
+
+func authorize(policies []Policy, c Call) Verdict {
+	first := func(deny bool) (name string, any bool) {
+		for _, p := range policies {
+			if any = any || p.Deny == deny; p.Deny == deny && p.matches(c) {
+				return p.Name, true
+			}
+		}
+		return "", any
+	}
+	if by, _ := first(true); by != "" {
+		return Verdict{By: by}
+	}
+	by, any := first(false)
+	return Verdict{Allowed: by != "" || !any, By: by}
+}
+
+func (p Policy) matches(c Call) bool {
+	return slices.ContainsFunc(p.Rules, func(r CallRule) bool {
+		return (len(r.From) == 0 || slices.ContainsFunc(r.From, c.Caller.is)) &&
+			(len(r.Ports) == 0 || slices.Contains(r.Ports, c.Port)) &&
+			(len(r.HTTP) == 0 || slices.ContainsFunc(r.HTTP, func(m HTTPMatch) bool { return m.matches(c, p.Deny) }))
+	})
+}
+
+func (c Caller) is(wanted Caller) bool {
+	return c.Namespace == wanted.Namespace && (wanted.ServiceAccount == "" || c.ServiceAccount == wanted.ServiceAccount)
+}
+
+func (m HTTPMatch) matches(c Call, deny bool) bool {
+	if len(m.Methods) > 0 && !slices.Contains(m.Methods, c.Method) {
+		return false
+	}
+	if m.Path == nil {
+		return true
+	}
+	path := c.Path
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	if !m.Path.PlainPath().MatchString(path) {
+		return deny
+	}
+	return m.Path.matches(path)
+}
+
+// HTTPPorts are those that are taken for HTTP: policies look at requests there, or callers' certificates are
+// forwarded. Sorted.
+func (i Inbound) HTTPPorts() []uint16 {
+	out := slices.Clone(i.ForwardCert)
+	for _, p := range i.Policies {
+		for _, r := range p.Rules {
+			if len(r.HTTP) > 0 {
+				out = append(out, r.Ports...)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// PolicyPorts are those of which policies say something of their own, or which are taken for HTTP. Sorted.
+func (i Inbound) PolicyPorts() []uint16 {
+	out := i.HTTPPorts()
+	for _, p := range i.Policies {
+		for _, r := range p.Rules {
+			out = append(out, r.Ports...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// PoliciesAt are the policies with the rules that can match a call at a port; port 0 stands for all that are not among
+// PolicyPorts. The rules name no ports.
+func (i Inbound) PoliciesAt(port uint16) []Policy {
+	var out []Policy
+	for _, p := range i.Policies {
+		var rules []CallRule
+		for _, r := range p.Rules {
+			if len(r.Ports) == 0 || slices.Contains(r.Ports, port) {
+				r.Ports = nil
+				rules = append(rules, r)
+			}
+		}
+		p.Rules = rules
+		if !p.Deny || len(rules) > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
