@@ -17,6 +17,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 )
 
 // clusterTimeout bounds each request to the API server.
@@ -79,6 +81,7 @@ func newScheme() *runtime.Scheme {
 	utilruntime.Must(gatewayv1.Install(scheme))
 	utilruntime.Must(gatewayv1beta1.Install(scheme))
 	utilruntime.Must(gatewayxv1alpha1.Install(scheme))
+	utilruntime.Must(v1alpha1.Install(scheme))
 	return scheme
 }
 
@@ -111,8 +114,8 @@ func readCluster(ctx context.Context, c client.Client) (objects, error) {
 	}, nil
 }
 
-func listOptional(ctx context.Context, c client.Client, list client.ObjectList, what string) error {
-	if err := c.List(ctx, list); err != nil && !apimeta.IsNoMatchError(err) {
+func listOptional(ctx context.Context, c client.Client, list client.ObjectList, what string, opts ...client.ListOption) error {
+	if err := c.List(ctx, list, opts...); err != nil && !apimeta.IsNoMatchError(err) {
 		return fmt.Errorf("list %s: %w", what, err)
 	}
 	return nil

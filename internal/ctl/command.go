@@ -1,4 +1,4 @@
-// Package ctl holds the commands of mizzenctl. It may import config, webhook, xds/mesh, internal/agentapi and
+// Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/mesh, internal/agentapi and
 // internal/version of this module, and controller-runtime's client: routes and check read the cluster of the
 // kubeconfig where they are not given files alone, and nothing is ever written to it. What they say of routes comes
 // from the functions that the control plane runs. identity and plaintext also ask the agents of pods, by way of

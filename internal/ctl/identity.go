@@ -61,7 +61,8 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	inv, err := clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.inventory(ctx, key.Namespace)
+	reader := clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}
+	inv, err := reader.inventory(ctx, key.Namespace)
 	if err != nil {
 		return err
 	}
@@ -71,6 +72,10 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout io.Writer
 	}
 	v, now := inv.identityOf(p), o.now()
 	if p.Meshed {
+		if v.Policies, err = reader.authorization(ctx, p); err != nil {
+			v.PoliciesUnknown = true
+			v.miss("who may call it", err)
+		}
 		if err := o.ask(ctx, &v, inv, p); err != nil {
 			return err
 		}

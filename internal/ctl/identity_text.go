@@ -38,6 +38,9 @@ func renderIdentity(v identityView, now time.Time, p paint) string {
 	if len(v.Takes) > 0 {
 		parts = append(parts, renderTakes(v, p))
 	}
+	if v.Plain == "" && !v.PoliciesUnknown {
+		parts = append(parts, renderPolicies(v, p))
+	}
 	if v.PlainText != nil {
 		parts = append(parts, renderPodPlain(*v.PlainText, now, p))
 	}

@@ -31,6 +31,9 @@ type identityView struct {
 	Trouble       string                `json:"trouble,omitempty"`
 	// Takes are the connections that its ports take; the last one is for all other ports.
 	Takes []takesView `json:"takes,omitempty"`
+	// Policies say who may call; PoliciesUnknown is set where they could not be read.
+	Policies        []policyView `json:"policies,omitempty"`
+	PoliciesUnknown bool         `json:"policiesUnknown,omitempty"`
 	// PlainText is who has called without mTLS.
 	PlainText *podPlainView `json:"plainText,omitempty"`
 	// Missing is what could not be got, and why.
