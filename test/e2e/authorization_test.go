@@ -220,4 +220,14 @@ func testForwardedClientCert(t *testing.T) {
 			t.Errorf("%s: the application sees %q", from.Name, a.Text)
 		}
 	}
+	// Who has a certificate needs no sidecar that would write the header properly.
+	attacker := e.workload(plain)
+	direct := meshCall(e.workload(cluster.Pod{Namespace: e.ns, Name: "server"}), httpPort, e.certified(attacker))
+	direct.Want = "URI=" + attacker.id().String() + "]"
+	for _, name := range []string{"X-Forwarded-Client-Cert", "x_forwarded_client_cert"} {
+		direct.Content = fmt.Appendf(nil, "GET /header?name=X-Forwarded-Client-Cert HTTP/1.1\r\nHost: x\r\n%s: %s\r\nConnection: close\r\n\r\n", name, forged.Headers["X-Forwarded-Client-Cert"])
+		if a := e.call(plain, direct); !a.OK || strings.Contains(a.Text, "admin") {
+			t.Errorf("%s over mTLS of the caller's own: %+v", name, a)
+		}
+	}
 }

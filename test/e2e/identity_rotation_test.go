@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	identityapi "github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
@@ -68,6 +70,17 @@ func testRotation(t *testing.T) {
 		figure(t, what, time.Since(start).Round(time.Second).String(), allowed)
 	}
 	e.must(e.InstallMizzen(e.ctx, append(shortLives, "mesh.identity.caLifetime=876000h")...))
+	// A pod that is made now knows the new root; one made before and started later than it signs would not.
+	e.eventually(settles, func() (string, error) {
+		s, _ := e.caSecret()
+		bundle := string(s.Data["ca.crt"])
+		version := fmt.Sprintf("mizzen_identity_bundle_info{version=%q}", identityapi.Version(bundle))
+		if n, want := e.counted(version), float64(len(e.replicas())); strings.Count(bundle, "BEGIN") != 2 || n != want {
+			return fmt.Sprintf("two roots at %g of %g replicas", n, want), nil
+		}
+		return "", nil
+	})
+	took("every replica trusts both roots, after", "")
 	t.Run("beside", func(t *testing.T) {
 		for _, s := range besideRotation {
 			t.Run(s.name, func(t *testing.T) {

@@ -113,7 +113,7 @@ func certificateCall(token string, body []byte) api.Call {
 		Method: "POST", Content: body, TLS: &api.ClientTLS{ServerName: controlPlaneHost}, Timeout: 15 * time.Second,
 	}
 	if token != "" {
-		c.Header = map[string]string{"Authorization": "Bearer " + token}
+		c.Headers = map[string]string{"Authorization": "Bearer " + token}
 	}
 	return c
 }

@@ -58,8 +58,15 @@ func (s *Server) peers(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", fmt.Errorf("%s is for the replicas of the control plane: %w", r.URL.Path, err)})
 		return
 	}
+	if r.TLS.PeerCertificates[0].NotAfter.Sub(s.opt.Now()) < peerMargin {
+		w.Header().Set("Connection", "close")
+	}
 	s.opt.Peers.ServeHTTP(w, r)
 }
+
+// peerMargin is what must be left of a replica's certificate for its connection to be kept. It is more than the time after
+// which an idle one is closed (internal/replicas), so that none is in use when the certificate expires.
+const peerMargin = 2 * time.Minute
 
 // report says what is known of the agents, for the other replicas and for a person.
 func (s *Server) report(w http.ResponseWriter, _ *http.Request) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
@@ -82,5 +84,37 @@ func TestPeerPathsAreForReplicasOnly(t *testing.T) {
 				t.Errorf("%v counted", counted)
 			}
 		})
+	}
+}
+
+// A replica's connection is kept while its certificate is good for a while; one that is about to expire would be
+// refused at the next question.
+func TestPeerConnectionEndsBeforeItsCertificate(t *testing.T) {
+	w := peerWorld(t)
+	own, err := w.ca.TLS(false).GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var secret corev1.Secret
+	if err := w.client.Get(t.Context(), types.NamespacedName{Namespace: "mizzen-system", Name: "mizzen-ca"}, &secret); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ca.Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for life, closed := range map[time.Duration]bool{time.Hour: false, time.Minute: true} {
+		cert, err := signer.Issue(ca.Leaf{CommonName: "x", URIs: own.Leaf.URIs, Usages: own.Leaf.ExtKeyUsage, Now: time.Now(), Lifetime: life})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := w.http(*cert).Get(fmt.Sprintf("https://%s%s", w.addr, issuer.DebugPath))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || res.Close != closed {
+			t.Errorf("%s left: status %d, connection closed %t, want %t", life, res.StatusCode, res.Close, closed)
+		}
 	}
 }

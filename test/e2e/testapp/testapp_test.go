@@ -106,7 +106,7 @@ func TestCalls(t *testing.T) {
 		{"exchange over TLS", api.Call{Kind: api.Exchange, Target: o.TLS[0], Content: []byte("GET /echo HTTP/1.1\r\n\r\n"), TLS: &api.ClientTLS{}}, true,
 			"HTTP/1.1 400 Bad Request: missing required Host header\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: missing required Host header"},
 		{"exchange where nobody answers", api.Call{Kind: api.Exchange, Target: o.Echo[0], Content: []byte("a")}, false, "failed: timeout"},
-		{"content and header", api.Call{Kind: api.HTTP, Target: url + "/need-header", Host: "probe.example", Header: map[string]string{"X-Probe": "yes"}}, true, "200 "},
+		{"content and header", api.Call{Kind: api.HTTP, Target: url + "/need-header", Host: "probe.example", Headers: map[string]string{"X-Probe": "yes"}}, true, "200 "},
 		{"content", api.Call{Kind: api.HTTP, Target: "https://" + o.TLS[0] + "/echo", Method: "POST", Content: []byte("hello"), TLS: &api.ClientTLS{}}, true, "200 hello"},
 		{"no certificate", api.Call{Kind: api.Exchange, Target: o.TLS[0], TLS: &api.ClientTLS{Certificate: "x"}}, false, "failed: other"},
 		{"grpc bytes", api.Call{Kind: api.GRPCBytes, Target: o.GRPC[0], GRPCMethod: echo.Echo_Chat_FullMethodName, Content: marshal(t, &echo.Request{Body: make([]byte, 10)})}, true, "21 bytes"},

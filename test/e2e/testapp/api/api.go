@@ -60,8 +60,6 @@ type Call struct {
 	Pause time.Duration `json:",omitempty"`
 	// Content of an HTTP call's body, an Exchange or a GRPCBytes, byte by byte.
 	Content []byte `json:",omitempty"`
-	// Header of an HTTP call.
-	Header map[string]string `json:",omitempty"`
 	// GRPCMethod of a GRPCBytes: "/package.Service/Method".
 	GRPCMethod string `json:",omitempty"`
 	// TLS is how an Exchange, a GRPCBytes or an HTTP call to an https URL is secured. Without it the first two are plain text.

@@ -76,9 +76,6 @@ func (h *httpCaller) call(ctx context.Context) api.Answer {
 	if err != nil {
 		return failed(err)
 	}
-	for name, value := range h.c.Header {
-		req.Header.Set(name, value)
-	}
 	if h.c.Host != "" {
 		req.Host = h.c.Host
 	}
