@@ -22,7 +22,7 @@ step() {
 
 formatted() {
 	local files
-	files=$(gofmt -l cmd config examples hack internal test webhook xds)
+	files=$(gofmt -l api cmd config examples hack internal test webhook xds)
 	[ -z "$files" ] || { printf 'gofmt -w these:\n%s\n' "$files"; return 1; }
 }
 

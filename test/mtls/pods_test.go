@@ -26,6 +26,10 @@ const marker = "nobody-may-read-this"
 // no identity is served where the mode lets him in.
 func TestTwoPods(t *testing.T) {
 	pods, cp := start(t)
+	t.Run("judged", func(t *testing.T) { judgedPod(t, pods, cp) })
+	if err := cp.SetMode(config.Permissive); err != nil {
+		t.Fatal(err)
+	}
 	served := serveHTTP(t, pods.Server, world.ServerIP, webPort, "server")
 	serveHTTP(t, pods.Server, world.ServerIP, plainPort, "plain")
 	serveHTTP(t, pods.Client, world.ClientIP, webPort, "client")

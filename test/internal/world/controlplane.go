@@ -65,7 +65,7 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 		Store: c.store, Log: logr.Discard(), Classes: c.cfg.MTLS.On(),
 		Ahead: server.Ahead{WholeMesh: int(*c.cfg.OnDemand.WholeMesh), Namespace: int(*c.cfg.OnDemand.Namespace)},
 	})
-	change := c.inbound(config.Permissive)
+	change := c.inbound(mesh.Inbound{Mode: config.Permissive})
 	set := append(change.Set, envoy.BaseClusters(c.cfg)...)
 	for _, s := range services {
 		model, resources, err := c.build(s)
@@ -83,11 +83,10 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix(ServiceCIDR)}
 
 // inbound gives both sidecars the same listener.
-func (c *ControlPlane) inbound(mode config.MTLSMode) server.Change {
+func (c *ControlPlane) inbound(in mesh.Inbound) server.Change {
 	if !c.cfg.MTLS.On() {
 		return server.Change{Set: envoy.InboundListeners()}
 	}
-	in := mesh.Inbound{Mode: mode}
 	change := server.Change{Set: envoy.SecureInboundListeners(in, c.cfg)}
 	for _, pod := range []string{"client", "server"} {
 		change.Classify(nodeOf(pod).Of(), in.String())
@@ -97,7 +96,12 @@ func (c *ControlPlane) inbound(mode config.MTLSMode) server.Change {
 
 // SetMode changes what the pods take.
 func (c *ControlPlane) SetMode(mode config.MTLSMode) error {
-	_, err := c.store.Apply(c.inbound(mode))
+	return c.SetInbound(mesh.Inbound{Mode: mode})
+}
+
+// SetInbound changes it with all that may be said of it.
+func (c *ControlPlane) SetInbound(in mesh.Inbound) error {
+	_, err := c.store.Apply(c.inbound(in))
 	return err
 }
 
