@@ -49,7 +49,7 @@ type Identity struct {
 	// left. At most 876000h (100 years). Default 87600h (10 years).
 	CALifetime *metav1.Duration `json:"caLifetime,omitempty"`
 	// CASettle is how long a new root is trusted before it signs, ten times as long while a sidecar has not
-	// got it. At least 1s and at most a sixth of CALifetime. Default 10m.
+	// got it, or a pod is starting that was made before. At least 1s and at most a sixth of CALifetime. Default 10m.
 	CASettle *metav1.Duration `json:"caSettle,omitempty"`
 	// CheckSourceAddress refuses a certificate to a request that does not come from the pod's own address.
 	// Turn it off where the network gives pods other addresses on the way to the control plane. Default true.

@@ -77,11 +77,12 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		return nil, err
 	}
 	out := &identity{refused: refusals(c.mgr.GetEventRecorder("mizzen-controller"))}
+	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.authority, err = authority.New(authority.Options{
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
 		Serving: serving, Policy: identityPolicy(mesh),
 		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
-		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas) },
+		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	})
 	if err != nil {
@@ -98,7 +99,6 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	if err := identitykube.IndexAddresses(ctx, c.mgr.GetFieldIndexer()); err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}
-	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.issuer, err = issuer.New(issuer.Options{
 		CA: out.authority, Tokens: tokens, Pods: pods,
 		TrustDomain: mesh.TrustDomain, TLS: out.authority.TLS(false), CheckSourceAddress: *mesh.Identity.CheckSourceAddress,
@@ -181,10 +181,14 @@ func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid st
 	}
 }
 
-// askAgents collects the reports of all replicas.
-func askAgents(ctx context.Context, own *issuer.Server, others *replicas.Replicas) authority.Agents {
+// askAgents collects the reports of all replicas, and what pods that start have.
+func askAgents(ctx context.Context, own *issuer.Server, others *replicas.Replicas, pods *identitykube.Pods) authority.Agents {
 	ctx, cancel := context.WithTimeout(ctx, askReplicas)
 	defer cancel()
 	reports, silent := replicas.Ask[authority.Report](ctx, others, issuer.DebugPath, nil)
-	return authority.Agents{Reports: append(reports, own.Report()), Silent: silent}
+	starting, err := pods.Starting(ctx)
+	if err != nil {
+		silent++ // what is not known is no reason to go on
+	}
+	return authority.Agents{Reports: append(reports, own.Report()), Silent: silent, Starting: starting}
 }

@@ -24,11 +24,19 @@ type Agents struct {
 	Reports []Report
 	// Silent replicas did not give theirs.
 	Silent int
+	// Starting counts the pods that have not started yet, by the version of the bundle that they were given. One that
+	// starts after a root that it does not know signs never gets a certificate.
+	Starting map[string]int
 }
 
-// lacking counts the agents and replicas that do not have the version of the bundle, as far as is known.
+// lacking counts the agents, replicas and starting pods that do not have the version of the bundle, as far as is known.
 func (a Agents) lacking(version string) int {
 	n := a.Silent
+	for have, count := range a.Starting {
+		if have != version {
+			n += count
+		}
+	}
 	for _, r := range a.Reports {
 		if r.Bundle != version {
 			n++

@@ -27,7 +27,7 @@ func newMetrics(r prometheus.Registerer, m *Manager) (*metrics, error) {
 		}),
 		lacking: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_identity_bundle_lacking",
-			Help: "During a rotation: sidecars and replicas, as this replica sees them, that do not have the present trust bundle.",
+			Help: "During a rotation: sidecars, pods that start and replicas, as this replica sees them, that do not have the present trust bundle.",
 		}),
 	}
 	for _, c := range []prometheus.Collector{out.errors, out.usable, out.expiry, out.lacking, bundleInfo{m}} {

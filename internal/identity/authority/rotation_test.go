@@ -290,6 +290,7 @@ func TestAgents(t *testing.T) {
 	}{
 		"nobody":                              {Agents{}, 0, 0},
 		"a silent replica":                    {Agents{Silent: 1}, 1, 1},
+		"pods that start":                     {Agents{Starting: map[string]int{"v": 2, "older": 3}}, 3, 0},
 		"one without a CA":                    {Agents{Reports: []Report{{}}}, 1, 1},
 		"all have it":                         {Agents{Reports: []Report{{Bundle: "v", Signer: id(two), Have: map[string]int{"v": 3}, Issuers: map[string]int{id(two): 3}}}}, 0, 0},
 		"a replica signs with the one before": {Agents{Reports: []Report{{Bundle: "v", Signer: id(one)}}}, 0, 1},

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/identity/kube"
@@ -153,6 +155,31 @@ func reader(t *testing.T, p *corev1.Pod) client.Reader {
 		b.WithObjects(stripped.(*corev1.Pod))
 	}
 	return b.Build()
+}
+
+// A pod that was injected and has not started yet knows the bundle that it was given and no other.
+func TestStarting(t *testing.T) {
+	b := fake.NewClientBuilder()
+	for name, phase := range map[string]corev1.PodPhase{"one": corev1.PodPending, "two": corev1.PodPending, "up": corev1.PodRunning, "none": corev1.PodPending} {
+		p := pod(types.UID(name), phase)
+		p.Name = name
+		bundle := "roots"
+		if name == "two" {
+			bundle = "other roots"
+		}
+		if name != "none" {
+			p.Spec.InitContainers = []corev1.Container{{Name: config.ProxyContainer, Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: config.TrustBundleEnv, Value: bundle}}}}
+		}
+		stripped, err := kube.Strip(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WithObjects(stripped.(*corev1.Pod))
+	}
+	got, err := (&kube.Pods{Cache: b.Build()}).Starting(t.Context())
+	if want := map[string]int{api.Version("roots"): 1, api.Version("other roots"): 1}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
 }
 
 // Of who asks in vain often only the address is known.

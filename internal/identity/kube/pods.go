@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 )
 
@@ -123,7 +124,36 @@ func ownAnnotations(annotations map[string]string) map[string]string {
 	return out
 }
 
-// ownContainers are the injector's, with their arguments and the names of their variables.
+// Starting counts the pods that have not started yet, by the version of the bundle that they were injected with. They
+// trust no other until they have a certificate.
+func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
+	var list corev1.PodList
+	if err := p.Cache.List(ctx, &list); err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
+	for i := range list.Items {
+		if version := bundleVersion(&list.Items[i]); version != "" && list.Items[i].Status.Phase == corev1.PodPending {
+			out[version]++
+		}
+	}
+	return out, nil
+}
+
+// bundleVersion is what Strip leaves of the bundle; empty for a pod without one.
+func bundleVersion(pod *corev1.Pod) string {
+	for _, c := range pod.Spec.InitContainers {
+		for _, e := range c.Env {
+			if e.Name == config.TrustBundleEnv {
+				return e.Value
+			}
+		}
+	}
+	return ""
+}
+
+// ownContainers are the injector's, with their arguments and the names of their variables; of the bundle also the
+// version.
 func ownContainers(containers []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for _, c := range containers {
@@ -132,7 +162,11 @@ func ownContainers(containers []corev1.Container) []corev1.Container {
 		}
 		own := corev1.Container{Name: c.Name, Args: c.Args}
 		for _, e := range c.Env {
-			own.Env = append(own.Env, corev1.EnvVar{Name: e.Name})
+			kept := corev1.EnvVar{Name: e.Name}
+			if e.Name == config.TrustBundleEnv {
+				kept.Value = api.Version(e.Value)
+			}
+			own.Env = append(own.Env, kept)
 		}
 		out = append(out, own)
 	}
