@@ -113,6 +113,30 @@ func TestEnvoyAgreesWithAuthorize(t *testing.T) {
 	}
 }
 
+// Each path is read by Envoy as mesh.Authorize reads it, be it one that servers may read in different ways.
+func TestEnvoyAgreesOnPaths(t *testing.T) {
+	a := newCA(t)
+	app := named(t, "app")
+	for _, path := range []*mesh.TextMatch{
+		prefix("/a"), prefix("/a/b:c"), {Type: mesh.Exact, Value: "/a"}, {Type: mesh.Regex, Value: "/a.*"},
+	} {
+		for _, deny := range []bool{false, true} {
+			var policies []mesh.Policy
+			pod := startCalled(t, a, idCart, judged(func(port uint16) []mesh.Policy {
+				policies = []mesh.Policy{{Name: "shop/p", Deny: deny, Rules: []mesh.CallRule{{Ports: []uint16{port}, HTTP: []mesh.HTTPMatch{{Path: path}}}}}}
+				return policies
+			}), app.address)
+			c := callerOf(t, a, pod, idClient, false)
+			for _, sent := range somePaths {
+				verdict, _ := mesh.Authorize(policies, mesh.Call{Port: pod.inbound.Port(), Method: "GET", Path: sent})
+				if status, _, _ := c.do("GET", sent); (status == 200) != verdict.Allowed {
+					t.Errorf("deny %t, %+v, %s: %d, want %+v", deny, *path, sent, status, verdict)
+				}
+			}
+		}
+	}
+}
+
 // field is a text field of a line.
 func field(line, name string) string {
 	_, rest, _ := strings.Cut(line, `"`+name+`":"`)
