@@ -25,6 +25,9 @@ import (
 // The CA Secret is broken, deleted and replaced by the user's own, under load. What cannot be used is named in log,
 // metric and event, and what was good goes on; what is deleted comes back; what is good is used.
 func testOwnCA(t *testing.T) {
+	if withoutMesh {
+		t.Skip("identities need the mesh")
+	}
 	e := newEnv(t, true)
 	e.shortLives()
 	c := e.calledWithIdentity()

@@ -52,6 +52,9 @@ var besideRotation = []scenario{
 // comes to have a certificate of the new root, and at last nobody trusts the old one. The rotation begins as a
 // user would begin it: with a longer life for the root, of which more than two thirds are over at once.
 func testRotation(t *testing.T) {
+	if withoutMesh {
+		t.Skip("identities need the mesh")
+	}
 	e := newEnv(t, true)
 	e.shortLives()
 	c := e.calledWithIdentity()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/test/internal/wire"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
@@ -55,7 +56,7 @@ func TestTwoPods(t *testing.T) {
 				t.Errorf("a request that is copied: %q, %v", got, err)
 			}
 			await(t, "the copy is served, in strict mode with mTLS", func() bool { return served.Load() == before+1 })
-			wire := listenOnWire(t)
+			heard := listenOnWire(t)
 			for target, want := range map[string]string{web: "server", self: "client", byIP.String(): "server"} {
 				if got, err := get(target); got != want || err != nil {
 					t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
@@ -64,7 +65,7 @@ func TestTwoPods(t *testing.T) {
 			if got, err := greet(greeter); got != "welcome\n"+marker || err != nil {
 				t.Errorf("a server that speaks first: %q, %v", got, err)
 			}
-			if got := wire.heard(); !bytes.Contains(got, []byte("\x00\x2b\x00\x02\x03\x04")) || bytes.Contains(got, []byte(marker)) || bytes.Contains(got, []byte("welcome")) {
+			if got := heard(); !bytes.Contains(got, []byte("\x00\x2b\x00\x02\x03\x04")) || bytes.Contains(got, []byte(marker)) || bytes.Contains(got, []byte("welcome")) {
 				t.Errorf("on the wire, in %d bytes: TLS 1.3 %t, plain text %t", len(got), bytes.Contains(got, []byte("\x00\x2b\x00\x02\x03\x04")), bytes.Contains(got, []byte(marker)))
 			}
 			// A port that is not captured has plain text, by Service and by address.
@@ -73,7 +74,7 @@ func TestTwoPods(t *testing.T) {
 					t.Errorf("%s: %q, %v", target, got, err)
 				}
 			}
-			if !bytes.Contains(wire.heard(), []byte(marker)) {
+			if !bytes.Contains(heard(), []byte(marker)) {
 				t.Error("the wire was not heard")
 			}
 		})
@@ -229,64 +230,21 @@ func outside(target string) error {
 	return err
 }
 
-// wire is what passes the client's interface.
-type wire struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func listenOnWire(t *testing.T) *wire {
+// listenOnWire hears what the two pods say to each other.
+func listenOnWire(t *testing.T) (heard func() []byte) {
 	t.Helper()
-	all := uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(all))
+	w, err := wire.Listen("/proc/thread-self/ns/net", netip.MustParseAddr(world.ClientIP), netip.MustParseAddr(world.ServerIP))
 	if err != nil {
 		t.Fatal(err)
 	}
-	link, err := net.InterfaceByName("eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50_000}); err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{}
-	stop, ended := make(chan struct{}), make(chan struct{})
-	t.Cleanup(func() { close(stop); <-ended; unix.Close(fd) })
-	go func() {
-		defer close(ended)
-		b := make([]byte, 1<<17)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if n, _, err := unix.Recvfrom(fd, b, 0); err == nil {
-				w.mu.Lock()
-				w.b.Write(b[:n])
-				w.mu.Unlock()
-			}
+	t.Cleanup(func() { w.Close() })
+	return func() []byte {
+		t.Helper()
+		b, err := w.Heard()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	return w
-}
-
-// heard gives everything so far, after a moment in which there was nothing more.
-func (w *wire) heard() []byte {
-	for {
-		w.mu.Lock()
-		n := w.b.Len()
-		w.mu.Unlock()
-		time.Sleep(100 * time.Millisecond) // two timeouts of the socket
-		w.mu.Lock()
-		b := bytes.Clone(w.b.Bytes())
-		w.mu.Unlock()
-		if len(b) == n {
-			return b
-		}
+		return b
 	}
 }
 
