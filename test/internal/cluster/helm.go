@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
 )
 
 // Release and SystemNamespace of the installation.
@@ -61,6 +63,7 @@ func (c *Cluster) InstallMizzen(ctx context.Context, values ...string) error {
 	if env := os.Getenv("MIZZEN_HELM_SET"); env != "" {
 		base = strings.Split(env, ",")
 	}
+	defer meta.MaybeResetRESTMapper(c.mapper) // the chart has a CRD
 	args := []string{"upgrade", "--install", Release, "charts/mizzen", "-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}
 	for _, v := range append(append([]string{}, base...), values...) {
 		args = append(args, "--set", v)
