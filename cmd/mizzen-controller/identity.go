@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -107,7 +106,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		},
 		RefusedFrom: func(from netip.Addr, why error) {
 			if caller, ok := pods.At(ctx, from); ok {
-				out.refused("SignCertificate", caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
+				out.refused("AnswerRequest", caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
 			}
 		},
 		Peers: pages.peers, Log: log, Registerer: ctrlmetrics.Registry,
@@ -176,7 +175,10 @@ func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid st
 		if !limit.Allow() {
 			return
 		}
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(uid)}}
+		// The recorder takes an event with another note for a repetition, if it does not regard something else.
+		pod := &corev1.ObjectReference{
+			APIVersion: "v1", Kind: "Pod", Namespace: namespace, Name: name, UID: types.UID(uid), FieldPath: fmt.Sprintf("%.128s", why.Error()),
+		}
 		recorder.Eventf(pod, nil, corev1.EventTypeWarning, "IdentityRefused", action, "%s", why.Error())
 	}
 }
