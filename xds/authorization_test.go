@@ -139,6 +139,24 @@ func TestAuthorizationByRequest(t *testing.T) {
 	}
 }
 
+// The log says where a connection comes from, whatever its requests claim, and a line has an end.
+func TestRefusalsAreLoggedAsTheyAre(t *testing.T) {
+	a := newCA(t)
+	pod := startCalled(t, a, idCart, judged(func(port uint16) []mesh.Policy {
+		return []mesh.Policy{{Name: "shop/allow", Rules: []mesh.CallRule{{Ports: []uint16{port}, HTTP: []mesh.HTTPMatch{{Path: prefix("/open")}}}}}}
+	}), startBackend(t, nil).address)
+	long := "/closed/" + strings.Repeat("x", 16<<10)
+	if status, _, _ := callerOf(t, a, pod, idClient, true).do("GET", long, "x-forwarded-for", "192.0.2.1"); status != http.StatusForbidden {
+		t.Errorf("status %d", status)
+	}
+	pod.logged(t, `"call refused"`, `"path":"/closed/xxx`, `"address":"127.0.0.1"`)
+	for line := range strings.Lines(pod.envoy.log.String()) {
+		if strings.Contains(line, `"call refused"`) && len(line) > 4<<10 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+}
+
 // logged waits for a line with all parts.
 func (c *called) logged(t *testing.T, parts ...string) {
 	t.Helper()

@@ -35,8 +35,8 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, grants, policies, pods, authorization *toolstesting.FakeControllerSource
-	source                                                              *kube.Source
+	services, slices, http, grpc, grants, policies, pods, namespaces, authorization *toolstesting.FakeControllerSource
+	source                                                                          *kube.Source
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster {
@@ -46,7 +46,9 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
 		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
 		pods: toolstesting.NewFakeControllerSource(), authorization: toolstesting.NewFakeControllerSource(),
+		namespaces: toolstesting.NewFakeControllerSource(),
 	}
+	f.namespaces.Add(namespace("shop", ""))
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
 		if err := add(scheme); err != nil {
@@ -69,7 +71,11 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	o.Scheme, o.Mapper = scheme, mapper
 	o.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
 		var lw toolscache.ListerWatcher = toolstesting.NewFakeControllerSource()
-		switch of.(type) {
+		switch of := of.(type) {
+		case *metav1.PartialObjectMetadata:
+			if of.Kind == "Namespace" {
+				lw = f.namespaces
+			}
 		case *corev1.Service:
 			lw = f.services
 		case *discoveryv1.EndpointSlice:
@@ -98,6 +104,15 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	}
 	go func() { _ = c.Start(t.Context()) }()
 	return f
+}
+
+// namespace is one with a mode, "" for none.
+func namespace(name, mode string) *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if mode != "" {
+		o.Annotations = map[string]string{"mizzen.dev/mtls": mode}
+	}
+	return o
 }
 
 type noStatuses struct{}

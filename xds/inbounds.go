@@ -27,22 +27,25 @@ func newInbounds(cfg *config.Mesh) *inbounds {
 	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, policies: policies{}, classes: map[node.Pod]string{}, judged: map[node.Pod]string{}, pods: map[string]int{}}
 }
 
-// setNamespace takes what a namespace says now; it reports whether that is something else.
+// setNamespace takes what a namespace says now; it reports whether that is something else, or its first word.
 func (c *Controller) setNamespace(ns *metav1.PartialObjectMetadata) (changed bool) {
 	now, problems := mesh.BuildNamespace(ns)
 	c.tell(mesh.Object{Kind: mesh.KindNamespace, Key: mesh.Key{Name: ns.Name}}, problems)
-	changed = !reflect.DeepEqual(c.inbounds.namespaces[ns.Name], now)
+	before, known := c.inbounds.namespaces[ns.Name]
+	changed = !known || !reflect.DeepEqual(before, now)
 	c.inbounds.namespaces[ns.Name] = now
 	return changed
 }
 
 // set adds to the change what a pod takes now. Within one change it is called once for a pod. It reports whether other
-// policies hold for the pod than before.
+// policies hold for the pod than before. Pods and namespaces come over two watches: a pod whose namespace is not known
+// yet has no class until it is, because it may be a strict one.
 func (i *inbounds) set(pod *mesh.Pod, change *server.Change) (judgedAnew bool) {
-	if !pod.Meshed {
+	namespace, known := i.namespaces[pod.Namespace]
+	if !pod.Meshed || !known {
 		return false
 	}
-	in := mesh.BuildInbound(pod.MTLS, i.namespaces[pod.Namespace], i.cfg.MTLS.Mode)
+	in := mesh.BuildInbound(pod.MTLS, namespace, i.cfg.MTLS.Mode)
 	in.Policies = i.policies.of(pod)
 	id, class := podID(pod), in.String()
 	before, policies := i.classes[id], mesh.PolicyHash(in.Policies)

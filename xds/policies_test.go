@@ -122,6 +122,39 @@ func TestPoliciesOfPods(t *testing.T) {
 	}
 }
 
+// A pod comes over another watch than its namespace, which may be a strict one: until that is known it takes nothing.
+func TestPodsWaitForTheirNamespace(t *testing.T) {
+	f := newFakeCluster(t)
+	early := meshedPod("early", "cart")
+	early.Namespace = "bank"
+	f.pods.Add(early)
+	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+	if !f.source.Sync(t.Context()) {
+		t.Fatal("no sync")
+	}
+	if err := c.first(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	class := func() string {
+		return c.inbounds.classes[node.Pod{Namespace: "bank", Name: "early", UID: string(early.UID)}]
+	}
+	if c.pods.Get(mesh.Key{Namespace: "bank", Name: "early"}) == nil || class() != "" {
+		t.Errorf("pod %v has class %q", c.pods.Get(mesh.Key{Namespace: "bank", Name: "early"}), class())
+	}
+	f.namespaces.Add(namespace("bank", "strict"))
+	for deadline := time.After(10 * time.Second); class() != "strict"; {
+		select {
+		case <-f.source.Changed():
+			c.take(t.Context(), f.source.Take())
+			if got := class(); got != "" && got != "strict" {
+				t.Fatalf("class %q", got)
+			}
+		case <-deadline:
+			t.Fatalf("not within 10 s; class %q", class())
+		}
+	}
+}
+
 // Without identities no policy holds, and its status says so.
 func TestPoliciesWithoutIdentities(t *testing.T) {
 	f := newFakeCluster(t)

@@ -45,7 +45,9 @@ var asSent = &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 
 // upgrades are the protocols that an HTTP/1 connection may be upgraded to: Envoy refuses those it is
 // not told of.
-var upgrades = []string{"websocket", "CONNECT", "tcp", "spdy/3.1"}
+var upgrades = []string{"websocket", connectMethod, "tcp", "spdy/3.1"}
+
+const connectMethod = "CONNECT"
 
 // previousHosts makes a retry choose another endpoint.
 var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
@@ -80,7 +82,7 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:     statPrefix,
 		CodecType:      hcmv3.HttpConnectionManager_AUTO,
-		UpgradeConfigs: upgradeConfigs(),
+		UpgradeConfigs: upgradeConfigs(upgrades),
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
 			AcceptHttp_10:         true,
 			DefaultHostForHttp_10: "localhost", // HTTP/1.0 needs no Host, but Envoy does
@@ -117,9 +119,9 @@ func earlyMutation(m *earlyv3.HeaderMutation) []*corev3.TypedExtensionConfig {
 	return []*corev3.TypedExtensionConfig{{Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: toAny(m)}}
 }
 
-func upgradeConfigs() []*hcmv3.HttpConnectionManager_UpgradeConfig {
-	out := make([]*hcmv3.HttpConnectionManager_UpgradeConfig, len(upgrades))
-	for i, name := range upgrades {
+func upgradeConfigs(names []string) []*hcmv3.HttpConnectionManager_UpgradeConfig {
+	out := make([]*hcmv3.HttpConnectionManager_UpgradeConfig, len(names))
+	for i, name := range names {
 		out[i] = &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: name}
 	}
 	return out

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
@@ -33,6 +34,7 @@ func httpChains(names portChains, policies []stage, forwardCert bool, cfg *confi
 func inboundConnectionManager(policies []stage, forwardCert bool) *hcmv3.HttpConnectionManager {
 	m := transparent("inbound_http")
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inboundRoutes}
+	m.UpgradeConfigs = upgradeConfigs(inboundUpgrades)
 	early := []*mutationv3.HeaderMutation{applicationScheme}
 	for _, s := range policies {
 		m.HttpFilters = append(m.HttpFilters, s.httpFilter())
@@ -50,6 +52,11 @@ func inboundConnectionManager(policies []stage, forwardCert bool) *hcmv3.HttpCon
 	m.EarlyHeaderMutationExtensions = earlyMutation(&earlyv3.HeaderMutation{Mutations: early})
 	return m
 }
+
+// inboundUpgrades have no CONNECT, which Envoy refuses then. Behind any answer of 2xx to one it passes bytes on, and an
+// application that knows of no tunnels reads them as further requests, at which nobody has looked. Other upgrades begin
+// with an answer of 101, which only who knows them gives.
+var inboundUpgrades = slices.DeleteFunc(slices.Clone(upgrades), func(name string) bool { return name == connectMethod })
 
 // applicationScheme is what the application speaks. Envoy would write down that of the connection, which is mTLS of
 // the mesh, where the caller's sidecar has passed bytes.

@@ -22,12 +22,12 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 	fields := map[string]*structpb.Value{
 		"time":    text("%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%"),
 		"caller":  text("%DOWNSTREAM_PEER_URI_SAN%"),
-		"address": text("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+		"address": text("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"), // others believe x-forwarded-for
 		"port":    text("%DOWNSTREAM_LOCAL_PORT%"),
 	}
 	if namespace == httpRBAC {
-		fields["method"] = text("%REQ(:METHOD)%")
-		fields["path"] = text("%PATH(NQ)%") // a query may hold what is secret
+		fields["method"] = text("%REQ(:METHOD):64%")
+		fields["path"] = text("%PATH(NQ):1024%") // a query may hold what is secret
 		fields["status"] = text("%RESPONSE_CODE%")
 	}
 	var out []*accesslogv3.AccessLog

@@ -11,7 +11,8 @@ type Call struct {
 	Port uint16
 	// Caller is zero for one without an identity.
 	Caller Caller
-	// Method and Path, with the query, are looked at where the port is taken for HTTP.
+	// Method and Path, with the query, are looked at where the port is taken for HTTP. CONNECT is refused there whatever
+	// policies say.
 	Method, Path string
 }
 
