@@ -107,7 +107,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 		},
 		RefusedFrom: func(from netip.Addr, why error) {
 			if caller, ok := pods.At(ctx, from); ok {
-				out.refused("SignCertificate", caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
+				out.refused("AnswerRequest", caller.Namespace, caller.Pod, caller.UID, fmt.Errorf("a request from this pod's address: %w", why))
 			}
 		},
 		Peers: pages.peers, Log: log, Registerer: ctrlmetrics.Registry,
