@@ -59,6 +59,7 @@ func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
 // "key=value" on top of DevImages, or instead of them where $MIZZEN_HELM_SET names others
 // (with commas between).
 func (c *Cluster) InstallMizzen(ctx context.Context, values ...string) error {
+	defer meta.MaybeResetRESTMapper(c.mapper) // the chart brings a CRD
 	base := DevImages
 	if env := os.Getenv("MIZZEN_HELM_SET"); env != "" {
 		base = strings.Split(env, ",")
