@@ -64,7 +64,6 @@ func (c *Cluster) InstallMizzen(ctx context.Context, values ...string) error {
 	if env := os.Getenv("MIZZEN_HELM_SET"); env != "" {
 		base = strings.Split(env, ",")
 	}
-	defer meta.MaybeResetRESTMapper(c.mapper) // the chart has a CRD
 	args := []string{"upgrade", "--install", Release, "charts/mizzen", "-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}
 	for _, v := range append(append([]string{}, base...), values...) {
 		args = append(args, "--set", v)
