@@ -255,6 +255,9 @@ func TestCallersConnectAnew(t *testing.T) {
 	if cluster() != before {
 		t.Error("the cluster is another before its time")
 	}
+	first := c.renewals.due[key]
+	f.authorization.Add(policyFor("second", "cart"))
+	follow("the renewal waits for the second policy, too", func() bool { return c.renewals.due[key].After(first) })
 	c.renewals.due[key] = time.Now()
 	c.renew(t.Context())
 	after := cluster()
