@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,18 +36,35 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, grants, policies, pods, namespaces, authorization *toolstesting.FakeControllerSource
-	source                                                                          *kube.Source
+	services, slices, http, grpc, grants, policies, pods, namespaces, authorization, crds *toolstesting.FakeControllerSource
+	source                                                                                *kube.Source
 }
 
-func newFakeCluster(t *testing.T) *fakeCluster {
+func newFakeCluster(t *testing.T) *fakeCluster { return newLateCluster(t, 0) }
+
+// lateMapper is an API server that does not serve AuthorizationPolicies the first times that it is asked.
+type lateMapper struct {
+	meta.RESTMapper
+	late *atomic.Int32
+}
+
+func (m lateMapper) RESTMapping(gk schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
+	if gk.Kind == string(kube.AuthorizationPolicy) && m.late.Add(-1) >= 0 {
+		return nil, &meta.NoKindMatchError{GroupKind: gk, SearchedVersions: versions}
+	}
+	return m.RESTMapper.RESTMapping(gk, versions...)
+}
+
+func newLateCluster(t *testing.T, times int32) *fakeCluster {
 	t.Helper()
+	late := new(atomic.Int32)
+	late.Store(times)
 	f := &fakeCluster{
 		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
 		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
 		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
 		pods: toolstesting.NewFakeControllerSource(), authorization: toolstesting.NewFakeControllerSource(),
-		namespaces: toolstesting.NewFakeControllerSource(),
+		namespaces: toolstesting.NewFakeControllerSource(), crds: toolstesting.NewFakeControllerSource(),
 	}
 	f.namespaces.Add(namespace("shop", ""))
 	scheme := runtime.NewScheme()
@@ -73,9 +91,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 		var lw toolscache.ListerWatcher = toolstesting.NewFakeControllerSource()
 		switch of := of.(type) {
 		case *metav1.PartialObjectMetadata:
-			if of.Kind == "Namespace" {
-				lw = f.namespaces
-			}
+			lw = map[string]toolscache.ListerWatcher{"Namespace": f.namespaces, "CustomResourceDefinition": f.crds}[of.Kind]
 		case *corev1.Service:
 			lw = f.services
 		case *discoveryv1.EndpointSlice:
@@ -99,7 +115,7 @@ func newFakeCluster(t *testing.T) *fakeCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, mapper, true, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, lateMapper{mapper, late}, true, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()

@@ -25,7 +25,7 @@ func (c *Controller) endpoints(ctx context.Context, svc *mesh.Service) (serviceE
 		return serviceEndpoints{}, err
 	}
 	if c.pods != nil {
-		c.depend.setPods(svc.Key, mesh.PodRefs(endpointSlices), mesh.PodAddrs(endpointSlices))
+		c.depend.setPods(svc.Key, mesh.PodRefs(endpointSlices), c.pods.PodAddrs(endpointSlices))
 	}
 	byPort, problems := mesh.Endpoints(svc, endpointSlices, c.pods)
 	out := serviceEndpoints{identities: mesh.Identities(byPort), problems: problems}

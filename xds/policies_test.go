@@ -155,6 +155,29 @@ func TestPodsWaitForTheirNamespace(t *testing.T) {
 	}
 }
 
+// An API server that has just started may not serve AuthorizationPolicies yet. Where there is a CRD of them no sidecar
+// is answered before they are read.
+func TestPoliciesAreWaitedFor(t *testing.T) {
+	f := newLateCluster(t, 2) // when the source is made, and when it runs
+	f.crds.Add(&metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"},
+		ObjectMeta: metav1.ObjectMeta{Name: "authorizationpolicies.mizzen.dev"},
+	})
+	f.pods.Add(meshedPod("cart-0", "cart"))
+	f.authorization.Add(policyFor("first", "cart"))
+	go func() { _ = f.source.Run(t.Context()) }()
+	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
+	if !f.source.Sync(t.Context()) {
+		t.Fatal("no sync")
+	}
+	if err := c.first(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if class := c.inbounds.classes[node.Pod{Namespace: "shop", Name: "cart-0", UID: "uid-of-x"}]; !strings.Contains(class, "policies=") {
+		t.Errorf("class %q", class)
+	}
+}
+
 // Without identities no policy holds, and its status says so.
 func TestPoliciesWithoutIdentities(t *testing.T) {
 	f := newFakeCluster(t)
@@ -232,6 +255,9 @@ func TestCallersConnectAnew(t *testing.T) {
 	if cluster() != before {
 		t.Error("the cluster is another before its time")
 	}
+	first := c.renewals.due[key]
+	f.authorization.Add(policyFor("second", "cart"))
+	follow("the renewal waits for the second policy, too", func() bool { return c.renewals.due[key].After(first) })
 	c.renewals.due[key] = time.Now()
 	c.renew(t.Context())
 	after := cluster()

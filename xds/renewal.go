@@ -33,12 +33,11 @@ func newRenewals() *renewals {
 	return r
 }
 
-// later renews the connections to Services after the delay.
+// later renews the connections to Services after the delay, counted from the last change: it is no renewal of what was
+// judged before the sidecars have that.
 func (r *renewals) later(services sets.Set[mesh.Key]) {
 	for key := range services {
-		if _, waits := r.due[key]; !waits {
-			r.due[key] = time.Now().Add(r.delay)
-		}
+		r.due[key] = time.Now().Add(r.delay)
 	}
 	r.wind()
 }

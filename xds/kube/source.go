@@ -165,7 +165,7 @@ func (s *Source) Take() Changes {
 	return out
 }
 
-// Sync waits until the first list of everything is here; false if ctx ends before.
+// Sync waits until the first list of everything is here; false if ctx ends before. It needs Run beside it.
 func (s *Source) Sync(ctx context.Context) bool {
 	synced := []toolscache.InformerSynced{}
 	s.mu.Lock()
@@ -175,7 +175,22 @@ func (s *Source) Sync(ctx context.Context) bool {
 		}
 	}
 	s.mu.Unlock()
-	return s.cache.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), synced...)
+	return s.cache.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), append(synced, s.policiesSynced(ctx))...)
+}
+
+// policiesSynced waits for AuthorizationPolicies if there is a CRD of them, even if the API server says at first that it
+// does not serve them, as one that has just started may. Other kinds come when they come; without these all is allowed.
+func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
+	return func() bool {
+		exists, err := s.crdExists(ctx, optionalKinds[AuthorizationPolicy].crd)
+		if err != nil || !exists {
+			return err == nil
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		o := s.optional[AuthorizationPolicy]
+		return o != nil && o.registration != nil && o.registration.HasSynced()
+	}
 }
 
 // Services lists all Services. They are the cache's own: read only.

@@ -213,6 +213,9 @@ func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condit
 		if policy.Deny {
 			c.Message = f.String() + "; until this is right all is denied that the rest of these rules matches"
 		}
+		if _, err := selectorOf(o); err != nil {
+			c.Message = f.String() + "; until this is right the policy holds for no pod, and refuses nothing"
+		}
 	default:
 		c.True, c.Reason, c.Message = true, v1alpha1.ReasonAccepted, policy.effect()
 	}

@@ -172,6 +172,7 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 		"a port that is not captured":                {endpoint: podEndpoint(pod, "10.0.0.1"), port: 9100, want: map[string]string{"10.0.0.1": PlainText}},
 		"not of the mesh":                            {endpoint: podEndpoint(bare, "10.0.0.2"), want: map[string]string{"10.0.0.2": PlainText}},
 		"not of the mesh, at another address":        {endpoint: podEndpoint(bare, "10.9.9.9"), want: map[string]string{"10.9.9.9": PlainText}},
+		"not of the mesh, at the address of one":     {endpoint: podEndpoint(bare, "10.0.0.1"), want: map[string]string{}},
 		"of a node":                                  {endpoint: podEndpoint(host, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
 		"a pod that is not known":                    {endpoint: podEndpoint(injected("new-0", ""), "10.0.0.3"), want: map[string]string{}},
 		"a pod that had the name before":             {endpoint: podEndpoint(reborn, "10.0.0.1"), want: map[string]string{}},

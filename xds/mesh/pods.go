@@ -124,6 +124,8 @@ func (p *Pods) IdentityAt(addr netip.AddrPort) (identity string, ok bool) {
 // It is never PlainText because something is not known yet: an endpoint that names a pod which is not here,
 // or not with this UID and address, gives unknown, and gets no calls until the pod is here. The pod comes
 // over another watch than the endpoint, often later; and an endpoint whose pod is gone is about to go.
+// So does an address at which a pod of the mesh answers, where the endpoint names one that has no sidecar: it had the
+// address before, or somebody says so.
 // An address that is none of its meshed pod's, as of a second network, is wrong: nobody ends mTLS there
 // whom we know.
 func (p *Pods) identityOf(slice *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, addr netip.AddrPort) (identity string, s standing) {
@@ -139,7 +141,12 @@ func (p *Pods) identityOf(slice *discoveryv1.EndpointSlice, ep discoveryv1.Endpo
 	switch {
 	case pod == nil, len(pod.IPs) == 0, ref.UID != "" && string(ref.UID) != pod.UID:
 		return "", unknown
-	case !pod.Meshed, slices.Contains(pod.IPs, addr.Addr()):
+	case !pod.Meshed:
+		if identity, ok := p.IdentityAt(addr); !ok || identity != PlainText {
+			return "", unknown
+		}
+		return PlainText, known
+	case slices.Contains(pod.IPs, addr.Addr()):
 		return pod.identityAt(p.trustDomain, addr.Port()), known
 	default:
 		return "", wrong
@@ -174,8 +181,8 @@ func Identities(endpoints map[EndpointsKey][]Endpoint) []string {
 	return slices.Compact(out)
 }
 
-// PodRefs are the pods that slices name, and PodAddrs the addresses that they have without naming a pod: when one of them
-// changes, or a pod at one of them, the endpoints are to be built again.
+// PodRefs are the pods that slices name, and PodAddrs the addresses that they have without naming a pod of the mesh: when
+// one of them changes, or a pod at one of them, the endpoints are to be built again.
 func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 	var out []Key
 	for _, slice := range endpointSlices {
@@ -190,12 +197,14 @@ func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 }
 
 // PodAddrs: see PodRefs.
-func PodAddrs(endpointSlices []*discoveryv1.EndpointSlice) []netip.Addr {
+func (p *Pods) PodAddrs(endpointSlices []*discoveryv1.EndpointSlice) []netip.Addr {
 	var out []netip.Addr
 	for _, slice := range endpointSlices {
 		for _, ep := range slice.Endpoints {
-			if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
-				continue
+			if ref := ep.TargetRef; ref != nil && ref.Kind == "Pod" {
+				if pod := p.byKey[podKey(slice, ref)]; pod == nil || pod.Meshed {
+					continue
+				}
 			}
 			for _, address := range ep.Addresses {
 				if ip, err := netip.ParseAddr(address); err == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -82,11 +83,12 @@ func TestPodRefs(t *testing.T) {
 	if want := []Key{{"shop", "a"}, {"shop", "b"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	addrs := PodAddrs([]*discoveryv1.EndpointSlice{
-		{Endpoints: []discoveryv1.Endpoint{podEndpoint(b, "10.0.0.2"), node, podEndpoint(nil, "fd00::1"), podEndpoint(nil, "10.0.0.4")}},
+	bare := injected("bare", "10.0.0.5", func(p *corev1.Pod) { p.Annotations = nil })
+	addrs := NewPods("cluster.local", BuildPod(b), BuildPod(bare)).PodAddrs([]*discoveryv1.EndpointSlice{
+		{Endpoints: []discoveryv1.Endpoint{podEndpoint(b, "10.0.0.2"), podEndpoint(bare, "10.0.0.5"), podEndpoint(a, "10.0.0.1"), node, podEndpoint(nil, "fd00::1"), podEndpoint(nil, "10.0.0.4")}},
 		{Endpoints: []discoveryv1.Endpoint{podEndpoint(nil, "10.0.0.4"), podEndpoint(nil, "x")}},
 	})
-	if got := fmt.Sprint(addrs); got != "[10.0.0.3 10.0.0.4 fd00::1]" {
-		t.Errorf("addresses without pods: %v", got)
+	if got := fmt.Sprint(addrs); got != "[10.0.0.3 10.0.0.4 10.0.0.5 fd00::1]" {
+		t.Errorf("addresses without pods of the mesh: %v", got)
 	}
 }
