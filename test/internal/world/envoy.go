@@ -30,6 +30,8 @@ type Envoy struct {
 	Dir   string
 	cmd   *exec.Cmd
 	admin *http.Client
+	// stopped is closed when it has been ended.
+	stopped chan struct{}
 }
 
 // EnvoyPath is the binary: MIZZEN_ENVOY, or .build/tools/envoy in the repository.
@@ -69,7 +71,7 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 	if err != nil {
 		return nil, err
 	}
-	e := &Envoy{Dir: dir, admin: overSocket(AdminSocket(dir))}
+	e := &Envoy{Dir: dir, admin: overSocket(AdminSocket(dir)), stopped: make(chan struct{})}
 	text, err := bootstrap(dir)
 	if err != nil {
 		return nil, err
@@ -84,13 +86,29 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	e.cmd.Stdout, e.cmd.Stderr = os.Stderr, os.Stderr
-	if err := n.Do(e.cmd.Start); err != nil {
+	if err := e.start(n); err != nil {
 		return nil, err
 	}
 	return e, Await("Envoy is ready", func() error {
 		_, err := e.Get("/ready")
 		return err
 	})
+}
+
+// start keeps the thread that has started Envoy: Envoy ends with it (Pdeathsig), and Go ends threads that a
+// goroutine has changed for good. https://go.dev/issue/27505
+func (e *Envoy) start(n NS) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := n.Do(e.cmd.Start)
+		started <- err
+		if err == nil {
+			<-e.stopped
+		}
+	}()
+	return <-started
 }
 
 // JSON is a bootstrap for StartEnvoy.
@@ -122,12 +140,13 @@ func (e *Envoy) prepare(bootstrap []byte) (binary string, err error) {
 	return binary, unix.Mount(source, binary, "", unix.MS_BIND, "")
 }
 
-// Stop ends Envoy and removes its directory.
+// Stop ends Envoy and removes its directory. It is called once.
 func (e *Envoy) Stop() {
 	_ = e.cmd.Process.Kill()
 	_ = e.cmd.Wait()
 	_ = unix.Unmount(filepath.Join(e.Dir, "envoy"), unix.MNT_DETACH)
 	os.RemoveAll(e.Dir)
+	close(e.stopped)
 }
 
 // PID is the process.
