@@ -8,8 +8,8 @@ import "github.com/mizzen-mesh/mizzen/xds/envoy"
 
 // record gives what there is for this proxy under a name, nil if nothing.
 func (s *stream) record(id envoy.ID) *record {
-	if s.classified && id == envoy.InboundListener {
-		id = id.Of(s.store.class(s.node.Of()))
+	if s.classed(id) {
+		return s.store.recordOfClass(id, s.node.Of())
 	}
 	if _, asked := s.made[id]; !asked && s.store.makes(id) {
 		return nil // one too many
@@ -17,10 +17,13 @@ func (s *stream) record(id envoy.ID) *record {
 	return s.store.record(id)
 }
 
+// classed reports whether what there is under a name depends on the class.
+func (s *stream) classed(id envoy.ID) bool { return s.classified && id == envoy.InboundListener }
+
 // exists reports whether there is something, or may be: of a pod that is not known, or not any more, the proxy keeps
-// what it has, as it does of what is not made.
+// what it has, as it does of what is not made. A class always has a resource.
 func (s *stream) exists(id envoy.ID) bool {
-	return s.record(id) != nil || s.unmade(id) || s.classified && id == envoy.InboundListener && s.store.class(s.node.Of()) == ""
+	return s.classed(id) || s.unmade(id) || s.record(id) != nil
 }
 
 // unclassified reports whether a first answer has to wait: Envoy takes it for all that there is, and would refuse

@@ -37,6 +37,8 @@ const (
 	MaxAbsent  = maxAbsent
 	MaxMade    = maxMade
 	MaxVersion = maxVersion
+
+	StreamsPerPod = streamsPerPod
 )
 
 // ResumeTime is how long nothing is removed from a proxy that comes back.

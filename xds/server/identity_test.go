@@ -190,6 +190,40 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 	stays.take(envoy.ClusterType, "more")
 }
 
+// One pod cannot take the streams of all, from however many connections. Those that end make room.
+func TestStreamsOfOnePod(t *testing.T) {
+	m := newMesh(t, "cluster.local")
+	c := startTLS(t, m, nil)
+	own := m.issue(leaf(t, shopOne, "cluster.local"))
+	connect := func() *proxy {
+		p := c.connect(t, shopOne.Proto(), m.dial(own, nil))
+		p.subscribe(envoy.ClusterType)
+		return p
+	}
+	var first *proxy
+	for i := range server.StreamsPerPod {
+		p := connect()
+		p.take(envoy.ClusterType, "base")
+		if i == 0 {
+			first = p
+		}
+	}
+	if code := connect().ended(); code != codes.ResourceExhausted {
+		t.Errorf("one too many ended with %v", code)
+	}
+	if n := c.total(t, "mizzen_xds_refused_streams_total", "streams"); n != 1 {
+		t.Errorf("%v refusals counted, want 1", n)
+	}
+	shopTwo := shopOne
+	shopTwo.Pod, shopTwo.UID = "two", "1a2b"
+	other := c.connect(t, shopTwo.Proto(), m.dial(m.issue(leaf(t, shopTwo, "cluster.local")), nil))
+	other.subscribe(envoy.ClusterType)
+	other.take(envoy.ClusterType, "base")
+	first.close()
+	await(t, "room for another stream", func() bool { return c.Entered() == server.StreamsPerPod })
+	connect().take(envoy.ClusterType, "base")
+}
+
 // Whoever has a certificate of the mesh speaks for its pod only.
 func TestStreamForAnotherPod(t *testing.T) {
 	m := newMesh(t, "cluster.local")

@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/peer"
+
+	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
 // What one client may ask for, so that it cannot hurt the others.
@@ -35,6 +37,8 @@ const (
 	// maxResponse is the size in bytes at which a response is large enough and the rest waits for its
 	// acknowledgement.
 	maxResponse = 1 << 20
+	// streamsPerPod are one for Envoy, and those of connections that have broken and are not noticed yet.
+	streamsPerPod = 8
 	// streamsPerConnection is one for Envoy, and another while it replaces the first.
 	streamsPerConnection = 4
 )
@@ -75,6 +79,23 @@ func (a *addresses) enter(ctx context.Context) (own beginners, leave func(), ok 
 		if a.counts[client]--; a.counts[client] == 0 {
 			delete(a.counts, client)
 			delete(a.turns, client)
+		}
+	}, true
+}
+
+// enterPod counts a stream of a pod; false if it has too many. leave ends it.
+func (s *Server) enterPod(pod node.Pod) (leave func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pods[pod] >= streamsPerPod {
+		return nil, false
+	}
+	s.pods[pod]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.pods[pod]--; s.pods[pod] == 0 {
+			delete(s.pods, pod)
 		}
 	}, true
 }

@@ -74,6 +74,8 @@ type Server struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+	// pods counts the streams of each pod that has shown a certificate.
+	pods map[node.Pod]int
 	// versions counts the connected proxies of each version.
 	versions map[string]int
 }
@@ -91,6 +93,7 @@ func New(o Options) *Server {
 		complaints:       rate.NewLimiter(rate.Every(time.Second), 10),
 		firstRequestTime: firstRequestTime,
 		streams:          map[*stream]struct{}{},
+		pods:             map[node.Pod]int{},
 		versions:         map[string]int{},
 	}
 	s.metrics = newMetrics(o.Registerer, s)
@@ -160,6 +163,13 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 			s.opt.Refused(id, err)
 		}
 		return s.refuse(g.Context(), codes.PermissionDenied, "identity", err)
+	}
+	if s.opt.TLS != nil { // else a node is what it says
+		leave, ok := s.enterPod(n.Of())
+		if !ok {
+			return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one pod may have %d streams", streamsPerPod))
+		}
+		defer leave()
 	}
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled

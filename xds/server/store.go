@@ -152,6 +152,17 @@ func (s *Store) class(pod node.Pod) string {
 	return s.classes[pod]
 }
 
+// recordOfClass gives what there is under a name for a pod of its class, nil if that is not known.
+func (s *Store) recordOfClass(id envoy.ID, pod node.Pod) *record {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t, class := s.tables[id.Type], s.classes[pod]
+	if t == nil || class == "" || !t.records[id.Of(class).Name].live() {
+		return nil
+	}
+	return t.records[id.Of(class).Name]
+}
+
 // join has a watcher told when the class of a pod changes, leave ends it.
 func (s *Store) join(pod node.Pod, w watcher) {
 	s.mu.Lock()
