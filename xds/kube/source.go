@@ -167,15 +167,32 @@ func (s *Source) Take() Changes {
 
 // Sync waits until the first list of everything is here; false if ctx ends before. It needs Run beside it.
 func (s *Source) Sync(ctx context.Context) bool {
-	synced := []toolscache.InformerSynced{}
-	s.mu.Lock()
-	for _, o := range s.optional {
-		if o.registration != nil { // else its CRD has just come, and its objects follow
-			synced = append(synced, o.registration.HasSynced)
+	for !s.cacheSynced(ctx) {
+		if ctx.Err() != nil {
+			return false
 		}
 	}
-	s.mu.Unlock()
-	return s.cache.WaitForCacheSync(ctx) && toolscache.WaitForCacheSync(ctx.Done(), append(synced, s.policiesSynced(ctx))...)
+	return toolscache.WaitForCacheSync(ctx.Done(), s.optionalSynced, s.policiesSynced(ctx))
+}
+
+// cacheSynced waits a second at the most: the cache waits on for a kind of which the watch has been stopped meanwhile,
+// and not when it is asked anew.
+func (s *Source) cacheSynced(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return s.cache.WaitForCacheSync(ctx)
+}
+
+// optionalSynced reports whether the kinds that are watched at this moment are read.
+func (s *Source) optionalSynced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.optional {
+		if o.registration != nil && !o.registration.HasSynced() { // without one its CRD has just come, and its objects follow
+			return false
+		}
+	}
+	return true
 }
 
 // policiesSynced waits for AuthorizationPolicies if there is a CRD of them, even if the API server says at first that it
