@@ -82,7 +82,7 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods 
 		watches[&corev1.Pod{}] = func(o client.Object) {
 			s.note(func(c *Changes) { c.Pods[keyOf(o)] = struct{}{} })
 		}
-		watches[namespaceMetadata()] = func(o client.Object) {
+		watches[NamespaceMetadata()] = func(o client.Object) {
 			s.note(func(c *Changes) { c.Namespaces[o.GetName()] = struct{}{} })
 		}
 	}
@@ -254,7 +254,8 @@ func (s *Source) Pod(ctx context.Context, key mesh.Key) (*corev1.Pod, error) {
 	return &pod, nil
 }
 
-func namespaceMetadata() *metav1.PartialObjectMetadata {
+// NamespaceMetadata is what a cache keeps of a namespace.
+func NamespaceMetadata() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	return o
@@ -272,7 +273,7 @@ func (s *Source) Namespaces(ctx context.Context) ([]*metav1.PartialObjectMetadat
 
 // Namespace reads one namespace, metadata only, nil if there is none.
 func (s *Source) Namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
-	ns := namespaceMetadata()
+	ns := NamespaceMetadata()
 	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, ns)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("get namespace %s: %w", name, err)
