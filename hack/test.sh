@@ -84,5 +84,18 @@ step 'conformance suite of the Gateway API' conformance
 
 printf '\n── what took the time before the end-to-end tests\n'
 printf '%s\n' "${times[@]}"
+# What the tests that failed have said, again and in one place, for their output is long.
+failures() {
+	awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3] = 1; next }
+		/^=== / { test = $3 }
+		test in failed && /^ *[a-z0-9_]+_test\.go:[0-9]+: / { print test ": " substr($0, 1, 600) }' "$1" "$1"
+}
+
 printf '\n── end-to-end tests\n'
-MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e
+log=.build/e2e.log
+MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e 2>&1 | tee "$log" || {
+	printf '\n── what failed\n'
+	failures "$log"
+	tail -n 2 "$log"
+	exit 1
+}

@@ -82,9 +82,7 @@ func testUnknownAppProtocol(t *testing.T) {
 	client := e.client()
 	e.ready("server")
 	for _, c := range []api.Call{{Kind: api.HTTP, Target: "http://server:8080/"}, {Kind: api.MySQL, Target: "server:3306"}} {
-		if a := e.call(client, c); !a.OK {
-			t.Errorf("%s: %s", c.Kind, a.Error)
-		}
+		e.reachable(client, c)
 	}
 	e.eventually(30*time.Second, func() (string, error) {
 		events, err := e.CoreV1().Events(e.ns).List(e.ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=Service,involvedObject.name=server"})

@@ -93,6 +93,24 @@ func refusedWith(status int) func(api.Answer) bool {
 func ok(a api.Answer) bool     { return a.OK }
 func failed(a api.Answer) bool { return !a.OK }
 
+// answeredByAll waits until each pod of an application lets a caller in, for each has its sidecar decide.
+func (e *env) answeredByAll(app string, from cluster.Pod, c api.Call, timeout time.Duration) {
+	e.Helper()
+	seen := map[string]bool{}
+	e.eventually(timeout, func() (string, error) {
+		a := e.call(from, c)
+		if !a.OK {
+			clear(seen)
+			return fmt.Sprintf("%s %s: answer %+v", c.Kind, c.Target, a), nil
+		}
+		seen[a.Pod] = true
+		if n := len(e.podsOf(app)); len(seen) < n {
+			return fmt.Sprintf("%s %s: %d of %d pods of %s have answered", c.Kind, c.Target, len(seen), n, app), nil
+		}
+		return "", nil
+	})
+}
+
 // Who may call is decided by the caller's service account, namespace, HTTP method and path, and gRPC method. Policies
 // come and go under load: who is allowed all the time loses no call, who is not is refused also on connections that he
 // has.
@@ -148,7 +166,7 @@ func testAuthorization(t *testing.T) {
 	}
 	e.inSidecarLog(`"call refused"`, `/sa/web"`, `"path":"/big"`, `"status":403`)
 	e.noPolicy("requests")
-	e.answered(web, hidden, policyTime, ok)
+	e.answeredByAll("server", web, hidden, policyTime)
 
 	// In dry run nobody is refused.
 	e.policy("try", fmt.Sprintf("  action: Deny\n  dryRun: true\n  rules: [{ports: [%d], http: [{path: {value: /big}}]}]", httpPort))
