@@ -51,7 +51,7 @@ func policyFor(name, app string) *v1alpha1.AuthorizationPolicy {
 	return &v1alpha1.AuthorizationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: "p", Generation: 1},
 		Spec: v1alpha1.AuthorizationPolicySpec{
-			PodSelector: v1alpha1.PodSelector{MatchLabels: map[string]string{"app": app}},
+			PodSelector: v1alpha1.PodSelector{MatchLabels: map[string]v1alpha1.LabelValue{"app": v1alpha1.LabelValue(app)}},
 			Rules:       []v1alpha1.Rule{{From: []v1alpha1.Peer{{Namespace: "shop"}}}},
 		},
 	}

@@ -23,11 +23,12 @@ func newCheckCommand(connect connector) *cobra.Command {
 	o := checkOptions{connect: connect}
 	cmd := &cobra.Command{
 		Use:   "check -f FILE|DIR|- [flags]",
-		Short: "Find mistakes in Services and routes before they are applied",
-		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, ReferenceGrants and XBackendTrafficPolicies of the
-given files: fields and annotations that nobody knows, values that would be refused, references to Services
-and ports that are not there or that need a ReferenceGrant, weights that sum to 0, rules that no request can
-ever meet, and an HTTPRoute and a GRPCRoute on one Service port. Other kinds are not looked at.
+		Short: "Find mistakes in Services, routes and policies before they are applied",
+		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, ReferenceGrants, XBackendTrafficPolicies and
+AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
+refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
+to 0, rules that no request can ever meet, and an HTTPRoute and a GRPCRoute on one Service port. Other kinds
+are not looked at.
 
 The files are seen as if applied to the cluster of the kubeconfig, so that they may name what is there, and
 what they would break there is told too. Nothing is written. With --offline, or where no cluster is reached,

@@ -5,6 +5,7 @@ import (
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -44,6 +45,11 @@ func (c *checker) check() []finding {
 			c.checkRoute(o, object.Spec.ParentRefs, mesh.GRPCRouteFaults(object))
 			for i, rule := range object.Spec.Rules {
 				c.checkWeights(o, i, grpcBackends(rule))
+			}
+		case *v1alpha1.AuthorizationPolicy:
+			faults, effect := mesh.PolicyFaults(object)
+			for _, f := range faults {
+				c.add(o.finding(severityError, f.Field, f.Value, effect, f.Want))
 			}
 		default:
 			c.checkService(o)

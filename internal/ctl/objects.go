@@ -17,6 +17,8 @@ import (
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	sjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 )
 
 // fileObject is an object of a file with the place where it stands.
@@ -35,12 +37,13 @@ func objectName(kind string, o client.Object) string {
 	return fmt.Sprintf("%s %s", kind, strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
 }
 
-// kinds of objects that routes depend on, by the apiVersion that is read.
+// kinds of objects that Mizzen reads of what users write, by the apiVersion that is read.
 var kinds = map[schema.GroupVersionKind]func() client.Object{
 	corev1.SchemeGroupVersion.WithKind("Service"):            func() client.Object { return &corev1.Service{} },
 	gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
 	gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"):       func() client.Object { return &gatewayv1.GRPCRoute{} },
 	gatewayv1.SchemeGroupVersion.WithKind("ReferenceGrant"):  func() client.Object { return &gatewayv1.ReferenceGrant{} },
+	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):    func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
 	gatewayxv1alpha1.SchemeGroupVersion.WithKind(policyKind): func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
 }
 
@@ -147,10 +150,10 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 		if want := wantVersion(gvk); want != "" {
 			f := finding{
 				File: file, Line: lineOf(node, "apiVersion"), Severity: severityError, Object: label,
-				Field: "apiVersion", Value: apiVersion, Problem: "not served by the Gateway API", Want: want,
+				Field: "apiVersion", Value: apiVersion, Problem: "no such version", Want: want,
 			}
-			if gvk.Group == "" || err != nil {
-				f.Problem = "no such version"
+			if strings.HasPrefix(gvk.Group, "gateway.networking.") {
+				f.Problem = "not served by the Gateway API"
 			}
 			r.findings = append(r.findings, f)
 			return

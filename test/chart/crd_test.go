@@ -89,6 +89,7 @@ func TestAuthorizationPolicySchema(t *testing.T) {
 		`{podSelector: {}, rules: [{}]}`: "",
 		`{action: Deny, dryRun: true, rules: [{}]}`:                                                                                "",
 		`{podSelector: {matchExpressions: [{key: app, operator: In, values: [a]}, {key: b, operator: Exists}]}}`:                   "",
+		`{podSelector: {matchLabels: {app.kubernetes.io/part-of: Shop_1.2, empty: ""}}}`:                                           "",
 		`{rules: [{from: [{serviceAccount: {name: a}}, {namespace: b}], ports: [80, 443]}]}`:                                       "",
 		`{rules: [{ports: [80], http: [{methods: [GET, HEAD]}, {path: {value: "/v1/items:batch/@me"}}]}]}`:                         "",
 		`{rules: [{ports: [80], http: [{path: {type: Exact, value: /}}, {path: {type: RegularExpression, value: "/a/[0-9]+"}}]}]}`: "",
@@ -125,6 +126,9 @@ func TestAuthorizationPolicySchema(t *testing.T) {
 		`{podSelector: {matchExpressions: [{key: app, operator: In}]}}`:                     "In and NotIn want values",
 		`{podSelector: {matchExpressions: [{key: app, operator: Exists, values: [a]}]}}`:    "Exists and DoesNotExist want none",
 		`{podSelector: {matchExpressions: [{key: app, operator: Is}]}}`:                     "operator",
+		`{podSelector: {matchExpressions: [{key: a b, operator: Exists}]}}`:                 "matchExpressions[0].key",
+		`{podSelector: {matchExpressions: [{key: app, operator: In, values: [a b]}]}}`:      "matchExpressions[0].values[0]",
+		`{podSelector: {matchLabels: {app: front end}}}`:                                    "matchLabels.app",
 		fmt.Sprintf("{rules: [%s{}]}", strings.Repeat("{}, ", 32)):                          "at most 32 items",
 	} {
 		got := s.refusals(t, "apiVersion: mizzen.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: "+spec)

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 )
@@ -55,18 +57,36 @@ type PodPolicy struct {
 func BuildPodPolicy(o *v1alpha1.AuthorizationPolicy) PodPolicy {
 	p := PodPolicy{namespace: o.Namespace, selector: labels.Nothing()}
 	p.Policy, _ = readPolicy(o)
-	if selector, err := selectorOf(o); err == nil {
+	if selector, f := selectorOf(o); len(f) == 0 {
 		p.selector = selector
 	}
 	return p
 }
 
-func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, error) {
-	s := &metav1.LabelSelector{MatchLabels: o.Spec.PodSelector.MatchLabels}
-	for _, e := range o.Spec.PodSelector.MatchExpressions {
-		s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{Key: e.Key, Operator: e.Operator, Values: e.Values})
+// selectorOf gives a policy's selector, or what is wrong with it.
+func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, faults) {
+	s := &metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for key, value := range o.Spec.PodSelector.MatchLabels {
+		s.MatchLabels[key] = string(value)
 	}
-	return metav1.LabelSelectorAsSelector(s)
+	for _, e := range o.Spec.PodSelector.MatchExpressions {
+		r := metav1.LabelSelectorRequirement{Key: e.Key, Operator: e.Operator}
+		for _, value := range e.Values {
+			r.Values = append(r.Values, string(value))
+		}
+		s.MatchExpressions = append(s.MatchExpressions, r)
+	}
+	var f faults
+	wrong := validation.ValidateLabelSelector(s, validation.LabelSelectorValidationOptions{}, field.NewPath("spec", "podSelector"))
+	slices.SortFunc(wrong, func(a, b *field.Error) int { return cmp.Compare(a.Error(), b.Error()) }) // labels are a map
+	for _, e := range wrong {
+		f.add(e.Field, e.BadValue, "a label selector: "+e.Detail)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil && len(f) == 0 {
+		f.add("spec.podSelector", "", "a label selector: "+err.Error())
+	}
+	return selector, f
 }
 
 // PoliciesOf are those that hold for a pod, sorted by name.
@@ -84,7 +104,7 @@ func PoliciesOf(pod *Pod, policies iter.Seq[PodPolicy]) []Policy {
 // readPolicy reads a policy that the schema should have checked. Where it has not, as while an older schema is in
 // place, what cannot be used allows nothing, and denies what the rest of its rule matches.
 func readPolicy(o *v1alpha1.AuthorizationPolicy) (Policy, faults) {
-	var f faults
+	_, f := selectorOf(o)
 	p := Policy{Name: Key{o.Namespace, o.Name}.String(), Deny: o.Spec.Action == v1alpha1.Deny, DryRun: o.Spec.DryRun}
 	if a := o.Spec.Action; a != "" && a != v1alpha1.Allow && a != v1alpha1.Deny {
 		f.add("spec.action", a, "Allow or Deny") // read as an Allow, which refuses what it does not match
@@ -98,9 +118,6 @@ func readPolicy(o *v1alpha1.AuthorizationPolicy) (Policy, faults) {
 		if len(f) == before || p.Deny {
 			p.Rules = append(p.Rules, rule)
 		}
-	}
-	if _, err := selectorOf(o); err != nil {
-		f.add("spec.podSelector", err, "a label selector")
 	}
 	return p, f
 }
@@ -199,23 +216,36 @@ func readPolicyPath(field string, o v1alpha1.PathMatch, f *faults) (*TextMatch, 
 	}
 }
 
+// PolicyFaults gives what is wrong with a policy itself, in the order of its fields, and what becomes of the policy
+// until it is right. Of a Fault's fields Rule and WholeRoute are not used.
+func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string) {
+	policy, list := readPolicy(o)
+	if len(list) == 0 {
+		return nil, ""
+	}
+	for _, f := range list {
+		found = append(found, Fault{Field: f.field, Value: f.value, Want: f.want})
+	}
+	switch _, selector := selectorOf(o); {
+	case len(selector) > 0:
+		return found, "the policy holds for no pod, and refuses nothing"
+	case policy.Deny:
+		return found, "all is denied that the rest of these rules matches"
+	default:
+		return found, "nothing is allowed by these rules"
+	}
+}
+
 // PolicyConditions are those of a policy, in a mesh with or without identities.
 func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condition {
 	c := Condition{Type: v1alpha1.ConditionAccepted}
 	policy, f := readPolicy(o)
-	switch {
+	switch _, effect := PolicyFaults(o); {
 	case !identities:
 		c.Reason = v1alpha1.ReasonNoIdentities
 		c.Message = "the mesh has no identities, so no policy is enforced: set mesh.identity.enabled in the chart's values"
-	case len(f) > 0:
-		c.Reason = v1alpha1.ReasonInvalid
-		c.Message = f.String() + "; until this is right nothing is allowed by these rules"
-		if policy.Deny {
-			c.Message = f.String() + "; until this is right all is denied that the rest of these rules matches"
-		}
-		if _, err := selectorOf(o); err != nil {
-			c.Message = f.String() + "; until this is right the policy holds for no pod, and refuses nothing"
-		}
+	case effect != "":
+		c.Reason, c.Message = v1alpha1.ReasonInvalid, f.String()+"; until this is right "+effect
 	default:
 		c.True, c.Reason, c.Message = true, v1alpha1.ReasonAccepted, policy.effect()
 	}

@@ -8,12 +8,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Fault is something in a route that cannot be used, whatever else exists: what the conditions Accepted and
+// Fault is something in a route or policy that cannot be used, whatever else exists: what the conditions Accepted and
 // PartiallyInvalid say in one sentence.
 type Fault struct {
 	// Field is the path from the object, Value what stands there, Want what may.
 	Field, Value, Want string
-	// Rule is the index of the rule that is dropped for it.
+	// Rule is the index of a route's rule that is dropped for it.
 	Rule int
 	// WholeRoute is set where the route is not accepted at all.
 	WholeRoute bool
