@@ -11,7 +11,7 @@ func (s *stream) record(id envoy.ID) *record {
 	if s.classed(id) {
 		return s.store.recordOfClass(id, s.node.Of())
 	}
-	if _, asked := s.made[id]; !asked && s.store.makes(id) {
+	if !s.awaits(id) && s.store.makes(id) {
 		return nil // one too many
 	}
 	return s.store.record(id)
@@ -23,7 +23,7 @@ func (s *stream) classed(id envoy.ID) bool { return s.classified && id == envoy.
 // exists reports whether there is something, or may be: of a pod that is not known, or not any more, the proxy keeps
 // what it has, as it does of what is not made. A class always has a resource.
 func (s *stream) exists(id envoy.ID) bool {
-	return s.classed(id) || s.unmade(id) || s.record(id) != nil
+	return s.classed(id) || s.awaits(id) || s.record(id) != nil
 }
 
 // unclassified reports whether a first answer has to wait: Envoy takes it for all that there is, and would refuse

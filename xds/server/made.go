@@ -75,8 +75,9 @@ func (s *stream) unwatch(id envoy.ID) {
 	s.store.unwatch(id, s)
 }
 
-// unmade reports whether a name that is made on demand for this proxy is not made yet, or not at the moment.
-func (s *stream) unmade(id envoy.ID) bool {
+// awaits reports whether a name is made on demand for this proxy: while there is nothing under it, there is nothing
+// yet, or not at the moment.
+func (s *stream) awaits(id envoy.ID) bool {
 	_, asked := s.made[id]
-	return asked && s.store.record(id) == nil
+	return asked
 }

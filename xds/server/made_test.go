@@ -1,10 +1,14 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -123,6 +127,52 @@ func TestMadeComesBack(t *testing.T) {
 	c.remove(t, listener("l"))
 	p.take(envoy.ListenerType, "-l")
 	p.quiet()
+}
+
+// Who asks for much at once never hears of a name that it does not exist, while it is just being made.
+func TestMadeWhileAsked(t *testing.T) {
+	const rounds, each = 80, 50
+	c := start(t)
+	m := c.store.Made(isMade)
+	c.set(t, base())
+	ctx, done := context.WithCancel(t.Context())
+	var maker sync.WaitGroup
+	maker.Go(func() {
+		for {
+			select {
+			case <-m.Changed():
+			case <-ctx.Done():
+				return
+			}
+			wanted, _ := m.Take()
+			for _, id := range wanted {
+				if _, err := c.store.Apply(server.Change{Set: []envoy.Resource{made(id.Name, "1")}}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	defer maker.Wait()
+	defer done()
+	p := bare(t, c, pod("one", "n1"))
+	for round := range rounds {
+		var asked []string
+		for i := range each {
+			asked = append(asked, fmt.Sprintf("made/%d-%d", round, i))
+		}
+		p.subscribe(envoy.ClusterType, asked...)
+		for got := 0; got < each; {
+			res := p.next(envoy.ClusterType)
+			for _, r := range res.Resources {
+				var got clusterv3.Cluster
+				if err := r.Resource.UnmarshalTo(&got); err != nil || got.AltStatName == "" {
+					t.Fatalf("round %d: cluster %q is as if it did not exist (%v)", round, r.Name, err)
+				}
+			}
+			got += len(res.Resources)
+			p.ack(res)
+		}
+	}
 }
 
 // What one proxy can have made is bounded. Beyond it a name is one that does not exist.

@@ -88,7 +88,7 @@ func (s *stream) additions(sub *subscription) (set []*entry, missing []string, e
 		}
 		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
 		if e == nil {
-			if s.unmade(envoy.ID{Type: sub.typeURL, Name: name}) {
+			if s.awaits(envoy.ID{Type: sub.typeURL, Name: name}) {
 				continue
 			}
 			if has && !asked && s.resuming != nil {
