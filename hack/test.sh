@@ -54,7 +54,7 @@ conformance() {
 }
 
 # Data races show where goroutines meet.
-races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/webhookcert/... ./internal/leader/...; }
+races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/identity/... ./internal/webhookcert/... ./internal/leader/...; }
 
 # The embedded cluster goes away again if this run started it.
 started=
