@@ -3,12 +3,14 @@ package xds_test
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // callers waits until the agent of a pod knows enough of them, and gives them.
@@ -63,6 +65,51 @@ func TestPlainCallersAreTold(t *testing.T) {
 	fmt.Fprint(silent, "now")
 	if got, err := readN(silent, 3); err != nil || got != "now" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Where a policy has the sidecar read HTTP, it is requests that are told: over HTTP/1.1, over HTTP/2, and one that goes
+// on while it is told.
+func TestPlainRequestsAreTold(t *testing.T) {
+	a := newCA(t)
+	release := make(chan struct{})
+	app := startBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+	})
+	pod := startCalled(t, a, idCart, judged(func(port uint16) []mesh.Policy {
+		return []mesh.Policy{{Name: "shop/all", Rules: []mesh.CallRule{{Ports: []uint16{port}, HTTP: []mesh.HTTPMatch{{Methods: []string{"GET"}}}}}}}
+	}), app.address)
+	ask := func(id, source, path string, h2 bool) int {
+		c := callerOf(t, a, pod, id, h2)
+		if source != "" {
+			c.client.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}).DialContext
+		}
+		status, _, _ := c.do("GET", path)
+		return status
+	}
+	for range 2 {
+		for _, h2 := range []bool{false, true} {
+			if got := []int{ask(idClient, "", "/", h2), ask("", "127.0.0.7", "/", h2)}; got[0] != 200 || got[1] != 200 {
+				t.Fatalf("HTTP/2 %t: answers %v over mTLS and in plain text", h2, got)
+			}
+		}
+	}
+	slow := make(chan int)
+	go func() { slow <- ask("", "127.0.0.8", "/slow", false) }()
+	got := pod.callers(t, "two callers", func(c []agentapi.Caller) bool { return len(c) == 2 && c[0].Requests == 4 })
+	close(release)
+	if status := <-slow; status != 200 {
+		t.Errorf("the slow request: %d", status)
+	}
+	for i, want := range []struct {
+		source string
+		n      uint64
+	}{{"127.0.0.7", 4}, {"127.0.0.8", 1}} {
+		if c := got[i]; c.Source.String() != want.source || c.Port != pod.inbound.Port() || c.Requests != want.n || c.Connections != 0 {
+			t.Errorf("%+v, want %d requests from %s", c, want.n, want.source)
+		}
 	}
 }
 
