@@ -229,8 +229,9 @@ func TestNetworkPolicy(t *testing.T) {
 	}
 }
 
-// A namespace's mode is checked as package config has it, and nothing else of the cluster waits for that.
-func TestNamespacePolicy(t *testing.T) {
+// The modes of namespaces and of pods that run are checked as package config has them, and nothing of the cluster waits
+// for that. What the expressions say is seen on a cluster: TestE2E/identity/Rotation/beside/BadMode.
+func TestModesPolicy(t *testing.T) {
 	eachCase(t, func(t *testing.T, rendered []byte) {
 		policies := documents[admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy")
 		bindings := documents[admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, rendered, "ValidatingAdmissionPolicyBinding")
@@ -242,21 +243,33 @@ func TestNamespacePolicy(t *testing.T) {
 		if *spec.FailurePolicy != admissionregistrationv1.Ignore {
 			t.Error("the cluster depends on it")
 		}
-		rules := spec.MatchConstraints.ResourceRules
-		if len(rules) != 1 || !slices.Equal(rules[0].Resources, []string{"namespaces"}) {
-			t.Errorf("it looks at %+v", rules)
+		var looksAt []string
+		for _, r := range spec.MatchConstraints.ResourceRules {
+			looksAt = append(looksAt, fmt.Sprint(r.Resources, r.Operations))
+		}
+		if diff := cmp.Diff([]string{"[namespaces] [CREATE UPDATE]", "[pods] [UPDATE]"}, looksAt); diff != "" {
+			t.Errorf("it looks at (-want +got):\n%s", diff)
 		}
 		var modes []string
 		for _, m := range config.MTLSModes {
-			modes = append(modes, "'"+string(m)+"'")
+			modes = append(modes, string(m))
 		}
-		v := spec.Validations[0]
-		if want := "variables.mode in [" + strings.Join(modes, ", ") + "]"; !strings.Contains(v.Expression, want) {
-			t.Errorf("%s, want %s", v.Expression, want)
+		if len(spec.Validations) != 2 {
+			t.Fatalf("%d validations", len(spec.Validations))
 		}
-		for _, text := range []string{spec.MatchConditions[0].Expression, spec.Variables[0].Expression, v.MessageExpression} {
-			if !strings.Contains(text, config.AnnotationMTLS) {
-				t.Errorf("%s: not %s", text, config.AnnotationMTLS)
+		for i, want := range []struct{ key, modes string }{
+			{config.AnnotationMTLS, "['" + strings.Join(modes, "', '") + "']"}, {config.AnnotationMTLSPorts, "=(" + strings.Join(modes, "|") + ")$"},
+		} {
+			v := spec.Validations[i]
+			if !strings.Contains(v.Expression, want.modes) {
+				t.Errorf("%s, want %s", v.Expression, want.modes)
+			}
+			key := slices.IndexFunc(config.Keys, func(k config.Key) bool { return k.Name == want.key })
+			if text := ": annotation " + want.key + `: "'`; !strings.Contains(v.MessageExpression, text) || !strings.Contains(v.MessageExpression, "want "+config.Keys[key].Values) {
+				t.Errorf("%s, want %s and %q", v.MessageExpression, text, config.Keys[key].Values)
+			}
+			if !strings.Contains(spec.MatchConditions[0].Expression, "'"+want.key+"'") {
+				t.Errorf("%s: not %s", spec.MatchConditions[0].Expression, want.key)
 			}
 		}
 	})

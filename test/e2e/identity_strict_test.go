@@ -96,14 +96,16 @@ func testStrictPods(t *testing.T) {
 		config.Permissive: {"strict-pod": {}, "strict-port": {false, true}, "permissive-port": {true, false}, "permissive-pod": {true, true}},
 		config.Strict:     {"strict-pod": {}, "strict-port": {}, "permissive-port": {true, false}, "permissive-pod": {true, true}},
 	}
-	client := e.client()
+	// In a namespace of its own: a strict pod would not let the test in either.
+	client := newEnv(t, true).client()
 	for name, a := range annotations {
 		p := e.pod(name, serverPod())
 		p.Annotations = a
 		e.create(p)
 		e.service(name, name, port("http", httpPort), port("grpc", grpcPort))
 	}
-	for mode, want := range served {
+	for _, mode := range config.MTLSModes {
+		want := served[mode]
 		e.annotate(config.AnnotationMTLS, string(mode))
 		for name := range annotations {
 			e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: name}, readyTimeout))
@@ -121,10 +123,46 @@ func testStrictPods(t *testing.T) {
 
 // A mode that nobody knows is refused where it is written.
 func testBadMode(t *testing.T) {
-	e := newEnv(t, true)
-	err := e.patchAnnotation(config.AnnotationMTLS, "sometimes")
-	if err == nil || !strings.Contains(err.Error(), config.AnnotationMTLS) || !strings.Contains(err.Error(), "permissive or strict") {
-		t.Errorf("namespace with mode \"sometimes\": %v, want a refusal that names the annotation and what is allowed", err)
+	e := newEnv(t, false)
+	idle := e.pod("idle", serverPod())
+	idle.Spec.NodeSelector = map[string]string{runLabel: "nowhere"}
+	idle.Annotations = map[string]string{config.AnnotationMTLSPorts: "bad from the beginning, where no webhook looks"}
+	e.create(idle)
+	on := map[string]func(types.PatchType, []byte) error{
+		"namespace " + e.ns: func(how types.PatchType, patch []byte) error {
+			_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, how, patch, metav1.PatchOptions{})
+			return err
+		},
+		"pod idle": func(how types.PatchType, patch []byte) error {
+			_, err := e.CoreV1().Pods(e.ns).Patch(e.ctx, "idle", how, patch, metav1.PatchOptions{})
+			return err
+		},
+	}
+	for _, c := range []struct{ object, key, value, want string }{
+		{"pod idle", "other", "what is bad already does not hinder", ""},
+		{"pod idle", config.AnnotationMTLSPorts, "8080=strict", ""},
+		{"pod idle", config.AnnotationMTLSPorts, "65535=permissive, 08080=strict", ""},
+		{"pod idle", config.AnnotationMTLSPorts, "8080=strict,9090", "want PORT=MODE"},
+		{"pod idle", config.AnnotationMTLSPorts, "8080=STRICT", "want PORT=MODE"},
+		{"pod idle", config.AnnotationMTLSPorts, "0=strict", "from 1 to 65535"},
+		{"pod idle", config.AnnotationMTLSPorts, "65536=strict", "from 1 to 65535"},
+		{"pod idle", config.AnnotationMTLSPorts, "80=strict,080=permissive", "each port once"},
+		{"pod idle", config.AnnotationMTLSPorts, " ", "want PORT=MODE"},
+		{"pod idle", config.AnnotationMTLS, "strict", ""},
+		{"pod idle", config.AnnotationMTLS, "strcit", "permissive or strict"},
+		{"namespace " + e.ns, config.AnnotationMTLS, "sometimes", "permissive or strict"},
+		{"namespace " + e.ns, config.AnnotationMTLS, "permissive", ""},
+	} {
+		err := on[c.object](types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, c.key, c.value))
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s with %s: %q: %v", c.object, c.key, c.value, err)
+		case c.want == "":
+		case err == nil:
+			t.Errorf("%s with %s: %q: taken", c.object, c.key, c.value)
+		case !strings.Contains(err.Error(), fmt.Sprintf("%s: annotation %s: %q: ", c.object, c.key, c.value)) || !strings.Contains(err.Error(), c.want):
+			t.Errorf("%s with %s: %q: %v, want these and %q", c.object, c.key, c.value, err, c.want)
+		}
 	}
 }
 
