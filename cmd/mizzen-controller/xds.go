@@ -89,7 +89,9 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 		}
 	}
 	server := ads.New(options)
+	served := make(chan struct{})
 	serve := func(ctx context.Context) error {
+		defer close(served)
 		select {
 		case <-controller.Ready(): // a proxy must not take what is not read yet for gone
 		case <-ctx.Done():
@@ -101,7 +103,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 		}
 		return server.Serve(ctx, limit(l, "xds", connections, connectionsPerAddress, log))
 	}
-	for _, run := range []manager.RunnableFunc{source.Run, controller.Run, serve} {
+	for _, run := range []manager.RunnableFunc{until(served, source.Run), until(served, controller.Run), serve} {
 		if err := mgr.Add(run); err != nil {
 			return err
 		}
@@ -110,4 +112,21 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	o.Pages.debug.Handle("GET /debug/problems", reporter)
 	o.Pages.peers.Handle("GET "+peers.Path, server.Usage())
 	return nil
+}
+
+// until keeps what feeds a server at work until the server has ended, which outlives ctx: streams that end one by one
+// over the time of drain are told of changes up to their end.
+func until(served <-chan struct{}, run manager.RunnableFunc) manager.RunnableFunc {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		go func() {
+			select {
+			case <-served:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		return run(ctx)
+	}
 }

@@ -147,6 +147,10 @@ func (b beginners) enter(ctx context.Context, all beginners) (done func(), ok bo
 // begins with. Without it gRPC would let it grow with the speed of the network.
 const window = 64<<10 - 1
 
+// goAwayTime is how long a stream goes on when the server is on its way down, so that its proxy has heard GOAWAY when
+// it ends.
+const goAwayTime = 100 * time.Millisecond
+
 // Connections end after a while, so that proxies spread over replicas that came later. Coming back
 // costs a list of versions. gRPC varies the age by a tenth.
 const (

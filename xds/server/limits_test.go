@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -188,8 +189,10 @@ func TestDrain(t *testing.T) {
 			for range p.in {
 			}
 			e := end{after: time.Since(began), stream: p.err}
-			if state := p.conn.GetState(); state == connectivity.Ready {
-				e.again = fmt.Errorf("the connection is %v: no GOAWAY came", state)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if !p.conn.WaitForStateChange(ctx, connectivity.Ready) {
+				e.again = errors.New("the connection stays: no GOAWAY came")
 			} else if again, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn).DeltaAggregatedResources(context.Background()); err != nil {
 				e.again = err
 			} else {

@@ -126,7 +126,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(stopped)
 		close(s.draining)
 		// The GOAWAY makes a proxy whose stream ends go to another replica with a new connection.
-		force := time.AfterFunc(s.opt.Drain+time.Second, g.Stop)
+		force := time.AfterFunc(goAwayTime+s.opt.Drain+time.Second, g.Stop)
 		defer force.Stop()
 		g.GracefulStop()
 	})

@@ -119,7 +119,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		case <-ctx.Done():
 			return nil
 		case <-s.draining:
-			s.draining, left = nil, time.After(rand.N(s.drain+1))
+			s.draining, left = nil, time.After(goAwayTime+rand.N(s.drain+1))
 		case <-left:
 			return nil
 		case req, ok := <-requests:

@@ -145,17 +145,17 @@ func (w *Writer) enqueue(id kube.ID) {
 	}
 }
 
-// Lead writes until ctx ends; what is to be said of all objects must be known (Set). It begins with every one: one before us may have left behind what is no
-// longer so.
+// Lead writes until ctx ends; what is to be said of all objects must be known (Set). It begins with every one: one
+// before us may have left behind what is no longer so.
 func (w *Writer) Lead(ctx context.Context) {
 	queue := workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[kube.ID](100*time.Millisecond, time.Minute))
+	w.setQueue(queue) // before the objects are listed: of one that comes meanwhile it is told
 	for _, kind := range kinds {
 		for _, o := range w.opt.Source.Objects(kind, "") {
 			queue.Add(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})
 		}
 	}
-	w.setQueue(queue)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {

@@ -80,6 +80,26 @@ func (a *api) written() int {
 	return a.writes
 }
 
+// whileListed is a source of which somebody says something while its objects are listed.
+type whileListed struct {
+	*api
+	then func()
+}
+
+func (l *whileListed) Objects(kube.Kind, string) []client.Object {
+	l.then()
+	return nil
+}
+
+// An object that comes while a new leader lists what there is has its status written.
+func TestObjectThatComesWhileALeaderBegins(t *testing.T) {
+	a := newAPI(t, route())
+	var w *Writer
+	w = New(Options{Source: &whileListed{a, func() { w.Set(statuses(2, true)) }}, Client: a.Client, Log: logr.Discard()})
+	lead(t, w)
+	await(t, "the status", func() bool { return a.written() == 1 })
+}
+
 var web = mesh.Key{Namespace: "shop", Name: "web"}
 
 func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
