@@ -167,19 +167,29 @@ func TestWhoSpeaksFirst(t *testing.T) {
 		{"four bytes", "PING", 900 * time.Millisecond, 1500 * time.Millisecond},
 		{"the beginning of a TLS record", "\x16\x03\x01\x02\x00\x01", 900 * time.Millisecond, 1500 * time.Millisecond},
 	} {
-		start := time.Now()
-		conn := dial(t, pod.inbound.String())
-		fmt.Fprint(conn, c.says)
-		got, err := readN(conn, len("welcome\n")+len(c.says))
-		waited := time.Since(start)
-		if err != nil || !strings.HasSuffix(got, c.says) {
-			t.Errorf("%s: %q, %v", c.name, got, err)
+		// A busy machine may make one of them wait for longer.
+		var waited time.Duration
+		for range 5 {
+			start := time.Now()
+			conn := dial(t, pod.inbound.String())
+			fmt.Fprint(conn, c.says)
+			got, err := readN(conn, len("welcome\n")+len(c.says))
+			conn.Close()
+			waited = time.Since(start)
+			if err != nil || !strings.HasSuffix(got, c.says) {
+				t.Errorf("%s: %q, %v", c.name, got, err)
+			}
+			if waited < c.least {
+				t.Errorf("%s: waited %v, want %v at least", c.name, waited, c.least)
+			}
+			if waited <= c.most {
+				break
+			}
 		}
 		t.Logf("a client that says %s waits %v", c.name, waited.Round(time.Millisecond))
-		if waited < c.least || waited > c.most {
-			t.Errorf("%s: waited %v, want %v to %v", c.name, waited, c.least, c.most)
+		if waited > c.most {
+			t.Errorf("%s: waited %v, want %v at most", c.name, waited, c.most)
 		}
-		conn.Close()
 	}
 }
 

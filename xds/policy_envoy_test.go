@@ -2,7 +2,6 @@ package xds_test
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -131,17 +130,6 @@ func named(t *testing.T, name string) *backend {
 
 func failing(t *testing.T) *backend {
 	return startBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
-}
-
-// nobody is an address at which nobody listens.
-func nobody(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // eventually waits for a condition.

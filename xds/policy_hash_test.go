@@ -111,7 +111,7 @@ func TestHashBySourceIP(t *testing.T) {
 func TestHashedCallsAreTriedElsewhere(t *testing.T) {
 	for _, algorithm := range []string{config.RingHash, config.Maglev} {
 		f := hashing(t, algorithm, config.HashBy{Source: config.ByHeader, Name: "x-user"})
-		f.set("cart", append([]netip.AddrPort{nobody(t)}, f.members["cart"][:2]...)...)
+		f.set("cart", append([]netip.AddrPort{reserved(t)}, f.members["cart"][:2]...)...)
 		eventually(t, "the change", func() bool { // "c" is gone
 			for user := range 60 {
 				if _, name := f.get("/", "x-user", fmt.Sprint(user)); name == "c" {

@@ -103,7 +103,7 @@ func TestOutliersAreEjected(t *testing.T) {
 func TestOutliersThatRefuse(t *testing.T) {
 	f := newFleet(t, ejecting(50))
 	f.cfg.Traffic.Retry.Attempts = new(int32(0))
-	f.set("cart", named(t, "good").address, nobody(t))
+	f.set("cart", named(t, "good").address, reserved(t))
 	f.serve(nil)
 	failed := false
 	eventually(t, "a failure", func() bool { res, _ := f.get("/"); failed = res.StatusCode == 503; return failed })
@@ -161,7 +161,7 @@ func TestOutliersOfConnections(t *testing.T) {
 		}
 	}()
 	f := newFleet(t, ejecting(50))
-	f.set("cart", l.Addr().(*net.TCPAddr).AddrPort(), nobody(t))
+	f.set("cart", l.Addr().(*net.TCPAddr).AddrPort(), reserved(t))
 	f.load("10.0.0.1:80")
 	address := startListener(t, func(port uint32) *listenerv3.Listener { return bytesTo(t, port, "10.0.0.1:80") }, f.clusters...)
 	connects := func() bool {

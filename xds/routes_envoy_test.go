@@ -21,6 +21,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -141,15 +142,33 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, clusters ...*clusterv3.Cluster) *running {
+// reserved is an address of loopback on which nobody listens and which nobody else is given while the test runs; Envoy
+// may listen there, for it sets SO_REUSEPORT.
+func reserved(t *testing.T) netip.AddrPort {
 	t.Helper()
-	path, dir := envoytest.Path(t), t.TempDir()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := free.Addr().(*net.TCPAddr)
-	free.Close()
+	t.Cleanup(func() { unix.Close(socket) })
+	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v4 := name.(*unix.SockaddrInet4)
+	return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), uint16(v4.Port))
+}
+
+func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, clusters ...*clusterv3.Cluster) *running {
+	t.Helper()
+	path, dir := envoytest.Path(t), t.TempDir()
+	address := reserved(t)
 	e := &running{address: address.String(), admin: filepath.Join(dir, "admin")}
 	json, err := protojson.Marshal(&bootstrapv3.Bootstrap{
 		Node:           &corev3.Node{Id: "test", Cluster: "test"},
@@ -157,7 +176,7 @@ func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, 
 		StatsConfig:    sidecarStats(t),
 		Admin:          &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: e.admin}}}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
-			Listeners: []*listenerv3.Listener{listener(uint32(address.Port))},
+			Listeners: []*listenerv3.Listener{listener(uint32(address.Port()))},
 			Clusters:  clusters,
 		},
 	})

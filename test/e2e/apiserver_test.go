@@ -42,11 +42,11 @@ func testAPIServerOutage(t *testing.T) {
 		e.eventually(30*time.Second, func() (string, error) {
 			ready, err := fetch(addr + "/readyz")
 			if err != nil {
-				return "", err
+				return err.Error(), nil
 			}
 			metrics, err := fetch(addr + "/metrics")
 			if err != nil {
-				return "", err
+				return err.Error(), nil
 			}
 			if !strings.Contains(ready, "200 OK") || !strings.Contains(ready, "[!] kubernetes-api") {
 				return "readiness with a word about the API server: " + ready, nil
@@ -58,6 +58,7 @@ func testAPIServerOutage(t *testing.T) {
 		})
 	}
 	resume()
+	e.must(e.WaitAPI(e.ctx, time.Minute))
 	t.Logf("the API server was away for %s", time.Since(stopped).Round(time.Second))
 
 	before := len(running.result().Pods)

@@ -217,7 +217,7 @@ func (e *env) executed(app string, n int) func() (string, error) {
 func (e *env) reachable(from cluster.Pod, calls ...api.Call) {
 	e.Helper()
 	for _, c := range calls {
-		e.eventually(10*time.Second, func() (string, error) {
+		e.eventually(30*time.Second, func() (string, error) {
 			if a := e.call(from, c); !a.OK {
 				return fmt.Sprintf("%s %s: %s", c.Kind, c.Target, a.Error), nil
 			}

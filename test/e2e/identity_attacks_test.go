@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -75,6 +76,7 @@ func (e *env) refused(t *testing.T, attacker workload, a attack) {
 	if a.metric != "" {
 		before = e.counted(a.metric)
 	}
+	a.call.Timeout = cmp.Or(a.call.Timeout, 30*time.Second)
 	answer := e.call(attacker.Pod, a.call)
 	if answer.OK || !strings.Contains(answer.Error, a.told) {
 		t.Fatalf("answer %+v, want a refusal with %q", answer, a.told)
@@ -187,7 +189,7 @@ func testPorts(t *testing.T) {
 	attackers := map[string]workload{"without a sidecar": outside.workload(outside.client()), "with one": e.workload(client)}
 	own := outside.certified(attackers["without a sidecar"])
 	ask := func(address, path string) api.Call {
-		return api.Call{Kind: api.HTTP, Target: "http://" + address + path, Timeout: 5 * time.Second}
+		return api.Call{Kind: api.HTTP, Target: "http://" + address + path, Timeout: 15 * time.Second}
 	}
 	controller := e.workload(e.replicas()[0])
 	for who, attacker := range attackers {
@@ -221,7 +223,7 @@ func forbidden(server, controller workload, own *api.ClientTLS, ask func(address
 	var out []api.Call
 	// Listeners of the sidecar, and where an Envoy's admin interface usually is.
 	for _, port := range []int{config.OutboundPort, config.InboundPort, 15000, 9901, 15004, 15021, 15090} {
-		plain := api.Call{Kind: api.Exchange, Target: server.address(port), Content: []byte(httpRequest)}
+		plain := api.Call{Kind: api.Exchange, Target: server.address(port), Content: []byte(httpRequest), Timeout: time.Second}
 		out = append(out, plain, meshCall(server, port, own))
 	}
 	for _, path := range []string{"/config_dump", "/stats", "/quitquitquit", "/debug/pprof/", agentapi.IdentityPath, agentapi.PlainTextPath,

@@ -37,6 +37,11 @@ const (
 // patient is what a call may take: many pods start beside the loads, and what is looked for is a failure, not a delay.
 const patient = time.Minute
 
+func patiently(c api.Call) api.Call {
+	c.Timeout = patient
+	return c
+}
+
 // besideRotation must hold as well while the root changes.
 var besideRotation = []scenario{
 	{"Attacks", testAttacks},

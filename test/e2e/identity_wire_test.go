@@ -47,7 +47,7 @@ func testWire(t *testing.T) {
 			e.reachable(client, c)
 			w, err := wire.Listen(netns, e.address(client), e.address(server))
 			e.must(err)
-			a := e.call(client, c)
+			a := e.call(client, patiently(c))
 			heard, err := w.Heard()
 			e.must(err)
 			e.must(w.Close())

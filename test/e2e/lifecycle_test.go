@@ -36,7 +36,7 @@ func testStaleness(t *testing.T) {
 
 // callOnce is a container that makes one call, without a second try, and ends.
 func callOnce(name, target string) corev1.Container {
-	return container(name, "call", "--target="+target)
+	return container(name, "call", "--target="+target, "--timeout="+patient.String())
 }
 
 // Scenario 5: 50 pods whose init container and whose first instruction call a mesh Service.
@@ -88,7 +88,7 @@ func testShutdown(t *testing.T) {
 	grace := int64(45)
 	spec := corev1.PodSpec{
 		TerminationGracePeriodSeconds: &grace,
-		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort))},
+		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort), "--timeout="+patient.String())},
 	}
 	e.create(e.pod("outcaller", spec))
 	pod := cluster.Pod{Namespace: e.ns, Name: "outcaller"}
@@ -108,7 +108,7 @@ func testShutdown(t *testing.T) {
 		})
 	}()
 	// Some calls must come before the end, or the connection would be made during it.
-	e.must(e.polled(10*time.Second, e.executed("server", 40)))
+	e.must(e.polled(time.Minute, e.executed("server", 40)))
 	e.must(e.CoreV1().Pods(e.ns).Delete(e.ctx, pod.Name, metav1.DeleteOptions{}))
 	select {
 	case err := <-logDone:

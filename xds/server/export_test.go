@@ -72,6 +72,9 @@ func Kept(version string) string {
 // EndSilent has streams ended that say nothing for so long. It comes before the first of them.
 func (s *Server) EndSilent(after time.Duration) { s.firstRequestTime = after }
 
+// ResumeFor has removals from proxies that come back held back for so long. It comes before the first of them.
+func (s *Server) ResumeFor(time time.Duration) { s.resumeTime = time }
+
 // RequestsAtOnce may be sent before a stream is slowed to RequestsPerSecond.
 const (
 	RequestsAtOnce    = requestsAtOnce

@@ -9,9 +9,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
+// longResume is longer than a busy machine takes over what a proxy that comes back says.
+const longResume = 5 * time.Second
+
 func TestReconnect(t *testing.T) {
 	t.Parallel()
 	c := start(t)
+	c.ResumeFor(longResume)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("shop", "b"), service("bank", "c"))...)
 	both := scopes("b")
 	first := bare(t, c, pod("one", "n1"), "a", "b", "c")
@@ -60,6 +64,7 @@ func TestReconnect(t *testing.T) {
 func TestRemovalsAfterReconnectAreInOrder(t *testing.T) {
 	t.Parallel()
 	c := start(t)
+	c.ResumeFor(longResume)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
 	held := map[string]map[string]string{}
 	for _, typeURL := range []string{envoy.ClusterType, envoy.EndpointType, envoy.ScopedRouteType, envoy.RouteType} {
@@ -85,6 +90,7 @@ func TestRemovalsAfterReconnectAreInOrder(t *testing.T) {
 func TestHeldClusterComesBack(t *testing.T) {
 	t.Parallel()
 	c := start(t)
+	c.ResumeFor(longResume)
 	c.set(t, base())
 	p := c.connect(t, pod("one", "n1"))
 	p.resume(envoy.ClusterType, map[string]string{"base": "older", "a": "older"})
@@ -97,8 +103,9 @@ func TestHeldClusterComesBack(t *testing.T) {
 // The replica that a proxy comes to may be a moment behind the one that it comes from.
 func TestHeldServiceIsNotThereYet(t *testing.T) {
 	t.Parallel()
-	resume := func(t *testing.T) (*control, *proxy) {
+	resume := func(t *testing.T, held time.Duration) (*control, *proxy) {
 		c := start(t)
+		c.ResumeFor(held)
 		c.set(t, base())
 		p := c.connect(t, pod("one", "n1"))
 		p.resume(envoy.ClusterType, map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "a": "newer"})
@@ -108,7 +115,7 @@ func TestHeldServiceIsNotThereYet(t *testing.T) {
 	}
 	t.Run("and comes", func(t *testing.T) {
 		t.Parallel()
-		c, p := resume(t)
+		c, p := resume(t, longResume)
 		p.quiet()
 		c.set(t, service("shop", "a")...)
 		p.warm("a")
@@ -118,7 +125,7 @@ func TestHeldServiceIsNotThereYet(t *testing.T) {
 	t.Run("and does not come", func(t *testing.T) {
 		t.Parallel()
 		began := time.Now()
-		_, p := resume(t)
+		_, p := resume(t, server.ResumeTime)
 		noRoutes(t, p, "a")
 		if after := time.Since(began); after < server.ResumeTime {
 			t.Errorf("told that there is no route after %v, want %v at least", after, server.ResumeTime)

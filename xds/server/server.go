@@ -69,8 +69,8 @@ type Server struct {
 	draining  chan struct{}
 	// complaints bounds what strangers can have logged: they can fail as often as they like.
 	complaints *rate.Limiter
-	// firstRequestTime is the constant, but in tests.
-	firstRequestTime time.Duration
+	// firstRequestTime and resumeTime are the constants, but in tests.
+	firstRequestTime, resumeTime time.Duration
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -92,6 +92,7 @@ func New(o Options) *Server {
 		draining:         make(chan struct{}),
 		complaints:       rate.NewLimiter(rate.Every(time.Second), 10),
 		firstRequestTime: firstRequestTime,
+		resumeTime:       resumeTime,
 		streams:          map[*stream]struct{}{},
 		pods:             map[node.Pod]int{},
 		versions:         map[string]int{},

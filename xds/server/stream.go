@@ -46,10 +46,11 @@ type stream struct {
 	unacked set
 	// cold are endpoints of clusters that the proxy brought along, until it says that it has them.
 	cold set
-	// resumed is set once the proxy has said that it holds something. Until resuming fires it may not have
-	// said all: see resumeTime.
-	resumed  bool
-	resuming <-chan time.Time
+	// resumed is set once the proxy has said that it holds something. Until resuming fires, after resumeTime, it may
+	// not have said all.
+	resumed    bool
+	resuming   <-chan time.Time
+	resumeTime time.Duration
 	// heldUp is the last response's number when what comes after clusters began to wait for them, or 0.
 	heldUp uint64
 	// absents are names that do not exist and were answered all the same.
@@ -85,6 +86,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		classified:   s.opt.Classes,
 		draining:     s.draining,
 		drain:        s.opt.Drain,
+		resumeTime:   s.resumeTime,
 		wake:         make(chan struct{}, 1),
 		status:       newStatus(n),
 	}
@@ -280,7 +282,7 @@ func (s *stream) subscribeAll(sub *subscription, fresh bool) {
 // resume holds removals back for a while.
 func (s *stream) resume() {
 	if !s.resumed {
-		s.resumed, s.resuming = true, time.After(resumeTime)
+		s.resumed, s.resuming = true, time.After(s.resumeTime)
 	}
 }
 

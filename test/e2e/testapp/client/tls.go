@@ -47,7 +47,7 @@ func peerPEM(s tls.ConnectionState) string {
 	return out.String()
 }
 
-// quiet is how long an exchange waits for more.
+// quiet is how long an exchange waits for more when something has come.
 const quiet = time.Second
 
 // exchange sends bytes and answers what comes back until the other side closes or has been silent for a
@@ -69,19 +69,23 @@ func exchange(ctx context.Context, c api.Call) api.Answer {
 		if _, err := conn.Write(c.Content); err != nil {
 			return "", "", err
 		}
-		text, err := readAll(conn)
+		text, err := readAll(ctx, conn)
 		return "", text, err
 	})
 	a.Peer = certificates
 	return a
 }
 
-func readAll(conn net.Conn) (string, error) {
+func readAll(ctx context.Context, conn net.Conn) (string, error) {
 	var got strings.Builder
+	deadline, _ := ctx.Deadline() // every call has one
 	for b := make([]byte, 64<<10); ; {
-		_ = conn.SetReadDeadline(time.Now().Add(quiet)) // a closed connection says so in Read
+		_ = conn.SetReadDeadline(deadline) // a closed connection says so in Read
 		n, err := conn.Read(b)
 		got.Write(b[:n])
+		if n > 0 {
+			deadline = time.Now().Add(quiet)
+		}
 		if err == nil {
 			continue
 		}
