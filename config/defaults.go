@@ -66,7 +66,7 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Traffic.ConnectTimeout, &metav1.Duration{Duration: 5 * time.Second})
 	setDefault(&m.Traffic.Retry.Attempts, new(int32(4)))
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
-	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(10)))
+	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(100)))
 	setDefault(&m.Traffic.RouteRetry.BudgetPercent, new(int32(20)))
 	setDefault(&m.Traffic.RouteRetry.MinConcurrent, new(int32(3)))
 

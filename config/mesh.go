@@ -100,14 +100,14 @@ type RetryBudget struct {
 
 // Retry bounds retries of calls that no server has seen. Unlike retries of failed calls they put no
 // load on a Service, so the budget is wide: after a crash most calls may need one, because the least
-// loaded endpoint is the one that refuses.
+// loaded endpoint is the one that refuses, and while it backs off its request is not an active one.
 type Retry struct {
 	// Attempts is the number of tries after the first, 0 to 10. Default 4.
 	Attempts *int32 `json:"attempts,omitempty"`
 	// BudgetPercent is the share of active requests to one Service that may be retries, in percent,
 	// 1 to 100. Default 100.
 	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
-	// MinConcurrent retries are always allowed. Default 10.
+	// MinConcurrent retries are always allowed. Default 100.
 	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
 }
 
