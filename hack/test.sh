@@ -56,6 +56,13 @@ conformance() {
 # Data races show where goroutines meet.
 races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/identity/... ./internal/webhookcert/... ./internal/leader/...; }
 
+# What the tests that failed have said, again and in one place, for their output is long.
+failures() {
+	awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3] = 1; next }
+		/^=== / { test = $3 }
+		test in failed && /^ *[a-z0-9_]+_test\.go:[0-9]+: / { print test ": " substr($0, 1, 600) }' "$1" "$1"
+}
+
 # The embedded cluster goes away again if this run started it.
 started=
 finish() { [ -z "$started" ] || "$cluster" down || true; }
@@ -84,12 +91,6 @@ step 'conformance suite of the Gateway API' conformance
 
 printf '\n── what took the time before the end-to-end tests\n'
 printf '%s\n' "${times[@]}"
-# What the tests that failed have said, again and in one place, for their output is long.
-failures() {
-	awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3] = 1; next }
-		/^=== / { test = $3 }
-		test in failed && /^ *[a-z0-9_]+_test\.go:[0-9]+: / { print test ": " substr($0, 1, 600) }' "$1" "$1"
-}
 
 printf '\n── end-to-end tests\n'
 log=.build/e2e.log

@@ -93,22 +93,18 @@ func refusedWith(status int) func(api.Answer) bool {
 func ok(a api.Answer) bool     { return a.OK }
 func failed(a api.Answer) bool { return !a.OK }
 
-// answeredByAll waits until each pod of an application lets a caller in, for each has its sidecar decide.
-func (e *env) answeredByAll(app string, from cluster.Pod, c api.Call, timeout time.Duration) {
-	e.Helper()
+// byAll accepts the answer after which each of so many pods has let a caller in since the last refusal: each has its
+// sidecar decide.
+func byAll(pods int) func(api.Answer) bool {
 	seen := map[string]bool{}
-	e.eventually(timeout, func() (string, error) {
-		a := e.call(from, c)
-		if !a.OK {
+	return func(a api.Answer) bool {
+		if a.OK {
+			seen[a.Pod] = true
+		} else {
 			clear(seen)
-			return fmt.Sprintf("%s %s: answer %+v", c.Kind, c.Target, a), nil
 		}
-		seen[a.Pod] = true
-		if n := len(e.podsOf(app)); len(seen) < n {
-			return fmt.Sprintf("%s %s: %d of %d pods of %s have answered", c.Kind, c.Target, len(seen), n, app), nil
-		}
-		return "", nil
-	})
+		return len(seen) == pods
+	}
 }
 
 // Who may call is decided by the caller's service account, namespace, HTTP method and path, and gRPC method. Policies
@@ -119,7 +115,8 @@ func testAuthorization(t *testing.T) {
 		t.Skip("policies need the mesh")
 	}
 	e := newEnv(t, true)
-	e.server("server", 2)
+	const servers = 2
+	e.server("server", servers)
 	web, other := e.callerAs("web", nil), e.callerAs("other", nil)
 	plain := e.callerAs("plain", map[string]string{config.LabelInjection: config.InjectionDisabled})
 	e.ready("server")
@@ -138,7 +135,7 @@ func testAuthorization(t *testing.T) {
 	e.answered(plain, httpCall, policyTime, failed)
 	e.inSidecarLog(`"call refused"`, `/sa/other"`, `"no AuthorizationPolicy allows it"`)
 	e.policy("callers", fmt.Sprintf("  rules: [{from: [{namespace: %s}]}]", e.ns))
-	e.answeredByAll("server", other, httpCall, policyTime)
+	e.answered(other, httpCall, policyTime, byAll(servers))
 	e.answered(plain, httpCall, policyTime, failed)
 	e.policy("not-other", "  action: Deny\n  rules: [{from: [{serviceAccount: {name: other}}]}]")
 	e.answered(other, httpCall, policyTime, failed)
@@ -166,7 +163,7 @@ func testAuthorization(t *testing.T) {
 	}
 	e.inSidecarLog(`"call refused"`, `/sa/web"`, `"path":"/big"`, `"status":403`)
 	e.noPolicy("requests")
-	e.answeredByAll("server", web, hidden, policyTime)
+	e.answered(web, hidden, policyTime, byAll(servers))
 
 	// In dry run nobody is refused.
 	e.policy("try", fmt.Sprintf("  action: Deny\n  dryRun: true\n  rules: [{ports: [%d], http: [{path: {value: /big}}]}]", httpPort))

@@ -24,13 +24,16 @@ func (e *env) annotate(key, value string) {
 }
 
 func (e *env) patchAnnotation(key, value string) error {
+	_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, types.MergePatchType, annotationPatch(key, value), metav1.PatchOptions{})
+	return err
+}
+
+func annotationPatch(key, value string) []byte {
 	quoted := fmt.Sprintf("%q", value)
 	if value == "" {
 		quoted = "null"
 	}
-	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, key, quoted)
-	_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	return err
+	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, key, quoted)
 }
 
 // plainCalls reach the pods of calledWithIdentity from a pod that has no sidecar, by Service and by address.
@@ -128,13 +131,10 @@ func testBadMode(t *testing.T) {
 	idle.Spec.NodeSelector = map[string]string{runLabel: "nowhere"}
 	idle.Annotations = map[string]string{config.AnnotationMTLSPorts: "bad from the beginning, where no webhook looks"}
 	e.create(idle)
-	on := map[string]func(types.PatchType, []byte) error{
-		"namespace " + e.ns: func(how types.PatchType, patch []byte) error {
-			_, err := e.CoreV1().Namespaces().Patch(e.ctx, e.ns, how, patch, metav1.PatchOptions{})
-			return err
-		},
-		"pod idle": func(how types.PatchType, patch []byte) error {
-			_, err := e.CoreV1().Pods(e.ns).Patch(e.ctx, "idle", how, patch, metav1.PatchOptions{})
+	on := map[string]func(key, value string) error{
+		"namespace " + e.ns: e.patchAnnotation,
+		"pod idle": func(key, value string) error {
+			_, err := e.CoreV1().Pods(e.ns).Patch(e.ctx, "idle", types.MergePatchType, annotationPatch(key, value), metav1.PatchOptions{})
 			return err
 		},
 	}
@@ -153,7 +153,7 @@ func testBadMode(t *testing.T) {
 		{"namespace " + e.ns, config.AnnotationMTLS, "sometimes", "permissive or strict"},
 		{"namespace " + e.ns, config.AnnotationMTLS, "permissive", ""},
 	} {
-		err := on[c.object](types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, c.key, c.value))
+		err := on[c.object](c.key, c.value)
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s with %s: %q: %v", c.object, c.key, c.value, err)

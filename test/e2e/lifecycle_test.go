@@ -36,7 +36,7 @@ func testStaleness(t *testing.T) {
 
 // callOnce is a container that makes one call, without a second try, and ends.
 func callOnce(name, target string) corev1.Container {
-	return container(name, "call", "--target="+target, "--timeout="+patient.String())
+	return container(name, "call", "--target="+target)
 }
 
 // Scenario 5: 50 pods whose init container and whose first instruction call a mesh Service.
@@ -88,7 +88,7 @@ func testShutdown(t *testing.T) {
 	grace := int64(45)
 	spec := corev1.PodSpec{
 		TerminationGracePeriodSeconds: &grace,
-		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort), "--timeout="+patient.String())},
+		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort))},
 	}
 	e.create(e.pod("outcaller", spec))
 	pod := cluster.Pod{Namespace: e.ns, Name: "outcaller"}

@@ -216,23 +216,25 @@ func readPolicyPath(field string, o v1alpha1.PathMatch, f *faults) (*TextMatch, 
 	}
 }
 
-// PolicyFaults gives what is wrong with a policy itself, in the order of its fields, and what becomes of the policy
-// until it is right. Of a Fault's fields Rule and WholeRoute are not used.
+// PolicyFaults gives what is wrong with a policy itself, in the order of its fields, and what becomes of a policy with
+// faults until it is right. Of a Fault's fields Rule and WholeRoute are not used.
 func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string) {
 	policy, list := readPolicy(o)
-	if len(list) == 0 {
-		return nil, ""
-	}
 	for _, f := range list {
 		found = append(found, Fault{Field: f.field, Value: f.value, Want: f.want})
 	}
+	return found, policy.faultyEffect(o)
+}
+
+// faultyEffect is effect for a policy with faults.
+func (p Policy) faultyEffect(o *v1alpha1.AuthorizationPolicy) string {
 	switch _, selector := selectorOf(o); {
 	case len(selector) > 0:
-		return found, "the policy holds for no pod, and refuses nothing"
-	case policy.Deny:
-		return found, "all is denied that the rest of these rules matches"
+		return "the policy holds for no pod, and refuses nothing"
+	case p.Deny:
+		return "all is denied that the rest of these rules matches"
 	default:
-		return found, "nothing is allowed by these rules"
+		return "nothing is allowed by these rules"
 	}
 }
 
@@ -240,12 +242,12 @@ func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string
 func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condition {
 	c := Condition{Type: v1alpha1.ConditionAccepted}
 	policy, f := readPolicy(o)
-	switch _, effect := PolicyFaults(o); {
+	switch {
 	case !identities:
 		c.Reason = v1alpha1.ReasonNoIdentities
 		c.Message = "the mesh has no identities, so no policy is enforced: set mesh.identity.enabled in the chart's values"
-	case effect != "":
-		c.Reason, c.Message = v1alpha1.ReasonInvalid, f.String()+"; until this is right "+effect
+	case len(f) > 0:
+		c.Reason, c.Message = v1alpha1.ReasonInvalid, f.String()+"; until this is right "+policy.faultyEffect(o)
 	default:
 		c.True, c.Reason, c.Message = true, v1alpha1.ReasonAccepted, policy.effect()
 	}
