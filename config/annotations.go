@@ -204,6 +204,11 @@ func setDrainDelay(s *Sidecar, value string) bool {
 	return err == nil && validDrainDelay(d)
 }
 
+func setLogAnswers(s *Sidecar, value string) bool {
+	s.LogAnswers = value == "true"
+	return s.LogAnswers || value == "false"
+}
+
 func setConfigScope(s *Sidecar, value string) bool {
 	s.ConfigScope = value
 	return slices.Contains(ConfigScopes, value)

@@ -27,7 +27,7 @@ func TestSidecarFor(t *testing.T) {
 			AnnotationCPURequest: "10m", AnnotationCPULimit: "1", AnnotationMemoryRequest: "32Mi", AnnotationMemoryLimit: "64Mi",
 			AnnotationLogLevel: "debug", AnnotationConcurrency: "0", AnnotationExcludeInboundPorts: " 80, 443 ",
 			AnnotationExcludeOutboundPorts: "5432", AnnotationExcludeOutboundCIDRs: "10.0.0.0/8, fd00::/8", AnnotationDrainDelay: "1m",
-			AnnotationConfigScope: "namespace",
+			AnnotationConfigScope: "namespace", AnnotationLogAnswers: "true",
 		}, func(s *Sidecar) {
 			s.Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("10m"), "memory": resource.MustParse("32Mi")}
 			s.Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("64Mi")}
@@ -35,7 +35,7 @@ func TestSidecarFor(t *testing.T) {
 			s.ExcludeInboundPorts, s.ExcludeOutboundPorts = []int32{80, 443}, []int32{5432}
 			s.ExcludeOutboundCIDRs = []string{"10.0.0.0/8", "fd00::/8"}
 			s.DrainDelay = &metav1.Duration{Duration: time.Minute}
-			s.ConfigScope = ScopeNamespace
+			s.ConfigScope, s.LogAnswers = ScopeNamespace, true
 		}},
 		"an empty list replaces": {map[string]string{AnnotationExcludeInboundPorts: ""}, func(s *Sidecar) { s.ExcludeInboundPorts = []int32{} }},
 		"no limit":               {map[string]string{AnnotationMemoryLimit: "0"}, func(s *Sidecar) { delete(s.Resources.Limits, "memory") }},
@@ -66,6 +66,7 @@ func TestSidecarForRefuses(t *testing.T) {
 	}{
 		"concurrency":  {map[string]string{AnnotationConcurrency: "x"}, `annotation mizzen.dev/proxy-concurrency: "x": want a whole number from 0 to 64`},
 		"too many":     {map[string]string{AnnotationConcurrency: "65"}, `annotation mizzen.dev/proxy-concurrency: "65": want a whole number from 0 to 64`},
+		"answers":      {map[string]string{AnnotationLogAnswers: "yes"}, `annotation mizzen.dev/log-answers: "yes": want "true" or "false"`},
 		"level":        {map[string]string{AnnotationLogLevel: "WARN"}, `annotation mizzen.dev/proxy-log-level: "WARN": want trace, debug, info, warning, error, critical or off`},
 		"port":         {map[string]string{AnnotationExcludeInboundPorts: "80,,81"}, `annotation mizzen.dev/exclude-inbound-ports: "80,,81": want TCP ports from 1 to 65535, separated by commas`},
 		"host bits":    {map[string]string{AnnotationExcludeOutboundCIDRs: "10.0.0.1/8"}, `annotation mizzen.dev/exclude-outbound-cidrs: "10.0.0.1/8": want CIDRs whose host bits are zero, separated by commas, such as 10.0.0.0/8,fd00::/8`},

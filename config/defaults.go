@@ -23,6 +23,8 @@ var DefaultOpaquePorts = []int32{
 	119,   // NNTP: the server greets with 200
 	143,   // IMAP: the server greets with * OK
 	587,   // SMTP submission: as 25, TLS only after STARTTLS
+	2375,  // Docker: exec and attach take the connection over before the daemon has answered
+	3128,  // HTTP proxies (Squid): they need request targets as they were sent
 	3306,  // MySQL and MariaDB: the server sends the handshake
 	4222,  // NATS: the server sends INFO
 	4444,  // Galera state transfer: raw streams in either direction
@@ -57,6 +59,7 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Identity.CASettle, &metav1.Duration{Duration: 10 * time.Minute})
 	setDefault(&m.Identity.CheckSourceAddress, new(true))
 	setDefault(&m.MTLS.Mode, Permissive)
+	setDefault(&m.MTLS.DrainTime, &metav1.Duration{Duration: 10 * time.Second})
 
 	setDefault(&m.Detection.Timeout, &metav1.Duration{Duration: time.Second})
 	if m.Detection.OpaquePorts == nil { // an empty list in the file says "none"
@@ -64,6 +67,7 @@ func (m *Mesh) setDefaults() {
 	}
 
 	setDefault(&m.Traffic.ConnectTimeout, &metav1.Duration{Duration: 5 * time.Second})
+	setDefault(&m.Traffic.PeerTimeout, &metav1.Duration{Duration: 12 * time.Second})
 	setDefault(&m.Traffic.Retry.Attempts, new(int32(4)))
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
 	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(100)))

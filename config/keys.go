@@ -19,6 +19,7 @@ const (
 	AnnotationExcludeOutboundCIDRs = Group + "/exclude-outbound-cidrs"
 	AnnotationDrainDelay           = Group + "/drain-delay"
 	AnnotationConfigScope          = Group + "/config-scope"
+	AnnotationLogAnswers           = Group + "/log-answers"
 
 	// How calls are made: on a Service for all of its calls, on a route for those it routes, and with
 	// "." and the name of a rule behind it for that rule of the route.
@@ -32,6 +33,7 @@ const (
 	AnnotationMaxConnections           = Group + "/max-connections"
 	AnnotationMaxPendingRequests       = Group + "/max-pending-requests"
 	AnnotationMaxRequests              = Group + "/max-requests"
+	AnnotationPeerTimeout              = Group + "/peer-timeout"
 	AnnotationOutlierConsecutiveErrors = Group + "/outlier-consecutive-errors"
 	AnnotationOutlierInterval          = Group + "/outlier-interval"
 	AnnotationOutlierEjectionTime      = Group + "/outlier-ejection-time"
@@ -150,6 +152,12 @@ var Keys = []Key{
 		set: setLogLevel,
 	},
 	{
+		Name: AnnotationLogAnswers, Kind: Annotation, On: []Object{OnPod},
+		Values: `"true" or "false"`, Default: "`sidecar.logAnswers`",
+		Doc: "Writes a line of JSON to the sidecar's log for each request that the sidecar answered itself, with the reason (answers.md).",
+		set: setLogAnswers,
+	},
+	{
 		Name: AnnotationConcurrency, Kind: Annotation, On: []Object{OnPod},
 		Values: wantConcurrency, Default: "`sidecar.concurrency`",
 		Doc: "Number of Envoy worker threads; 0 is one per CPU of the node.",
@@ -235,6 +243,13 @@ var Keys = []Key{
 		Values: wantLimit, Default: "no limit",
 		Doc:       "Requests that one sidecar has at the Service at the same time. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
 		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxRequests }),
+	},
+	{
+		Name: AnnotationPeerTimeout, Kind: Annotation, On: []Object{OnService},
+		Values: wantPeerTimeout, Default: "`traffic.peerTimeout`",
+		Doc: "How long an endpoint may be gone without a word, as when its node fails, before a sidecar ends its connections to it. " +
+			"0s leaves the kernel's own.",
+		setPolicy: setPeerTimeout,
 	},
 	{
 		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},

@@ -62,6 +62,11 @@ type MeshMTLS struct {
 	// alone (strict), or plain text beside it (permissive). Default permissive.
 	Mode MTLSMode `json:"mode,omitempty"`
 
+	// DrainTime is how long an HTTP connection that is not to live any more, in plain text when strict comes or judged by
+	// policies that have changed, may go on when the server's sidecar has told it so with an answer (connection: close,
+	// GOAWAY). Calls that are under way then end as they are. From 2s to 1h. Default 10s.
+	DrainTime *metav1.Duration `json:"drainTime,omitempty"`
+
 	// TrustDomain is that of the SPIFFE IDs of the mesh, such as "cluster.local"; empty where sidecars have no
 	// identities, and no mTLS. It follows from other fields of the file.
 	TrustDomain string `json:"-"`
@@ -81,6 +86,10 @@ type Detection struct {
 type Traffic struct {
 	// ConnectTimeout bounds one connection attempt to an endpoint. Default 5s.
 	ConnectTimeout *metav1.Duration `json:"connectTimeout,omitempty"`
+	// PeerTimeout is how long a peer of a connection may be gone without a word, as when its node fails, before the
+	// connection ends: TCP keepalive of all connections of sidecars, and TCP_USER_TIMEOUT of those that carry HTTP calls.
+	// From 3s to 24h; 0s leaves the kernel's own. Default 12s.
+	PeerTimeout *metav1.Duration `json:"peerTimeout,omitempty"`
 	// Retry is used for calls of which nothing can have executed. See Envoy's
 	// "x-envoy-retry-on": connect-failure, refused-stream, reset-before-request.
 	Retry Retry `json:"retry,omitempty"`
@@ -151,4 +160,7 @@ type Sidecar struct {
 	// whatever its size (namespace), or none (demand). Default: empty, automatic by onDemand.wholeMesh
 	// and onDemand.namespace.
 	ConfigScope string `json:"configScope,omitempty"`
+	// LogAnswers writes a line of JSON to the sidecar's log for each request that the sidecar answered itself, with
+	// the reason. Default false.
+	LogAnswers bool `json:"logAnswers,omitempty"`
 }

@@ -35,6 +35,10 @@ const ProxyUID = 1337
 // https://man7.org/linux/man-pages/man7/socket.7.html
 const CallPriority = 4
 
+// CallerPriority is the SO_PRIORITY of a connection that the sidecar makes to the application in the name of a caller:
+// it is made to the caller's address, and the capture rules turn it around.
+const CallerPriority = 5
+
 // Container and volume names that injection adds to a pod.
 const (
 	CaptureContainer = "mizzen-capture"

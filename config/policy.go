@@ -12,6 +12,7 @@ const (
 	wantLimit         = "a whole number from 1 to 1000000"
 	wantEjectInterval = "a Gateway API duration from 1ms to 1h, such as 10s"
 	wantEjectionTime  = "a Gateway API duration from 1ms to 24h, such as 30s"
+	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's own"
 	wantEjected       = "a whole number from 1 to 50"
 	wantLoadBalancing = "least-request, round-robin, random, ring-hash or maglev"
 	wantHashBy        = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
@@ -40,6 +41,8 @@ var loadBalancing = []string{LeastRequest, RoundRobin, Random, RingHash, Maglev}
 type Policy struct {
 	// MaxConnections, MaxPendingRequests and MaxRequests at the same time; 0 is no limit.
 	MaxConnections, MaxPendingRequests, MaxRequests uint32
+	// PeerTimeout is nil where that of the mesh holds.
+	PeerTimeout *time.Duration
 	// Outliers is nil where endpoints are never ejected.
 	Outliers *Outliers
 	// LoadBalancing is empty for the default, which is LeastRequest.
@@ -130,6 +133,14 @@ func setLimit(field func(*Policy) *uint32) func(*Policy, string) bool {
 		}
 		return ok
 	}
+}
+
+func setPeerTimeout(p *Policy, value string) bool {
+	d, ok := ParseDuration(value)
+	if ok = ok && validPeerTimeout(d); ok {
+		p.PeerTimeout = &d
+	}
+	return ok
 }
 
 func setOutlierNumber(field func(*Outliers) *uint32, most uint64) func(*Outliers, string) bool {

@@ -90,6 +90,7 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, m.Traffic.validate(field.NewPath("traffic"))...)
 	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
 	errs = append(errs, m.validateMTLS(field.NewPath("mtls", "mode"))...)
+	errs = append(errs, checkDuration(field.NewPath("mtls", "drainTime"), m.MTLS.DrainTime, 2*time.Second, time.Hour)...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
 }
 
@@ -111,10 +112,21 @@ func (d Detection) validate(path *field.Path) field.ErrorList {
 
 func (t Traffic) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("connectTimeout"), t.ConnectTimeout, time.Millisecond, 5*time.Minute)
+	errs = append(errs, checkPeerTimeout(path.Child("peerTimeout"), t.PeerTimeout)...)
 	retry := path.Child("retry")
 	errs = append(errs, checkInt(retry.Child("attempts"), t.Retry.Attempts, 0, maxRetries)...)
 	errs = append(errs, checkBudget(retry, t.Retry.BudgetPercent, t.Retry.MinConcurrent)...)
 	return append(errs, checkBudget(path.Child("routeRetry"), t.RouteRetry.BudgetPercent, t.RouteRetry.MinConcurrent)...)
+}
+
+// validPeerTimeout: the kernel counts keepalive in whole seconds, three probes and a wait before them.
+func validPeerTimeout(d time.Duration) bool { return d == 0 || d >= 3*time.Second && d <= 24*time.Hour }
+
+func checkPeerTimeout(path *field.Path, d *metav1.Duration) field.ErrorList {
+	if d != nil && validPeerTimeout(d.Duration) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, durationText(d), "want a duration from 3s to 24h, or 0s for the kernel's own")}
 }
 
 func checkBudget(path *field.Path, percent, minConcurrent *int32) field.ErrorList {

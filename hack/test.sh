@@ -86,6 +86,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	step 'embedded cluster' embedded
 	step 'images' "$cluster" images --load
 	step "the conformance suite's image" "$cluster" conformance
+	step 'the image of the real programs' "$cluster" programs
 fi
 step 'conformance suite of the Gateway API' conformance
 

@@ -51,7 +51,7 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), and no trust bundle is given")
 	}
 	out := pod.DeepCopy()
-	own, nameErrs := findOwn(out)
+	own, nameErrs := findOwn(&out.Spec)
 	sidecar, annotationErr := config.SidecarFor(cfg.Sidecar, out.Annotations)
 	apps := appContainers(&out.Spec)
 	forward := forwarder{
@@ -74,6 +74,9 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 		annotate(out, config.AnnotationInjected, version)
 	} else {
 		moveOwnToFront(&out.Spec)
+		if _, ok := out.Annotations[config.AnnotationInjected]; !ok {
+			annotate(out, config.AnnotationInjected, version) // lost on the way, as when a pod is copied
+		}
 	}
 	proxy := &out.Spec.InitContainers[1]
 	if err := setHandlers(proxy, forward.handlers, forward.key); err != nil {

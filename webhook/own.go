@@ -1,13 +1,12 @@
 package webhook
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // own is what an earlier injection left in a pod; proxy is nil if there was none.
@@ -32,20 +31,16 @@ func isOwnName(name string) bool {
 
 // findOwn finds our containers. What bears our names but is not what injection makes is refused: to
 // take it for ours would start the pod without its sidecar.
-func findOwn(pod *corev1.Pod) (own, field.ErrorList) {
-	spec := &pod.Spec
+func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 	var errs field.ErrorList
 	for i, c := range spec.Containers {
 		if isOwnName(c.Name) {
 			errs = append(errs, reservedName(field.NewPath("spec", "containers").Index(i), c.Name))
 		}
 	}
-	capture := slices.IndexFunc(spec.InitContainers, isCapture)
-	proxy := slices.IndexFunc(spec.InitContainers, isProxy)
-	_, annotated := pod.Annotations[config.AnnotationInjected]
-	injected := annotated && capture >= 0 && proxy >= 0
+	found, injected := sidecar.Find(spec)
 	for i, c := range spec.InitContainers {
-		if isOwnName(c.Name) && (!injected || (i != capture && i != proxy)) {
+		if isOwnName(c.Name) && (!injected || (i != found.Capture && i != found.Proxy)) {
 			errs = append(errs, reservedName(field.NewPath("spec", "initContainers").Index(i), c.Name))
 		}
 	}
@@ -59,10 +54,10 @@ func findOwn(pod *corev1.Pod) (own, field.ErrorList) {
 	if !injected || len(errs) > 0 {
 		return own{}, errs
 	}
-	c := &spec.InitContainers[proxy]
+	c := &spec.InitContainers[found.Proxy]
 	handlers, err := appprobe.Unmarshal(envValue(c, appprobe.EnvVar))
 	if err != nil {
-		errs = append(errs, field.Invalid(field.NewPath("spec", "initContainers").Index(proxy).Child("env").Key(appprobe.EnvVar),
+		errs = append(errs, field.Invalid(field.NewPath("spec", "initContainers").Index(found.Proxy).Child("env").Key(appprobe.EnvVar),
 			envValue(c, appprobe.EnvVar), err.Error()))
 	}
 	return own{proxy: c, handlers: handlers}, errs
@@ -70,18 +65,6 @@ func findOwn(pod *corev1.Pod) (own, field.ErrorList) {
 
 func reservedName(path *field.Path, name string) *field.Error {
 	return field.Invalid(path.Child("name"), name, "reserved for the sidecar, want another name")
-}
-
-func isCapture(c corev1.Container) bool {
-	return c.Name == config.CaptureContainer && len(c.Args) > 0 && c.Args[0] == "capture"
-}
-
-func isProxy(c corev1.Container) bool {
-	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == "run" && isNativeSidecar(c)
-}
-
-func isNativeSidecar(c corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
 func envValue(c *corev1.Container, name string) string {

@@ -63,6 +63,9 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.
 	if s.ConfigScope != "" {
 		args = append(args, "--config-scope="+s.ConfigScope)
 	}
+	if s.LogAnswers {
+		args = append(args, "--log-answers")
+	}
 	env := []corev1.EnvVar{
 		fieldEnv("POD_NAME", "metadata.name"),
 		fieldEnv("POD_NAMESPACE", "metadata.namespace"),

@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -91,6 +92,25 @@ func (p *sidecar) cluster(name string) *clusterv3.Cluster {
 	}
 	p.t.Fatalf("no cluster %q", name)
 	return nil
+}
+
+// address gives who is said to be at an address of a pod; nobody where the answer is that it is no address.
+func (p *sidecar) address(name string) string {
+	p.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		res := p.receive()
+		for _, r := range res.Resources {
+			var who wrapperspb.StringValue
+			if r.Name == name && r.Resource.UnmarshalTo(&who) == nil {
+				return who.Value
+			}
+		}
+		if slices.Contains(res.RemovedResources, name) {
+			return "nobody"
+		}
+	}
+	p.t.Fatalf("nothing of %q", name)
+	return ""
 }
 
 // outbound gives the next outbound listener.

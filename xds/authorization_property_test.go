@@ -77,10 +77,15 @@ func TestEnvoyAgreesWithAuthorize(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := randomPolicies{rand.New(rand.NewPCG(seed, 5))}
-			var policies []mesh.Policy
-			pod := startCalled(t, a, idCart, judged(func(port uint16) []mesh.Policy { policies = r.policies(port); return policies }), app.address)
-			port := pod.inbound.Port()
-			http := slices.Contains(mesh.Inbound{Mode: config.Permissive, Policies: policies}.HTTPPorts(), port)
+			in := mesh.Inbound{Mode: config.Permissive}
+			pod := startCalled(t, a, idCart, func(port uint16) mesh.Inbound {
+				if in.Policies = r.policies(port); r.IntN(2) == 0 {
+					in.DeclareHTTP([]uint16{port})
+				}
+				return in
+			}, app.address)
+			policies, port := in.Policies, pod.inbound.Port()
+			http := slices.Contains(in.HTTPPorts(), port)
 			lines := map[string]int{} // what is to be in the log
 			for id, caller := range callers {
 				c := callerOf(t, a, pod, id, http && r.IntN(2) == 0)
@@ -103,7 +108,7 @@ func TestEnvoyAgreesWithAuthorize(t *testing.T) {
 			eventually(t, fmt.Sprintf("a log of %v for\n%+v", lines, policies), func() bool {
 				got := map[string]int{}
 				for line := range strings.Lines(pod.envoy.log.String()) {
-					if strings.HasPrefix(line, "{") {
+					if strings.HasPrefix(line, "{") && strings.HasPrefix(field(line, "message"), "call ") {
 						got[field(line, "message")+" by "+field(line, "policy")]++
 					}
 				}

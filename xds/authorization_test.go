@@ -328,6 +328,10 @@ func TestDryRunOfRequests(t *testing.T) {
 	if n := strings.Count(pod.envoy.log.String(), "would be refused"); n != 3 {
 		t.Errorf("%d lines, want 3:\n%s", n, pod.envoy.log.String())
 	}
+	eventually(t, "the agent knows who, by which policy", func() bool {
+		would := pod.plain.Snapshot().WouldRefuse
+		return len(would) == 2 && would[0].ID == idClient && would[0].Policy == "" && would[0].Count == 1 && would[1].Policy == "shop/deny" && would[1].Count == 2
+	})
 	for action, want := range map[string]int{"deny": 2, "allow": 2} {
 		if n := pod.counted(t, fmt.Sprintf(`envoy_http_rbac_shadow_denied{policy_action="%s",envoy_http_conn_manager_prefix="inbound_http"}`, action)); n != want {
 			t.Errorf("%s: %d, want %d", action, n, want)

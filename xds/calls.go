@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -14,7 +15,7 @@ import (
 
 // podCalls is what calls to addresses of pods need, in a mesh with identities.
 type podCalls struct {
-	// made tells for which addresses sidecars want clusters; nil in a mesh without identities.
+	// made tells of which addresses sidecars want to know who is there; nil in a mesh without identities.
 	made *server.Made
 	// wanted are their ports, by address.
 	wanted multimap[netip.Addr, uint16]
@@ -28,12 +29,12 @@ func newPodCalls(store *server.Store, pods *mesh.Pods) podCalls {
 		return podCalls{}
 	}
 	return podCalls{wanted: multimap[netip.Addr, uint16]{}, made: store.Made(func(id envoy.ID) bool {
-		_, ok := envoy.PodAddress(id.Name)
-		return ok && id.Type == envoy.ClusterType
+		_, ok := sds.Address(id.Name)
+		return ok && id.Type == envoy.PodAddressType
 	})}
 }
 
-// changed is readable when other clusters are wanted.
+// changed is readable when other addresses are wanted.
 func (p *podCalls) changed() <-chan struct{} {
 	if p.made == nil {
 		return nil
@@ -41,29 +42,29 @@ func (p *podCalls) changed() <-chan struct{} {
 	return p.made.Changed()
 }
 
-// takeWanted makes the clusters that sidecars have come to want, and drops those that none wants any more.
+// takeWanted says who is at addresses that sidecars have come to want, and drops those that none wants any more.
 func (c *Controller) takeWanted() {
 	wanted, unwanted := c.calls.made.Take()
 	change := server.Change{Remove: unwanted}
 	for _, id := range wanted {
-		addr, _ := envoy.PodAddress(id.Name)
+		addr, _ := sds.Address(id.Name)
 		c.calls.wanted.insert(addr.Addr(), addr.Port())
-		c.podCluster(addr, &change)
+		c.podAddress(addr, &change)
 	}
 	for _, id := range unwanted {
-		addr, _ := envoy.PodAddress(id.Name)
+		addr, _ := sds.Address(id.Name)
 		c.calls.wanted.delete(addr.Addr(), addr.Port())
 	}
 	c.apply(change)
 }
 
-// podCluster adds to the change the cluster of an address. While it is not known who answers there, there is none: who
-// has one keeps it, and who asks waits.
-func (c *Controller) podCluster(addr netip.AddrPort, change *server.Change) {
+// podAddress adds to the change who is at an address. While that is not known, there is nothing: who has been told keeps
+// it, and who asks waits.
+func (c *Controller) podAddress(addr netip.AddrPort, change *server.Change) {
 	if identity, known := c.pods.IdentityAt(addr); known {
-		change.Set = append(change.Set, envoy.PodCluster(addr, identity, c.opt.Config))
+		change.Set = append(change.Set, envoy.PodAddress(addr, identity))
 	} else {
-		change.Remove = append(change.Remove, envoy.ID{Type: envoy.ClusterType, Name: envoy.PodName(addr)})
+		change.Remove = append(change.Remove, envoy.ID{Type: envoy.PodAddressType, Name: sds.AddressName(addr)})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -58,8 +59,9 @@ type Controller struct {
 	// pods is nil in a mesh without identities.
 	pods      *mesh.Pods
 	calls     podCalls
-	inbounds  *inbounds // of these pods
-	renewals  *renewals // of connections to them
+	inbounds  *inbounds                     // of these pods
+	renewals  *renewals                     // of connections to them
+	said      map[mesh.Key][]mesh.Condition // of policies
 	depend    *dependencies
 	protocols *envoy.ProtocolTable  // of all services
 	held      map[mesh.Key]struct{} // changed Services that wait for quiet
@@ -83,6 +85,7 @@ func NewController(o Options) *Controller {
 		calls:       newPodCalls(o.Store, pods),
 		inbounds:    newInbounds(o.Config),
 		renewals:    newRenewals(),
+		said:        map[mesh.Key][]mesh.Condition{},
 		depend:      newDependencies(),
 		protocols:   envoy.NewProtocolTable(),
 		held:        map[mesh.Key]struct{}{},
@@ -149,7 +152,7 @@ func (c *Controller) first(ctx context.Context) error {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
 	}
-	said := c.firstPolicies()
+	c.firstPolicies()
 	base := server.Change{Set: envoy.BaseClusters(c.opt.Config)}
 	if c.pods == nil {
 		base.Set = append(base.Set, envoy.InboundListeners()...)
@@ -157,7 +160,7 @@ func (c *Controller) first(ctx context.Context) error {
 		return err
 	}
 	c.apply(base)
-	c.opt.Statuses.SetWhole(said)
+	c.opt.Statuses.SetWhole(c.sayPolicies(sets.KeySet(c.inbounds.policies)))
 	c.publishHeld(ctx)
 	return nil
 }
@@ -168,7 +171,10 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	if !c.waiting() {
 		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
 	}
-	said := c.takePolicies(changes)
+	judged := c.takePolicies(changes)
+	for key := range changes.Pods {
+		judged.Insert(key.Namespace) // their policies may mean something else now
+	}
 	var change server.Change
 	listener := c.takePods(ctx, &changes, &change) || changes.CIDRs
 	c.listener = c.listener || listener
@@ -205,7 +211,7 @@ func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 		c.apply(change)
 		c.metrics.published("endpoints", changes.Since)
 	}
-	c.opt.Statuses.SetWhole(said)
+	c.opt.Statuses.SetWhole(c.sayPolicies(judged))
 	return hold
 }
 

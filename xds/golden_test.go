@@ -159,7 +159,7 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 		for _, p := range in.pods { // as if somebody had called it
 			addr := netip.AddrPortFrom(mesh.BuildPod(p).IPs[0], 9100)
 			identity, _ := pods.IdentityAt(addr)
-			resources = append(resources, envoy.PodCluster(addr, identity, cfg))
+			resources = append(resources, envoy.PodAddress(addr, identity))
 		}
 	} else {
 		resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
@@ -198,11 +198,16 @@ func inbound(in inputs, cfg *config.Mesh) []envoy.Resource {
 	for _, o := range in.authorization {
 		policies = append(policies, mesh.BuildPodPolicy(o))
 	}
+	var declared []mesh.Declared
+	for _, o := range in.services {
+		declared = append(declared, mesh.BuildDeclared(o, mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}))
+	}
 	var out []envoy.Resource
 	seen := map[string]bool{}
 	for _, p := range in.pods {
 		takes := mesh.BuildInbound(mesh.BuildPod(p).MTLS, namespaces[p.Namespace], cfg.MTLS.Mode)
 		takes.Policies = mesh.PoliciesOf(mesh.BuildPod(p), slices.Values(policies))
+		takes.DeclareHTTP(mesh.HTTPPorts(mesh.BuildPod(p), slices.Values(declared)))
 		if !seen[takes.String()] {
 			seen[takes.String()] = true
 			out = append(out, envoy.SecureInboundListeners(takes, cfg)...)
@@ -308,6 +313,9 @@ func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 		}
 		if r.Lazy {
 			out.WriteString("# only for proxies that ask for it by name\n")
+		}
+		if r.Type == envoy.PodAddressType {
+			fmt.Fprintf(&out, "%s: ", r.Name)
 		}
 		out.Write(body)
 	}

@@ -17,14 +17,15 @@ import (
 type inbounds struct {
 	cfg        *config.Mesh
 	namespaces map[string]config.MTLS
-	policies   policies
+	policies   byNamespace[mesh.PodPolicy]
+	declared   byNamespace[mesh.Declared] // what Services say of the protocols of their pods
 	classes    map[node.Pod]string
 	judged     map[node.Pod]string // by these policies (mesh.PolicyHash)
 	pods       map[string]int      // of each class
 }
 
 func newInbounds(cfg *config.Mesh) *inbounds {
-	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, policies: policies{}, classes: map[node.Pod]string{}, judged: map[node.Pod]string{}, pods: map[string]int{}}
+	return &inbounds{cfg: cfg, namespaces: map[string]config.MTLS{}, policies: byNamespace[mesh.PodPolicy]{}, declared: byNamespace[mesh.Declared]{}, classes: map[node.Pod]string{}, judged: map[node.Pod]string{}, pods: map[string]int{}}
 }
 
 // setNamespace takes what a namespace says now; it reports whether that is something else, or its first word.
@@ -46,7 +47,9 @@ func (i *inbounds) set(pod *mesh.Pod, change *server.Change) (judgedAnew bool) {
 		return false
 	}
 	in := mesh.BuildInbound(pod.MTLS, namespace, i.cfg.MTLS.Mode)
-	in.Policies = i.policies.of(pod)
+	if in.Policies = mesh.PoliciesOf(pod, i.policies.of(pod.Namespace)); len(in.Policies) > 0 {
+		in.DeclareHTTP(mesh.HTTPPorts(pod, i.declared.of(pod.Namespace)))
+	}
 	id, class := podID(pod), in.String()
 	before, policies := i.classes[id], mesh.PolicyHash(in.Policies)
 	if class == before {

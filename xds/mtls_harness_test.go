@@ -18,6 +18,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -60,12 +61,14 @@ type secrets struct {
 	server  *sdstest.Server
 	address netip.AddrPort
 	// plain are the callers in plain text that the sidecar has told of.
-	plain *plaintext.Callers
-	stop  context.CancelFunc
+	plain   *plaintext.Callers
+	metrics *prometheus.Registry
+	stop    context.CancelFunc
 }
 
-// startSecrets serves the certificate of an identity, and a bundle with the root that signed it.
-func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
+// startSecrets serves the certificate of an identity, and a bundle with the root that signed it. others are what else
+// Envoy asks there.
+func startSecrets(t *testing.T, a *ca.Authority, id string, others ...func(grpc.ServiceRegistrar)) *secrets {
 	t.Helper()
 	server, err := sdstest.New(a, id)
 	if err != nil {
@@ -77,9 +80,10 @@ func startSecrets(t *testing.T, a *ca.Authority, id string) *secrets {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	plain := plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry()})
-	go server.Serve(ctx, l, plain.Register)
-	return &secrets{t: t, server: server, address: l.Addr().(*net.TCPAddr).AddrPort(), plain: plain, stop: cancel}
+	metrics := prometheus.NewRegistry()
+	plain := plaintext.New(plaintext.Options{Registerer: metrics})
+	go server.Serve(ctx, l, append(others, plain.Register)...)
+	return &secrets{t: t, server: server, address: l.Addr().(*net.TCPAddr).AddrPort(), plain: plain, metrics: metrics, stop: cancel}
 }
 
 func (s *secrets) certificate(c *tls.Certificate) {

@@ -30,6 +30,9 @@ func (c *Controller) firstPods(ctx context.Context, change *server.Change) error
 	for _, ns := range namespaces {
 		c.setNamespace(ns)
 	}
+	if err := c.firstDeclared(ctx); err != nil {
+		return err
+	}
 	pods, err := c.opt.Source.Pods(ctx)
 	if err != nil {
 		return err
@@ -48,14 +51,14 @@ func (c *Controller) setPod(pod *mesh.Pod) {
 }
 
 // takePods brings the pods up to date, and adds the endpoints that they stand behind to what has changed: a
-// pod and its endpoint come over two watches, in any order. What pods take goes out at once, and so do the clusters of
-// their addresses. It reports whether the outbound listener must be built again.
+// pod and its endpoint come over two watches, in any order. What pods take goes out at once, and so does who is
+// at their addresses. It reports whether the outbound listener must be built again.
 func (c *Controller) takePods(ctx context.Context, changes *kube.Changes, change *server.Change) (listener bool) {
 	if c.pods == nil {
 		return false
 	}
-	again := sets.Set[mesh.Key]{}   // pods that may take something else
-	addrs := sets.Set[netip.Addr]{} // at which somebody else may answer
+	again := c.takeDeclared(ctx, changes) // pods that may take something else
+	addrs := sets.Set[netip.Addr]{}       // at which somebody else may answer
 	for key := range changes.Pods {
 		before := c.pods.Get(key)
 		exists := c.takePod(ctx, key, change)
@@ -106,7 +109,7 @@ func (c *Controller) takeAddrs(addrs sets.Set[netip.Addr], changes *kube.Changes
 			changes.Endpoints[service] = struct{}{}
 		}
 		for port := range c.calls.wanted[ip] {
-			c.podCluster(netip.AddrPortFrom(ip, port), change)
+			c.podAddress(netip.AddrPortFrom(ip, port), change)
 		}
 	}
 	return len(addrs) > 0 && !within(c.pods.Ranges(), c.calls.ranges)

@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
@@ -31,7 +33,7 @@ func (w *randomCluster) newPod(meta metav1.ObjectMeta) client.Object {
 	}
 	switch w.IntN(8) {
 	case 0:
-		pod.Annotations = nil
+		pod.Spec.InitContainers = nil
 	case 1:
 		pod.Spec.HostNetwork = true
 	case 2:
@@ -41,18 +43,16 @@ func (w *randomCluster) newPod(meta metav1.ObjectMeta) client.Object {
 	case 4:
 		pod.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 	case 5:
-		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
-			Name: config.CaptureContainer, Args: []string{"--exclude-inbound-ports=8081"},
-		})
+		pod.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=8081")
 	}
 	return pod
 }
 
 // injectedPod is a pod of the mesh.
 func injectedPod(namespace, name, serviceAccount, ip string) *corev1.Pod {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{config.AnnotationInjected: ""}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{}}}
 	pod.Spec.ServiceAccountName = serviceAccount
-	pod.Spec.InitContainers = []corev1.Container{{Name: config.ProxyContainer, Env: []corev1.EnvVar{{Name: "MIZZEN_TRUST_BUNDLE"}}}}
+	pod.Spec.InitContainers = sidecartest.Containers()
 	pod.Status.Phase, pod.Status.PodIPs = corev1.PodRunning, []corev1.PodIP{{IP: ip}}
 	return pod
 }
@@ -83,15 +83,15 @@ func (w *randomCluster) callPods(t *testing.T, c *Controller) (stop func()) {
 	var names []string
 	for _, ip := range append(slices.Clone(podIPs), "10.1.2.1") {
 		for _, port := range []uint16{8080, 8081} {
-			names = append(names, envoy.PodName(netip.AddrPortFrom(netip.MustParseAddr(ip), port)))
+			names = append(names, sds.AddressName(netip.AddrPortFrom(netip.MustParseAddr(ip), port)))
 		}
 	}
-	p.subscribe(envoy.ClusterType, names...)
+	p.subscribe(envoy.PodAddressType, names...)
 	for wanted := 0; wanted < len(names); {
 		select {
 		case <-c.calls.changed():
 		case <-time.After(10 * time.Second):
-			t.Fatal("nobody wants the clusters")
+			t.Fatal("nobody asks for the addresses")
 		}
 		c.takeWanted()
 		wanted = 0
@@ -124,7 +124,9 @@ func differ(t *testing.T, fresh, followed *Controller) string {
 	}
 	if a, b := fresh.calls.ranges, followed.calls.ranges; !slices.Equal(a, b) {
 		for _, versions := range []map[string]map[string]string{was, now} {
-			maps.DeleteFunc(versions["Listener"], func(name, _ string) bool { return strings.HasPrefix(name, "outbound") })
+			maps.DeleteFunc(versions["Listener"], func(name, _ string) bool {
+				return strings.HasPrefix(name, "outbound") || strings.HasPrefix(name, "detect")
+			})
 		}
 		if !within(a, b) {
 			fmt.Fprintf(&out, "ranges %v, want %v\n", b, a)

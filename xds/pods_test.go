@@ -3,7 +3,6 @@ package xds
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -49,18 +49,6 @@ func secure(t *testing.T, f *fakeCluster) *Controller {
 	return c
 }
 
-// callee says whom a cluster of one address calls: a SPIFFE ID, "plain" or "nobody".
-func callee(t *testing.T, c *clusterv3.Cluster) string {
-	t.Helper()
-	switch {
-	case c.LoadAssignment == nil:
-		return "nobody"
-	case c.TransportSocket == nil:
-		return mesh.PlainText
-	}
-	return strings.Join(expected(t, c), " ")
-}
-
 // expected are the SPIFFE IDs of all TLS contexts of a cluster.
 func expected(t *testing.T, c *clusterv3.Cluster) []string {
 	t.Helper()
@@ -84,10 +72,10 @@ func TestCallsToAddressesOfPods(t *testing.T) {
 		return injectedPod("shop", name, serviceAccount, ip)
 	}
 	a := pod("a", "cart", "10.1.0.1")
-	a.Spec.InitContainers = append(a.Spec.InitContainers, corev1.Container{Name: config.CaptureContainer, Args: []string{"--exclude-inbound-ports=9100"}})
+	a.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=9100")
 	f.pods.Add(a)
 	bare := pod("bare", "cart", "10.1.0.2")
-	bare.Annotations = nil
+	bare.Spec.InitContainers = nil
 	f.pods.Add(bare)
 	onNode := pod("on-node", "cart", "10.1.0.3")
 	onNode.Spec.HostNetwork = true
@@ -101,10 +89,10 @@ func TestCallsToAddressesOfPods(t *testing.T) {
 	f.awaitPods(t, 6)
 	c := secure(t, f)
 	p := connect(t, c.opt.Store)
-	ask := func(name string) { p.subscribe(envoy.ClusterType, name) }
+	ask := func(name string) { p.subscribe(envoy.PodAddressType, name) }
 	next := func(name, want string) {
 		t.Helper()
-		if got := callee(t, p.cluster(name)); got != want {
+		if got := p.address(name); got != want {
 			t.Errorf("%s: calls %s, want %s", name, got, want)
 		}
 	}
@@ -142,7 +130,7 @@ func TestCallsToAddressesOfPods(t *testing.T) {
 
 	p.stop()
 	eventually(t, "nothing is left of what nobody wants", func() bool {
-		return !slices.ContainsFunc(clusters(t, c), func(name string) bool { return strings.HasPrefix(name, "pod/") })
+		return len(published(t, c)["PodAddress"]) == 0
 	})
 }
 
@@ -164,7 +152,8 @@ func TestRangesOfPods(t *testing.T) {
 			t.Errorf("ranges are %q, want %q", got, want)
 		}
 	}
-	p.subscribe(envoy.ClusterType, envoy.PodName(netip.MustParseAddrPort("10.1.1.1:80")), "outbound/shop/more/80")
+	p.subscribe(envoy.PodAddressType, "pod/10.1.1.1:80")
+	p.subscribe(envoy.ClusterType, "outbound/shop/more/80")
 	p.cluster("outbound/shop/more/80")
 	p.subscribe(envoy.ListenerType, "*")
 	ranges("10.1.0.0/24")
@@ -172,7 +161,7 @@ func TestRangesOfPods(t *testing.T) {
 	ranges("10.1.0.0/24", "10.1.1.0/24")
 	// b goes and c comes, which are no reasons. A Service is published after that, and still there is none.
 	f.pods.Delete(b)
-	for callee(t, p.cluster("pod/10.1.1.1:80")) != mesh.PlainText {
+	for p.address("pod/10.1.1.1:80") != mesh.PlainText {
 	}
 	f.pods.Add(injectedPod("shop", "c", "cart", "10.1.0.2"))
 	f.services.Add(httpService("more", "10.96.0.2"))

@@ -1,7 +1,12 @@
 package xds
 
 import (
+	"iter"
 	"maps"
+	"reflect"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
@@ -9,57 +14,80 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
-// policies are the AuthorizationPolicies of each namespace by name.
-type policies map[string]map[mesh.Key]mesh.PodPolicy
+// byNamespace is what is known of objects of a kind, of each namespace by name.
+type byNamespace[T any] map[string]map[mesh.Key]T
 
-func (p policies) set(key mesh.Key, policy mesh.PodPolicy) {
-	if p[key.Namespace] == nil {
-		p[key.Namespace] = map[mesh.Key]mesh.PodPolicy{}
+func (n byNamespace[T]) set(key mesh.Key, is T) {
+	if n[key.Namespace] == nil {
+		n[key.Namespace] = map[mesh.Key]T{}
 	}
-	p[key.Namespace][key] = policy
+	n[key.Namespace][key] = is
 }
 
-func (p policies) delete(key mesh.Key) {
-	delete(p[key.Namespace], key)
-	if len(p[key.Namespace]) == 0 {
-		delete(p, key.Namespace)
+func (n byNamespace[T]) delete(key mesh.Key) {
+	delete(n[key.Namespace], key)
+	if len(n[key.Namespace]) == 0 {
+		delete(n, key.Namespace)
 	}
 }
 
-// of are those that hold for a pod.
-func (p policies) of(pod *mesh.Pod) []mesh.Policy {
-	return mesh.PoliciesOf(pod, maps.Values(p[pod.Namespace]))
-}
+// of is what is known of the objects in a namespace, in no order.
+func (n byNamespace[T]) of(namespace string) iter.Seq[T] { return maps.Values(n[namespace]) }
 
-// firstPolicies reads all policies. What is returned is to be said when they hold.
-func (c *Controller) firstPolicies() []status.Status {
-	var out []status.Status
+// firstPolicies reads all policies.
+func (c *Controller) firstPolicies() {
 	for _, o := range c.opt.Source.Objects(kube.AuthorizationPolicy, "") {
-		key := mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}
-		out = append(out, c.takePolicy(kube.ID{Kind: kube.AuthorizationPolicy, Key: key})...)
+		c.takePolicy(mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()})
 	}
-	return out
 }
 
-// takePolicies reads those anew that have changed.
-func (c *Controller) takePolicies(changes kube.Changes) []status.Status {
-	var out []status.Status
+// takePolicies reads those anew that have changed. It gives the namespaces that have them.
+func (c *Controller) takePolicies(changes kube.Changes) sets.Set[string] {
+	namespaces := sets.Set[string]{}
 	for id := range changes.Objects {
 		if id.Kind == kube.AuthorizationPolicy {
-			out = append(out, c.takePolicy(id)...)
+			c.takePolicy(id.Key)
+			namespaces.Insert(id.Namespace)
 		}
 	}
-	return out
+	return namespaces
 }
 
 // takePolicy reads a policy anew.
-func (c *Controller) takePolicy(id kube.ID) []status.Status {
+func (c *Controller) takePolicy(key mesh.Key) {
+	id := kube.ID{Kind: kube.AuthorizationPolicy, Key: key}
 	o, ok := c.opt.Source.Object(id).(*v1alpha1.AuthorizationPolicy)
 	if !ok {
-		c.inbounds.policies.delete(id.Key)
+		c.inbounds.policies.delete(key)
+		delete(c.said, key)
 		c.opt.Statuses.Forget(id)
-		return nil
+		return
 	}
-	c.inbounds.policies.set(id.Key, mesh.BuildPodPolicy(o))
-	return []status.Status{{Object: id, Generation: o.Generation, Conditions: mesh.PolicyConditions(o, c.pods != nil)}}
+	c.inbounds.policies.set(key, mesh.BuildPodPolicy(o))
+	delete(c.said, key)
+}
+
+// sayPolicies gives what is to be said of the policies of these namespaces and has not been said yet. It depends on
+// their pods and on each other.
+func (c *Controller) sayPolicies(namespaces sets.Set[string]) []status.Status {
+	var out []status.Status
+	for namespace := range namespaces {
+		all := slices.Collect(maps.Values(c.inbounds.policies[namespace]))
+		for key, policy := range c.inbounds.policies[namespace] {
+			o, ok := c.opt.Source.Object(kube.ID{Kind: kube.AuthorizationPolicy, Key: key}).(*v1alpha1.AuthorizationPolicy)
+			if !ok {
+				continue // its end comes as a change, too
+			}
+			conditions := mesh.PolicyConditions(o, c.pods != nil)
+			if c.pods != nil && conditions[0].True {
+				conditions = append(conditions, mesh.EffectOf(policy, c.pods.In(namespace), all).Condition())
+			}
+			if reflect.DeepEqual(c.said[key], conditions) {
+				continue
+			}
+			c.said[key] = conditions
+			out = append(out, status.Status{Object: kube.ID{Kind: kube.AuthorizationPolicy, Key: key}, Generation: o.Generation, Conditions: conditions})
+		}
+	}
+	return out
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -41,9 +42,8 @@ func meshedPod(name, app string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: name, UID: "uid-of-x", Labels: map[string]string{"app": app},
-			Annotations: map[string]string{config.AnnotationInjected: "dev"},
 		},
-		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: config.ProxyContainer, Env: []corev1.EnvVar{{Name: config.TrustBundleEnv}}}}},
+		Spec: corev1.PodSpec{InitContainers: sidecartest.Containers()},
 	}
 }
 
@@ -107,7 +107,7 @@ func TestPoliciesOfPods(t *testing.T) {
 	f.pods.Modify(meshedPod("web-0", "cart"))
 	follow("a pod gets the label", func() bool { return class("web-0") == before })
 	id := kube.ID{Kind: kube.AuthorizationPolicy, Key: mesh.Key{Namespace: "shop", Name: "first"}}
-	if s := statuses.said[id]; len(s.Conditions) != 1 || !s.Conditions[0].True || s.Generation != 1 {
+	if s := statuses.said[id]; len(s.Conditions) != 2 || !s.Conditions[0].True || !s.Conditions[1].True || s.Generation != 1 {
 		t.Errorf("status %+v", s)
 	}
 	f.authorization.Delete(policyFor("first", "cart"))
@@ -268,4 +268,47 @@ func TestCallersConnectAnew(t *testing.T) {
 		published(t, fresh)["Cluster"]["outbound/shop/cart/80"] != after {
 		t.Error("another replica gives another cluster")
 	}
+}
+
+// A policy's status follows the pods that it selects, and the other policies.
+func TestEffectOfPoliciesIsSaid(t *testing.T) {
+	f := newFakeCluster(t)
+	f.authorization.Add(policyFor("first", "cart"))
+	statuses := wholeStatuses{said: map[kube.ID]status.Status{}}
+	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: statuses})
+	if !f.source.Sync(t.Context()) {
+		t.Fatal("no sync")
+	}
+	if err := c.first(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	follow := func(name, reason string) {
+		t.Helper()
+		id := kube.ID{Kind: kube.AuthorizationPolicy, Key: mesh.Key{Namespace: "shop", Name: name}}
+		said := func() string {
+			if s := statuses.said[id]; len(s.Conditions) == 2 {
+				return string(s.Conditions[1].Reason)
+			}
+			return ""
+		}
+		for deadline := time.After(10 * time.Second); said() != reason; {
+			select {
+			case <-f.source.Changed():
+				c.take(t.Context(), f.source.Take())
+			case <-deadline:
+				t.Fatalf("%s: %q, want %q", name, said(), reason)
+			}
+		}
+	}
+	follow("first", v1alpha1.ReasonNoPods)
+	f.pods.Add(meshedPod("cart-0", "cart"))
+	follow("first", v1alpha1.ReasonEffective)
+	closed := policyFor("closed", "cart")
+	closed.Spec.Rules = nil
+	f.authorization.Add(closed)
+	follow("closed", v1alpha1.ReasonEffective)
+	f.authorization.Delete(policyFor("first", "cart"))
+	follow("closed", v1alpha1.ReasonNobodyAllowed)
+	f.pods.Delete(meshedPod("cart-0", "cart"))
+	follow("closed", v1alpha1.ReasonNoPods)
 }

@@ -212,11 +212,16 @@ func runListener(t *testing.T, listener func(port uint32) *listenerv3.Listener, 
 // sidecarStats are the statistics that a sidecar keeps.
 func sidecarStats(t *testing.T) *metricsv3.StatsConfig {
 	t.Helper()
+	return sidecarBootstrap(t).StatsConfig
+}
+
+func sidecarBootstrap(t *testing.T) *bootstrapv3.Bootstrap {
+	t.Helper()
 	s := agent.Defaults()
-	s.ControlPlane = "127.0.0.1:1"
+	s.ControlPlane, s.LogAnswers = "127.0.0.1:1", true
 	b, err := agent.Bootstrap(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b.StatsConfig
+	return b
 }

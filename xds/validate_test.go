@@ -10,13 +10,13 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	statefulv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/internal/sds"
@@ -28,6 +28,7 @@ import (
 func validate(t *testing.T, resources []envoy.Resource) {
 	t.Helper()
 	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane(), {Name: sds.Cluster}}}
+	port := uint32(30000)
 	for i, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
@@ -36,9 +37,9 @@ func validate(t *testing.T, resources []envoy.Resource) {
 			l := proto.Clone(m).(*listenerv3.Listener)
 			l.Name = fmt.Sprintf("%s-%s", r.Name, r.Variant)
 			// Variants share a port, which one Envoy never sees.
-			l.Address.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: uint32(30000 + i)}
-			for _, a := range l.AdditionalAddresses {
-				a.Address.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: uint32(30000 + i)}
+			for _, a := range addresses(l) {
+				port++
+				a.PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: port}
 			}
 			static.Listeners = append(static.Listeners, l)
 		case *routev3.RouteConfiguration:
@@ -52,9 +53,10 @@ func validate(t *testing.T, resources []envoy.Resource) {
 	// Never there in a proxy, where routes may name clusters that do not exist.
 	static.Clusters = append(static.Clusters, &clusterv3.Cluster{Name: envoy.UnresolvedCluster})
 	boot := &bootstrapv3.Bootstrap{
-		LayeredRuntime:  runtimeLayer(t),
-		Node:            &corev3.Node{Id: "test/validate", Cluster: "test/validate"},
-		StaticResources: static,
+		LayeredRuntime:      runtimeLayer(t),
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{internalListeners(t)},
+		Node:                &corev3.Node{Id: "test/validate", Cluster: "test/validate"},
+		StaticResources:     static,
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: &corev3.ApiConfigSource{
 			ApiType:             corev3.ApiConfigSource_DELTA_GRPC,
 			TransportApiVersion: corev3.ApiVersion_V3,
@@ -70,16 +72,27 @@ func validate(t *testing.T, resources []envoy.Resource) {
 	envoytest.Validate(t, json)
 }
 
-// runtimeLayer is what the bootstrap of a sidecar sets that routes depend on.
+// addresses of a listener; one inside Envoy has none.
+func addresses(l *listenerv3.Listener) []*corev3.SocketAddress {
+	var out []*corev3.SocketAddress
+	if l.Address != nil {
+		out = append(out, l.Address.GetSocketAddress())
+	}
+	for _, a := range l.AdditionalAddresses {
+		out = append(out, a.Address.GetSocketAddress())
+	}
+	return out
+}
+
+// internalListeners is what the bootstrap of a sidecar has for listeners inside Envoy.
+func internalListeners(t *testing.T) *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: pack(t, &internalv3.InternalListener{})}
+}
+
+// runtimeLayer is the bootstrap's of a sidecar.
 func runtimeLayer(t *testing.T) *bootstrapv3.LayeredRuntime {
 	t.Helper()
-	values, err := structpb.NewStruct(map[string]any{"re2.max_program_size.error_level": 32 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-		Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: values},
-	}}}
+	return sidecarBootstrap(t).LayeredRuntime
 }
 
 func controlPlane() *clusterv3.Cluster {

@@ -13,6 +13,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Action",type=string,JSONPath=`.spec.action`
 // +kubebuilder:printcolumn:name="Dry-Run",type=boolean,JSONPath=`.spec.dryRun`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Effective",type=string,JSONPath=`.status.conditions[?(@.type=="Effective")].reason`
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type AuthorizationPolicy struct {
@@ -269,7 +270,7 @@ type GRPCMatch struct {
 
 // AuthorizationPolicyStatus is what Mizzen says of a policy.
 type AuthorizationPolicyStatus struct {
-	// Conditions: Accepted says whether the policy holds.
+	// Conditions: Accepted says whether the policy holds, Effective whether it means anything for the pods that are there.
 	//
 	// +optional
 	// +listType=map
@@ -279,7 +280,8 @@ type AuthorizationPolicyStatus struct {
 
 // Conditions of a policy, and their reasons.
 const (
-	ConditionAccepted = "Accepted"
+	ConditionAccepted  = "Accepted"
+	ConditionEffective = "Effective"
 
 	// ReasonAccepted: the policy holds, as a whole.
 	ReasonAccepted = "Accepted"
@@ -287,4 +289,11 @@ const (
 	ReasonInvalid = "Invalid"
 	// ReasonNoIdentities: the mesh has no identities, so nobody can be told from others.
 	ReasonNoIdentities = "NoIdentities"
+
+	// ReasonEffective: it selects pods, and somebody may call them.
+	ReasonEffective = "Effective"
+	// ReasonNoPods: no pod with a sidecar is selected, so the policy refuses nothing.
+	ReasonNoPods = "NoPods"
+	// ReasonNobodyAllowed: the policies together let nobody call a pod that is selected.
+	ReasonNobodyAllowed = "NobodyAllowed"
 )

@@ -49,7 +49,7 @@ Needs root with the capability NET_ADMIN and nothing else. Running it again repl
 	f.StringVar(&given.excludeInbound, "exclude-inbound-ports", "", "TCP ports of the pod that are not captured, separated by commas")
 	f.StringVar(&given.excludeOutbound, "exclude-outbound-ports", "", "TCP destination ports that are not captured, separated by commas")
 	f.StringVar(&given.excludeCIDRs, "exclude-outbound-cidrs", "", "destinations that are not captured, CIDRs or addresses, separated by commas")
-	f.BoolVar(&given.ownCalls, "capture-own-calls", false, "send calls of the sidecar to its own pod to --inbound-port, as a mesh with identities needs it")
+	f.BoolVar(&given.ownCalls, "capture-own-calls", false, "for a mesh with identities: send calls of the sidecar to its own pod to --inbound-port, and let the application see who calls")
 	f.BoolVar(&given.dryRun, "dry-run", false, "print the rules in nft syntax and change nothing")
 	return cmd
 }
@@ -73,7 +73,7 @@ func (g captureFlags) settings() (capture.Settings, error) {
 }
 
 func install(cmd *cobra.Command, s capture.Settings) error {
-	variant, err := capture.Install(s)
+	installed, err := capture.Install(s)
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,14 @@ func install(cmd *cobra.Command, s capture.Settings) error {
 	if len(s.ExcludeOutboundCIDRs) > 0 {
 		line += fmt.Sprintf(", not destinations %v", s.ExcludeOutboundCIDRs)
 	}
-	if variant == capture.Plain {
+	if installed.Variant == capture.Plain {
 		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured too"
+	}
+	if err := installed.WithoutCallers; err != nil {
+		line += "; the application sees the pod's own address as that of all callers: " + err.Error()
+	}
+	if err := installed.WithoutRoute; err != nil {
+		line += "; a little more CPU for each packet to the application: " + err.Error()
 	}
 	fmt.Fprintln(cmd.ErrOrStderr(), line)
 	return nil

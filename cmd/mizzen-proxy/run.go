@@ -44,6 +44,7 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	f.StringVar(&s.IdentityAddress, "identity-address", s.IdentityAddress,
 		"host:port of the control plane's identity server; empty is no certificate, and no TLS to the control plane")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "log level of Envoy and the agent: "+strings.Join(agent.LogLevels, ", "))
+	f.BoolVar(&s.LogAnswers, "log-answers", s.LogAnswers, "write a line for each request that the sidecar answered itself")
 	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
 	f.StringVar(&s.Node.ConfigScope, "config-scope", s.Node.ConfigScope,

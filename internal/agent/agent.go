@@ -5,15 +5,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
 // stopGrace is how long Envoy may take to end once nothing is active any more.
@@ -33,6 +38,8 @@ type agent struct {
 	identity *identity.Identity
 	// plain are those who call the pod without mTLS; nil where the mesh has no identities.
 	plain *plaintext.Callers
+	// addresses are those of pods that the application calls; nil where the mesh has no identities.
+	addresses *addresses.Addresses
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
@@ -41,6 +48,11 @@ type agent struct {
 // Run starts Envoy and the agent's HTTP server and stays until ctx ends; then it drains and stops
 // Envoy and returns nil. If Envoy ends by itself the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+	// A mesh without identities has other capture rules.
+	s.Node.CallerAddresses = s.IdentityAddress != "" && !slices.ContainsFunc(s.Node.IPs, func(ip netip.Addr) bool { return !capture.CallersSeen(ip) })
+	if s.IdentityAddress != "" && !s.Node.CallerAddresses {
+		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container says why")
+	}
 	err := writeBootstrap(s)
 	if err != nil {
 		return err
@@ -49,12 +61,19 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		settings: s,
 		log:      log,
 		admin:    newAdminClient(s.adminSocket()),
-		prober:   probe.New(s.Node.IPs[0]),
+		prober:   probe.New(s.Node.IPs[0], s.Node.CallerAddresses),
 		metrics:  newMetrics(),
 	}
 	if s.IdentityAddress != "" {
 		a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
-		if a.identity, err = newIdentity(s, a.plain.Register, a.metrics.registry, log); err != nil {
+		if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
+			return err
+		}
+		register := func(r grpc.ServiceRegistrar) {
+			a.plain.Register(r)
+			a.addresses.Register(r)
+		}
+		if a.identity, err = newIdentity(s, register, a.metrics.registry, log); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
@@ -21,6 +22,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/mizzen-mesh/mizzen/internal/answers"
 )
 
 // controlPlaneCluster is the static cluster of the ADS server.
@@ -48,9 +51,16 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		StatsConfig:      statsConfig(),
 		// A cluster's statistics are made at its first request: 9 kB for each Service never called.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-		LayeredRuntime:      layeredRuntime(),
+		LayeredRuntime:      layeredRuntime(s),
 		OverloadManager:     overloadManager(),
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{internalListeners()},
 	}, nil
+}
+
+// internalListeners has Envoy take listeners that are not sockets, as the one that detects protocols is.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/other_features/internal_listener
+func internalListeners() *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: toAny(&internalv3.InternalListener{})}
 }
 
 // admin listens on a Unix socket: whoever reaches the admin interface can stop Envoy and read its
@@ -190,15 +200,35 @@ func loadAssignment(host string, port uint16) *endpointv3.ClusterLoadAssignment 
 	}
 }
 
-// layeredRuntime lifts the limit on the size of a compiled regular expression: by default Envoy refuses a
-// whole route configuration for one path pattern of some length.
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/type/matcher/v3/regex.proto
-func layeredRuntime() *bootstrapv3.LayeredRuntime {
+// layeredRuntime lifts limits, and turns the log of the sidecar's own answers on.
+//
+// It has detection of HTTP see at the first wrong letter that something is no HTTP. Envoy's newer parser takes any word for
+// a method, and waits for the end of the line, which in other protocols never comes.
+//
+// It has resets inside of Envoy arrive as ends. Otherwise an ordinary end behind an answer arrives as a reset on an undeclared
+// port, whose connections go through Envoy twice, and what the client has not read yet is lost (test/transparency, "slow
+// reader"). https://github.com/envoyproxy/envoy/pull/46713
+//
+// On the size of a compiled regular expression: by default Envoy refuses a whole route configuration for one path pattern
+// of some length. https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/type/matcher/v3/regex.proto
+//
+// On streams that a client resets: by default Envoy ends an HTTP/2 connection of which half of 500 calls were given up
+// within a second, as calls are that are made twice and the slower one dropped. Where others call, the rate of resets
+// stays bounded (stream_reset_rate).
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/runtime
+func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
+	values := map[string]*structpb.Value{
+		"envoy.reloadable_features.http_inspector_use_balsa_parser":      structpb.NewBoolValue(false),
+		"envoy.reloadable_features.enable_send_rst_on_user_space_socket": structpb.NewBoolValue(false),
+		"re2.max_program_size.error_level":                               structpb.NewNumberValue(32 << 10),
+		"overload.premature_reset_total_stream_count":                    structpb.NewNumberValue(math.MaxUint32),
+	}
+	if s.LogAnswers {
+		values[answers.LogKey] = structpb.NewNumberValue(100) // per cent
+	}
 	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-		Name: "mizzen",
-		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"re2.max_program_size.error_level": structpb.NewNumberValue(32 << 10),
-		}}},
+		Name:           "mizzen",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: values}},
 	}}}
 }
 

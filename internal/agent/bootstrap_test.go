@@ -39,10 +39,13 @@ func TestBootstrapGolden(t *testing.T) {
 	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
 	demand := testSettings(service, "10.1.2.3")
 	demand.Node.ConfigScope, demand.Node.Workload = config.ScopeDemand, "Deployment/cart"
+	logging := testSettings(service, "10.1.2.3")
+	logging.LogAnswers = true
 	for _, tt := range []struct {
 		name     string
 		settings Settings
 	}{
+		{"log-answers", logging},
 		{"ipv4", testSettings(service, "10.1.2.3")},
 		{"ipv6", testSettings(service, "fd00::3")},
 		{"dual-stack", testSettings(service, "10.1.2.3", "fd00::3")},

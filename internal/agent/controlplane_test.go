@@ -1,6 +1,9 @@
 package agent
 
 import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+
 	"net"
 	"net/netip"
 	"sync"
@@ -151,6 +154,7 @@ func httpListener(at netip.AddrPort) *listenerv3.Listener {
 						}},
 					}},
 				}},
+				AccessLog: []*accesslogv3.AccessLog{envoy.GRPCErrors()},
 				HttpFilters: []*hcmv3.HttpFilter{{
 					Name:       "envoy.filters.http.router",
 					ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(&routerv3.Router{})},

@@ -4,14 +4,31 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 )
+
+// newAddresses ask the ADS server with the identity that there is by then.
+func newAddresses(s Settings, current func() *identity.Identity, r prometheus.Registerer, log *slog.Logger) (*addresses.Addresses, error) {
+	host, port, err := s.controlPlane()
+	if err != nil {
+		return nil, err // Settings.Validate has seen it
+	}
+	at := net.JoinHostPort(absolute(host), strconv.Itoa(int(port)))
+	return addresses.New(addresses.Options{
+		Node:       s.Node.Proto(),
+		Dial:       func(ctx context.Context) (net.Conn, error) { return current().Dial(ctx, host, at) },
+		Registerer: r,
+		Log:        log,
+	}), nil
+}
 
 func newIdentity(s Settings, register func(grpc.ServiceRegistrar), r prometheus.Registerer, log *slog.Logger) (*identity.Identity, error) {
 	host, port, err := net.SplitHostPort(s.IdentityAddress)
@@ -33,7 +50,7 @@ func newIdentity(s Settings, register func(grpc.ServiceRegistrar), r prometheus.
 	})
 }
 
-// runIdentity keeps the identity until stop is called, also while Envoy drains. Envoy starts meanwhile: it calls
+// runIdentity keeps the identity, and what is asked with it, until stop is called, also while Envoy drains. Envoy starts meanwhile: it calls
 // the control plane when it has its secrets.
 func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func()) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -43,6 +60,7 @@ func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func
 			failed <- err
 		}
 	})
+	ended.Go(func() { a.addresses.Run(running) })
 	return func() {
 		cancel()
 		ended.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/mizzen-mesh/mizzen/internal/answers"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
@@ -141,7 +142,7 @@ func copyLines(w io.Writer, r io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(line); err != nil {
+		if _, err := w.Write(answers.Rename(line)); err != nil {
 			return err
 		}
 	}

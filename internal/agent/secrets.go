@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -25,6 +26,10 @@ func secretsCluster(dir string) *clusterv3.Cluster {
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:                durationpb.New(time.Second),
 		TypedExtensionProtocolOptions: http2(&corev3.Http2ProtocolOptions{}),
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			// Connections that wait until it is known who is at a pod's address: a question each.
+			MaxRequests: wrapperspb.UInt32(math.MaxUint32), MaxPendingRequests: wrapperspb.UInt32(math.MaxUint32),
+		}}},
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: sds.Cluster,
 			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{

@@ -59,7 +59,7 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only the kubelet may ask for this: header "+appprobe.KeyHeader+" has not the value that the pod's spec gives it", http.StatusForbidden)
 		return
 	}
-	err := a.prober.Do(r.Context(), h, r.UserAgent())
+	err := a.prober.Do(probe.AskedBy(r.Context(), r.RemoteAddr), h, r.UserAgent())
 	a.metrics.probes.WithLabelValues(container, string(kind), probeResult(err)).Inc()
 	if err != nil {
 		a.log.Info("the application failed", "container", container, "kind", kind, "error", err)

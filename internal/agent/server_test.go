@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 		settings: s,
 		log:      slog.New(slog.DiscardHandler),
 		admin:    newAdminClient(s.adminSocket()),
-		prober:   probe.New(s.Node.IPs[0]),
+		prober:   probe.New(s.Node.IPs[0], false),
 		metrics:  newMetrics(),
 	}
 	server := httptest.NewServer(a.handler())
@@ -185,7 +186,12 @@ func scrape(t *testing.T, base, encoding string) map[string]*dto.MetricFamily {
 }
 
 func TestMetrics(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Grpc-Status", path.Base(r.URL.Path))
+		}
+	}))
 	t.Cleanup(upstream.Close)
 	r, proxy := startWithRoute(t, upstream.Listener.Addr(), httpListener, nil)
 	res, err := http.Get("http://" + proxy)
@@ -193,6 +199,13 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
+	for status := range 100 { // gRPC knows 17
+		res, err := http.Post(fmt.Sprintf("http://%s/shop.Cart/%d", proxy, status), "application/grpc", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
 	for _, encoding := range []string{"", "gzip"} {
 		families := scrape(t, r.base, encoding)
 		for _, want := range []string{
@@ -209,6 +222,7 @@ func TestMetrics(t *testing.T) {
 			`envoy_cluster_membership_healthy{envoy_cluster_name=mizzen-control-plane}`,
 			`envoy_cluster_upstream_rq_total{destination_namespace=shop destination_port=8080 destination_service=cart}`,
 			`envoy_cluster_upstream_rq_xx{destination_namespace=shop destination_port=8080 destination_service=cart envoy_response_code_class=2}`,
+			`envoy_outbound_grpc_errors{destination=outbound/shop/cart/8080 grpc_status=14}`,
 			`envoy_cluster_upstream_rq_time{destination_namespace=shop destination_port=8080 destination_service=cart}`,
 		} {
 			if !hasSeries(families, want) {
@@ -223,9 +237,13 @@ func TestMetrics(t *testing.T) {
 func checkCardinality(t *testing.T, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	perService, others := 0, 0
+	if n := len(families["envoy_outbound_grpc_errors"].GetMetric()); n != 16 {
+		t.Errorf("%d series of gRPC statuses, want 16", n)
+	}
 	for name, f := range families {
 		for _, m := range f.GetMetric() {
 			switch {
+			case name == "envoy_outbound_grpc_errors": // those that have been seen
 			case label(m, "destination_service") != "":
 				perService++
 			case strings.HasPrefix(name, "envoy_"):

@@ -23,6 +23,8 @@ type Settings struct {
 	ControlPlane string
 	// LogLevel is one of LogLevels.
 	LogLevel string
+	// LogAnswers writes a line for each request that the sidecar answered itself.
+	LogAnswers bool
 	// Concurrency is the number of Envoy's worker threads; 0 is one per CPU.
 	Concurrency int
 	// DrainTimeout bounds how long active requests are waited for at the end.

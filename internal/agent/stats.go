@@ -4,6 +4,8 @@ import (
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/mizzen-mesh/mizzen/internal/answers"
 )
 
 // statsConfig keeps few statistics: Envoy allocates and Prometheus stores each of them for every pod.
@@ -23,7 +25,7 @@ func statsConfig() *metricsv3.StatsConfig {
 // Statistics that are kept. Names of HTTP connection managers, TCP proxies and listeners are few and
 // fixed; of clusters a proxy has those that it uses, and there each series counts.
 var (
-	keptPrefixes = []string{"cluster_manager.", "control_plane.", "listener_manager.", "tcp."}
+	keptPrefixes = []string{"cluster_manager.", "control_plane.", "listener_manager.", "outbound_grpc.", "tcp.", answers.StatPrefix + "." + answers.Stat}
 	keptPatterns = []string{
 		// The name of a cluster has no dot, or it is an IPv4 address and port. Whatever else lies between
 		// ("internal", "external", "canary", zones) counts the same requests again.
@@ -31,6 +33,8 @@ var (
 			`upstream_cx_(active|connect_fail|connect_ms|connect_timeout|destroy_(local|remote)_with_active_rq|http[12]_total|none_healthy|overflow|[rt]x_bytes_total|total)` +
 			`|upstream_rq_([0-9]xx|[0-9]{3}|active|active_overflow|cancelled|pending_(active|overflow|total)|per_try_timeout|retry|retry_(limit_exceeded|overflow|success)|[rt]x_reset|time|timeout|total)` +
 			`|membership_(change|healthy|total)` +
+			// Requests too large to be made again or mirrored.
+			`|retry_or_shadow_abandoned` +
 			// There is none without outlier detection.
 			`|outlier_detection\.ejections_(active|enforced_total|overflow)` +
 			// By this one, which it never shows, Envoy knows at a cluster's update that the deferred ones exist.
@@ -72,7 +76,7 @@ func tags() []*metricsv3.TagSpecifier {
 		regex("destination_service", `^cluster\.(outbound/[^/]+/([^/]+)/[0-9]+\.)`),
 		regex("destination_port", `^cluster\.(outbound/[^/]+/[^/]+/([0-9]+)\.)`),
 		// Names without a slash: the control plane, passthrough, <ip>:<port> (Envoy writes ip_port).
-		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream_|membership_|outlier_detection)`),
+		regex("envoy.cluster_name", `^cluster\.(([^/]+)\.)(?:upstream_|membership_|retry_|outlier_detection)`),
 		regex("policy_action", `^(?:http\.inbound_http|inbound_tcp)\.(?:rbac\.)?((deny|allow)\.)`),
 		builtIn("envoy.http_conn_manager_prefix"),
 		builtIn("envoy.tcp_prefix"),

@@ -57,6 +57,25 @@ type PlainText struct {
 	Callers []Caller `json:"callers"`
 	// Forgotten is how many had to make room for others.
 	Forgotten uint64 `json:"forgotten,omitempty"`
+	// MTLS are those with mTLS of the mesh, by their ID, at ports where the sidecar does not read HTTP, and how many of them
+	// are forgotten.
+	MTLS          []Caller `json:"mtls,omitempty"`
+	MTLSForgotten uint64   `json:"mtlsForgotten,omitempty"`
+	// WouldRefuse are calls that policies in dry run would have refused when they were made.
+	WouldRefuse []Refusal `json:"wouldRefuse,omitempty"`
+}
+
+// Refusal is a caller that a policy would refuse.
+type Refusal struct {
+	// ID is a SPIFFE ID; without one the caller is at Source.
+	ID     string     `json:"id,omitempty"`
+	Source netip.Addr `json:"source"`
+	Port   uint16     `json:"port"`
+	// Policy is the Deny that matches; empty where no Allow does.
+	Policy string `json:"policy,omitempty"`
+	// Count is how often it was seen; a call that goes on is seen each minute.
+	Count uint64    `json:"count"`
+	Last  time.Time `json:"lastSeen"`
 }
 
 // MaxCallers bounds what an agent remembers.
@@ -65,10 +84,14 @@ const MaxCallers = 1024
 // Caller is an address that has called a port of the pod.
 type Caller struct {
 	Source netip.Addr `json:"source"`
-	Port   uint16     `json:"port"`
+	// ID is the SPIFFE ID of a caller with mTLS, in place of an address.
+	ID   string `json:"id,omitempty"`
+	Port uint16 `json:"port"`
 	// Connections that reached the application; Requests instead of them where the sidecar reads HTTP.
 	Connections uint64 `json:"connections,omitempty"`
 	Requests    uint64 `json:"requests,omitempty"`
+	// Live are the connections that are open now, or with requests on them where the sidecar reads HTTP.
+	Live uint64 `json:"live,omitempty"`
 	// First and Last are when it was seen. Who keeps a connection is seen each minute.
 	First time.Time `json:"firstSeen"`
 	Last  time.Time `json:"lastSeen"`

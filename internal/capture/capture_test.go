@@ -20,6 +20,8 @@ func TestRulesGolden(t *testing.T) {
 	}
 	own := excludes
 	own.CapturesOwnCalls = true
+	callers := own
+	callers.PodAddresses = []netip.Addr{netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fd00::7")}
 	other := Default()
 	other.ProxyUID, other.OutboundPort, other.InboundPort = 4242, 16001, 16006
 
@@ -32,6 +34,7 @@ func TestRulesGolden(t *testing.T) {
 		{"default-plain", Default(), Plain},
 		{"excludes", excludes, Full},
 		{"own-calls", own, Full},
+		{"callers", callers, Full},
 		{"other-ports-and-uid", other, Full},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

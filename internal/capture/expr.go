@@ -12,13 +12,13 @@ import (
 // A Match knows itself as nft text and as the expressions that the kernel evaluates.
 type Match interface {
 	text() string
-	exprs() []expr.Any
+	exprs() []any
 }
 
 // A Verdict is what happens where a rule's matches hold.
 type Verdict interface {
 	text() string
-	exprs() []expr.Any
+	exprs() []any
 }
 
 type (
@@ -69,75 +69,83 @@ func (m DestPrefix) text() string {
 // https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/net/netfilter/nft_socket.c
 func (HasSocket) text() string { return "socket transparent <= 1" }
 
-func (NotTCP) exprs() []expr.Any {
-	return []expr.Any{
+func (NotTCP) exprs() []any { return tcp(expr.CmpOpNeq) }
+
+func tcp(op expr.CmpOp) []any {
+	return []any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
-		compare(expr.CmpOpNeq, []byte{unix.IPPROTO_TCP}),
+		compare(op, []byte{unix.IPPROTO_TCP}),
 	}
 }
 
-func (m SocketUID) exprs() []expr.Any {
-	return []expr.Any{
+// ofFamily holds for packets of an IP family (NFPROTO_IPV4, NFPROTO_IPV6).
+func ofFamily(family byte) []any {
+	return []any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
+		compare(expr.CmpOpEq, []byte{family}),
+	}
+}
+
+func (m SocketUID) exprs() []any {
+	return []any{
 		&expr.Meta{Key: expr.MetaKeySKUID, Register: register},
 		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(uint32(m))),
 	}
 }
 
-func (m SocketPriority) exprs() []expr.Any {
-	return []expr.Any{
+func (m SocketPriority) exprs() []any {
+	return []any{
 		&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: register},
 		compare(expr.CmpOpEq, binaryutil.NativeEndian.PutUint32(uint32(m))),
 	}
 }
 
-func (LocalDestination) exprs() []expr.Any   { return addressType(expr.CmpOpEq) }
-func (ForeignDestination) exprs() []expr.Any { return addressType(expr.CmpOpNeq) }
+func (LocalDestination) exprs() []any   { return addressType(expr.CmpOpEq) }
+func (ForeignDestination) exprs() []any { return addressType(expr.CmpOpNeq) }
 
-func addressType(op expr.CmpOp) []expr.Any {
-	return []expr.Any{
+func addressType(op expr.CmpOp) []any {
+	return []any{
 		&expr.Fib{Register: register, FlagDADDR: true, ResultADDRTYPE: true},
 		compare(op, binaryutil.NativeEndian.PutUint32(rtnLocal)),
 	}
 }
 
-func (FromLoopback) exprs() []expr.Any {
+func (FromLoopback) exprs() []any {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, "lo")
-	return []expr.Any{
+	return []any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: register},
 		compare(expr.CmpOpEq, name),
 	}
 }
 
 // DestPort needs no check of the protocol: NotTCP stands first in every chain.
-func (m DestPort) exprs() []expr.Any {
-	return []expr.Any{
+func (m DestPort) exprs() []any {
+	return []any{
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(uint16(m))),
 	}
 }
 
-func (m DestPrefix) exprs() []expr.Any {
+func (m DestPrefix) exprs() []any {
 	prefix := netip.Prefix(m)
 	addr := prefix.Addr().AsSlice()
-	family, offset := byte(unix.NFPROTO_IPV4), uint32(16)
+	offset := uint32(16)
 	if prefix.Addr().Is6() {
-		family, offset = unix.NFPROTO_IPV6, 24
+		offset = 24
 	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
-		compare(expr.CmpOpEq, []byte{family}),
+	return append(ofFamily(family(prefix.Addr())),
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(len(addr))},
 		&expr.Bitwise{
 			SourceRegister: register, DestRegister: register, Len: uint32(len(addr)),
 			Mask: mask(prefix.Bits(), len(addr)), Xor: make([]byte, len(addr)),
 		},
 		compare(expr.CmpOpEq, addr),
-	}
+	)
 }
 
-func (HasSocket) exprs() []expr.Any {
-	return []expr.Any{
+func (HasSocket) exprs() []any {
+	return []any{
 		&expr.Socket{Key: expr.SocketKeyTransparent, Register: register},
 		compare(expr.CmpOpLte, []byte{1}),
 	}
@@ -171,12 +179,12 @@ func (v Redirect) text() string { return fmt.Sprintf("redirect to :%d", uint16(v
 func (Reject) text() string     { return "reject with tcp reset" }
 func (Drop) text() string       { return "drop" }
 
-func (Return) exprs() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
-func (Drop) exprs() []expr.Any   { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
-func (Reject) exprs() []expr.Any { return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
+func (Return) exprs() []any { return []any{&expr.Verdict{Kind: expr.VerdictReturn}} }
+func (Drop) exprs() []any   { return []any{&expr.Verdict{Kind: expr.VerdictDrop}} }
+func (Reject) exprs() []any { return []any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
 
-func (v Redirect) exprs() []expr.Any {
-	return []expr.Any{
+func (v Redirect) exprs() []any {
+	return []any{
 		&expr.Immediate{Register: register, Data: binaryutil.BigEndian.PutUint16(uint16(v))},
 		&expr.Redir{RegisterProtoMin: register},
 	}

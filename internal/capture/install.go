@@ -3,7 +3,6 @@ package capture
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -11,20 +10,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Install writes the rules for s into the network namespace of the calling thread and says which
-// variant the kernel took: Full, or Plain where it refused Full for want of an expression.
-func Install(s Settings) (Variant, error) {
+// Installed says what the kernel took.
+type Installed struct {
+	// Variant is Full, or Plain where the kernel refused Full for want of an expression.
+	Variant Variant
+	// WithoutCallers says why the application sees the pod's own address as everybody's; nil where it sees the callers'.
+	WithoutCallers error
+	// WithoutRoute says why a connection in a caller's name costs more than it need; nil where it does not.
+	WithoutRoute error
+}
+
+// Install writes the rules for s, with the pod's addresses in a mesh with identities, into the network namespace of the calling thread.
+func Install(s Settings) (Installed, error) {
+	var out Installed
+	if s.CapturesOwnCalls {
+		s.PodAddresses, out.WithoutCallers = podAddresses()
+		if out.WithoutCallers == nil {
+			if out.WithoutCallers = Apply(Rules(s, Full)); out.WithoutCallers == nil {
+				out.WithoutRoute = routeToSelf(s.PodAddresses)
+				return out, nil
+			}
+		}
+		s.PodAddresses = nil
+	}
 	err := Apply(Rules(s, Full))
 	if err == nil {
-		return Full, nil
+		return out, nil
 	}
 	if !lacksExpression(err) {
-		return Full, err
+		return out, err
 	}
+	out.Variant = Plain
 	if plainErr := Apply(Rules(s, Plain)); plainErr != nil {
-		return Plain, errors.Join(err, plainErr)
+		return out, errors.Join(err, plainErr)
 	}
-	return Plain, nil
+	return out, nil
 }
 
 // lacksExpression tells a kernel without an expression (nft_socket is not built in: ENOENT; reject not
@@ -34,7 +54,7 @@ func lacksExpression(err error) bool {
 }
 
 // Apply replaces our table by r, in one transaction: traffic sees the old rules or the new ones,
-// never a mixture and never none. No other table is touched.
+// never a mixture and never none. No other table is touched. Rules that the library cannot write follow at once.
 func Apply(r Ruleset) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -45,8 +65,12 @@ func Apply(r Ruleset) error {
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
+	var directed []Chain
 	for _, c := range r.Chains {
 		addChain(conn, table, c)
+		if c.directed() {
+			directed = append(directed, c)
+		}
 	}
 	if err := conn.Flush(); err != nil {
 		if errors.Is(err, unix.EPERM) {
@@ -54,29 +78,34 @@ func Apply(r Ruleset) error {
 		}
 		return fmt.Errorf("write nftables rules: %w", err)
 	}
+	if err := appendDirected(directed); err != nil {
+		return fmt.Errorf("write nftables rules with a direction: %w", err)
+	}
 	return nil
 }
 
+var hooks = map[Hook]*nftables.ChainHook{
+	Output: nftables.ChainHookOutput, Prerouting: nftables.ChainHookPrerouting, Postrouting: nftables.ChainHookPostrouting,
+}
+
 func addChain(conn *nftables.Conn, table *nftables.Table, c Chain) {
-	hook := nftables.ChainHookOutput
-	if c.Hook == Prerouting {
-		hook = nftables.ChainHookPrerouting
-	}
 	chain := conn.AddChain(&nftables.Chain{
-		Name:     string(c.Hook),
+		Name:     c.Name,
 		Table:    table,
-		Type:     nftables.ChainTypeNAT,
-		Hooknum:  hook,
-		Priority: nftables.ChainPriorityRef(dstnatPriority),
+		Type:     nftables.ChainType(c.Kind),
+		Hooknum:  hooks[c.Hook],
+		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(c.Priority)),
 	})
+	if c.directed() {
+		return
+	}
 	for _, rule := range c.Rules {
 		var exprs []expr.Any
-		for _, m := range rule.Matches {
-			exprs = append(exprs, m.exprs()...)
+		for _, e := range rule.exprs() {
+			exprs = append(exprs, e.(expr.Any))
 		}
 		conn.AddRule(&nftables.Rule{
-			Table: table, Chain: chain,
-			Exprs:    slices.Concat(exprs, rule.Verdict.exprs()),
+			Table: table, Chain: chain, Exprs: exprs,
 			UserData: userdata.AppendString(nil, userdata.TypeComment, rule.Comment),
 		})
 	}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -46,7 +47,15 @@ func excluding() Settings {
 }
 
 func TestOutbound(t *testing.T) {
-	pod, _ := podWithApps(t, excluding(), Full)
+	for _, callers := range []bool{false, true} {
+		t.Run(fmt.Sprintf("callers %t", callers), func(t *testing.T) { testOutbound(t, callers) })
+	}
+}
+
+func testOutbound(t *testing.T, callers bool) {
+	s := excluding()
+	s.PodAddresses = ownAddresses(callers)
+	pod, _ := podWithApps(t, s, Full)
 	for _, tt := range []struct{ name, addr, want string }{
 		{"v4", farV4 + ":80", "outbound " + farV4 + ":80"},
 		{"v6", "[" + farV6 + "]:80", "outbound [" + farV6 + "]:80"},
@@ -96,8 +105,14 @@ func TestOutboundByUser(t *testing.T) {
 // A call that the sidecar makes to its own pod goes to the inbound port; what it and the agent say to the
 // application does not.
 func TestOwnCalls(t *testing.T) {
+	for _, callers := range []bool{false, true} {
+		t.Run(fmt.Sprintf("callers %t", callers), func(t *testing.T) { testOwnCalls(t, callers) })
+	}
+}
+
+func testOwnCalls(t *testing.T, callers bool) {
 	s := excluding()
-	s.CapturesOwnCalls = true
+	s.CapturesOwnCalls, s.PodAddresses = true, ownAddresses(callers)
 	pod, _ := podWithApps(t, s, Full)
 	for _, tt := range []struct {
 		name       string
@@ -146,17 +161,18 @@ func TestInbound(t *testing.T) {
 		{"Envoy's inbound port directly", podV4 + ":15006", "refused", "timeout"},
 		{"Envoy's inbound port directly v6", "[" + podV6 + "]:15006", "refused", "timeout"},
 	} {
-		for _, v := range []Variant{Full, Plain} {
-			want, variant := tt.want, "full"
-			if v == Plain {
-				variant = "plain"
+		for _, variant := range []string{"full", "plain", "callers"} {
+			want, s, v := tt.want, excluding(), Full
+			s.PodAddresses = ownAddresses(variant == "callers")
+			if variant == "plain" {
+				v = Plain
 				if tt.plain != "" {
 					want = tt.plain
 				}
 			}
 			t.Run(variant+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
-				_, peer := podWithApps(t, excluding(), v)
+				_, peer := podWithApps(t, s, v)
 				if got := peer.ask(tt.addr); got != want {
 					t.Errorf("%s answered %q, want %q", tt.addr, got, want)
 				}
@@ -217,9 +233,9 @@ func TestApplyReplaces(t *testing.T) {
 	})
 	for range 3 {
 		pod.do(func() error {
-			v, err := Install(Default())
-			if v != Full {
-				t.Errorf("variant %v, want Full", v)
+			got, err := Install(Default())
+			if got.Variant != Full {
+				t.Errorf("variant %v, want Full", got.Variant)
 			}
 			return err
 		})
@@ -257,8 +273,8 @@ func TestApplyReplaces(t *testing.T) {
 // unknownKey stands for an expression that the kernel does not have.
 type unknownKey struct{ HasSocket }
 
-func (unknownKey) exprs() []expr.Any {
-	return []expr.Any{&expr.Socket{Key: 99, Register: register}}
+func (unknownKey) exprs() []any {
+	return []any{&expr.Socket{Key: 99, Register: register}}
 }
 
 func TestRefusedRulesLeaveTheOldOnes(t *testing.T) {

@@ -34,6 +34,10 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(forwardEnv) != "" {
+		forward()
+		return
+	}
 	if addr := os.Getenv(dialEnv); addr != "" {
 		priority, _ := strconv.Atoi(os.Getenv(priorityEnv))
 		fmt.Print(askAt(priority, addr))
@@ -198,13 +202,13 @@ func (n ns) askWith(uid uint32, priority int, addr string) (answer string) {
 
 func ask(addr string) string { return askAt(0, addr) }
 
+func dialAt(priority int, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: 2 * time.Second, Control: func(_, _ string, c syscall.RawConn) error { return setPriority(c, priority) }}
+	return dialer.Dial("tcp", addr)
+}
+
 func askAt(priority int, addr string) string {
-	dialer := &net.Dialer{Timeout: 2 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, priority) })
-		return errors.Join(err, cerr)
-	}}
-	c, err := dialer.Dial("tcp", addr)
+	c, err := dialAt(priority, addr)
 	if err != nil {
 		return failure(err)
 	}

@@ -11,9 +11,13 @@ import (
 // TableName is the one table that Mizzen owns, of family inet: it holds IPv4 and IPv6.
 const TableName = "mizzen"
 
-// dstnatPriority is where destination NAT belongs. The output hook knows no such name, only the number:
+// Priorities of chains. The output hook knows no name for that of destination NAT, only the number:
 // https://www.netfilter.org/projects/nftables/manpage.html ("Standard priority names").
-const dstnatPriority = -100
+const (
+	manglePriority = -150
+	dstnatPriority = -100
+	srcnatPriority = 100
+)
 
 // Ruleset is everything in our table.
 type Ruleset struct {
@@ -21,20 +25,33 @@ type Ruleset struct {
 }
 
 // Hook is where in the network stack a chain sits. A pod's own calls pass Output, what comes in
-// from outside and from loopback passes Prerouting.
+// from outside and from loopback passes Prerouting, what leaves for outside and for loopback Postrouting.
 type Hook string
 
 // The hooks in use.
 const (
-	Output     Hook = "output"
-	Prerouting Hook = "prerouting"
+	Output      Hook = "output"
+	Prerouting  Hook = "prerouting"
+	Postrouting Hook = "postrouting"
 )
 
-// Chain is a NAT base chain at dstnatPriority. The kernel asks NAT chains about the first packet of a
-// connection only, so the number of rules costs nothing once a connection stands.
+// Kind is the type of a base chain.
+type Kind string
+
+// The kinds in use. The kernel asks NAT chains about the first packet of a connection only, so the number of their
+// rules costs nothing once a connection stands. Filter chains see each packet.
+const (
+	NAT    Kind = "nat"
+	Filter Kind = "filter"
+)
+
+// Chain is a base chain.
 type Chain struct {
-	Hook  Hook
-	Rules []Rule
+	Name     string
+	Kind     Kind
+	Hook     Hook
+	Priority int
+	Rules    []Rule
 }
 
 // Rule ends the walk through its chain with Verdict where every Match holds.
@@ -58,16 +75,25 @@ const (
 
 // Rules gives the rules for s. It is pure.
 func Rules(s Settings, v Variant) Ruleset {
-	return Ruleset{Chains: []Chain{
-		{Hook: Output, Rules: outputRules(s, v)},
-		{Hook: Prerouting, Rules: preroutingRules(s, v)},
-	}}
+	chains := []Chain{
+		{Name: "output", Kind: NAT, Hook: Output, Priority: dstnatPriority, Rules: outputRules(s, v)},
+		{Name: "prerouting", Kind: NAT, Hook: Prerouting, Priority: dstnatPriority, Rules: preroutingRules(s, v)},
+	}
+	chains = append(chains, Chain{Name: "strays", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: strays(s)})
+	if len(s.PodAddresses) > 0 {
+		chains = append(chains, Chain{Name: "postrouting", Kind: NAT, Hook: Postrouting, Priority: srcnatPriority, Rules: fromCaller(s)})
+	}
+	if s.CapturesOwnCalls && v == Full {
+		chains = append(chains, Chain{Name: "early-ends", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: earlyEnds()})
+	}
+	return Ruleset{Chains: chains}
 }
 
 func outputRules(s Settings, v Variant) []Rule {
 	rules := []Rule{
 		{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"},
 	}
+	rules = append(rules, toApplication(s)...)
 	rules = append(rules, ownCallRules(s)...)
 	rules = append(rules, []Rule{
 		// The UID alone decides. A group is no identity here: an application that runs with group
@@ -151,8 +177,8 @@ func (r Ruleset) String() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "\tchain %s {\n", c.Hook)
-		fmt.Fprintf(&b, "\t\ttype nat hook %s priority %d; policy accept;\n", c.Hook, dstnatPriority)
+		fmt.Fprintf(&b, "\tchain %s {\n", c.Name)
+		fmt.Fprintf(&b, "\t\ttype %s hook %s priority %d; policy accept;\n", c.Kind, c.Hook, c.Priority)
 		for _, rule := range c.Rules {
 			b.WriteString("\t\t")
 			for _, m := range rule.Matches {

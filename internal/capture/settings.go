@@ -24,6 +24,10 @@ type Settings struct {
 	// mTLS, which the application could not end.
 	CapturesOwnCalls bool
 
+	// PodAddresses are the pod's own, one of each family. With them the sidecar can call the application in the name of
+	// whoever calls the pod; without, all calls come from the pod's own address.
+	PodAddresses []netip.Addr
+
 	ExcludeInboundPorts  []uint16
 	ExcludeOutboundPorts []uint16
 	ExcludeOutboundCIDRs []netip.Prefix

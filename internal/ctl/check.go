@@ -23,12 +23,13 @@ func newCheckCommand(connect connector) *cobra.Command {
 	o := checkOptions{connect: connect}
 	cmd := &cobra.Command{
 		Use:   "check -f FILE|DIR|- [flags]",
-		Short: "Find mistakes in Services, routes and policies before they are applied",
+		Short: "Find mistakes in Services, routes, policies, namespaces and workloads before they are applied",
 		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, ReferenceGrants, XBackendTrafficPolicies and
 AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
 refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
-to 0, rules that no request can ever meet, and an HTTPRoute and a GRPCRoute on one Service port. Other kinds
-are not looked at.
+to 0, rules that no request can ever meet, an HTTPRoute and a GRPCRoute on one Service port, and policies that
+select no pod, name service accounts or ports that are not there, or let nobody in. Of Namespaces and workloads
+the labels and annotations of mizzen.dev are looked at. Other kinds are not.
 
 The files are seen as if applied to the cluster of the kubeconfig, so that they may name what is there, and
 what they would break there is told too. Nothing is written. With --offline, or where no cluster is reached,
@@ -76,7 +77,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	cluster, alone, err := o.cluster(ctx, stderr)
+	cluster, around, alone, err := o.cluster(ctx, stderr)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	}
 	r := readObjects(sources, namespace)
 	before := newWorld(cluster, cfg)
-	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg))
+	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg), around.with(r))
 	var files []string
 	for _, s := range sources {
 		files = append(files, s.name)
@@ -114,22 +115,24 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 }
 
 // cluster gives what is there already; alone where it is none. A cluster that the command line names must answer.
-func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (found objects, alone bool, err error) {
+func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (found objects, around inhabitants, alone bool, err error) {
 	if o.offline {
-		return objects{}, true, nil
+		return objects{}, inhabitants{}, true, nil
 	}
 	c, err := o.connect(&o.clusterFlags)
 	if err == nil {
-		found, err = readCluster(ctx, c)
+		if found, err = readCluster(ctx, c); err == nil {
+			around, err = readInhabitants(ctx, c)
+		}
 	}
 	switch {
 	case err == nil:
-		return found, false, nil
+		return found, around, false, nil
 	case o.kubeconfig != "" || o.context != "":
-		return objects{}, true, err
+		return objects{}, inhabitants{}, true, err
 	default:
 		_, err = fmt.Fprintf(stderr, "note: the files stand alone, because no cluster can be read: %v\n", err)
-		return objects{}, true, err
+		return objects{}, inhabitants{}, true, err
 	}
 }
 

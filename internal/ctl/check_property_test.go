@@ -24,7 +24,7 @@ func TestNoFalseAlarmOfShadows(t *testing.T) {
 	for seed := range uint64(300) {
 		g := generator{rand.New(rand.NewPCG(seed, 7))}
 		files := g.files(t)
-		c := newChecker(files, newWorld(objects{}, config.Default()), newWorld(objects{}.with(files), config.Default()))
+		c := newChecker(files, newWorld(objects{}, config.Default()), newWorld(objects{}.with(files), config.Default()), inhabitants{})
 		never, twins := map[string]bool{}, map[string]string{}
 		for _, f := range c.check() {
 			name := f.Object + " " + f.Field

@@ -14,12 +14,15 @@ type checker struct {
 	files         []*fileObject
 	byName        map[string]*fileObject
 	before, after *world
-	findings      []finding
-	said          map[finding]bool
+	// around is what policies speak of.
+	around   inhabitants
+	findings []finding
+	said     map[finding]bool
 }
 
-func newChecker(files []*fileObject, before, after *world) *checker {
-	c := &checker{files: files, byName: map[string]*fileObject{}, before: before, after: after, said: map[finding]bool{}}
+func newChecker(files []*fileObject, before, after *world, around inhabitants) *checker {
+	around.services = after.services
+	c := &checker{files: files, around: around, byName: map[string]*fileObject{}, before: before, after: after, said: map[finding]bool{}}
 	for _, f := range files {
 		c.byName[f.String()] = f
 	}
@@ -50,6 +53,9 @@ func (c *checker) check() []finding {
 			faults, effect := mesh.PolicyFaults(object)
 			for _, f := range faults {
 				c.add(o.finding(severityError, f.Field, f.Value, effect, f.Want))
+			}
+			if len(faults) == 0 {
+				c.checkMeaning(o, object)
 			}
 		default:
 			c.checkService(o)

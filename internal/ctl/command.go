@@ -30,6 +30,7 @@ func newCommand(connect connector, agents agentConnector, now func() time.Time) 
 	}
 	root.AddCommand(
 		newCheckCommand(connect), newIdentityCommand(connect, agents, now), newInjectCommand(), newPlaintextCommand(connect, agents, now),
+		newDryRunCommand(connect, agents, now),
 		newRoutesCommand(connect), newVersionCommand(),
 	)
 	return root

@@ -160,7 +160,7 @@ func FuzzCheckAndRoutes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		r := readObjects([]source{{"in.yaml", content}}, "shop")
 		after := newWorld(objects{}.with(r.objects), config.Default())
-		for _, found := range newChecker(r.objects, newWorld(objects{}, config.Default()), after).check() {
+		for _, found := range newChecker(r.objects, newWorld(objects{}, config.Default()), after, inhabitants{}).check() {
 			if found.Line < 1 || found.text() == "" {
 				t.Errorf("a finding without a place or a text: %+v", found)
 			}

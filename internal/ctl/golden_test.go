@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -59,6 +61,9 @@ func clusterOf(t *testing.T, content []byte) connector {
 	builder := fake.NewClientBuilder().WithScheme(newScheme())
 	for _, o := range r.objects {
 		builder.WithObjects(o.Object)
+	}
+	for _, a := range r.accounts {
+		builder.WithObjects(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: a.Namespace, Name: a.Name}})
 	}
 	c := builder.Build()
 	return func(*clusterFlags) (client.Client, error) { return c, nil }

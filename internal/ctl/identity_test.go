@@ -157,7 +157,7 @@ func FuzzAgentAnswers(f *testing.F) {
 		v := inv.identityOf(p)
 		v.setIdentity(printableIdentity(id), inv)
 		v.setPlain(inv, p, h)
-		plain := inv.plain(inv.pods, map[mesh.Key]heard{p.Key: h}, time.Time{})
+		plain := inv.plain(inv.pods, map[mesh.Key]heard{p.Key: h}, look{})
 		for _, text := range []string{renderIdentity(v, goldenNow(), false), renderPlain(plain, goldenNow(), false)} {
 			if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' }) {
 				t.Errorf("%q", text)

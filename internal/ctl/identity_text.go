@@ -112,7 +112,11 @@ func renderTakes(v identityView, p paint) string {
 		if takes.Port != 0 {
 			port = strings.TrimSpace(fmt.Sprint(takes.Port, " ", takes.Name))
 		}
-		t.row(cell{}, cell{text: port}, cell{text: takes.Mode}, cell{text: modeTexts[takes.Mode]}, cell{takes.SaidBy, dim})
+		text := cell{text: modeTexts[takes.Mode]}
+		if takes.OpenPlain > 0 {
+			text = cell{fmt.Sprintf("%s, but %s in plain text still open", text.text, plural(int(takes.OpenPlain), "connection")), red}
+		}
+		t.row(cell{}, cell{text: port}, cell{text: takes.Mode}, text, cell{takes.SaidBy, dim})
 	}
 	return p.in(bold, "Takes") + "\n" + t.String(p)
 }
@@ -130,7 +134,7 @@ func renderPodPlain(v podPlainView, now time.Time, p paint) string {
 			name = "-"
 		}
 		t.row(cell{}, cell{text: name}, cell{text: c.Source.String()}, cell{text: fmt.Sprint(c.Port)},
-			cell{text: callsText(c.Connections, c.Requests)}, cell{text: distance(c.Last, now)}, cell{c.Reason, dim})
+			cell{text: callsText(c.Connections, c.Requests, c.Live)}, cell{text: distance(c.Last, now)}, cell{c.Reason, dim})
 	}
 	text := title + t.String(p)
 	if v.Forgotten > 0 {

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/webhook"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -48,6 +49,8 @@ type takesView struct {
 	// Mode is permissive, strict, or notCaptured.
 	Mode   string `json:"mode"`
 	SaidBy string `json:"saidBy"`
+	// OpenPlain are connections in plain text that are still open though it is strict.
+	OpenPlain uint64 `json:"openPlainText,omitempty"`
 }
 
 // notCaptured is in the place of a mode where the sidecar does not see a port.
@@ -107,7 +110,7 @@ func (i *inventory) takesOf(p *podInfo) []takesView {
 	var out []takesView
 	for _, port := range slices.Compact(ports) {
 		mode, saidBy := m.at(port)
-		takes := takesView{port, names[port], string(mode), saidBy}
+		takes := takesView{Port: port, Name: names[port], Mode: string(mode), SaidBy: saidBy}
 		if slices.Contains(p.PlainPorts, port) {
 			takes.Mode, takes.SaidBy = notCaptured, "its capture, since injection"
 		}
@@ -136,9 +139,24 @@ func (v *identityView) setIdentity(id agentapi.Identity, i *inventory) {
 func (v *identityView) setPlain(i *inventory, p *podInfo, h heard) {
 	v.PlainText = &podPlainView{Since: h.Since, Forgotten: h.Forgotten}
 	for _, seen := range h.Callers {
+		v.addOpen(seen)
 		c := i.caller(seen, p)
 		v.PlainText.Callers = append(v.PlainText.Callers, plainCallerView{
 			Caller: seen, Kind: c.kind, Namespace: c.namespace, Name: c.name, Workload: c.workload, Reason: c.reason,
 		})
+	}
+}
+
+// addOpen enters what is still open where it is strict. The last of what is taken is for all ports that are not named.
+func (v *identityView) addOpen(seen agentapi.Caller) {
+	if len(v.Takes) == 0 {
+		return
+	}
+	at := slices.IndexFunc(v.Takes, func(t takesView) bool { return t.Port == seen.Port })
+	if at < 0 {
+		at = len(v.Takes) - 1
+	}
+	if v.Takes[at].Mode == string(config.Strict) {
+		v.Takes[at].OpenPlain += seen.Live
 	}
 }

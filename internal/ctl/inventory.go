@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/webhook"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -129,10 +130,9 @@ func (i *inventory) note(format string, args ...any) {
 }
 
 func (i *inventory) addPod(source *corev1.Pod) {
-	_, annotated := source.Annotations[config.AnnotationInjected]
 	p := &podInfo{
 		Pod: mesh.BuildPod(source), source: source, workload: cmp.Or(webhook.Workload(source), "Pod/"+source.Name),
-		injected: annotated && !source.Spec.HostNetwork && containerOf(source, config.ProxyContainer) != nil,
+		injected: sidecar.Has(source),
 	}
 	i.pods = append(i.pods, p)
 	i.byKey[p.Key] = p

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -17,10 +18,7 @@ import (
 func injectedPod(namespace, name, ip string, changes ...func(*corev1.Pod)) *corev1.Pod {
 	p := plainPod(namespace, name, ip, func(p *corev1.Pod) {
 		p.Annotations = map[string]string{config.AnnotationInjected: "1.0"}
-		p.Spec.InitContainers = []corev1.Container{
-			{Name: config.CaptureContainer, Args: []string{"capture", "--exclude-inbound-ports=15020,9100"}},
-			{Name: config.ProxyContainer, Env: []corev1.EnvVar{{Name: config.TrustBundleEnv, Value: "x"}}},
-		}
+		p.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=15020,9100")
 	})
 	for _, change := range changes {
 		change(p)

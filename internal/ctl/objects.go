@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // fileObject is an object of a file with the place where it stands.
@@ -61,6 +63,10 @@ var alike = map[schema.GroupVersionKind]bool{
 type reading struct {
 	objects  []*fileObject
 	findings []finding
+	// templates are the pods that workloads would make.
+	templates []template
+	// accounts are ServiceAccounts, whose names alone are read.
+	accounts []mesh.Key
 	// files and others count what was read: others are objects of kinds that are not looked at.
 	files, others int
 }
@@ -158,7 +164,12 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 			r.findings = append(r.findings, f)
 			return
 		}
-		r.others++
+		if gvk == corev1.SchemeGroupVersion.WithKind("ServiceAccount") {
+			r.accounts = append(r.accounts, mesh.Key{Namespace: cmp.Or(text(node, "metadata", "namespace"), namespace), Name: text(node, "metadata", "name")})
+		}
+		if err != nil || !r.keyed(file, node, gvk, asJSON, namespace) {
+			r.others++
+		}
 		return
 	}
 	// The CRDs of the Gateway API still store ReferenceGrants as v1beta1.

@@ -5,22 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-type plaintextOptions struct {
-	clusterFlags
-	connect    connector
-	agents     agentConnector
-	now        func() time.Time
-	meshConfig string
-	system     string
-	since      time.Duration
-	output     string
-}
+type plaintextOptions struct{ lookOptions }
+
+// defaultLook is how long sidecars must have looked before strict is called safe.
+const defaultLook = time.Hour
 
 // exitNotSafe is the exit code of plaintext where strict is not safe, or not known to be.
 const exitNotSafe = 2
@@ -34,7 +27,7 @@ type ExitError struct {
 func (e *ExitError) Error() string { return e.text }
 
 func newPlaintextCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
-	o := plaintextOptions{connect: connect, agents: agents, now: now}
+	o := plaintextOptions{lookOptions{connect: connect, agents: agents, now: now}}
 	cmd := &cobra.Command{
 		Use:   "plaintext [-n NAMESPACE]",
 		Short: "List who calls the mesh in plain text, and whether strict mTLS is safe",
@@ -43,54 +36,42 @@ is called at which port, by whom, why it is not mTLS, how often, and when last. 
 counts as plain text here: strict mTLS refuses it, too.
 
 Each sidecar remembers who has called its pod, from its start on; whoever keeps a connection is seen each
-minute. So the list is as old as the pods are: let a day or a week go by before you trust it with callers that
-come once a day or a week. After you have mended callers, --since leaves out what was before.
+minute, and counts as open. So the list is as old as the pods are: let a day or a week go by before you trust it
+with callers that come once a day or a week. After you have mended callers, --since leaves out what was before.
 
-At the end stands for each namespace whether strict is safe there. What sidecars cannot see is listed: ports
+At the end stands for each namespace whether strict is safe there, and how long its sidecars have looked. It is not
+called safe before all of them have looked for an hour, or what --for says. Where it is strict already, connections
+from before that are still open in plain text make it not safe. What sidecars cannot see is listed: ports
 that are excluded from capture, pods whose sidecar has no identity, and pods that could not be asked.
 
 Kubernetes must allow you to list pods, namespaces and nodes, to get the ConfigMap mizzen-mesh of the control
 plane, and to get and create pods/portforward: the sidecars tell it on their pods' loopback alone.
 
-The exit code is 0 if strict is safe in all namespaces that were looked at, 2 if it is not or not all is known, and
-1 if nothing could be found out.`,
+The exit code is 0 if strict is safe in all namespaces that were looked at, 2 if it is not, not all is known or
+sidecars have not looked for long enough, and 1 if nothing could be found out.`,
 		Example: `  # Everywhere
   mizzenctl plaintext
 
   # Who still calls namespace shop, since the callers were mended an hour ago?
   mizzenctl plaintext -n shop --since 1h
 
-  # Make it strict as soon as it is safe
-  mizzenctl plaintext -n shop && kubectl annotate namespace shop mizzen.dev/mtls=strict`,
+  # Make it strict if nobody has called in plain text for a day
+  mizzenctl plaintext -n shop --for 24h && kubectl annotate namespace shop mizzen.dev/mtls=strict`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.since > 0 && !cmd.Flags().Changed("for") {
+				o.lookedFor = min(o.lookedFor, o.since)
+			}
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	flags := cmd.Flags()
-	o.add(flags, "namespace of the pods that are called (default: all)")
-	flags.DurationVar(&o.since, "since", 0, "leave out callers that were not seen within this time, such as 1h (default: none)")
-	addMeshFlags(flags, &o.meshConfig, &o.system)
-	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
+	o.addFlags(cmd.Flags(), "namespace of the pods that are called (default: all)",
+		"how long sidecars must have looked before strict is called safe; with a shorter --since that long")
 	return cmd
 }
 
 func (o *plaintextOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	switch {
-	case !slices.Contains(outputs, o.output):
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
-	case o.since < 0:
-		return fmt.Errorf("--since: %s: want a positive duration, such as 1h", o.since)
-	}
-	c, err := o.connect(&o.clusterFlags)
-	if err != nil {
-		return err
-	}
-	a, err := o.agents(&o.clusterFlags)
-	if err != nil {
-		return err
-	}
-	inv, err := clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.inventory(ctx, o.namespace)
+	_, a, inv, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -104,15 +85,12 @@ func (o *plaintextOptions) run(ctx context.Context, stdout, stderr io.Writer) er
 			askable = append(askable, p)
 		}
 	}
-	now, after := o.now(), time.Time{}
-	if o.since > 0 {
-		after = now.Add(-o.since)
-	}
-	v := inv.plain(pods, askAll(ctx, a, askable, stderr), after)
+	l := o.look()
+	v := inv.plain(pods, askAll(ctx, a, askable, stderr), l)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := write(stdout, o.output, v, func(p paint) string { return renderPlain(v, now, p) }); err != nil {
+	if err := write(stdout, o.output, v, func(p paint) string { return renderPlain(v, l.now, p) }); err != nil {
 		return err
 	}
 	return v.exit()
@@ -137,14 +115,20 @@ func (i *inventory) targets(namespace string) ([]*podInfo, error) {
 }
 
 func (v plainView) exit() error {
-	count := map[verdict]int{}
+	count, open := map[verdict]int{}, 0
 	for _, n := range v.Namespaces {
-		count[n.Strict]++
+		if n.Refused == 0 && n.Open > 0 {
+			open++ // unsafe for another reason
+		} else {
+			count[n.Strict]++
+		}
 	}
 	all := plural(len(v.Namespaces), "namespace")
 	switch {
 	case count[strictUnsafe] > 0:
 		return &ExitError{exitNotSafe, fmt.Sprintf("strict mTLS would refuse callers in %d of %s", count[strictUnsafe], all)}
+	case open > 0:
+		return &ExitError{exitNotSafe, fmt.Sprintf("connections in plain text from before it was strict are open in %d of %s", open, all)}
 	case count[strictUnknown] > 0:
 		return &ExitError{exitNotSafe, fmt.Sprintf("not all is known of %d of %s", count[strictUnknown], all)}
 	}

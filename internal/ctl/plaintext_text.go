@@ -51,21 +51,24 @@ func callsTable(v plainView, namespace string, now time.Time) table {
 		}
 		port := fmt.Sprint(c.To.Port)
 		if c.To.Mode == config.Strict {
-			port += " (strict)" // seen before it was
+			port += " (strict)" // seen, or begun, before it was
 		}
 		t.row(cell{}, cell{text: c.To.Workload}, cell{text: port}, cell{text: c.From.text()},
-			cell{text: callsText(c.Connections, c.Requests)}, cell{text: distance(c.Last, now)}, cell{c.From.Reason, dim})
+			cell{text: callsText(c.Connections, c.Requests, c.Open)}, cell{text: distance(c.Last, now)}, cell{c.From.Reason, dim})
 	}
 	return t
 }
 
-func callsText(connections, requests uint64) string {
+func callsText(connections, requests, open uint64) string {
 	var out []string
 	if connections > 0 {
 		out = append(out, plural(int(connections), "connection"))
 	}
 	if requests > 0 {
 		out = append(out, plural(int(requests), "request"))
+	}
+	if open > 0 {
+		out = append(out, fmt.Sprintf("%d open", open))
 	}
 	return strings.Join(out, ", ")
 }
@@ -105,12 +108,17 @@ func (s strictView) why(now time.Time) string {
 	switch {
 	case s.Refused > 0:
 		return plural(s.Refused, "caller") + " would be refused"
+	case s.Open > 0:
+		return plural(int(s.Open), "connection") + " in plain text from before it was strict still open: served until the next byte, or the end of a long request"
 	case s.Blind > 0:
 		return plural(s.Blind, "pod") + " with a sidecar that has no identity, and so sees nobody"
 	case s.Asked < s.Pods:
 		return fmt.Sprintf("%d of %s could not be asked", s.Pods-s.Asked, plural(s.Pods, "pod"))
 	case s.Forgotten > 0:
 		return fmt.Sprintf("there were more callers than sidecars remember: %d are forgotten", s.Forgotten)
+	}
+	if s.Looked < s.Wanted {
+		return fmt.Sprintf("nobody has called in plain text, but a sidecar has looked for %s only, and %s is wanted (--for)", seconds(s.Looked), seconds(s.Wanted))
 	}
 	text := "nobody has called in plain text"
 	if s.Already > 0 {
@@ -121,6 +129,8 @@ func (s strictView) why(now time.Time) string {
 	}
 	return text
 }
+
+func seconds(n int64) string { return span(time.Duration(n) * time.Second) }
 
 func (v plainView) uncapturedIn(namespace string) []string {
 	var out []string

@@ -35,6 +35,11 @@ type strictView struct {
 	Already int `json:"already,omitempty"`
 	// Since is when the youngest of the agents began to listen, or the time before which callers are left out.
 	Since *time.Time `json:"since,omitempty"`
+	// Looked is for how many seconds the youngest of the agents has listened, Wanted how many it takes to call strict safe.
+	Looked int64 `json:"lookedSeconds,omitempty"`
+	Wanted int64 `json:"wantedSeconds,omitempty"`
+	// Open are connections in plain text to where it is strict, from before.
+	Open uint64 `json:"open,omitempty"`
 	// Forgotten are callers that agents had no room for.
 	Forgotten uint64 `json:"forgotten,omitempty"`
 }
@@ -52,10 +57,12 @@ type plainCallsView struct {
 	To   plainTarget `json:"to"`
 	From plainSource `json:"from"`
 	// Connections, or Requests where sidecars read HTTP.
-	Connections uint64    `json:"connections,omitempty"`
-	Requests    uint64    `json:"requests,omitempty"`
-	First       time.Time `json:"firstSeen"`
-	Last        time.Time `json:"lastSeen"`
+	Connections uint64 `json:"connections,omitempty"`
+	Requests    uint64 `json:"requests,omitempty"`
+	// Open are connections that live.
+	Open  uint64    `json:"open,omitempty"`
+	First time.Time `json:"firstSeen"`
+	Last  time.Time `json:"lastSeen"`
 }
 
 type plainTarget struct {
@@ -88,8 +95,15 @@ type missingView struct {
 	Problem   string `json:"problem"`
 }
 
-// plain puts together what agents have said. Callers last seen before the time are left out.
-func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, after time.Time) plainView {
+// look is how what agents have said is looked at: callers last seen before after are left out, and agents must have
+// listened for atLeast.
+type look struct {
+	after, now time.Time
+	atLeast    time.Duration
+}
+
+// plain puts together what agents have said.
+func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, l look) plainView {
 	v := plainView{Namespaces: []strictView{}, Notes: i.notes}
 	namespaces, groups := map[string]*strictView{}, map[groupKey]*plainCallsView{}
 	uncaptured, old := workloads{}, workloads{}
@@ -115,14 +129,15 @@ func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, after time.T
 		case h.err != nil:
 			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
 		default:
-			ns.hear(h, after)
-			i.groupCallers(groups, p, h, after)
+			ns.hear(h, l)
+			i.groupCallers(groups, p, h, l.after)
 		}
 	}
 	v.Callers = sortedGroups(groups)
 	for _, c := range v.Callers {
 		if c.To.Mode == config.Strict {
 			namespaces[c.To.Namespace].Already++
+			namespaces[c.To.Namespace].Open += c.Open
 		} else {
 			namespaces[c.To.Namespace].Refused++
 		}
@@ -134,24 +149,29 @@ func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, after time.T
 	return v
 }
 
-func (s *strictView) hear(h heard, after time.Time) {
+func (s *strictView) hear(h heard, l look) {
 	s.Asked++
 	s.Forgotten += h.Forgotten
+	s.Wanted = int64(l.atLeast.Seconds())
 	since := h.Since.UTC()
-	if after.After(since) {
-		since = after.UTC()
+	if looked := int64(l.now.Sub(since).Seconds()); s.Asked == 1 || looked < s.Looked {
+		s.Looked = looked
+	}
+	if l.after.After(since) {
+		since = l.after.UTC()
 	}
 	if s.Since == nil || since.After(*s.Since) {
 		s.Since = &since
 	}
 }
 
-// judge says unsafe where one caller is known, and safe only where all have been asked and have told all.
+// judge says unsafe where one caller is known, and safe only where all have been asked, have told all, and have looked
+// for long enough.
 func (s *strictView) judge() strictView {
 	switch {
-	case s.Refused > 0:
+	case s.Refused > 0 || s.Open > 0:
 		s.Strict = strictUnsafe
-	case s.Asked < s.Pods || s.Blind > 0 || s.Forgotten > 0:
+	case s.Asked < s.Pods || s.Blind > 0 || s.Forgotten > 0 || s.Looked < s.Wanted:
 		s.Strict = strictUnknown
 	default:
 		s.Strict = strictSafe
@@ -169,7 +189,7 @@ type groupKey struct {
 func (i *inventory) groupCallers(groups map[groupKey]*plainCallsView, p *podInfo, h heard, after time.Time) {
 	modes := i.modesOf(p)
 	for _, seen := range h.Callers {
-		if seen.Last.Before(after) {
+		if seen.Last.Before(after) && seen.Live == 0 {
 			continue
 		}
 		from := i.caller(seen, p)
@@ -187,6 +207,7 @@ func (i *inventory) groupCallers(groups map[groupKey]*plainCallsView, p *podInfo
 		g.To.Pods, g.From.Names = insert(g.To.Pods, p.Name), insert(g.From.Names, from.name)
 		g.Connections += seen.Connections
 		g.Requests += seen.Requests
+		g.Open += seen.Live
 		if seen.First.Before(g.First) {
 			g.First = seen.First.UTC()
 		}

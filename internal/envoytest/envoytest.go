@@ -28,6 +28,10 @@ func Path(t testing.TB) string {
 	return path
 }
 
+// knowingly is a field that Mizzen sets although Envoy calls it work in progress: without it Envoy refuses every method that
+// is not on a list. Where requests are judged it is not set.
+const knowingly = "'envoy.config.core.v3.Http1ProtocolOptions.allow_custom_methods' is marked as work-in-progress"
+
 // Validate fails the test if Envoy refuses the bootstrap (JSON), or warns about it, as it does about
 // deprecated fields.
 func Validate(t testing.TB, bootstrap []byte) {
@@ -52,7 +56,7 @@ func check(envoy, dir string, bootstrap []byte) (warnings []string, err error) {
 		return nil, fmt.Errorf("Envoy refuses the configuration: %w\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
-		if strings.HasPrefix(line, "[warning]") {
+		if strings.HasPrefix(line, "[warning]") && !strings.Contains(line, knowingly) {
 			warnings = append(warnings, line)
 		}
 	}

@@ -28,6 +28,8 @@ type Node struct {
 	Version string
 	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
 	ConfigScope string
+	// CallerAddresses is set for a sidecar that can call the application from the address of whoever calls the pod.
+	CallerAddresses bool
 	// Workload is the "<kind>/<name>" that the pod belongs to; empty without one. It is what the pod
 	// says of itself, good to group pods by, never to decide what they may do.
 	Workload string
@@ -85,6 +87,9 @@ func (n Node) Proto() *corev3.Node {
 	if n.Workload != "" {
 		meta["workload"] = s(n.Workload)
 	}
+	if n.CallerAddresses {
+		meta["callerAddresses"] = s("true")
+	}
 	return &corev3.Node{
 		Id:       n.ID(),
 		Cluster:  n.Namespace + "/" + n.ServiceAccount,
@@ -115,6 +120,8 @@ func FromProto(p *corev3.Node) (Node, error) {
 		Version:        meta["version"].GetStringValue(),
 		ConfigScope:    meta["configScope"].GetStringValue(),
 		Workload:       meta["workload"].GetStringValue(),
+
+		CallerAddresses: meta["callerAddresses"].GetStringValue() == "true",
 	}
 	if !config.ValidConfigScope(n.ConfigScope) {
 		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))

@@ -18,6 +18,10 @@ const (
 	Bundle   = "bundle"
 	// PlainTextLog is the access log with those who are not of the mesh (envoy.service.accesslog.v3).
 	PlainTextLog = "plaintext"
+	// MTLSLog is the one with callers of the mesh, at ports where sidecars do not look into the bytes.
+	MTLSLog = "mtls"
+	// DryRunLog is the one with requests that policies in dry run would refuse.
+	DryRunLog = "dryrun"
 	// TypeURL of a secret.
 	TypeURL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )

@@ -21,6 +21,7 @@ var phases = []struct {
 }{
 	{"shared", true, []scenario{
 		{"Transparency", testTransparency},
+		{"CallerAddresses", testCallerAddresses},
 		{"Probes", testProbes},
 		{"LifecycleHooks", testLifecycleHooks},
 		{"BadAnnotation", testBadAnnotation},
@@ -29,8 +30,12 @@ var phases = []struct {
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},
+		{"DryRunProcedure", testDryRunProcedure},
 		{"ForwardedClientCert", testForwardedClientCert},
 		{"IdentityCtl", testIdentityCtl},
+	}},
+	{"programs", false, []scenario{
+		{"Programs", testPrograms},
 	}},
 	{"measured", false, []scenario{
 		{"Story", testStory},

@@ -1,14 +1,23 @@
 package mtls
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -18,7 +27,7 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), port) }
 	set := func(port uint16, identity string) {
 		t.Helper()
-		if err := cp.SetPods(map[netip.AddrPort]string{at(port): identity}); err != nil {
+		if err := cp.SetPods(map[netip.AddrPort]string{at(webPort): idServer, at(port): identity}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,4 +102,154 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 			again(step.name)
 		})
 	}
+}
+
+// manyAddresses: over a sidecar's life it calls far more addresses than anybody remembers at a time. All are served, with
+// mTLS and who is there known, and the sidecar is not larger for it.
+func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, client *world.Envoy) {
+	const addresses, port = 10_000, 8090
+	pool := netip.MustParsePrefix("10.91.0.0/16")
+	at := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 91, byte(i / 250), byte(i%250 + 1)}), port)
+	}
+	err := pods.Server.Do(func() error { // on loopback all of them are the server's
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		addr, err := netlink.ParseAddr("10.91.0.1/16")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(lo, addr)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := pods.Server.Listen(":" + strconv.Itoa(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	greetAll(l)
+	of := map[netip.Prefix]string{pool: idServer}
+	if err := cp.SetRanges(of, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := cp.SetMode(config.Strict); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cp.SetMode(config.Permissive) }()
+	await(t, "it is called with mTLS", func() bool { _, err := greet(at(0).String()); return err == nil })
+	plain := func() bool {
+		c := inPlain(t, at(0).String())
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err := io.ReadFull(c, make([]byte, len("welcome\n")))
+		return err == nil
+	}
+	await(t, "plain text is refused", func() bool { return !plain() })
+
+	var next, failed atomic.Int32
+	all := func(from, to int) {
+		t.Helper()
+		next.Store(int32(from))
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for i := int(next.Add(1) - 1); i < to; i = int(next.Add(1) - 1) {
+					if got, err := greet(at(i).String()); got != "welcome\n"+marker || err != nil {
+						failed.Add(1)
+						t.Errorf("address %d: %q, %v", i, got, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if failed.Load() > 0 {
+			t.FailNow()
+		}
+	}
+	all(0, 500) // what it needs for so many at once it has
+	before, start := allocated(t, client), time.Now()
+	all(500, addresses)
+	took := time.Since(start)
+	hosts := regexp.MustCompile(`(?m)^pods::10\.91\..*::cx_active::`)
+	await(t, "what is not called any more is forgotten", func() bool {
+		b, err := client.Get("/clusters")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !hosts.Match(b)
+	})
+	after := allocated(t, client)
+	t.Logf("%d addresses in %s: %d kB before, %d kB after; %d are remembered", addresses-500, took.Round(time.Second), before>>10, after>>10, cp.Asked())
+	if after > before+2<<20 {
+		t.Errorf("%d kB more", (after-before)>>10)
+	}
+	if asked := cp.Asked(); asked > sds.MaxAddresses {
+		t.Errorf("%d addresses are asked for at a time", asked)
+	}
+	// The first ones have been forgotten, and are asked for anew; what has changed is known.
+	if err := cp.SetRanges(of, map[netip.AddrPort]string{at(1): idClient}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := greet(at(1).String()); err == nil {
+		t.Error("somebody else is at an address, and is called all the same")
+	}
+	if _, err := greet(at(2).String()); err != nil {
+		t.Error(err)
+	}
+
+	// More wait at a time than Envoy's own limit of 1,024 requests lets ask.
+	if err := cp.SetMode(config.Permissive); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "plain text is served", plain)
+	const waiting = 1_500
+	if err := cp.SetRanges(map[netip.Prefix]string{pool: ""}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	for i := range waiting { // which nobody has called for a long time
+		served.Go(func() {
+			if _, err := greet(at(1000 + i).String()); err != nil {
+				failed.Add(1)
+				t.Errorf("address %d, which was waited for: %v", 1000+i, err)
+			}
+		})
+	}
+	await(t, "all of them wait", func() bool {
+		b, err := client.Get("/stats?filter=^cluster.sds.upstream_rq_active$")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, n, _ := strings.Cut(strings.TrimSpace(string(b)), ": ")
+		asking, err := strconv.Atoi(n)
+		return err == nil && asking >= waiting
+	})
+	if err := cp.SetRanges(map[netip.Prefix]string{pool: mesh.PlainText}, nil); err != nil {
+		t.Fatal(err)
+	}
+	served.Wait()
+}
+
+// allocated is the memory in bytes that Envoy has.
+func allocated(t *testing.T, e *world.Envoy) int {
+	t.Helper()
+	b, err := e.Get("/memory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var memory struct {
+		Allocated string `json:"allocated"`
+	}
+	if err := json.Unmarshal(b, &memory); err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(memory.Allocated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

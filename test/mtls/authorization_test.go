@@ -12,6 +12,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -77,6 +78,44 @@ func judgedPod(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
 	other.Policies[0].Rules[1].From = []mesh.Caller{{Namespace: "bench", ServiceAccount: "other"}}
 	set(other)
 	await(t, "bytes are refused", func() bool { _, err := greet(greeter); return err != nil })
+
+	// By the caller alone. The refusal comes through the caller's own sidecar, which says that it sends HTTP; calls to the
+	// pod's address are bytes there, so the port has to be declared.
+	for _, declared := range []bool{false, true} {
+		callers := mesh.Inbound{Mode: config.Permissive, Policies: []mesh.Policy{{Name: "bench/a", Rules: []mesh.CallRule{{From: from}}}}}
+		declare := func() {
+			if callers.DeclareHTTP([]uint16{webPort}); !declared {
+				callers.HTTP = nil
+			}
+			set(callers)
+		}
+		declare()
+		await(t, "who is let in is served", func() bool { _, err := get(web); _, again := get(byIP); return err == nil && again == nil })
+		t.Run(fmt.Sprintf("callers under load, declared %t", declared), func(t *testing.T) {
+			judgeUnderLoad(t, func(again bool) {
+				callers.Policies[0].Rules = []mesh.CallRule{{From: from}}
+				if again {
+					callers.Policies[0].Rules = append(callers.Policies[0].Rules, mesh.CallRule{From: []mesh.Caller{{Namespace: "bank"}}})
+				}
+				declare()
+			})
+		})
+		callers.Policies = []mesh.Policy{{Name: "bench/a", Rules: other.Policies[0].Rules[1:]}}
+		declare()
+		for target, told := range map[string]bool{web: true, byIP: declared} {
+			await(t, fmt.Sprintf("a refusal at %s, declared %t", target, declared), func() bool {
+				fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				res, err := fresh.Get("http://" + target)
+				if err != nil {
+					return !told
+				}
+				defer res.Body.Close()
+				body, err := io.ReadAll(res.Body)
+				return told && err == nil && res.StatusCode == http.StatusForbidden && string(body) == "mizzen: no AuthorizationPolicy allows this call\n" &&
+					strings.HasPrefix(res.Header.Get(envoy.AnswerHeader), "mizzen-inbound")
+			})
+		}
+	}
 }
 
 // judgeUnderLoad changes policies that all allow the calls that are made, over connections that are kept.

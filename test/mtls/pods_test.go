@@ -26,7 +26,7 @@ const marker = "nobody-may-read-this"
 // Two pods call each other, and one calls itself; what goes over the wire between them is TLS 1.3, and who has
 // no identity is served where the mode lets him in.
 func TestTwoPods(t *testing.T) {
-	pods, cp := start(t)
+	pods, cp, client, server := start(t)
 	t.Run("judged", func(t *testing.T) { judgedPod(t, pods, cp) })
 	if err := cp.SetMode(config.Permissive); err != nil {
 		t.Fatal(err)
@@ -34,6 +34,7 @@ func TestTwoPods(t *testing.T) {
 	served := serveHTTP(t, pods.Server, world.ServerIP, webPort, "server")
 	serveHTTP(t, pods.Server, world.ServerIP, plainPort, "plain")
 	serveHTTP(t, pods.Client, world.ClientIP, webPort, "client")
+	serveHTTP(t, pods.Server, "["+world.ServerIPv6+"]", webPort, "server")
 	serveGreeter(t, pods.Server)
 	byIP := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
 	setPods := func() {
@@ -52,10 +53,13 @@ func TestTwoPods(t *testing.T) {
 			}
 			await(t, "the mode holds", func() bool { return (outside(byIP.String()) == nil) == (mode == config.Permissive) })
 			before := served.Load()
-			if got, err := get(mirrored); got != "plain" || err != nil {
-				t.Errorf("a request that is copied: %q, %v", got, err)
-			}
-			await(t, "the copy is served, in strict mode with mTLS", func() bool { return served.Load() == before+1 })
+			// A copy that meets a connection of the mode before, which is about to end, is not made again.
+			await(t, "a copy is served, in strict mode with mTLS", func() bool {
+				if got, err := get(mirrored); got != "plain" || err != nil {
+					t.Fatalf("a request that is copied: %q, %v", got, err)
+				}
+				return served.Load() > before
+			})
 			heard := listenOnWire(t)
 			for target, want := range map[string]string{web: "server", self: "client", byIP.String(): "server"} {
 				if got, err := get(target); got != want || err != nil {
@@ -79,9 +83,20 @@ func TestTwoPods(t *testing.T) {
 			}
 		})
 	}
+	t.Run("nothing lost", func(t *testing.T) { nothingLost(t, pods) })
+	t.Run("callers", func(t *testing.T) { callersSeen(t, cp) })
+	t.Run("many callers", func(t *testing.T) { manyCallers(t, server) })
 	t.Run("addresses change", func(t *testing.T) { addressesChange(t, cp) })
+	t.Run("many addresses", func(t *testing.T) { manyAddresses(t, pods, cp, client) })
 	setPods()
 	t.Run("under load", func(t *testing.T) { changeUnderLoad(t, cp, byIP.String()) })
+	t.Run("connections that live", func(t *testing.T) { liveConnections(t, cp) })
+	t.Run("pauses", func(t *testing.T) {
+		for name, f := range map[string]func(*testing.T, *world.Pods){"of a reader": pausedReader, "before the answer to a client that half-closes": halfClosed} {
+			t.Run(name, func(t *testing.T) { t.Parallel(); f(t, pods) })
+		}
+	})
+	t.Run("the server's node is gone", func(t *testing.T) { peerGone(t, pods, cp) }) // the last: the link was down
 }
 
 // changeUnderLoad goes from permissive to strict and back while calls are made, old and new connections.
@@ -138,8 +153,13 @@ func serveHTTP(t *testing.T, n world.NS, ip string, port int, name string) *atom
 	}
 	t.Cleanup(func() { l.Close() })
 	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			served.Add(1)
+			if r.URL.Path == peerPath {
+				name, _, _ := net.SplitHostPort(r.RemoteAddr)
+				fmt.Fprint(w, name)
+				return
+			}
 			fmt.Fprint(w, name)
 		}))
 	}()
@@ -153,6 +173,11 @@ func serveGreeter(t *testing.T, n world.NS) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	greetAll(l)
+}
+
+// greetAll says the first word to each client, and says back what it hears.
+func greetAll(l net.Listener) {
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -168,10 +193,15 @@ func serveGreeter(t *testing.T, n world.NS) {
 	}()
 }
 
+// peerPath is answered with the address that the application sees as the caller's.
+const peerPath = "/peer"
+
 // get calls over a new connection.
-func get(target string) (string, error) {
+func get(target string) (string, error) { return getPath(target, "/") }
+
+func getPath(target, path string) (string, error) {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	req, err := http.NewRequest("GET", "http://"+target+"/", nil)
+	req, err := http.NewRequest("GET", "http://"+target+path, nil)
 	if err != nil {
 		return "", err
 	}
@@ -209,25 +239,36 @@ func greet(target string) (string, error) {
 
 // outside calls as somebody without a sidecar: the capture rules leave the proxy's own user alone.
 func outside(target string) error {
+	b, err := asOutsider(target, "/")
+	if err == nil && !strings.HasPrefix(b, "HTTP/1.1 200") {
+		err = fmt.Errorf("got %q", b)
+	}
+	return err
+}
+
+func asOutsider(target, path string) (string, error) { return asOutsiderWith("GET", target, path) }
+
+func asOutsiderWith(method, target, path string) (string, error) {
+	return asOutsiderBy(&net.Dialer{Timeout: 10 * time.Second}, method, target, path)
+}
+
+func asOutsiderBy(d *net.Dialer, method, target, path string) (string, error) {
 	// The thread must live on: Envoy ends with the thread that has started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if _, err := unix.SetfsuidRetUid(config.ProxyUID); err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _, _ = unix.SetfsuidRetUid(0) }()
-	c, err := net.DialTimeout("tcp", target, 10*time.Second)
+	c, err := d.Dial("tcp", target)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	_, _ = io.WriteString(c, method+" "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	b, err := io.ReadAll(c)
-	if err == nil && !strings.HasPrefix(string(b), "HTTP/1.1 200") {
-		err = fmt.Errorf("got %q", b)
-	}
-	return err
+	return string(b), err
 }
 
 // listenOnWire hears what the two pods say to each other.

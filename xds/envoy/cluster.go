@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"math"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,17 +14,23 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // Clusters that every proxy has.
 const (
 	// PassthroughCluster carries outbound connections to where the application sent them.
-	PassthroughCluster = "passthrough"
+	PassthroughCluster = sds.PlainCluster
 	// InboundCluster carries inbound connections on to the pod's own address.
 	InboundCluster = "inbound"
 	// InboundHTTPCluster carries inbound requests on, where the sidecar looks at them.
 	InboundHTTPCluster = "inbound_http"
+	// CallersCluster and CallersHTTPCluster do the same in the name of who calls (inCallersName).
+	CallersCluster     = "inbound_callers"
+	CallersHTTPCluster = "inbound_callers_http"
+	// PodsCluster carries connections that were made to pods' own addresses (podFilters).
+	PodsCluster = sds.PodsCluster
 )
 
 // UnresolvedCluster is the name of a cluster that never exists: it takes the share of requests that an
@@ -44,23 +51,33 @@ func BaseClusters(cfg *config.Mesh) []Resource {
 			ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
 			CircuitBreakers:      unlimited(nil),
 		}
+		watchPeers(c, cfg.Traffic.PeerTimeout.Duration)
 		out = append(out, Resource{Type: ClusterType, Name: name, Message: c})
 		return c
 	}
 	add(InboundCluster)
 	add(PassthroughCluster)
-	if cfg.MTLS.On() {
-		http := add(InboundHTTPCluster)
-		http.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
-		// The application has a connection for each of its callers', as without us.
-		http.ConnectionPoolPerDownstreamConnection = true
+	out = append(out, inspectCluster())
+	if !cfg.MTLS.On() {
+		return out
 	}
+	http := func(c *clusterv3.Cluster) *clusterv3.Cluster {
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
+		// The application has a connection for each of its callers', as without us.
+		c.ConnectionPoolPerDownstreamConnection = true
+		return c
+	}
+	http(add(InboundHTTPCluster))
+	inCallersNames(add(CallersCluster), InboundCluster)
+	inCallersNames(http(add(CallersHTTPCluster)), InboundHTTPCluster)
+	add(PodsCluster).TransportSocket = calledByAddressTLS(cfg.MTLS)
 	return out
 }
 
 // httpCluster balances each request over a Service port's endpoints.
 func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	c := edsCluster(OutboundName(key), svc, key, cfg)
+	c := edsCluster(OutboundName(key), svc, key, SpeaksHTTP, cfg)
+	watchCalls(c, peerTimeout(svc, cfg))
 	safe := cfg.Traffic.Retry
 	c.CircuitBreakers = unlimited(retryBudget(safe.BudgetPercent, safe.MinConcurrent))
 	// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
@@ -80,7 +97,7 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 // tcpCluster balances each connection. Its name is the destination address, which is how tcp_proxy
 // finds it (and asks for it): see opaqueChain.
 func tcpCluster(destination string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	c := edsCluster(destination, svc, key, cfg)
+	c := edsCluster(destination, svc, key, speaksBytes, cfg)
 	limitConnections(c.CircuitBreakers, svc.Policy)
 	return c
 }
@@ -93,7 +110,7 @@ func NoEndpoints(name string) Resource {
 	}}
 }
 
-func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
+func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, speaks string, cfg *config.Mesh) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name,
 		// Metrics name the Service port, whatever the protocol and the IP family.
@@ -107,21 +124,29 @@ func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, cfg *conf
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 	}
 	detectOutliers(c, svc.Policy.Outliers)
-	secure(c, svc, cfg.MTLS)
+	secure(c, svc, speaks, cfg.MTLS)
+	watchPeers(c, peerTimeout(svc, cfg))
 	return c
 }
+
+// idleConnection is how long a connection to an endpoint is kept for the next call: shorter than servers keep one that is
+// idle (5 s in Node.js and Apache), so that no call meets one that is being closed, and short enough that a server with few
+// places gets them back when its clients are gone. Envoy's default is an hour.
+const idleConnection = 4 * time.Second
 
 // httpOptions speak to an endpoint the HTTP version that the client spoke, and set no limit of
 // Envoy's own that a direct connection would not have had.
 var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
 	CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+		IdleTimeout:          durationpb.New(idleConnection),
 		MaxHeadersCount:      wrapperspb.UInt32(maxHeaders),
 		MaxResponseHeadersKb: wrapperspb.UInt32(maxHeadersKB),
 	},
 	UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 		UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent},
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{AllowConnect: true, MaxConcurrentStreams: wrapperspb.UInt32(maxStreams)},
+			// With two lengths in an answer the chunks count, and the client is told of no other.
+			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent, AllowChunkedLength: true},
+			Http2ProtocolOptions: http2Options(),
 		},
 	},
 })

@@ -41,6 +41,16 @@ func familiesOf(n node.Node) families {
 	}
 }
 
+// callersSuffix is of the variants for proxies that can call the application from its callers' addresses.
+const callersSuffix = "+callers"
+
+func (f families) with(callers bool) families {
+	if callers {
+		f += callersSuffix
+	}
+	return f
+}
+
 // bind gives a listener the address of its families: v4 alone, v6 alone, or v4 with v6 beside it.
 func (f families) bind(l *listenerv3.Listener, v4, v6 netip.Addr, port uint32) {
 	switch f {

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"math"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
@@ -32,6 +33,13 @@ const (
 	maxHeadersKB = 1024
 )
 
+// maxHeaderFieldKB is the most that Envoy takes for one HTTP/2 header as it is on the wire. A longer one ends the connection:
+// its compression is broken off, and with it that of all that follows.
+const maxHeaderFieldKB = 256
+
+// smallestWindow is that of HTTP/2.
+const smallestWindow = 1<<16 - 1
+
 // maxStreams is the most that HTTP/2 allows on one connection: the server's own limit counts.
 const maxStreams = math.MaxInt32
 
@@ -43,21 +51,27 @@ var asSent = &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 	}},
 }
 
-// upgrades are the protocols that an HTTP/1 connection may be upgraded to: Envoy refuses those it is
-// not told of.
-var upgrades = []string{"websocket", connectMethod, "tcp", "spdy/3.1"}
-
-const connectMethod = "CONNECT"
-
 // previousHosts makes a retry choose another endpoint.
 var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	Name:       "envoy.retry_host_predicates.previous_hosts",
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
 }
 
+// Where the connection is to end behind an answer, what waits for a client that reads nothing for this time is lost; 0 is
+// never. But with 0 Envoy closes as soon as it has written, also where the client is still sending. On a socket that means
+// no more than for a server that does so: the kernel keeps the answer. Elsewhere the answer would be lost, so there Envoy
+// waits for the client's end. Its default is a second everywhere.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto
+const (
+	patienceForSockets  = 0               // of the pod's own application
+	patienceInside      = 2 * time.Second // of connections inside of Envoy; an answer that breaks off ends so much later
+	patienceForSidecars = 5 * time.Second
+)
+
 // httpConnectionManager is the one HTTP filter chain of the outbound side.
-func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
+func httpConnectionManager(cfg *config.Mesh, patience time.Duration) *listenerv3.Filter {
 	m := transparent("outbound_http")
+	m.DelayedCloseTimeout = durationpb.New(patience)
 	m.RouteSpecifier = scopedRoutes()
 	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
 	m.HttpFilters = []*hcmv3.HttpFilter{
@@ -68,11 +82,22 @@ func httpConnectionManager(cfg *config.Mesh) *listenerv3.Filter {
 	}
 	// Every route sets it to 0, so it bounds the wait for routes, which has no timeout of its own.
 	m.StreamIdleTimeout = durationpb.New(cfg.OnDemand.Timeout.Duration)
-	m.LocalReplyConfig = localReplies()
+	m.LocalReplyConfig = localReplies(Outbound)
+	m.AccessLog = append(answerLogs(Outbound), GRPCErrors())
+	// Two lengths in one message: the chunks count, and the server is told of no other. Who judges requests refuses it
+	// (inbound_http.go). https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+	m.HttpProtocolOptions.AllowChunkedLength = true
+	// The application may abandon as many of its own calls as it likes.
+	m.Http2ProtocolOptions.StreamResetBurst = wrapperspb.UInt64(math.MaxInt32)
+	m.Http2ProtocolOptions.StreamResetRate = wrapperspb.UInt64(math.MaxInt32)
+	// Also the most of an answer that waits in Envoy for the client's window, and is lost if the server resets the stream behind
+	// it (docs/http.md). Over loopback it costs nothing. What a request may hold is said elsewhere (repeatable).
+	m.Http2ProtocolOptions.InitialStreamWindowSize = wrapperspb.UInt32(smallestWindow)
 	return connectionManager(m)
 }
 
 func connectionManager(m *hcmv3.HttpConnectionManager) *listenerv3.Filter {
+	copyReferer(m)
 	return networkFilter("envoy.filters.network.http_connection_manager", m)
 }
 
@@ -88,13 +113,12 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 			DefaultHostForHttp_10: "localhost", // HTTP/1.0 needs no Host, but Envoy does
 			HeaderKeyFormat:       asSent,
 			EnableTrailers:        true,
-			AllowAbsoluteUrl:      wrapperspb.Bool(false), // a request target is passed on as it came
+			AllowCustomMethods:    true,
+			IgnoreHttp_11Upgrade:  otherUpgrades,
+			// "GET http://host/path" is passed on as "GET /path" with that host. Otherwise it would be refused.
+			AllowAbsoluteUrl: wrapperspb.Bool(true),
 		},
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			AllowConnect:                            true,
-			MaxConcurrentStreams:                    wrapperspb.UInt32(maxStreams),
-			OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true), // one bad stream, not the connection
-		},
+		Http2ProtocolOptions: http2Options(),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(0),
 			MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
@@ -110,6 +134,22 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 	}
 }
 
+// http2Options end no connection for frames that the protocol allows. What bounds Envoy's own memory stays: frames that
+// wait to be written.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/protocol.proto#config-core-v3-http2protocoloptions
+func http2Options() *corev3.Http2ProtocolOptions {
+	most := wrapperspb.UInt32(math.MaxInt32)
+	return &corev3.Http2ProtocolOptions{
+		AllowConnect:                                 true,
+		MaxConcurrentStreams:                         wrapperspb.UInt32(maxStreams),
+		OverrideStreamErrorOnInvalidHttpMessage:      wrapperspb.Bool(true), // one bad stream, not the connection
+		MaxHeaderFieldSizeKb:                         wrapperspb.UInt32(maxHeaderFieldKB),
+		MaxConsecutiveInboundFramesWithEmptyPayload:  most,
+		MaxInboundPriorityFramesPerStream:            most,
+		MaxInboundWindowUpdateFramesPerDataFrameSent: most,
+	}
+}
+
 func routerFilter() *hcmv3.HttpFilter {
 	return httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true})
 }
@@ -117,14 +157,6 @@ func routerFilter() *hcmv3.HttpFilter {
 // earlyMutation changes headers of a request before anything else looks at them.
 func earlyMutation(m *earlyv3.HeaderMutation) []*corev3.TypedExtensionConfig {
 	return []*corev3.TypedExtensionConfig{{Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: toAny(m)}}
-}
-
-func upgradeConfigs(names []string) []*hcmv3.HttpConnectionManager_UpgradeConfig {
-	out := make([]*hcmv3.HttpConnectionManager_UpgradeConfig, len(names))
-	for i, name := range names {
-		out[i] = &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: name}
-	}
-	return out
 }
 
 func scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {
@@ -153,52 +185,12 @@ func setDestinationHeader() *earlyv3.HeaderMutation {
 	}}}
 }
 
-// localReplies give a person who reads an error body the reason; a gRPC client gets it as the message
-// of status UNAVAILABLE. Response flags:
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#command-operators
-func localReplies() *hcmv3.LocalReplyConfig {
-	unavailable := wrapperspb.UInt32(503)
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		localReply(nil, "mizzen: %UPSTREAM_CLUSTER% has no ready endpoint\n", flag("UH")),
-		localReply(unavailable, "mizzen: no Service has the address "+destinationAddress+"\n", flag("NR")),
-		// The header is there once the head of the request is complete.
-		localReply(unavailable, "mizzen: the control plane did not send the routes for "+destinationAddress+" in time\n",
-			flag("SI"), present(destinationHeader)),
-		localReply(nil, "mizzen: the head of the request did not arrive in time\n", flag("SI")),
-	}}
-}
-
-// localReply is the body, and the status if not nil, of replies that fulfil all conditions.
-func localReply(status *wrapperspb.UInt32Value, body string, conditions ...*accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
-	return &hcmv3.ResponseMapper{
-		Filter:     and(conditions...),
-		StatusCode: status,
-		BodyFormatOverride: &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
-			TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
-		}},
-	}
-}
-
 func and(conditions ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
 	if len(conditions) == 1 { // Envoy wants at least two in an and_filter
 		return conditions[0]
 	}
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
 		AndFilter: &accesslogv3.AndFilter{Filters: conditions},
-	}}
-}
-
-func flag(name string) *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{name}},
-	}}
-}
-
-func present(header string) *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-		HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
-			Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-		}},
 	}}
 }
 

@@ -2,83 +2,122 @@ package envoy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// portChains are the chains for connections to one port, with mTLS and without. Ports of which nothing is said share
+// portChains are the chains for connections to one port, with mTLS and without. Where bytes are passed on but policies
+// refuse somebody, connections with mTLS whose caller says that they carry HTTP have a third, which tells him so. Ports of which nothing is said share
 // theirs. Each other port has chains of its own, so that a change of what is said of one leaves the connections to
 // the others alone: Envoy keeps the chains that are the same.
-type portChains struct{ mtls, plain string }
+type portChains struct{ mtls, plain, http string }
 
-var sharedChains = portChains{mtlsChain, passthroughChain}
+var sharedChains = portChains{mtls: mtlsChain, plain: passthroughChain}
 
 func chainsOf(port uint16) portChains {
-	return portChains{fmt.Sprintf("%s/%d", mtlsChain, port), fmt.Sprintf("%s/%d", passthroughChain, port)}
+	return portChains{mtls: fmt.Sprintf("%s/%d", mtlsChain, port), plain: fmt.Sprintf("%s/%d", passthroughChain, port)}
+}
+
+// telling has the third chain at a port of bytes where policies refuse somebody.
+func (c portChains) telling(in mesh.Inbound, port uint16) portChains {
+	if in.RefusesCallers(port) {
+		c.http = c.mtls + "/http"
+	}
+	return c
 }
 
 // inboundChains are all chains of a pod.
-func inboundChains(in mesh.Inbound, cfg *config.Mesh) []*listenerv3.FilterChain {
-	out := bytesChains(sharedChains, in.PoliciesAt(0), cfg)
-	http := in.HTTPPorts()
-	for _, port := range in.PolicyPorts() {
-		names, policies := chainsOf(port), in.PoliciesAt(port)
+func inboundChains(in mesh.Inbound, cfg *config.Mesh, callers bool) []*listenerv3.FilterChain {
+	out := bytesChains(sharedOf(in).telling(in, 0), in.Mode, in.PoliciesAt(0), cfg, callers)
+	http, judged := in.HTTPPorts(), in.PolicyPorts()
+	for _, port := range judged {
+		names, mode, policies := chainsOf(port), in.ModeAt(port), in.PoliciesAt(port)
 		if slices.Contains(http, port) {
-			out = append(out, httpChains(names, stages(policies, cfg.MTLS.TrustDomain), slices.Contains(in.ForwardCert, port), cfg)...)
+			how := inboundHTTP{
+				policies: stages(policies, cfg.MTLS.TrustDomain), requests: in.JudgesRequests(port), forwardCert: slices.Contains(in.ForwardCert, port), callers: callers,
+				drainTime: cfg.MTLS.DrainTime.Duration,
+			}
+			if plainHTTP(in, port) {
+				out = append(out, httpChains(names, mode, how, cfg)...)
+			} else {
+				out = append(out, httpChains(names, config.Strict, how, cfg)...)
+				out = append(out, plainBytes(names.plain, mode, policies, how.policies, callers)...)
+			}
 		} else {
-			out = append(out, bytesChains(names, policies, cfg)...)
+			out = append(out, bytesChains(names.telling(in, port), mode, policies, cfg, callers)...)
 		}
+	}
+	for _, port := range permissivePorts(in) {
+		policies := in.PoliciesAt(0)
+		out = append(out, plainBytes(chainsOf(port).plain, config.Permissive, policies, stages(policies, cfg.MTLS.TrustDomain), callers)...)
 	}
 	return append(out, refuse())
 }
 
-// bytesChains look at the caller alone.
-func bytesChains(names portChains, policies []mesh.Policy, cfg *config.Mesh) []*listenerv3.FilterChain {
-	all := stages(policies, cfg.MTLS.TrustDomain)
-	build := func(name, statPrefix string, socket *corev3.TransportSocket) (*listenerv3.FilterChain, *tcpv3.TcpProxy) {
-		c := &listenerv3.FilterChain{Name: name, TransportSocket: socket}
-		for _, s := range all {
-			c.Filters = append(c.Filters, s.networkFilter())
+// permissivePorts are those of which policies say nothing in a pod that is strict otherwise. For callers with mTLS they
+// share the chain of the others.
+func permissivePorts(in mesh.Inbound) []uint16 {
+	judged := in.PolicyPorts()
+	var out []uint16
+	for _, port := range slices.Sorted(maps.Keys(in.Ports)) {
+		if in.Ports[port] != config.Strict && !slices.Contains(judged, port) {
+			out = append(out, port)
 		}
-		p := tcpProxyTo(statPrefix, InboundCluster)
-		p.AccessLog = refusalLogs(networkRBAC, all)
-		return c, p
 	}
-	mtls, mtlsProxy := build(names.mtls, "inbound_mtls", calledTLS(cfg.MTLS, ALPN))
-	plain, plainProxy := build(names.plain, "inbound", nil)
-	if verdict, _ := mesh.Authorize(policies, mesh.Call{}); !verdict.Allowed {
-		// Envoy looks at the policies when the caller says something. The server, which may speak first, is not to be
-		// connected before. Where it depends on the caller it has to be: a caller who is let in may wait for it.
-		plainProxy.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
-		plainProxy.MaxEarlyDataBytes = wrapperspb.UInt32(0)
+	return out
+}
+
+// bytesChains look at the caller alone.
+func bytesChains(names portChains, mode config.MTLSMode, policies []mesh.Policy, cfg *config.Mesh, callers bool) []*listenerv3.FilterChain {
+	all := stages(policies, cfg.MTLS.TrustDomain)
+	mtls := &listenerv3.FilterChain{Name: names.mtls, TransportSocket: calledTLS(cfg.MTLS, ALPN)}
+	for _, s := range all {
+		mtls.Filters = append(mtls.Filters, s.networkFilter())
 	}
-	logPlain(plainProxy)
-	mtls.Filters = append(mtls.Filters, tcpProxyFilter(mtlsProxy))
-	plain.Filters = append(plain.Filters, tcpProxyFilter(plainProxy))
-	return []*listenerv3.FilterChain{mtls, plain}
+	proxy, first := toApplication("inbound_mtls", callers)
+	mtls.Filters = append(mtls.Filters, first...)
+	proxy.AccessLog = refusalLogs(networkRBAC, all)
+	logMTLS(proxy)
+	mtls.Filters = append(mtls.Filters, tcpProxyFilter(proxy))
+	out := []*listenerv3.FilterChain{mtls}
+	if names.http != "" {
+		out = append(out, httpChains(portChains{mtls: names.http}, config.Strict, inboundHTTP{policies: all, callers: callers, drainTime: cfg.MTLS.DrainTime.Duration}, cfg)...)
+	}
+	return append(out, plainBytes(names.plain, mode, policies, all, callers)...)
 }
 
 // inboundMatcher chooses the chain by port and what the client said first.
 func inboundMatcher(in mesh.Inbound) *matcherv3.Matcher {
 	branches := map[uint16]*matcherv3.Matcher_OnMatch{}
+	http := in.HTTPPorts()
 	for _, port := range in.PolicyPorts() {
-		branches[port] = nested(byALPN(in.ModeAt(port), chainsOf(port)))
+		to := chainsOf(port)
+		if !plainHTTP(in, port) {
+			to.plain = plainTo(to.plain, in.PoliciesAt(port))
+		}
+		if !slices.Contains(http, port) {
+			to = to.telling(in, port)
+		}
+		branches[port] = nested(byALPN(in.ModeAt(port), to))
 	}
+	shared := sharedOf(in).telling(in, 0)
+	for _, port := range permissivePorts(in) {
+		branches[port] = nested(byALPN(config.Permissive, portChains{shared.mtls, plainTo(chainsOf(port).plain, in.PoliciesAt(0)), shared.http}))
+	}
+	shared.plain = plainTo(shared.plain, in.PoliciesAt(0))
 	for port, mode := range in.Ports {
 		if branches[port] == nil {
-			branches[port] = nested(byALPN(mode, sharedChains))
+			branches[port] = nested(byALPN(mode, shared))
 		}
 	}
 	branches[inboundPort] = chain(refuseChain) // as refusePort
 	m := portMatcher(branches)
-	m.OnNoMatch = nested(byALPN(in.Mode, sharedChains))
+	m.OnNoMatch = nested(byALPN(in.Mode, shared))
 	return m
 }

@@ -15,7 +15,7 @@ import (
 func chainsByName(in mesh.Inbound) map[string]*listenerv3.FilterChain {
 	cfg := config.Default()
 	out := map[string]*listenerv3.FilterChain{}
-	for _, c := range inboundChains(in, cfg) {
+	for _, c := range inboundChains(in, cfg, true) {
 		out[c.Name] = c
 	}
 	return out
@@ -37,12 +37,14 @@ func TestChainsOfOtherPortsStay(t *testing.T) {
 		changed []string
 	}{
 		"nothing":             {before, nil},
-		"a mode":              {mesh.Inbound{Mode: config.Strict, Ports: map[uint16]config.MTLSMode{8080: config.Permissive}, Policies: before.Policies}, nil},
-		"a rule for one port": {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), requests)}, []string{"mtls/9090", "passthrough/9090"}},
-		"another port":        {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), rule(7070))}, []string{"mtls/7070", "passthrough/7070"}},
-		"one port less":       {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080))}, []string{"mtls/9090", "passthrough/9090"}},
-		"a certificate":       {mesh.Inbound{Mode: config.Permissive, Policies: before.Policies, ForwardCert: []uint16{1}}, []string{"mtls/1", "passthrough/1"}},
-		"all ports":           {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), rule())}, []string{"mtls", "mtls/8080", "mtls/9090", "passthrough", "passthrough/8080", "passthrough/9090"}},
+		"a mode":              {mesh.Inbound{Mode: config.Strict, Ports: map[uint16]config.MTLSMode{8080: config.Permissive}, Policies: before.Policies}, []string{"passthrough", "passthrough/9090"}},
+		"a rule for one port": {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), requests)}, []string{"mtls/9090", "mtls/9090/http", "passthrough", "passthrough/9090", "passthrough/but/9090"}},
+		"another port":        {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), rule(7070))}, []string{"mtls/7070", "mtls/7070/http", "passthrough/7070"}},
+		"nobody at a port":    {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), mesh.CallRule{Ports: []uint16{7070}})}, []string{"mtls/7070", "mtls/7070/http", "passthrough", "passthrough/7070/judged", "passthrough/but/7070"}},
+		"one port less":       {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080))}, []string{"mtls/9090", "mtls/9090/http", "passthrough/9090"}},
+		"a certificate":       {mesh.Inbound{Mode: config.Permissive, Policies: before.Policies, ForwardCert: []uint16{1}}, []string{"mtls/1", "passthrough", "passthrough/1", "passthrough/but/1"}},
+		"a declaration":       {mesh.Inbound{Mode: config.Permissive, Policies: before.Policies, HTTP: []uint16{8080}}, []string{"mtls/8080", "mtls/8080/http"}},
+		"all ports":           {mesh.Inbound{Mode: config.Permissive, Policies: deny(rule(8080), rule(9090), rule())}, []string{"mtls", "mtls/8080", "mtls/8080/http", "mtls/9090", "mtls/9090/http", "mtls/http"}},
 	} {
 		was, is := chainsByName(before), chainsByName(c.after)
 		var changed []string

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -18,32 +19,68 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// httpChains look at each request. What is not HTTP fails there.
+// httpChains look at each request, if only to answer whom policies refuse. What is not HTTP fails there.
 //
 // Their TLS chooses no ALPN: the client's offer has chosen the chain already, and with one chosen Envoy would take
 // everything but "h2" for HTTP/1. Without, it looks at the first bytes.
-func httpChains(names portChains, policies []stage, forwardCert bool, cfg *config.Mesh) []*listenerv3.FilterChain {
-	mtls, plain := inboundConnectionManager(policies, forwardCert), inboundConnectionManager(policies, forwardCert)
-	logPlainHTTP(plain)
-	return []*listenerv3.FilterChain{
-		{Name: names.mtls, TransportSocket: calledTLS(cfg.MTLS), Filters: []*listenerv3.Filter{connectionManager(mtls)}},
-		{Name: names.plain, Filters: []*listenerv3.Filter{connectionManager(plain)}},
+func httpChains(names portChains, mode config.MTLSMode, how inboundHTTP, cfg *config.Mesh) []*listenerv3.FilterChain {
+	chain := func(name string, socket *corev3.TransportSocket, m *hcmv3.HttpConnectionManager) *listenerv3.FilterChain {
+		c := &listenerv3.FilterChain{Name: name, TransportSocket: socket}
+		if how.callers {
+			c.Filters = append(c.Filters, inCallersName())
+		}
+		c.Filters = append(c.Filters, connectionManager(m))
+		return c
 	}
+	mtls := inboundConnectionManager(how)
+	if !how.requests {
+		logLongMTLS(mtls)
+	}
+	out := []*listenerv3.FilterChain{chain(names.mtls, calledTLS(cfg.MTLS), mtls)}
+	if mode != config.Strict {
+		plain := inboundConnectionManager(how)
+		logPlainHTTP(plain)
+		out = append(out, chain(names.plain, nil, plain))
+	}
+	return out
 }
 
-func inboundConnectionManager(policies []stage, forwardCert bool) *hcmv3.HttpConnectionManager {
+// inboundHTTP is why a port is taken for HTTP, and how.
+type inboundHTTP struct {
+	policies []stage
+	// requests is set where policies look at more than the caller.
+	requests             bool
+	forwardCert, callers bool
+	// drainTime is how long a connection of a chain that has changed or is gone goes on when it was told so.
+	drainTime time.Duration
+}
+
+func inboundConnectionManager(how inboundHTTP) *hcmv3.HttpConnectionManager {
 	m := transparent("inbound_http")
-	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inboundRoutes}
-	m.UpgradeConfigs = upgradeConfigs(inboundUpgrades)
+	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inboundRoutes[how.callers]}
+	// Behind the drain time Envoy waits for the peer of a connection that it has closed.
+	patience := min(patienceForSidecars, how.drainTime/2)
+	m.DrainTimeout, m.DelayedCloseTimeout = durationpb.New(how.drainTime-patience), durationpb.New(patience)
+	if how.requests || how.forwardCert {
+		m.UpgradeConfigs = upgradeConfigs(inboundUpgrades)
+	} else {
+		// A caller who is let in may say what he likes: the application has a connection for each of its callers', and
+		// what a server reads into it is no other caller's.
+		m.HttpProtocolOptions.AllowChunkedLength = true
+	}
+	// Some applications take "delete" for DELETE, which a policy does not; and Envoy does not vouch for the setting.
+	m.HttpProtocolOptions.AllowCustomMethods = !how.requests
 	early := []*mutationv3.HeaderMutation{applicationScheme}
+	policies := how.policies
 	for _, s := range policies {
 		m.HttpFilters = append(m.HttpFilters, s.httpFilter())
 	}
 	m.HttpFilters = append(m.HttpFilters, routerFilter())
-	m.AccessLog = refusalLogs(httpRBAC, policies)
-	m.LocalReplyConfig = refusalReplies(policies)
+	m.AccessLog = append(refusalLogs(httpRBAC, policies), answerLogs(Inbound)...)
+	tellLongRequests(m, policies)
+	m.LocalReplyConfig = localReplies(Inbound, refusalReplies(policies)...)
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY // as bytes would have been
-	if forwardCert {
+	if how.forwardCert {
 		// Of a caller without mTLS the header is removed.
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
@@ -83,17 +120,20 @@ var lookAlikes = func() []*mutationv3.HeaderMutation {
 	return out
 }()
 
-// inboundRoutes send every request to where its connection went.
-var inboundRoutes = func() *routev3.RouteConfiguration {
-	host := &routev3.VirtualHost{Name: "all", Domains: []string{"*"}}
+// inboundRoutes send every request to where its connection went, in the caller's name or not.
+var inboundRoutes = map[bool]*routev3.RouteConfiguration{false: everyRequestTo(InboundHTTPCluster), true: everyRequestTo(CallersHTTPCluster)}
+
+func everyRequestTo(cluster string) *routev3.RouteConfiguration {
+	host := &routev3.VirtualHost{Name: "all", Domains: []string{"*"}, RequestHeadersToAdd: refererAgain}
 	for _, match := range routeMatches(mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}) {
 		host.Routes = append(host.Routes, &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: InboundHTTPCluster},
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
 			Timeout:          durationpb.New(0),
 			IdleTimeout:      durationpb.New(0),
 		}}})
 	}
 	return &routev3.RouteConfiguration{
 		Name: "inbound", VirtualHosts: []*routev3.VirtualHost{host}, ValidateClusters: wrapperspb.Bool(false),
+		RequestHeadersToRemove: []string{refererHeader},
 	}
-}()
+}

@@ -6,7 +6,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
-	inspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -20,8 +19,8 @@ import (
 // the scope (HTTP) or of the cluster (TCP) that a connection belongs to.
 const destinationAddress = "%DOWNSTREAM_LOCAL_ADDRESS%"
 
-// OutboundListeners give the outbound listener in its variants. A connection to a Service address
-// takes the chain of that port's protocol, all else passes through. Which Service it is for is left
+// OutboundListeners give the outbound listener in its variants, and those that it passes connections on to where a
+// port's protocol is not declared. A connection to a Service address takes the chain of that port's protocol, all else passes through. Which Service it is for is left
 // to the scope (HTTP) or the cluster's name (TCP), so the listener does not grow with the mesh.
 //
 // It binds loopback only: that is where a redirect in the output hook sends connections, and nobody
@@ -31,75 +30,65 @@ func OutboundListeners(table *ProtocolTable, serviceCIDRs []netip.Prefix, cfg *c
 }
 
 // SecureOutboundListeners are OutboundListeners of which connections to addresses in the ranges of pods, too,
-// take a cluster by their destination (PodCluster), so that calls to a pod's own address have mTLS.
+// are passed on by who is there (podFilters), so that calls to a pod's own address have mTLS.
 func SecureOutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
-	return listeners("outbound", func(f families) *listenerv3.Listener {
+	out := listeners("outbound", func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			TrafficDirection:   corev3.TrafficDirection_OUTBOUND,
 			FilterChainMatcher: table.matcher(serviceCIDRs, podRanges),
 			FilterChains: []*listenerv3.FilterChain{
-				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager(cfg)}},
+				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager(cfg, patienceForSockets)}},
 				{Name: opaqueChain, Filters: opaqueFilters(cfg)},
-				{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("passthrough", PassthroughCluster)}},
+				passthrough(),
+				{Name: detectName, Filters: passOn(inspectName)},
 				refuse(),
 			},
+			// None that waits for bytes: see detectName, which is handed the connections that are to be looked at.
 			ListenerFilters: []*listenerv3.ListenerFilter{originalDst()},
-			// A client that sends nothing is taken for one that waits for the server to speak first.
-			ListenerFiltersTimeout:           durationpb.New(cfg.Detection.Timeout.Duration),
-			ContinueOnListenerFiltersTimeout: true,
+			UseOriginalDst:  wrapperspb.Bool(true),
 		}
 		if len(podRanges) > 0 {
 			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{Name: podChain, Filters: podFilters(cfg)})
 		}
-		if ports := table.inspected(); len(ports) > 0 {
-			l.ListenerFilters = append(l.ListenerFilters, httpInspector(ports))
-		}
 		f.bind(l, loopbackIPv4, loopbackIPv6, outboundPort)
+		watchCallers(l, cfg)
 		return l
 	})
+	return append(out, detectListeners(table, serviceCIDRs, podRanges, cfg)...)
 }
 
-func httpInspector(ports []uint16) *listenerv3.ListenerFilter {
-	return &listenerv3.ListenerFilter{
-		Name:           "envoy.filters.listener.http_inspector",
-		ConfigType:     &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&inspectorv3.HttpInspector{})},
-		FilterDisabled: exceptPorts(ports),
+// passthrough leads to where the application sent a connection.
+func passthrough() *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("passthrough", PassthroughCluster)}}
+}
+
+// filterState is an object of a connection, made of a format string.
+func filterState(key, format string) *filterstatev3.FilterStateValue {
+	return &filterstatev3.FilterStateValue{
+		Key: &filterstatev3.FilterStateValue_ObjectKey{ObjectKey: key},
+		Value: &filterstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: format},
+			}},
+		}},
 	}
 }
 
-// opaqueFilters pass bytes to the cluster named like the destination address. A refused connection has
-// carried nothing, so another endpoint may be tried.
-func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
-	return onDemandFilters("outbound_tcp", destinationAddress, uint32(*cfg.Traffic.Retry.Attempts)+1, cfg)
-}
-
-// podFilters pass bytes to the cluster of the destination, a pod's own address. There is no other to try.
-func podFilters(cfg *config.Mesh) []*listenerv3.Filter {
-	return onDemandFilters("outbound_pod", podPrefix+destinationAddress, 1, cfg)
-}
-
-// onDemandFilters pass bytes to a cluster whose name tells the destination. It is asked for over ADS if Envoy does
-// not have it.
+// opaqueFilters pass bytes to the cluster named like the destination address. It is asked for over ADS if Envoy does not
+// have it. A refused connection has carried nothing, so another endpoint may be tried.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/tcp_proxy_filter
-func onDemandFilters(statPrefix, cluster string, attempts uint32, cfg *config.Mesh) []*listenerv3.Filter {
+func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 	return []*listenerv3.Filter{
 		networkFilter("envoy.filters.network.set_filter_state", &setstatev3.Config{
-			OnNewConnection: []*filterstatev3.FilterStateValue{{
-				Key: &filterstatev3.FilterStateValue_ObjectKey{ObjectKey: "envoy.tcp_proxy.cluster"},
-				Value: &filterstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
-					Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-						Specifier: &corev3.DataSource_InlineString{InlineString: cluster},
-					}},
-				}},
-			}},
+			OnNewConnection: []*filterstatev3.FilterStateValue{filterState("envoy.tcp_proxy.cluster", destinationAddress)},
 		}),
 		tcpProxyFilter(&tcpv3.TcpProxy{
-			StatPrefix: statPrefix,
+			StatPrefix: "outbound_tcp",
 			// Never used: the filter state above names the cluster.
 			ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: PassthroughCluster},
 			OnDemand:           &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
 			IdleTimeout:        durationpb.New(0),
-			MaxConnectAttempts: wrapperspb.UInt32(attempts),
+			MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),
 			HashPolicy: []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{
 				SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters that hash
 			}}},

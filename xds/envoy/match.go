@@ -10,10 +10,8 @@ import (
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -83,26 +81,19 @@ func (a addresses) usual() mesh.Protocol {
 	})
 }
 
-// inspected are the port numbers that some Service wants detection on, ascending.
-func (t *ProtocolTable) inspected() []uint16 {
-	var out []uint16
-	for port, of := range t.ports {
-		if len(of[mesh.Detect]) > 0 {
-			out = append(out, port)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 // matcher chooses the filter chain of an outbound connection by its destination: an address in one
 // of the Service ranges by port and, where it is an exception, by address; one in a range of pods takes their
 // chain; all else passes through.
 func (t *ProtocolTable) matcher(serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
+	return t.destinations(nested(t.toService()), serviceCIDRs, podRanges)
+}
+
+// destinations is matcher with what is to become of connections to Services.
+func (t *ProtocolTable) destinations(toService *matcherv3.Matcher_OnMatch, serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
 	matchers := []*matcherv3.Matcher_MatcherList_FieldMatcher{refuseLoopback()}
 	if len(serviceCIDRs) > 0 && len(t.ports) > 0 {
 		matchers = append(matchers, &matcherv3.Matcher_MatcherList_FieldMatcher{
-			Predicate: addressIn(serviceCIDRs), OnMatch: nested(t.toService()),
+			Predicate: addressIn(serviceCIDRs), OnMatch: toService,
 		})
 	}
 	if len(podRanges) > 0 {
@@ -165,11 +156,11 @@ func protocolChain(p mesh.Protocol) *matcherv3.Matcher_OnMatch {
 	case mesh.TCP:
 		return chain(opaqueChain)
 	default:
-		return nested(detect())
+		return chain(detectName)
 	}
 }
 
-// detect reads what the http_inspector listener filter found.
+// detect reads what the http_inspector listener filter of detectListeners found.
 func detect() *matcherv3.Matcher {
 	branches := map[string]*matcherv3.Matcher_OnMatch{}
 	for _, alpn := range []string{"http/1.0", "http/1.1", "h2c"} {
@@ -226,21 +217,4 @@ func nested(m *matcherv3.Matcher) *matcherv3.Matcher_OnMatch {
 
 func extension(name string, m proto.Message) *xdscorev3.TypedExtensionConfig {
 	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: toAny(m)}
-}
-
-// exceptPorts is the condition under which http_inspector does not run: any port but these.
-func exceptPorts(ports []uint16) *listenerv3.ListenerFilterChainMatchPredicate {
-	rules := make([]*listenerv3.ListenerFilterChainMatchPredicate, len(ports))
-	for i, p := range ports {
-		rules[i] = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
-			DestinationPortRange: &typev3.Int32Range{Start: int32(p), End: int32(p) + 1},
-		}}
-	}
-	inspected := rules[0]
-	if len(rules) > 1 { // Envoy wants at least two rules in an or_match
-		inspected = &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_OrMatch{
-			OrMatch: &listenerv3.ListenerFilterChainMatchPredicate_MatchSet{Rules: rules},
-		}}
-	}
-	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: inspected}}
 }

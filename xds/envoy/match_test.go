@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -32,28 +31,22 @@ func TestProtocolTable(t *testing.T) {
 	for name, test := range map[string]struct {
 		services []*mesh.Service
 		// want is what becomes of connections: by address and port.
-		want      map[string]string
-		inspected []uint16
+		want map[string]string
 	}{
 		"the most common, and who differs": {
 			[]*mesh.Service{serviceAt(a, 80, mesh.HTTP), serviceAt(b, 80, mesh.HTTP), serviceAt(c, 80, mesh.TCP)},
 			map[string]string{a + ":80": httpChain, b + ":80": httpChain, c + ":80": opaqueChain, "10.0.0.9:80": httpChain, a + ":81": passthroughChain},
-			nil,
 		},
 		"each port for itself": {
 			[]*mesh.Service{serviceAt(a, 80, mesh.HTTP, 81, mesh.TCP), serviceAt(b, 81, mesh.Detect), serviceAt(c, 81, mesh.TCP)},
 			map[string]string{a + ":80": httpChain, a + ":81": opaqueChain, b + ":81": "detect", c + ":81": opaqueChain},
-			[]uint16{81},
 		},
-		"a tie of all":          {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect), serviceAt(c, 80, mesh.HTTP)}, map[string]string{"10.0.0.9:80": httpChain, a + ":80": opaqueChain, b + ":80": "detect"}, []uint16{80}},
-		"a tie without HTTP":    {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect)}, map[string]string{"10.0.0.9:80": "detect", a + ":80": opaqueChain}, []uint16{80}},
-		"one address, the same": {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.HTTP)}, map[string]string{a + ":80": opaqueChain, b + ":80": httpChain}, nil},
+		"a tie of all":          {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect), serviceAt(c, 80, mesh.HTTP)}, map[string]string{"10.0.0.9:80": httpChain, a + ":80": opaqueChain, b + ":80": "detect"}},
+		"a tie without HTTP":    {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect)}, map[string]string{"10.0.0.9:80": "detect", a + ":80": opaqueChain}},
+		"one address, the same": {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.HTTP)}, map[string]string{a + ":80": opaqueChain, b + ":80": httpChain}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := NewProtocolTable(test.services...)
-			if diff := cmp.Diff(test.inspected, table.inspected()); diff != "" {
-				t.Errorf("inspected: %s", diff)
-			}
 			m := table.matcher(serviceCIDR, nil)
 			for to, want := range test.want {
 				if got := chainOf(m, netip.MustParseAddrPort(to)); got != want {

@@ -67,12 +67,13 @@ func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 
 // mirrorCluster has the target's endpoints with who they are, and its statistics, but none of its policy.
 func (t translation) mirrorCluster(name string, target mesh.Target) *clusterv3.Cluster {
-	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities}, t.endpoints(target), t.cfg)
+	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities}, t.endpoints(target), SpeaksHTTP, t.cfg)
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 		MaxConnections:     wrapperspb.UInt32(mirrorsAtOnce),
 		MaxPendingRequests: wrapperspb.UInt32(mirrorsAtOnce),
 		MaxRequests:        wrapperspb.UInt32(mirrorsAtOnce),
 	}}}
+	watchCalls(c, t.cfg.Traffic.PeerTimeout.Duration)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: mirrorOptions}
 	return c
 }

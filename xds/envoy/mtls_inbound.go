@@ -24,26 +24,45 @@ const mtlsChain = "mtls"
 // time of protocol detection. A caller of the mesh whose first bytes come later than that is passed on, too: the
 // application gets the beginning of a handshake and no plain text, and the caller connects anew.
 func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
-	out := listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
-		l := &listenerv3.Listener{
-			FilterChainMatcher:               inboundMatcher(in),
-			FilterChains:                     inboundChains(in, cfg),
-			ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), tlsInspector()},
-			ListenerFiltersTimeout:           durationpb.New(cfg.Detection.Timeout.Duration),
-			ContinueOnListenerFiltersTimeout: true,
-		}
-		f.bind(l, anyIPv4, anyIPv6, inboundPort)
-		return l
-	})
+	var out []Resource
+	for _, callers := range []bool{false, true} {
+		out = append(out, secureInbound(in, cfg, callers)...)
+	}
 	for i := range out {
 		out[i].Class = in.String()
 	}
 	return out
 }
 
+// secureInbound is for proxies that can, or cannot, call the application from its callers' addresses.
+func secureInbound(in mesh.Inbound, cfg *config.Mesh, callers bool) []Resource {
+	out := listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
+		l := &listenerv3.Listener{
+			FilterChainMatcher:               inboundMatcher(in),
+			FilterChains:                     inboundChains(in, cfg, callers),
+			ListenerFilters:                  []*listenerv3.ListenerFilter{originalDst(), tlsInspector()},
+			ListenerFiltersTimeout:           durationpb.New(cfg.Detection.Timeout.Duration),
+			ContinueOnListenerFiltersTimeout: true,
+		}
+		f.bind(l, anyIPv4, anyIPv6, inboundPort)
+		watchCallers(l, cfg)
+		return l
+	})
+	for i := range out {
+		out[i].Variant = string(families(out[i].Variant).with(callers))
+	}
+	return out
+}
+
 func byALPN(mode config.MTLSMode, to portChains) *matcherv3.Matcher {
+	mtls := chain(to.mtls)
+	if to.http != "" { // whatever a caller says here, he is judged by the same policies
+		said := exact(extension("server_name", &networkv3.ServerNameInput{}), map[string]*matcherv3.Matcher_OnMatch{SpeaksHTTP: chain(to.http)})
+		said.OnNoMatch = mtls
+		mtls = nested(said)
+	}
 	m := exact(extension("application_protocol", &networkv3.ApplicationProtocolInput{}),
-		map[string]*matcherv3.Matcher_OnMatch{"'" + ALPN + "'": chain(to.mtls)})
+		map[string]*matcherv3.Matcher_OnMatch{"'" + ALPN + "'": mtls})
 	m.OnNoMatch = chain(to.plain)
 	if mode == config.Strict {
 		m.OnNoMatch = chain(refuseChain)

@@ -28,7 +28,7 @@ const (
 // socket for it, by which nobody can be reached. So whatever comes first, cluster or endpoint, nobody
 // with an identity is ever sent plain text; the failed handshake is one to connect, and safe to retry.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/cluster.proto#envoy-v3-api-field-config-cluster-v3-cluster-transport-socket-matches
-func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
+func secure(c *clusterv3.Cluster, svc *mesh.Service, speaks string, mtls config.MeshMTLS) {
 	if !mtls.On() {
 		return
 	}
@@ -38,7 +38,7 @@ func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
 		})
 	}
 	for _, id := range svc.Identities {
-		match(strings.TrimPrefix(id, "spiffe://"), id, callerTLS(id))
+		match(strings.TrimPrefix(id, "spiffe://"), id, callerTLS(id, speaks))
 	}
 	match(mesh.PlainText, mesh.PlainText, rawSocket())
 	c.TransportSocket = nobodyTLS()
@@ -46,13 +46,16 @@ func secure(c *clusterv3.Cluster, svc *mesh.Service, mtls config.MeshMTLS) {
 }
 
 // asCall marks connections for the capture rules: one to the pod itself, which calls its own Service, must go to the
-// inbound listener, as the application can not end mTLS. It binds to no address.
-func asCall() *corev3.BindConfig {
+// inbound listener, as the application can not end mTLS.
+func asCall() *corev3.BindConfig { return socketPriority(config.CallPriority) }
+
+// socketPriority is how the capture rules know a connection. It binds to no address.
+func socketPriority(priority int64) *corev3.BindConfig {
 	return &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
 		Description: "SO_PRIORITY",
 		Level:       1,  // SOL_SOCKET
 		Name:        12, // SO_PRIORITY
-		Value:       &corev3.SocketOption_IntValue{IntValue: config.CallPriority},
+		Value:       &corev3.SocketOption_IntValue{IntValue: priority},
 		State:       corev3.SocketOption_STATE_PREBIND,
 	}}}
 }

@@ -30,21 +30,39 @@ const (
 	plainLogAgain = time.Minute
 )
 
-// logPlain makes the proxy tell the agent of each connection, when it has reached the application and while it
-// goes on. One that nobody took is not told.
+// logPlain makes the proxy tell the agent of each connection, when it has reached the application, while it goes on and
+// when it ends. Of one that nobody took the end alone is told.
 func logPlain(p *tcpv3.TcpProxy) {
 	p.AccessLogOptions = &tcpv3.TcpProxy_TcpAccessLogOptions{
 		FlushAccessLogOnConnected: true,
 		AccessLogFlushInterval:    durationpb.New(plainLogAgain),
 	}
 	p.AccessLog = append(p.AccessLog, plainLog(
-		"envoy.access_loggers.tcp_grpc", &grpclogv3.TcpGrpcAccessLogConfig{CommonConfig: plainLogConfig()},
-		accessdatav3.AccessLogType_TcpUpstreamConnected, accessdatav3.AccessLogType_TcpPeriodic,
+		"envoy.access_loggers.tcp_grpc", &grpclogv3.TcpGrpcAccessLogConfig{CommonConfig: agentLog(sds.PlainTextLog)},
+		accessdatav3.AccessLogType_TcpUpstreamConnected, accessdatav3.AccessLogType_TcpPeriodic, accessdatav3.AccessLogType_TcpConnectionEnd,
 	))
 }
 
-// logPlainHTTP is the same for a chain that ends HTTP. It is told of each request, when it begins and while it goes
-// on: Envoy has no word for a connection here. Under load the bound of the buffer drops what the agent does not
+// logMTLS tells the agent of connections with mTLS, so that who is connected is known by name, also to a policy in dry run
+// that comes later than the connection. A sidecar keeps its connections, so these are few; requests are not told.
+//
+// The application is connected when the handshake is done: before, Envoy could not say who calls, and who fails it has
+// no business with the application.
+func logMTLS(p *tcpv3.TcpProxy) {
+	p.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE
+	p.MaxEarlyDataBytes = wrapperspb.UInt32(0)
+	p.AccessLogOptions = &tcpv3.TcpProxy_TcpAccessLogOptions{
+		FlushAccessLogOnConnected: true,
+		AccessLogFlushInterval:    durationpb.New(plainLogAgain),
+	}
+	p.AccessLog = append(p.AccessLog, plainLog(
+		"envoy.access_loggers.tcp_grpc", &grpclogv3.TcpGrpcAccessLogConfig{CommonConfig: agentLog(sds.MTLSLog)},
+		accessdatav3.AccessLogType_TcpUpstreamConnected, accessdatav3.AccessLogType_TcpPeriodic, accessdatav3.AccessLogType_TcpConnectionEnd,
+	))
+}
+
+// logPlainHTTP is the same for a chain that ends HTTP. It is told of each request, when it begins, while it goes
+// on and when it ends: Envoy has no word for a connection here. Under load the bound of the buffer drops what the agent does not
 // need to know, because the same callers call again.
 func logPlainHTTP(m *hcmv3.HttpConnectionManager) {
 	m.AccessLogOptions = &hcmv3.HttpConnectionManager_HcmAccessLogOptions{
@@ -52,14 +70,29 @@ func logPlainHTTP(m *hcmv3.HttpConnectionManager) {
 		AccessLogFlushInterval:     durationpb.New(plainLogAgain),
 	}
 	m.AccessLog = append(m.AccessLog, plainLog(
-		"envoy.access_loggers.http_grpc", &grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: plainLogConfig()},
-		accessdatav3.AccessLogType_DownstreamStart, accessdatav3.AccessLogType_DownstreamPeriodic,
+		"envoy.access_loggers.http_grpc", &grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: agentLog(sds.PlainTextLog)},
+		accessdatav3.AccessLogType_DownstreamStart, accessdatav3.AccessLogType_DownstreamPeriodic, accessdatav3.AccessLogType_DownstreamEnd,
 	))
 }
 
-func plainLogConfig() *grpclogv3.CommonGrpcAccessLogConfig {
+// logLongMTLS is the same for a chain that ends HTTP, of requests that go on for longer than plainLogAgain. A stream that
+// never ends would be known to no policy in dry run that comes later; who asks again is judged then.
+func logLongMTLS(m *hcmv3.HttpConnectionManager) {
+	m.AccessLogOptions = &hcmv3.HttpConnectionManager_HcmAccessLogOptions{AccessLogFlushInterval: durationpb.New(plainLogAgain)}
+	log := plainLog("envoy.access_loggers.http_grpc", &grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: agentLog(sds.MTLSLog)},
+		accessdatav3.AccessLogType_DownstreamEnd)
+	long := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_DurationFilter{
+		DurationFilter: &accesslogv3.DurationFilter{Comparison: &accesslogv3.ComparisonFilter{
+			Op: comparisonGE, Value: &corev3.RuntimeUInt32{DefaultValue: uint32(plainLogAgain.Milliseconds()), RuntimeKey: "mizzen.none"},
+		}},
+	}}
+	log.Filter = or(logType(accessdatav3.AccessLogType_DownstreamPeriodic), and(log.Filter, long))
+	m.AccessLog = append(m.AccessLog, log)
+}
+
+func agentLog(name string) *grpclogv3.CommonGrpcAccessLogConfig {
 	return &grpclogv3.CommonGrpcAccessLogConfig{
-		LogName: sds.PlainTextLog,
+		LogName: name,
 		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: sds.Cluster},
 		}},
@@ -69,13 +102,15 @@ func plainLogConfig() *grpclogv3.CommonGrpcAccessLogConfig {
 	}
 }
 
-// plainLog has a filter, because Envoy also tells the end of each connection and request.
+// plainLog has a filter, because Envoy has further types.
 func plainLog(name string, config proto.Message, types ...accessdatav3.AccessLogType) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name:       name,
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: toAny(config)},
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
-			LogTypeFilter: &accesslogv3.LogTypeFilter{Types: types},
-		}},
+		Filter:     logType(types...),
 	}
+}
+
+func logType(types ...accessdatav3.AccessLogType) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{LogTypeFilter: &accesslogv3.LogTypeFilter{Types: types}}}
 }

@@ -2,52 +2,70 @@ package envoy
 
 import (
 	"net/netip"
-	"strings"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	ratelimitconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/ratelimit/v3"
+	descriptorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/ratelimit/v3"
+	setstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// podPrefix begins the names of clusters for single addresses of pods.
-const podPrefix = "pod/"
+// PodAddressType is of resources that the agents of sidecars ask for.
+const PodAddressType = sds.AddressType
 
-// PodName names the cluster for connections that an application makes to a pod's own address, as to those of a
-// headless Service: "pod/<ip>:<port>". A sidecar asks for it by this name at the first connection.
-func PodName(addr netip.AddrPort) string { return podPrefix + addr.String() }
-
-// PodAddress reads what PodName wrote.
-func PodAddress(name string) (netip.AddrPort, bool) {
-	text, ok := strings.CutPrefix(name, podPrefix)
-	if !ok {
-		return netip.AddrPort{}, false
-	}
-	addr, err := netip.ParseAddrPort(text)
-	return addr, err == nil && PodName(addr) == name
+// PodAddress says who answers at an address (mesh.Pods.IdentityAt).
+func PodAddress(addr netip.AddrPort, identity string) Resource {
+	return Resource{Type: PodAddressType, Name: sds.AddressName(addr), Lazy: true, Message: wrapperspb.String(identity)}
 }
 
-// PodCluster goes to an address at which this identity answers (mesh.Pods.IdentityAt), with mTLS, or with plain
-// text to mesh.PlainText. Where it is not known who answers, identity is empty, and nobody can be called.
+// podFilters pass bytes on to a pod's own address, as of a headless Service. Envoy has no cluster for each address, and
+// nothing else that would stay: 1.40 keeps what it has once asked for on demand, a cluster some 40 kB, and does not ask
+// again for one that was taken from it. So it asks the agent, for each connection, who is there. The one thing of
+// Envoy's that asks before the client has said anything, and can use the answer, is the rate limit filter.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/rate_limit_filter
 //
-// It has no more than the one endpoint, which is why its name holds the port, too: at some ports of a pod
-// the sidecar answers, and at others the application.
-func PodCluster(addr netip.AddrPort, identity string, cfg *config.Mesh) Resource {
-	name := PodName(addr)
-	if identity == "" {
-		return NoEndpoints(name)
+// The connection waits for the answer. Without one it is closed, and never goes to where it was made without
+// a look at who is there.
+func podFilters(cfg *config.Mesh) []*listenerv3.Filter {
+	return []*listenerv3.Filter{
+		networkFilter("envoy.filters.network.ratelimit", &ratelimitv3.RateLimit{
+			StatPrefix: "pod_addresses",
+			Domain:     sds.AddressDomain,
+			Descriptors: []*descriptorv3.RateLimitDescriptor{{
+				Entries: []*descriptorv3.RateLimitDescriptor_Entry{{Key: sds.AddressKey, Value: destinationAddress}},
+			}},
+			Timeout:         durationpb.New(cfg.OnDemand.Timeout.Duration),
+			FailureModeDeny: true,
+			RateLimitService: &ratelimitconfigv3.RateLimitServiceConfig{
+				TransportApiVersion: corev3.ApiVersion_V3,
+				GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: sds.Cluster},
+				}},
+			},
+		}),
+		networkFilter("envoy.filters.network.set_filter_state", &setstatev3.Config{
+			OnNewConnection: []*filterstatev3.FilterStateValue{
+				answered("envoy.tcp_proxy.cluster", sds.AddressCluster),
+				answered("envoy.network.upstream_subject_alt_names", sds.AddressIdentity),
+			},
+		}),
+		// An answer names the cluster: without one there is none.
+		tcpProxy("outbound_pod", UnresolvedCluster),
 	}
-	c := &clusterv3.Cluster{
-		Name:                 name,
-		AltStatName:          "pods", // one series for all
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
-		CircuitBreakers:      unlimited(nil),
-		LoadAssignment:       loadAssignment(name, []mesh.Endpoint{{Addr: addr}}),
-	}
-	if identity != mesh.PlainText {
-		c.TransportSocket = callerTLS(identity)
-	}
-	return Resource{Type: ClusterType, Name: name, Lazy: true, Message: c}
+}
+
+// answered is an object of a connection made of a field of the agent's answer.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/advanced/well_known_filter_state
+func answered(key, field string) *filterstatev3.FilterStateValue {
+	v := filterState(key, "%DYNAMIC_METADATA(envoy.filters.network.ratelimit:"+field+")%")
+	v.GetFormatString().OmitEmptyValues = true
+	v.SkipIfEmpty = true
+	return v
 }

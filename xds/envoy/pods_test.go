@@ -3,7 +3,17 @@ package envoy
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/mizzen-mesh/mizzen/internal/sds"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
+
+// Who speaks of plain text means the same.
+func TestPlainText(t *testing.T) {
+	if sds.PlainText != mesh.PlainText {
+		t.Errorf("%q and %q", sds.PlainText, mesh.PlainText)
+	}
+}
 
 func TestPodAddress(t *testing.T) {
 	for name, want := range map[string]string{
@@ -18,7 +28,7 @@ func TestPodAddress(t *testing.T) {
 		"pod/10.0.0.1:70000": "",
 		"pod/":               "",
 	} {
-		got, ok := PodAddress(name)
+		got, ok := sds.Address(name)
 		if ok != (want != "") || (ok && got != netip.MustParseAddrPort(want)) {
 			t.Errorf("%s: %v, %v", name, got, ok)
 		}

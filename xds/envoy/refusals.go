@@ -44,15 +44,22 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 			line["reason"] = text("an AuthorizationPolicy denies it")
 			line["policy"] = text(fmt.Sprintf("%%DYNAMIC_METADATA(%s:%s)%%", namespace, policy))
 		}
-		filter := and(atTheEnd, decided(namespace, result, "denied"))
+		when := atTheEnd
+		if s.shadow {
+			when = whileItLives
+		}
+		filter := and(when, decided(namespace, result, "denied"))
 		if s.shadow && !s.deny { // a Deny that matches wins, and is told
 			other, _ := stage{deny: true, shadow: true}.metadata(namespace)
-			filter = and(atTheEnd, decided(namespace, result, "denied"), decided(namespace, other, "allowed"))
+			filter = and(when, decided(namespace, result, "denied"), decided(namespace, other, "allowed"))
 		}
 		out = append(out, &accesslogv3.AccessLog{
 			Name: "envoy.access_loggers.stdout", Filter: filter,
 			ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: toAny(stdout(line))},
 		})
+		if s.shadow && namespace == httpRBAC {
+			out = append(out, tellAgent(filter))
+		}
 	}
 	return out
 }
@@ -61,6 +68,14 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 var atTheEnd = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
 	LogTypeFilter: &accesslogv3.LogTypeFilter{Types: []accessdatav3.AccessLogType{
 		accessdatav3.AccessLogType_DownstreamEnd, accessdatav3.AccessLogType_TcpConnectionEnd,
+	}},
+}}
+
+// whileItLives is each minute of a connection or a request (plainLogAgain), and its end: one that never ends is told, too.
+var whileItLives = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
+	LogTypeFilter: &accesslogv3.LogTypeFilter{Types: []accessdatav3.AccessLogType{
+		accessdatav3.AccessLogType_TcpPeriodic, accessdatav3.AccessLogType_TcpConnectionEnd,
+		accessdatav3.AccessLogType_DownstreamPeriodic, accessdatav3.AccessLogType_DownstreamEnd,
 	}},
 }}
 
@@ -89,19 +104,20 @@ func decided(namespace, key, decision string) *accesslogv3.AccessLogFilter {
 
 // refusalReplies tell a caller that a policy has refused the call, and which. A gRPC client gets it as the message of
 // PERMISSION_DENIED. When a reply is made, the filters have not left their decision in the metadata yet.
-func refusalReplies(all []stage) *hcmv3.LocalReplyConfig {
+func refusalReplies(all []stage) []*hcmv3.ResponseMapper {
+	denied := reason(reasonDenied)
 	var mappers []*hcmv3.ResponseMapper
 	for _, s := range all {
-		body, condition := "mizzen: no AuthorizationPolicy allows this call\n", `response.code_details == 'rbac_access_denied_matched_policy[none]'`
+		body, condition := "no AuthorizationPolicy allows this call", `response.code_details == 'rbac_access_denied_matched_policy[none]'`
 		if s.deny {
-			body = "mizzen: an AuthorizationPolicy denies this call: %RESPONSE_CODE_DETAILS%\n"
+			body = "an AuthorizationPolicy denies this call: %RESPONSE_CODE_DETAILS%"
 			condition = `response.code_details.startsWith('rbac_access_denied') && !response.code_details.endsWith('[none]')`
 		}
 		if !s.shadow {
-			mappers = append(mappers, localReply(nil, body, celFilter(condition)))
+			mappers = append(mappers, denied.mapper(Inbound, body, celFilter(condition)))
 		}
 	}
-	return &hcmv3.LocalReplyConfig{Mappers: mappers}
+	return mappers
 }
 
 func celFilter(expression string) *accesslogv3.AccessLogFilter {

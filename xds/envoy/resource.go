@@ -9,6 +9,7 @@ package envoy
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
@@ -70,12 +71,15 @@ var InboundListener = ID{ListenerType, "inbound"}
 // Ahead is the variant of a scope that has its routes fetched at once, not at the first request.
 const Ahead = "ahead"
 
-// Variant says which variant of a resource type a proxy gets: of a listener the one for its IP
-// families, of endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not
+// Variant says which variant of a resource a proxy gets: of a listener the one for its IP
+// families and, of the inbound one, for what else it can do; of endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not
 // a matter of the node alone.
-func Variant(typeURL string, n node.Node) string {
-	switch typeURL {
+func Variant(id ID, n node.Node) string {
+	switch id.Type {
 	case ListenerType:
+		if id == InboundListener || strings.HasPrefix(id.Name, InboundListener.Name+"/") {
+			return string(familiesOf(n).with(n.CallerAddresses))
+		}
 		return string(familiesOf(n))
 	case EndpointType:
 		return n.NodeName

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -43,6 +44,9 @@ func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.Po
 	return out
 }
 
+// repeatable is the largest body with which a request can be made again: gRPC's largest message by default, and its frame.
+const repeatable = 4<<20 + 64<<10
+
 // translation is of the rules of one Service port in one IP family.
 type translation struct {
 	key mesh.EndpointsKey
@@ -65,9 +69,13 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 			Name:        "all",
 			Domains:     []string{"*"},
 			RetryPolicy: hostRetryPolicy(t.cfg), // once, not in each route
-			Routes:      routes,
+			// As long as a request may have to be made again its body is kept. Otherwise the window of a stream
+			// (smallestWindow) would be the most, or 1 MiB in HTTP/1.
+			RequestBodyBufferLimit: wrapperspb.UInt64(repeatable),
+			Routes:                 routes,
+			RequestHeadersToAdd:    refererAgain,
 		}},
-		RequestHeadersToRemove: []string{destinationHeader},
+		RequestHeadersToRemove: []string{destinationHeader, refererHeader},
 	}
 }
 

@@ -71,7 +71,7 @@ func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 	if ownHeaders(a.Backends) {
 		return // they hold the rule's changes too: see weightedClusters
 	}
-	route.RequestHeadersToAdd, route.RequestHeadersToRemove = headerOptions(a.RequestHeaders), a.RequestHeaders.Remove
+	route.RequestHeadersToAdd, route.RequestHeadersToRemove = headerOptions(a.RequestHeaders), removed(a.RequestHeaders)
 	route.ResponseHeadersToAdd, route.ResponseHeadersToRemove = headerOptions(a.ResponseHeaders), a.ResponseHeaders.Remove
 }
 
@@ -156,7 +156,7 @@ func (t translation) weightedClusters(r mesh.Rule) *routev3.WeightedCluster {
 			if b.RequestHeaders != nil {
 				request, response = *b.RequestHeaders, *b.ResponseHeaders
 			}
-			c.RequestHeadersToAdd, c.RequestHeadersToRemove = headerOptions(request), request.Remove
+			c.RequestHeadersToAdd, c.RequestHeadersToRemove = headerOptions(request), removed(request)
 			c.ResponseHeadersToAdd, c.ResponseHeadersToRemove = headerOptions(response), response.Remove
 		}
 		out.Clusters = append(out.Clusters, c)

@@ -16,12 +16,30 @@ import (
 // ALPN tells mTLS of the mesh from an application's own TLS. It says nothing of what is inside.
 const ALPN = "mizzen/1"
 
+// What the calling side says it is going to speak, as the name of a server (SNI). A sidecar that wants to answer in HTTP
+// goes by it (byALPN); others, also of versions that know nothing of it, do not look. It is no secret: who hears the wire sees
+// by the sizes of the records what is spoken.
+const (
+	SpeaksHTTP  = "http"
+	speaksBytes = ""
+)
+
 // callerTLS is the calling side: the peer must be exactly this SPIFFE ID.
-func callerTLS(identity string) *corev3.TransportSocket {
+func callerTLS(identity, speaks string) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: tlsContext(exactly(identity)),
+		Sni:              speaks,
 		// A resumed session would be one of which nobody has seen the certificate again.
 		MaxSessionKeys: wrapperspb.UInt32(0),
+	})
+}
+
+// calledByAddressTLS is the calling side where each connection says which SPIFFE ID the peer must have (podFilters): Envoy
+// wants that beside what the context wants. It keeps connections with different ones apart.
+func calledByAddressTLS(mtls config.MeshMTLS) *corev3.TransportSocket {
+	return tlsSocket(&tlsv3.UpstreamTlsContext{
+		CommonTlsContext: tlsContext(ofMesh(mtls)),
+		MaxSessionKeys:   wrapperspb.UInt32(0), // as callerTLS
 	})
 }
 
@@ -40,13 +58,18 @@ func nobodyTLS() *corev3.TransportSocket {
 // calledTLS is the called side: the peer must be somebody of the mesh. Who may do what is for the filters of
 // the chain to decide.
 func calledTLS(mtls config.MeshMTLS, alpn ...string) *corev3.TransportSocket {
-	context := tlsContext(prefixed("spiffe://" + mtls.TrustDomain + "/ns/"))
+	context := tlsContext(ofMesh(mtls))
 	context.AlpnProtocols = alpn
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
 		CommonTlsContext:         context,
 		RequireClientCertificate: wrapperspb.Bool(true),
 		SessionTicketKeysType:    &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
 	})
+}
+
+// ofMesh is any SPIFFE ID of the trust domain.
+func ofMesh(mtls config.MeshMTLS) *matcherv3.StringMatcher {
+	return prefixed("spiffe://" + mtls.TrustDomain + "/ns/")
 }
 
 func exactly(text string) *matcherv3.StringMatcher {

@@ -84,10 +84,10 @@ func (m HTTPMatch) matches(c Call, deny bool) bool {
 	return m.Path.matches(path)
 }
 
-// HTTPPorts are those that are taken for HTTP: policies look at requests there, or callers' certificates are
-// forwarded. Sorted.
+// HTTPPorts are those that are taken for HTTP: policies look at requests there, callers' certificates are forwarded, or who
+// is refused is told in HTTP. Sorted.
 func (i Inbound) HTTPPorts() []uint16 {
-	out := slices.Clone(i.ForwardCert)
+	out := slices.Concat(i.ForwardCert, i.HTTP)
 	for _, p := range i.Policies {
 		for _, r := range p.Rules {
 			if len(r.HTTP) > 0 {

@@ -20,6 +20,8 @@ type Inbound struct {
 	Ports map[uint16]config.MTLSMode
 	// ForwardCert are ports at which the application is told the caller's certificate. Ascending.
 	ForwardCert []uint16
+	// HTTP are ports that are declared to be HTTP and from which policies keep somebody away (DeclareHTTP). Ascending.
+	HTTP []uint16
 	// Policies say who may call. Sorted by name.
 	Policies []Policy
 }
@@ -44,6 +46,9 @@ func (i Inbound) String() string {
 	}
 	if len(i.ForwardCert) > 0 {
 		fmt.Fprintf(&b, ",forward-client-cert=%d", i.ForwardCert)
+	}
+	if len(i.HTTP) > 0 {
+		fmt.Fprintf(&b, ",http=%d", i.HTTP)
 	}
 	if len(i.Policies) > 0 {
 		fmt.Fprintf(&b, ",policies=%s", PolicyHash(i.Policies))

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // Pod is what the mesh needs to know of a pod.
@@ -28,15 +29,13 @@ type Pod struct {
 	Meshed bool
 	// PlainPorts are not captured: who calls them meets the application, not the sidecar. Ascending.
 	PlainPorts []uint16
+	// Ports are those that its containers name.
+	Ports map[string]uint16
 	// MTLS are its settings for what it takes.
 	MTLS config.MTLS
 	// Problems are its annotations that cannot be used: they may have been written after it was admitted.
 	Problems []Problem
 }
-
-// trustBundleEnv is what the injector gives a proxy that has an identity. Sidecars of earlier versions
-// have none: they take no mTLS before their pod is made anew.
-const trustBundleEnv = "MIZZEN_TRUST_BUNDLE"
 
 // excludeInboundArg is the flag of the capture container with the ports that it leaves alone. The pod's
 // annotation alone does not tell them: without one the mesh's list of the time of the injection holds.
@@ -51,6 +50,7 @@ func BuildPod(pod *corev1.Pod) *Pod {
 		Terminating:    pod.DeletionTimestamp != nil,
 		Meshed:         meshed(pod),
 		PlainPorts:     plainPorts(pod),
+		Ports:          namedPorts(pod),
 	}
 	if out.ServiceAccount == "" {
 		out.ServiceAccount = "default" // as Kubernetes' own admission has it
@@ -71,30 +71,22 @@ func BuildPod(pod *corev1.Pod) *Pod {
 	return out
 }
 
+// meshed reports whether a pod has a sidecar with an identity. Sidecars that were injected before identities were turned
+// on have none: they take no mTLS before their pod is made anew.
 func meshed(pod *corev1.Pod) bool {
-	if _, injected := pod.Annotations[config.AnnotationInjected]; !injected || pod.Spec.HostNetwork {
-		return false
-	}
-	proxy := initContainer(pod, config.ProxyContainer)
-	return proxy != nil && slices.ContainsFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == trustBundleEnv })
-}
-
-func initContainer(pod *corev1.Pod, name string) *corev1.Container {
-	for i, c := range pod.Spec.InitContainers {
-		if c.Name == name {
-			return &pod.Spec.InitContainers[i]
-		}
-	}
-	return nil
+	found, _ := sidecar.Find(&pod.Spec)
+	return sidecar.Has(pod) && slices.ContainsFunc(pod.Spec.InitContainers[found.Proxy].Env, func(e corev1.EnvVar) bool {
+		return e.Name == config.TrustBundleEnv
+	})
 }
 
 func plainPorts(pod *corev1.Pod) []uint16 {
-	capture := initContainer(pod, config.CaptureContainer)
-	if capture == nil {
+	found, ok := sidecar.Find(&pod.Spec)
+	if !ok {
 		return nil
 	}
 	var out []uint16
-	for _, arg := range capture.Args {
+	for _, arg := range pod.Spec.InitContainers[found.Capture].Args {
 		list, ok := strings.CutPrefix(arg, excludeInboundArg)
 		if !ok {
 			continue

@@ -83,7 +83,7 @@ func TestPodRefs(t *testing.T) {
 	if want := []Key{{"shop", "a"}, {"shop", "b"}}; !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	bare := injected("bare", "10.0.0.5", func(p *corev1.Pod) { p.Annotations = nil })
+	bare := injected("bare", "10.0.0.5", func(p *corev1.Pod) { p.Spec.InitContainers = nil })
 	addrs := NewPods("cluster.local", BuildPod(b), BuildPod(bare)).PodAddrs([]*discoveryv1.EndpointSlice{
 		{Endpoints: []discoveryv1.Endpoint{podEndpoint(b, "10.0.0.2"), podEndpoint(bare, "10.0.0.5"), podEndpoint(a, "10.0.0.1"), node, podEndpoint(nil, "fd00::1"), podEndpoint(nil, "10.0.0.4")}},
 		{Endpoints: []discoveryv1.Endpoint{podEndpoint(nil, "10.0.0.4"), podEndpoint(nil, "x")}},

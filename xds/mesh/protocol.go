@@ -35,8 +35,8 @@ var allowedAppProtocols = func() string {
 	return "one of " + strings.Join(names, ", ")
 }()
 
-// protocolOf decides in this order: appProtocol, the port name's prefix, the well-known
-// server-first ports, detection. The problem is nil unless appProtocol is a word we do not know.
+// protocolOf decides in this order: appProtocol, the port name's prefix (for HTTP where nothing speaks for TLS), the
+// well-known server-first ports, detection. The problem is nil unless appProtocol is a word we do not know.
 func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Problem) {
 	port := svc.Spec.Ports[i]
 	if port.AppProtocol != nil && *port.AppProtocol != "" {
@@ -54,6 +54,9 @@ func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Pro
 		}
 	}
 	if p, ok := fromName(port.Name); ok {
+		if p == HTTP && maybeTLS(port) {
+			return Detect, nil
+		}
 		return p, nil
 	}
 	if slices.Contains(opaquePorts, port.Port) {
@@ -68,4 +71,20 @@ func fromName(name string) (Protocol, bool) {
 	prefix, _, _ := strings.Cut(name, "-")
 	p, ok := protocols[prefix]
 	return p, ok
+}
+
+// tlsPorts are numbers at which servers mostly speak TLS.
+var tlsPorts = []int32{443, 6443, 8443, 9443, 10250}
+
+// maybeTLS tells of a port that is called HTTP or gRPC whether it looks as if the application encrypts by itself, as under
+// "grpc" at 443 or "grpc-tls": many give such names for what is inside of TLS, and a sidecar would read its first bytes as
+// HTTP. Detection sees at once which of the two it is.
+func maybeTLS(port corev1.ServicePort) bool {
+	says := func(name string) bool {
+		return slices.ContainsFunc(strings.Split(name, "-"), func(word string) bool {
+			return word == "https" || word == "tls" || word == "ssl"
+		})
+	}
+	target := port.TargetPort
+	return says(port.Name) || says(target.StrVal) || slices.Contains(tlsPorts, port.Port) || slices.Contains(tlsPorts, target.IntVal)
 }

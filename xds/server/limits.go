@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 // What one client may ask for, so that it cannot hurt the others.
@@ -19,7 +20,7 @@ const (
 	// maxAbsent of them may be names that do not exist and that get an answer of their own all the same.
 	maxAbsent = 256
 	// maxMade of them may be names of which the resource is made for who asks.
-	maxMade = 4096
+	maxMade = sds.MaxAddresses
 	// maxName is the length of a name and of a type in bytes. The longest that Mizzen gives is some 150.
 	maxName = 256
 	// maxVersion is the length in bytes of a version that is kept; a longer one is none of Mizzen's.

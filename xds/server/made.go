@@ -63,6 +63,9 @@ func (s *Store) noteMade(id envoy.ID) {
 func (s *stream) watch(id envoy.ID) {
 	if s.store.makes(id) {
 		if _, has := s.made[id]; !has && len(s.made) >= maxMade {
+			// Our agent keeps within the bound: it gives up one that is idle before it asks for another.
+			s.metrics.beyond.Inc()
+			s.log.Info("refused a sidecar's question: it asks for too many at a time", "name", id.Name, "most", maxMade)
 			return
 		}
 		s.made[id] = struct{}{}

@@ -3,12 +3,14 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -190,20 +192,26 @@ func TestTooManyMade(t *testing.T) {
 	c.set(t, made("made/more", "1")) // somebody else has it
 	p.subscribe(envoy.ClusterType, "made/more")
 	noEndpoints(t, p, "made/more")
+	const refused = "# HELP mizzen_xds_pod_addresses_refused_total Addresses of pods of which a sidecar was not told who is there, because it asked for too many at a time. The control plane's log names it.\n" +
+		"# TYPE mizzen_xds_pod_addresses_refused_total counter\nmizzen_xds_pod_addresses_refused_total 1\n"
+	if err := testutil.GatherAndCompare(c.metrics, strings.NewReader(refused), "mizzen_xds_pod_addresses_refused_total"); err != nil {
+		t.Error(err)
+	}
 	c.set(t, made("made/more", "2"))
 	p.quiet()
 
 	p.unsubscribe(envoy.ClusterType, "made/0000", "made/more")
 	p.subscribe(envoy.ClusterType, "made/more")
 	p.take(envoy.ClusterType, "made/more")
+	wanted, unwanted := names(t, m, 1, 1)
+	is(t, wanted, "made/more")
+	is(t, unwanted, "made/0000")
 	c.set(t, made("made/0001", "1"))
 	p.take(envoy.ClusterType, "made/0001")
 	p.quiet()
 	p.close()
-	wanted, unwanted := names(t, m, 0, server.MaxMade+1)
-	is(t, wanted, "made/more")
-	if len(unwanted) != server.MaxMade+1 {
-		t.Errorf("%d names are not wanted any more", len(unwanted))
+	if wanted, unwanted := names(t, m, 0, server.MaxMade); len(wanted) != 0 || len(unwanted) != server.MaxMade {
+		t.Errorf("%d names are wanted anew and %d not any more, want 0 and %d", len(wanted), len(unwanted), server.MaxMade)
 	}
 	await(t, "nobody watches", func() bool { names, everything := c.store.Watched(); return names+everything == 0 })
 }
@@ -219,4 +227,37 @@ func TestMadeIsNotUsed(t *testing.T) {
 	p.take(envoy.ClusterType, "made/a")
 	n.Pod = "two"
 	bare(t, c, n.Proto()).quiet()
+}
+
+// The stream on which an agent asks who is at addresses is no proxy, and nothing is sent ahead on it. Many can begin at
+// once, beside the streams of many proxies that begin.
+func TestAgentsAsk(t *testing.T) {
+	const agents = 40
+	c := start(t)
+	m := c.store.Made(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
+	c.set(t, base(), listener("l"))
+	var all []*proxy
+	for i := range agents {
+		p := c.connect(t, pod(fmt.Sprint("pod-", i), "n1"))
+		p.subscribe(envoy.PodAddressType, "pod/10.1.0.1:80")
+		all = append(all, p)
+	}
+	wanted, _ := names(t, m, 1, 0)
+	is(t, wanted, "pod/10.1.0.1:80")
+	at := netip.MustParseAddrPort("10.1.0.1:80")
+	for _, identity := range []string{"spiffe://cluster.local/ns/shop/sa/cart", "plain"} {
+		c.set(t, envoy.PodAddress(at, identity))
+		for _, p := range all {
+			p.take(envoy.PodAddressType, "pod/10.1.0.1:80")
+			p.quiet()
+		}
+	}
+	if got := c.Proxies(); len(got) > 0 {
+		t.Errorf("%d proxies: %v", len(got), got)
+	}
+	for _, p := range all {
+		p.close()
+	}
+	_, unwanted := names(t, m, 0, 1)
+	is(t, unwanted, "pod/10.1.0.1:80")
 }

@@ -23,6 +23,7 @@ type metrics struct {
 	bytes       *prometheus.CounterVec
 	nacks       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
+	beyond      prometheus.Counter
 	convergence *prometheus.HistogramVec
 }
 
@@ -44,6 +45,9 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "mizzen_xds_refused_streams_total",
 			Help: "ADS streams refused or ended, by reason: the node could not be read (node), the client's certificate is missing or not valid (certificate), has expired since (expired) or is that of another pod (identity), too many streams of one address (streams), the sidecar asked for too much (names)."},
 			[]string{"reason"}),
+		beyond: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mizzen_xds_pod_addresses_refused_total",
+			Help: "Addresses of pods of which a sidecar was not told who is there, because it asked for too many at a time. The control plane's log names it."}),
 		convergence: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mizzen_xds_convergence_seconds",
 			Help:    "From the publication of a change to its acknowledgement by one sidecar, by resource type.",
@@ -55,7 +59,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	gauge := func(name, help string, count func(*stream) int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(s.sum(count)) })
 	}
-	r.MustRegister(m.connected, m.responses, m.resources, m.bytes, m.nacks, m.refused, m.convergence,
+	r.MustRegister(m.connected, m.responses, m.resources, m.bytes, m.nacks, m.refused, m.beyond, m.convergence,
 		gauge("mizzen_xds_pending_changes", "Changes that sidecars have not been told of yet, summed over all.", (*stream).queued),
 		gauge("mizzen_xds_unacknowledged_responses", "Responses that sidecars have not acknowledged yet.", (*stream).unacknowledged))
 	return m
@@ -75,7 +79,7 @@ func (m *metrics) sent(typeURL string, c cause, set []*entry) {
 // typeLabel is the short name of a type that Mizzen serves; a client can ask for any other.
 func typeLabel(typeURL string) string {
 	switch typeURL {
-	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType:
+	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType:
 		return shortType(typeURL)
 	default:
 		return "other"

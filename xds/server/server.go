@@ -174,11 +174,15 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	}
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled
-	if len(first.InitialResourceVersions) == 0 { // a proxy that comes back says itself what it holds
-		s.askPeers(g.Context(), st)
+	if first.TypeUrl == envoy.PodAddressType { // the agent's beside that of its Envoy, with little in it
+		settled()
+	} else {
+		if len(first.InitialResourceVersions) == 0 { // a proxy that comes back says itself what it holds
+			s.askPeers(g.Context(), st)
+		}
+		s.add(st)
+		defer s.remove(st)
 	}
-	s.add(st)
-	defer s.remove(st)
 
 	ctx, cancel := context.WithCancel(g.Context())
 	defer cancel()

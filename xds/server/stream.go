@@ -383,7 +383,10 @@ func (s *stream) pick(typeURL string, r *record, p policy) *entry {
 	if typeURL == envoy.ScopedRouteType && r.live() && p.ahead(typeURL, r) {
 		return r.entry(envoy.Ahead)
 	}
-	return r.entry(envoy.Variant(typeURL, s.node))
+	if r == nil {
+		return nil
+	}
+	return r.entry(envoy.Variant(envoy.ID{Type: typeURL, Name: r.name}, s.node))
 }
 
 // errLater says that there is a change whose pending names are not taken yet; the change has woken run.

@@ -33,6 +33,8 @@ const usage = `usage: cluster COMMAND
                           NAME is a target of a Dockerfile
   conformance             build the image that the Gateway API's conformance
                           suite needs, and load it into the cluster
+  programs                build the image with the real programs that the
+                          end-to-end tests run, and load it into the cluster
 
 It works on the checkout that the current directory is in.
 `
@@ -83,7 +85,9 @@ func run(args []string) error {
 	case "images":
 		return buildImages(c, args)
 	case "conformance":
-		return conformance(c)
+		return extra(c, (*tools.Builder).Echo)
+	case "programs":
+		return extra(c, (*tools.Builder).Programs)
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("no command %q", command)
@@ -142,18 +146,17 @@ func buildImages(c cluster.Cluster, args []string) error {
 	return c.Load(archives...)
 }
 
-// conformance has a command of its own: nothing else needs Istio's echo
-// application, and building it takes a minute.
-func conformance(c cluster.Cluster) error {
+// extra loads an image that one kind of test alone needs, and that takes a minute to build.
+func extra(c cluster.Cluster, archive func(*tools.Builder) (string, error)) error {
 	b, err := tools.NewBuilder(c.Hack(), c.Log)
 	if err != nil {
 		return err
 	}
-	archive, err := b.Echo()
+	path, err := archive(b)
 	if err != nil {
 		return err
 	}
-	return c.Load(archive)
+	return c.Load(path)
 }
 
 func logs(c cluster.Cluster, args []string) error {

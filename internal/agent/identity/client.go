@@ -66,16 +66,32 @@ func (c *client) http(timeout time.Duration, withCertificate bool) *http.Client 
 // dial makes a connection with the roots, and the certificate, of the moment.
 func (c *client) dial(ctx context.Context, network string, withCertificate bool) (net.Conn, error) {
 	now := c.current()
-	settings := &tls.Config{
-		MinVersion: tls.VersionTLS13, ServerName: c.host, RootCAs: now.roots.pool, NextProtos: []string{"http/1.1"},
+	settings := now.tls(c.host, "http/1.1")
+	if !withCertificate {
+		settings.Certificates = nil
 	}
-	if withCertificate && now.certificate != nil {
-		settings.Certificates = []tls.Certificate{*now.certificate}
+	return dial(ctx, network, c.dialled, settings)
+}
+
+// tls is for a peer of that name, with the roots and the certificate, if there is one.
+func (c *credentials) tls(host, protocol string) *tls.Config {
+	settings := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: host, RootCAs: c.roots.pool, NextProtos: []string{protocol}}
+	if c.certificate != nil {
+		settings.Certificates = []tls.Certificate{*c.certificate}
 	}
+	return settings
+}
+
+func dial(ctx context.Context, network, address string, settings *tls.Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: settings}
-	return d.DialContext(ctx, network, c.dialled)
+	return d.DialContext(ctx, network, address)
+}
+
+// Dial makes a connection for gRPC to a server of the control plane at the address, whose certificate is for this host.
+func (i *Identity) Dial(ctx context.Context, host, address string) (net.Conn, error) {
+	return dial(ctx, "tcp", address, i.current.Load().tls(host, "h2"))
 }
 
 // certificate sends a signing request. date is when the control plane answered, by its own clock; zero if

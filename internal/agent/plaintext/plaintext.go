@@ -28,6 +28,8 @@ const (
 const (
 	connection = "connection"
 	request    = "request"
+	// ending is not counted.
+	ending = "ending"
 )
 
 // Options are what Callers are told.
@@ -37,8 +39,11 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Callers of the pod in plain text.
+// Callers of the pod in plain text, and through Meshed those with mTLS at ports of bytes.
 type Callers struct {
+	// meshed are nil in those with mTLS themselves.
+	meshed *meshed
+
 	now   func() time.Time
 	calls *prometheus.CounterVec
 	since time.Time
@@ -46,11 +51,14 @@ type Callers struct {
 	mu        sync.Mutex
 	seen      map[key]*agentapi.Caller
 	ports     map[uint16]bool
+	live      live
 	forgotten uint64
 }
 
+// key is a caller and the port that it calls: an address, or the identity of one with mTLS.
 type key struct {
 	source netip.Addr
+	id     string
 	port   uint16
 }
 
@@ -60,13 +68,14 @@ func New(o Options) *Callers {
 		o.Now = time.Now
 	}
 	c := &Callers{
-		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{},
+		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{},
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_plaintext_calls_total",
 			Help: "Connections that reached the application without mTLS of the mesh, by port; requests where the sidecar reads HTTP.",
 		}, []string{"port", "kind"}),
 	}
 	o.Registerer.MustRegister(c.calls)
+	c.meshed = newMeshed(o, c.since)
 	return c
 }
 
@@ -75,25 +84,48 @@ func (c *Callers) Snapshot() agentapi.PlainText {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := agentapi.PlainText{Since: c.since, Forgotten: c.forgotten, Callers: make([]agentapi.Caller, 0, len(c.seen))}
-	for _, caller := range c.seen {
-		out.Callers = append(out.Callers, *caller)
+	if c.meshed != nil {
+		m := c.meshed.callers.Snapshot()
+		out.MTLS, out.MTLSForgotten = m.Callers, m.Forgotten
+		out.WouldRefuse = c.meshed.refusals()
+	}
+	live := c.live.of(c.now())
+	for at, caller := range c.seen {
+		told := *caller
+		told.Live = live[at]
+		out.Callers = append(out.Callers, told)
 	}
 	slices.SortFunc(out.Callers, func(a, b agentapi.Caller) int {
-		return cmp.Or(a.Source.Compare(b.Source), cmp.Compare(a.Port, b.Port))
+		return cmp.Or(a.Source.Compare(b.Source), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Port, b.Port))
 	})
 	return out
 }
 
-// saw enters a caller. kind is empty for one that was told before and is there still.
-func (c *Callers) saw(from, to netip.AddrPort, kind string) {
+// saw enters a caller. kind is empty for one that was told before and is there still, or has ended.
+func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	at := key{from.Addr(), to.Port()}
+	at, socket := key{source: from.Addr(), port: to.Port()}, peer{from, to.Port()}
+	if id != "" {
+		at = key{id: id, port: to.Port()}
+	}
+	switch kind {
+	case ending:
+		c.live.ended(socket, now)
+		if caller := c.seen[at]; caller != nil {
+			caller.Last = now
+		}
+		return
+	case "":
+		c.live.goesOn(socket, at, now)
+	default:
+		c.live.began(socket, at, now)
+	}
 	caller := c.seen[at]
 	if caller == nil {
 		c.makeRoom()
-		caller = &agentapi.Caller{Source: at.source, Port: at.port, First: now}
+		caller = &agentapi.Caller{Source: at.source, ID: at.id, Port: at.port, First: now}
 		c.seen[at] = caller
 	}
 	caller.Last = now
@@ -105,7 +137,9 @@ func (c *Callers) saw(from, to netip.AddrPort, kind string) {
 	default:
 		return
 	}
-	c.calls.WithLabelValues(c.portLabel(at.port), kind).Inc()
+	if id == "" {
+		c.calls.WithLabelValues(c.portLabel(at.port), kind).Inc()
+	}
 }
 
 // makeRoom forgets who was not seen for longest.

@@ -108,13 +108,13 @@ func TestCallers(t *testing.T) {
 	)))
 	read(named("another", tcp(entry(connected, "10.0.0.66:1", "10.0.0.9:80"))))
 	read(tcp(entry(connected, "10.0.0.67:1", "10.0.0.9:80")))
-	caller := func(source string, port uint16, connections, requests uint64, first, last int) agentapi.Caller {
+	caller := func(source string, port uint16, connections, requests, live uint64, first, last int) agentapi.Caller {
 		return agentapi.Caller{
-			Source: netip.MustParseAddr(source), Port: port, Connections: connections, Requests: requests, First: at(first), Last: at(last),
+			Source: netip.MustParseAddr(source), Port: port, Connections: connections, Requests: requests, Live: live, First: at(first), Last: at(last),
 		}
 	}
-	want := agentapi.PlainText{Since: at(0), Callers: []agentapi.Caller{
-		caller("10.0.0.4", 80, 1, 0, 2, 2), caller("10.0.0.5", 80, 2, 0, 1, 5), caller("10.0.0.5", 81, 1, 0, 4, 4), caller("fd00::1", 82, 0, 1, 6, 7),
+	want := agentapi.PlainText{Since: at(0), MTLS: []agentapi.Caller{}, Callers: []agentapi.Caller{
+		caller("10.0.0.4", 80, 1, 0, 1, 2, 2), caller("10.0.0.5", 80, 2, 0, 1, 1, 6), caller("10.0.0.5", 81, 1, 0, 1, 5, 5), caller("fd00::1", 82, 0, 1, 0, 7, 9),
 	}}
 	if diff := cmp.Diff(want, c.Snapshot(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
@@ -135,11 +135,11 @@ func TestBounds(t *testing.T) {
 	}
 	const extra = 10
 	for i := range agentapi.MaxCallers {
-		c.saw(source(i), to, connection)
+		c.saw(source(i), to, "", connection)
 	}
-	c.saw(source(0), to, "") // has a connection still
+	c.saw(source(0), to, "", "") // has a connection still
 	for i := range extra {
-		c.saw(source(agentapi.MaxCallers+i), to, connection)
+		c.saw(source(agentapi.MaxCallers+i), to, "", connection)
 	}
 	got := c.Snapshot()
 	if len(got.Callers) != agentapi.MaxCallers || got.Forgotten != extra {
@@ -149,7 +149,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%s and %s come first", first, second)
 	}
 	for port := range 1000 {
-		c.saw(source(0), netip.AddrPortFrom(to.Addr(), uint16(port+1000)), connection)
+		c.saw(source(0), netip.AddrPortFrom(to.Addr(), uint16(port+1000)), "", connection)
 	}
 	if n := testutil.CollectAndCount(c.calls); n != maxPorts+1 {
 		t.Errorf("%d series, want %d and one for others", n, maxPorts)
@@ -175,6 +175,8 @@ func FuzzRead(f *testing.F) {
 		}
 		c := clocked()
 		c.read(m)
+		c.meshed.read(m)
+		c.meshed.readRequests(m)
 		for _, caller := range c.Snapshot().Callers {
 			if !caller.Source.IsValid() || caller.Source.Is4In6() || caller.Source.Zone() != "" {
 				t.Errorf("source %s", caller.Source)

@@ -8,12 +8,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// kinds of entries by their type. Others are no news: the end of what was told before.
+// kinds of entries by their type.
 var kinds = map[accessdatav3.AccessLogType]string{
 	accessdatav3.AccessLogType_TcpUpstreamConnected: connection,
 	accessdatav3.AccessLogType_TcpPeriodic:          "",
+	accessdatav3.AccessLogType_TcpConnectionEnd:     ending,
 	accessdatav3.AccessLogType_DownstreamStart:      request,
 	accessdatav3.AccessLogType_DownstreamPeriodic:   "",
+	accessdatav3.AccessLogType_DownstreamEnd:        ending,
 }
 
 // Register adds the access log service to a server of Envoy's.
@@ -38,8 +40,13 @@ func (s service) StreamAccessLogs(stream accesslogv3.AccessLogService_StreamAcce
 		if id := m.GetIdentifier(); id != nil {
 			log = id.GetLogName()
 		}
-		if log == sds.PlainTextLog {
+		switch log {
+		case sds.PlainTextLog:
 			s.callers.read(m)
+		case sds.MTLSLog:
+			s.callers.meshed.read(m)
+		case sds.DryRunLog:
+			s.callers.meshed.readRequests(m)
 		}
 	}
 }
@@ -60,6 +67,6 @@ func (c *Callers) entry(e *accessdatav3.AccessLogCommon) {
 	from, ok := addrPort(e.GetDownstreamDirectRemoteAddress())
 	to, also := addrPort(e.GetDownstreamLocalAddress())
 	if news && ok && also {
-		c.saw(from, to, kind)
+		c.saw(from, to, "", kind)
 	}
 }

@@ -22,7 +22,7 @@ func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent 
 		grpc.WithTransportCredentials(creds),
 		grpc.WithUserAgent(userAgent),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			return dialer().DialContext(ctx, "tcp", addr)
+			return p.dial(ctx, "tcp", addr)
 		}),
 	)
 	if err != nil {

@@ -18,9 +18,9 @@ const maxBody = 10 << 10
 // maxRedirects to the same host are followed.
 const maxRedirects = 10
 
-func transport(h2c bool) *http.Transport {
+func (p *Prober) transport(h2c bool) *http.Transport {
 	t := &http.Transport{
-		DialContext:        dialer().DialContext,
+		DialContext:        p.dial,
 		DisableKeepAlives:  true,
 		DisableCompression: true,
 		// No proxy from the environment, and no verification: the kubelet does neither.

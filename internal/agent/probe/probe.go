@@ -1,5 +1,5 @@
 // Package probe carries out an application's probes and lifecycle hooks as the kubelet would, from
-// inside the pod. It may import the Kubernetes API types, gRPC and internal/appprobe.
+// inside the pod. It may import the Kubernetes API types, gRPC, internal/appprobe and internal/capture.
 //
 // The semantics are those of k8s.io/kubernetes/pkg/probe and pkg/kubelet/lifecycle, v1.37.
 package probe
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
 // Prober probes one pod.
@@ -27,12 +28,23 @@ type Prober struct {
 	// podIP and not loopback: an application that listens on 127.0.0.1 only has to fail its probes
 	// as it does without the mesh.
 	podIP      string
+	asAsker    bool
 	http1, h2c *http.Transport
 }
 
-// New gives a Prober for the pod with this address.
-func New(podIP netip.Addr) *Prober {
-	return &Prober{podIP: podIP.String(), http1: transport(false), h2c: transport(true)}
+// New gives a Prober for the pod with this address. With asAsker the application sees the address of who asks for a
+// probe, the kubelet, as it does without the mesh; it needs capture.CallersSeen. Without, it sees the pod's own.
+func New(podIP netip.Addr, asAsker bool) *Prober {
+	p := &Prober{podIP: podIP.String(), asAsker: asAsker}
+	p.http1, p.h2c = p.transport(false), p.transport(true)
+	return p
+}
+
+type askerKey struct{}
+
+// AskedBy notes who asks for a probe, the remote address of an HTTP request.
+func AskedBy(ctx context.Context, remote string) context.Context {
+	return context.WithValue(ctx, askerKey{}, remote)
 }
 
 // StatusError is an HTTP answer that is not a success.
@@ -71,7 +83,7 @@ func (p *Prober) do(ctx context.Context, h appprobe.Handler, userAgent string) e
 }
 
 func (p *Prober) tcp(ctx context.Context, action *corev1.TCPSocketAction) error {
-	c, err := dialer().DialContext(ctx, "tcp", p.address(action.Host, action.Port.IntVal))
+	c, err := p.dial(ctx, "tcp", p.address(action.Host, action.Port.IntVal))
 	if err != nil {
 		return err
 	}
@@ -86,6 +98,40 @@ func (p *Prober) address(host string, port int32) string {
 		host = p.podIP
 	}
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// dial connects to an address; to the pod's own in the name of who asks.
+func (p *Prober) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	asker, ok := p.asker(ctx, addr)
+	if !ok {
+		return dialer().DialContext(ctx, network, addr)
+	}
+	d := dialer()
+	linger := d.Control
+	d.Control = func(network, address string, c syscall.RawConn) error {
+		return errors.Join(linger(network, address, c), capture.CallerControl(network, address, c))
+	}
+	c, err := d.DialContext(ctx, network, asker)
+	var failed *net.OpError
+	if errors.As(err, &failed) { // which names the asker's address
+		failed.Addr, _ = net.ResolveTCPAddr(network, addr)
+	}
+	return c, err
+}
+
+// asker is the address to connect to so that the application at this one, the pod's own, sees who asks.
+func (p *Prober) asker(ctx context.Context, addr string) (string, bool) {
+	host, port, err := net.SplitHostPort(addr)
+	remote, _ := ctx.Value(askerKey{}).(string)
+	from, fromErr := netip.ParseAddrPort(remote)
+	if !p.asAsker || err != nil || fromErr != nil || host != p.podIP {
+		return "", false
+	}
+	ip := from.Addr().Unmap()
+	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Is4() != netip.MustParseAddr(p.podIP).Is4() {
+		return "", false
+	}
+	return net.JoinHostPort(ip.String(), port), true
 }
 
 // dialer leaves no sockets behind in TIME_WAIT for a minute, which frequent probes would pile up:

@@ -27,7 +27,7 @@ const userAgent = "kube-probe/1.37"
 // both runs the test for a pod of each IP family.
 func both(t *testing.T, test func(t *testing.T, p *Prober, ip string)) {
 	for _, ip := range []string{"127.0.0.1", "::1"} {
-		t.Run(ip, func(t *testing.T) { test(t, New(netip.MustParseAddr(ip)), ip) })
+		t.Run(ip, func(t *testing.T) { test(t, New(netip.MustParseAddr(ip), false), ip) })
 	}
 }
 
@@ -157,7 +157,7 @@ func TestHTTPGet(t *testing.T) {
 }
 
 func TestStatusErrorIsTold(t *testing.T) {
-	p := New(netip.MustParseAddr("127.0.0.1"))
+	p := New(netip.MustParseAddr("127.0.0.1"), false)
 	action := &corev1.HTTPGetAction{Path: "/error", Port: intstr.FromInt32(serveHTTP(t, "127.0.0.1", "", app))}
 	var status StatusError
 	if err := p.Do(t.Context(), appprobe.Handler{HTTPGet: action}, userAgent); !errors.As(err, &status) || status != 500 {
@@ -178,7 +178,7 @@ func TestTCPSocket(t *testing.T) {
 // An application on loopback only must fail: the kubelet could not reach it either.
 func TestLoopbackListenerStaysPrivate(t *testing.T) {
 	_, port := listen(t, "127.0.0.1")
-	p := New(netip.MustParseAddr("127.0.0.2")) // stands for the pod's own address
+	p := New(netip.MustParseAddr("127.0.0.2"), false) // stands for the pod's own address
 	h := appprobe.Handler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}}
 	check(t, p.Do(t.Context(), h, userAgent), "connection refused")
 }
@@ -208,11 +208,11 @@ func TestGRPC(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		l, port := listen(t, "127.0.0.1")
 		l.Close()
-		p := New(netip.MustParseAddr("127.0.0.1"))
+		p := New(netip.MustParseAddr("127.0.0.1"), false)
 		check(t, p.Do(t.Context(), appprobe.Handler{GRPC: &corev1.GRPCAction{Port: port}}, userAgent), "connection refused")
 	})
 	t.Run("no gRPC server", func(t *testing.T) {
-		p := New(netip.MustParseAddr("127.0.0.1"))
+		p := New(netip.MustParseAddr("127.0.0.1"), false)
 		action := &corev1.GRPCAction{Port: serveHTTP(t, "127.0.0.1", "", app)}
 		check(t, p.Do(t.Context(), appprobe.Handler{GRPC: action}, userAgent), "health rpc failed")
 	})
@@ -238,7 +238,7 @@ func serveHealth(t *testing.T, ip string, useTLS bool) int32 {
 }
 
 func TestEmptyHandlerAndCancel(t *testing.T) {
-	p := New(netip.MustParseAddr("127.0.0.1"))
+	p := New(netip.MustParseAddr("127.0.0.1"), false)
 	check(t, p.Do(t.Context(), appprobe.Handler{}, userAgent), "no action")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -106,6 +107,7 @@ func Strip(object any) (any, error) {
 		},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(pod.Spec.InitContainers),
+			Containers: namedPorts(pod.Spec),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
 	}, nil
@@ -152,15 +154,15 @@ func bundleVersion(pod *corev1.Pod) string {
 	return ""
 }
 
-// ownContainers are the injector's, with their arguments and the names of their variables; of the bundle also the
-// version.
+// ownContainers are the injector's, with what sidecar.Find reads and the names of their variables; of the bundle also
+// the version.
 func ownContainers(containers []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for _, c := range containers {
 		if c.Name != config.CaptureContainer && c.Name != config.ProxyContainer {
 			continue
 		}
-		own := corev1.Container{Name: c.Name, Args: c.Args}
+		own := corev1.Container{Name: c.Name, Args: c.Args, RestartPolicy: c.RestartPolicy}
 		for _, e := range c.Env {
 			kept := corev1.EnvVar{Name: e.Name}
 			if e.Name == config.TrustBundleEnv {
@@ -169,6 +171,27 @@ func ownContainers(containers []corev1.Container) []corev1.Container {
 			own.Env = append(own.Env, kept)
 		}
 		out = append(out, own)
+	}
+	return out
+}
+
+// namedPorts leaves of the application's containers the ports with a name, by which Services find them. Native sidecars
+// come behind the others, as they do where Services look.
+func namedPorts(spec corev1.PodSpec) []corev1.Container {
+	var out []corev1.Container
+	sidecars := slices.DeleteFunc(slices.Clone(spec.InitContainers), func(c corev1.Container) bool {
+		return c.Name == config.ProxyContainer || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+	})
+	for _, c := range slices.Concat(spec.Containers, sidecars) {
+		var ports []corev1.ContainerPort
+		for _, p := range c.Ports {
+			if p.Name != "" {
+				ports = append(ports, corev1.ContainerPort{Name: p.Name, ContainerPort: p.ContainerPort, Protocol: p.Protocol})
+			}
+		}
+		if ports != nil {
+			out = append(out, corev1.Container{Ports: ports})
+		}
 	}
 	return out
 }

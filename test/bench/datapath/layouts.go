@@ -203,7 +203,7 @@ func startMizzen(pods *world.Pods, mtls bool) ([]*layout, error) {
 			if !mtls {
 				return world.JSON(world.Sidecar(dir, side.pod, side.ip, address))
 			}
-			return world.JSON(world.SecureSidecar(context.Background(), dir, side.pod, side.ip, address, secrets))
+			return world.JSON(side.ns.SecureSidecar(context.Background(), dir, side.pod, side.ip, address, secrets))
 		})
 		if err != nil {
 			return nil, err

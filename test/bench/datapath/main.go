@@ -4,6 +4,7 @@
 //	apt-get install nghttp2-client   # h2load
 //	make tools                       # Envoy
 //	go run ./test/bench/datapath     # as root, some five minutes
+//	go run ./test/bench/datapath -mtls -against <commit>   # what a change costs
 package main
 
 import (
@@ -24,6 +25,7 @@ type options struct {
 	only     *regexp.Regexp
 	mtls     bool
 	json     string
+	against  string
 }
 
 func main() {
@@ -32,22 +34,33 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
+	if opt.against != "" {
+		if err := compare(opt); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	world.Main(func() error { return run(opt) })
 }
 
 func parse() (options, error) {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, interleaved")
-	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement: half at full load, half at a fixed rate")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "of one measurement: half at full load, half at a fixed rate; and half of it again one by one")
 	only := flag.String("only", "", "regular expression of \"<scenario>/<configuration>\"")
 	flag.BoolVar(&o.mtls, "mtls", false, "compare mTLS with plain text through the same sidecars, too")
 	flag.StringVar(&o.json, "json", "", "file for every single sample")
+	flag.StringVar(&o.against, "against", "", "commit with which this build is compared, measured in turns; or another build of this program")
 	flag.Parse()
 	if o.rounds < 1 {
 		return o, fmt.Errorf("-rounds: %d: want 1 or more", o.rounds)
 	}
 	if o.duration < 200*time.Millisecond {
 		return o, fmt.Errorf("-duration: %s: want 200ms or more", o.duration)
+	}
+	if o.against != "" && o.json != "" {
+		return o, fmt.Errorf("-json: %s: -against has samples of two builds and writes none", o.json)
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {

@@ -27,6 +27,7 @@ var columns = []column{
 	{"req/s", func(s sample) float64 { return s.RPS }},
 	{"CPU µs/req", func(s sample) float64 { return s.CPU }},
 	{"at rate: CPU µs/req", func(s sample) float64 { return s.CPUAtRate }},
+	{"one by one: CPU µs/req", func(s sample) float64 { return s.CPUAlone }},
 	{"p50 µs", func(s sample) float64 { return s.P50 }},
 	{"p99 µs", func(s sample) float64 { return s.P99 }},
 }

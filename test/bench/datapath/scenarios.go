@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -56,11 +57,13 @@ type sample struct {
 	// for each request by itself.
 	CPU       float64 `json:"cpu"`
 	CPUAtRate float64 `json:"cpuAtRate"`
-	P50       float64 `json:"p50"`
-	P99       float64 `json:"p99"`
+	// CPUAlone is the same where one request is made at a time: the least of what varies with the machine.
+	CPUAlone float64 `json:"cpuAlone"`
+	P50      float64 `json:"p50"`
+	P99      float64 `json:"p99"`
 }
 
-// measure offers first as much as the layout takes, then the fixed rate.
+// measure offers first as much as the layout takes, then the fixed rate, then one request at a time.
 func (s scenario) measure(l *layout, d time.Duration) (sample, error) {
 	calls, closeAll, err := s.calls(l.target(s))
 	defer closeAll()
@@ -83,8 +86,12 @@ func (s scenario) measure(l *layout, d time.Duration) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
+	alone, err := oneByOne(l, calls[0], d/2)
+	if err != nil {
+		return sample{}, err
+	}
 	return sample{
-		RPS: float64(full.requests) / (d / 2).Seconds(), CPU: cpu, CPUAtRate: cpuAtRate,
+		RPS: float64(full.requests) / (d / 2).Seconds(), CPU: cpu, CPUAtRate: cpuAtRate, CPUAlone: alone,
 		P50: paced.quantile(0.5), P99: paced.quantile(0.99),
 	}, nil
 }
@@ -107,4 +114,27 @@ func window(l *layout, load func() (outcome, error)) (outcome, float64, error) {
 		return outcome{}, 0, fmt.Errorf("no request came through")
 	}
 	return out, float64(after-before) / 1e3 / float64(out.requests), nil
+}
+
+// oneByOne gives the Envoys' processor time for a request when it is the only one, in the tenth part of all batches that
+// was disturbed least: what else the machine does makes a batch dearer, and never cheaper.
+func oneByOne(l *layout, one call, d time.Duration) (float64, error) {
+	const batch = 100
+	var all []float64
+	for end := time.Now().Add(d); len(all) == 0 || time.Now().Before(end); {
+		_, cpu, err := window(l, func() (outcome, error) {
+			for range batch {
+				if err := one(); err != nil {
+					return outcome{}, err
+				}
+			}
+			return outcome{requests: batch}, nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, cpu)
+	}
+	slices.Sort(all)
+	return all[len(all)/10], nil
 }

@@ -144,7 +144,7 @@ func sidecar(ctx context.Context, all []world.Service, ns world.NS, pod, ip stri
 		return nil, nil, err
 	}
 	e, err := ns.StartEnvoy(agent.Defaults().Concurrency, func(dir string) ([]byte, error) {
-		return world.JSON(world.SecureSidecar(ctx, dir, pod, ip, address, secrets))
+		return world.JSON(ns.SecureSidecar(ctx, dir, pod, ip, address, secrets))
 	})
 	return e, sent, err
 }

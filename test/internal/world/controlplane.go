@@ -99,6 +99,10 @@ func (c *ControlPlane) SetMode(mode config.MTLSMode) error {
 	return c.SetInbound(mesh.Inbound{Mode: mode})
 }
 
+// Configure changes the mesh configuration for all that is published from then on, as an upgrade of the control plane
+// may.
+func (c *ControlPlane) Configure(change func(*config.Mesh)) { change(c.cfg) }
+
 // SetInbound changes it with all that may be said of it.
 func (c *ControlPlane) SetInbound(in mesh.Inbound) error {
 	_, err := c.store.Apply(c.inbound(in))

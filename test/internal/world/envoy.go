@@ -50,9 +50,12 @@ func EnvoyPath() (string, error) {
 
 // Sidecar gives the sidecar's bootstrap for the pod, with its control plane at the address.
 func Sidecar(dir, pod, ip, controlPlane string) (*bootstrapv3.Bootstrap, error) {
+	return sidecar(dir, controlPlane, nodeOf(pod, netip.MustParseAddr(ip)))
+}
+
+func sidecar(dir, controlPlane string, n node.Node) (*bootstrapv3.Bootstrap, error) {
 	s := agent.Defaults()
-	s.ControlPlane, s.Dir = controlPlane, dir
-	s.Node = nodeOf(pod, netip.MustParseAddr(ip))
+	s.ControlPlane, s.Dir, s.Node = controlPlane, dir, n
 	return agent.Bootstrap(s)
 }
 
@@ -80,7 +83,8 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 	if err != nil {
 		return nil, err
 	}
-	e.cmd = exec.Command(binary, "-c", e.bootstrapFile(), "--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "-l", "warning")
+	e.cmd = exec.Command(binary, "-c", e.bootstrapFile(), "--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "-l", "warning",
+		"--drain-time-s", "86400", "--drain-strategy", "immediate") // as internal/agent starts it
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID},
 		Pdeathsig:  syscall.SIGKILL,

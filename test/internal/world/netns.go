@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,8 @@ import (
 const (
 	ClientIP    = "10.88.0.1"
 	ServerIP    = "10.88.0.2"
+	ClientIPv6  = "fd00:88::1"
+	ServerIPv6  = "fd00:88::2"
 	ServiceCIDR = "10.96.0.0/12"
 )
 
@@ -97,10 +100,10 @@ func NewPods(excluded ...uint16) (*Pods, error) {
 	settings.CapturesOwnCalls = true
 	settings.ExcludeInboundPorts, settings.ExcludeOutboundPorts = excluded, excluded
 	for _, pod := range []struct {
-		ns       NS
-		ip, peer string
-	}{{p.Client, ClientIP, ServerIP}, {p.Server, ServerIP, ClientIP}} {
-		if err := pod.ns.Do(func() error { return setUp(pod.ip, pod.peer, settings) }); err != nil {
+		ns             NS
+		ip, ipv6, peer string
+	}{{p.Client, ClientIP, ClientIPv6, ServerIP}, {p.Server, ServerIP, ServerIPv6, ClientIP}} {
+		if err := pod.ns.Do(func() error { return setUp(pod.ip, pod.ipv6, pod.peer, settings) }); err != nil {
 			return nil, fmt.Errorf("set up the pod %s: %w", pod.ip, err)
 		}
 	}
@@ -147,9 +150,9 @@ func (n NS) Listen(addr string) (net.Listener, error) {
 }
 
 // setUp gives the pod its addresses, its default route and its capture rules.
-func setUp(ip, peer string, settings capture.Settings) error {
-	for name, cidr := range map[string]string{"lo": "", "eth0": ip + "/24"} {
-		if err := linkUp(name, cidr); err != nil {
+func setUp(ip, ipv6, peer string, settings capture.Settings) error {
+	for name, cidrs := range map[string][]string{"lo": nil, "eth0": {ip + "/24", ipv6 + "/64"}} {
+		if err := linkUp(name, cidrs); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -160,20 +163,21 @@ func setUp(ip, peer string, settings capture.Settings) error {
 	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: net.ParseIP(peer)}); err != nil {
 		return fmt.Errorf("default route by %s: %w", peer, err)
 	}
-	_, err = capture.Install(settings)
-	return err
+	installed, err := capture.Install(settings)
+	return errors.Join(err, installed.WithoutCallers)
 }
 
-func linkUp(name, cidr string) error {
+func linkUp(name string, cidrs []string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	if cidr != "" {
+	for _, cidr := range cidrs {
 		addr, err := netlink.ParseAddr(cidr)
 		if err != nil {
 			return err
 		}
+		addr.Flags = unix.IFA_F_NODAD // usable at once
 		if err := netlink.AddrAdd(link, addr); err != nil {
 			return err
 		}

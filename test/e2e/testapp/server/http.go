@@ -3,8 +3,10 @@ package server
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/net/websocket"
@@ -20,6 +22,7 @@ import (
 //	/header?name= what the request has in it
 //	/healthz, /fail, /redirect, /redirect-to-fail, /need-header   for probes
 //	/hook?name=   remembers and logs the name
+//	/peer         the address of who asks, as it is seen; with ?name= it is remembered as a hook, once
 //	/ws           WebSocket echo
 func (s *Server) httpHandler() http.Handler {
 	mux := http.NewServeMux()
@@ -39,6 +42,13 @@ func (s *Server) httpHandler() http.Handler {
 		if r.Header.Get("X-Probe") != "yes" || r.Host != "probe.example" {
 			w.WriteHeader(http.StatusForbidden)
 		}
+	})
+	mux.HandleFunc("/peer", func(w http.ResponseWriter, r *http.Request) {
+		peer, _, _ := net.SplitHostPort(r.RemoteAddr)
+		if name := r.URL.Query().Get("name"); name != "" && !strings.Contains(s.hookList(), name+" "+peer) {
+			s.addHook(name + " " + peer)
+		}
+		fmt.Fprintf(w, "peer=%s;\n", peer)
 	})
 	mux.HandleFunc("/hook", func(_ http.ResponseWriter, r *http.Request) { s.addHook(r.URL.Query().Get("name")) })
 	// The Server form, unlike websocket.Handler, does not insist on an Origin header.

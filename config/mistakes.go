@@ -1,0 +1,112 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Mistake is a label or an annotation with our prefix that has no effect where it stands, or a value that is not allowed.
+type Mistake struct {
+	Kind        KeyKind
+	Name, Value string
+	// Problem and Want say what is wrong, and what is right where that is known.
+	Problem, Want string
+}
+
+func (m Mistake) Error() string {
+	text := fmt.Sprintf("%s %s: %q: %s", m.Kind, m.Name, m.Value, m.Problem)
+	if m.Want != "" {
+		text += "; want " + m.Want
+	}
+	return text
+}
+
+// KeyMistakes finds them on a namespace or a pod, labels first, in the order of their names.
+func KeyMistakes(on Object, labels, annotations map[string]string) []Mistake {
+	return append(mistakes(on, Label, labels), mistakes(on, Annotation, annotations)...)
+}
+
+func mistakes(on Object, kind KeyKind, found map[string]string) []Mistake {
+	var out []Mistake
+	for _, name := range sortedKeys(found) {
+		if !ours(name) {
+			continue
+		}
+		m := Mistake{Kind: kind, Name: name, Value: found[name]}
+		key, err := findKey(on, kind, name)
+		switch {
+		case err != nil:
+			m.Problem, m.Want = unknownOn(on, kind, name)
+		case !key.allows(m.Value):
+			m.Problem, m.Want = "not allowed", key.Values
+		default:
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// allows reports whether a namespace's or a pod's key may have a value.
+func (k Key) allows(value string) bool {
+	switch {
+	case k.Kind == Label:
+		return value == InjectionEnabled || value == InjectionDisabled // the only label so far
+	case k.setMTLS != nil:
+		return k.setMTLS(&MTLS{}, value)
+	case k.set != nil:
+		s := Default().Sidecar.clone()
+		return k.set(&s, value)
+	}
+	return true
+}
+
+// unknownOn says what is wrong with a key that an object does not have: it may be another object's, another kind of key, or
+// misspelt.
+func unknownOn(on Object, kind KeyKind, name string) (problem, want string) {
+	problem = fmt.Sprintf("no %s of a %s, so it has no effect", kind, on)
+	var known []string
+	for _, key := range Keys {
+		switch {
+		case key.Name == name && slices.Contains(key.On, on):
+			return problem, withArticle(key.Kind)
+		case key.Name == name:
+			return problem, fmt.Sprintf("it on a %s", key.On[0])
+		case slices.Contains(key.On, on):
+			known = append(known, key.Name)
+		}
+	}
+	if near, ok := nearest(name, known); ok {
+		return problem, near
+	}
+	return problem, ""
+}
+
+// Misplaced finds what stands on a workload itself, in place of its pod template: it has no effect there.
+func Misplaced(labels, annotations map[string]string) []Mistake {
+	var out []Mistake
+	for _, kind := range []KeyKind{Label, Annotation} {
+		found := labels
+		if kind == Annotation {
+			found = annotations
+		}
+		for _, name := range sortedKeys(found) {
+			if ours(name) {
+				out = append(out, Mistake{kind, name, found[name], "no effect on the workload itself", "it in the metadata of the pod template"})
+			}
+		}
+	}
+	return out
+}
+
+// KeysOn are the names of the keys of an object.
+func KeysOn(on Object, kind KeyKind) []string {
+	var out []string
+	for _, key := range Keys {
+		if key.Kind == kind && slices.Contains(key.On, on) {
+			out = append(out, key.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,87 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// Addresses that nobody has (RFC 5737, RFC 3849).
+var (
+	nobodyIPv4 = netip.MustParseAddr("192.0.2.1")
+	nobodyIPv6 = netip.MustParseAddr("2001:db8::1")
+)
+
+// The trial is given up when this process has looked for it so often, so long apart. Within the pod it takes less than a
+// millisecond; but where pods start there is often no CPU, and time that goes by without us says nothing. Nor is it given up
+// before the kernel has tried once more, a second after the first time.
+const seenLooks, seenPause, seenLeast = 30, 10 * time.Millisecond, 1500 * time.Millisecond
+
+// CallersSeen reports whether the rules let the application see who calls, by a trial: a connection in the name of nobody
+// to a port of the pod's own. It must be called as the sidecar's user, ip is an address of the pod. Without the rules the
+// trial goes nowhere.
+func CallersSeen(ip netip.Addr) bool {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	nobody := nobodyIPv4
+	if ip.Unmap().Is6() {
+		nobody = nobodyIPv6
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	dialed := make(chan net.Conn, 1)
+	go func() {
+		defer close(dialed)
+		d := net.Dialer{Control: CallerControl}
+		if c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(nobody.String(), strconv.Itoa(l.Addr().(*net.TCPAddr).Port))); err == nil {
+			dialed <- c
+		}
+	}()
+	defer func() {
+		cancel()
+		if c, ok := <-dialed; ok {
+			c.Close()
+		}
+	}()
+	began := time.Now()
+	for looks := 0; looks < seenLooks || time.Since(began) < seenLeast; looks++ {
+		select {
+		case c, ok := <-dialed:
+			if !ok {
+				return false
+			}
+			defer c.Close()
+			accepted, err := l.Accept() // it is there: the handshake is done
+			if err != nil {
+				return false
+			}
+			defer accepted.Close()
+			peer, err := netip.ParseAddrPort(accepted.RemoteAddr().String())
+			return err == nil && peer.Addr().Unmap() == nobody
+		case <-time.After(seenPause):
+		}
+	}
+	return false
+}
+
+// CallerControl is for a net.Dialer: where CallersSeen, a connection to a caller's address with one of the pod's ports is
+// one to the application, in the caller's name.
+func CallerControl(_, _ string, c syscall.RawConn) error {
+	return setPriority(c, config.CallerPriority)
+}
+
+func setPriority(c syscall.RawConn, priority int) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, priority) })
+	return errors.Join(cerr, err)
+}

@@ -1,0 +1,84 @@
+package ctl
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	yamlv3 "go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// template is a workload of the files: what its pods will be like.
+type template struct {
+	namespace string
+	corev1.PodTemplateSpec
+}
+
+// keyed reads an object of which keys alone are looked at: a namespace or a workload. It reports whether it is one.
+func (r *reading) keyed(file string, node *yamlv3.Node, gvk schema.GroupVersionKind, asJSON []byte, namespace string) bool {
+	path, workload := templates[gvk.GroupKind()]
+	isNamespace := gvk == corev1.SchemeGroupVersion.WithKind("Namespace")
+	if !workload && !isNamespace {
+		return false
+	}
+	u := &unstructured.Unstructured{}
+	if err := json.Unmarshal(asJSON, &u.Object); err != nil {
+		return false
+	}
+	o := &fileObject{Object: u, kind: gvk.Kind, file: file, node: node}
+	if workload && o.GetNamespace() == "" {
+		o.SetNamespace(namespace)
+	}
+	if o.GetName() == "" {
+		o.SetName(o.GetGenerateName() + "*")
+	}
+	r.objects = append(r.objects, o)
+	switch {
+	case isNamespace:
+		r.mistakes(o, "metadata", config.KeyMistakes(config.OnNamespace, u.GetLabels(), u.GetAnnotations()), severityError)
+		return true
+	case len(path) > 0:
+		r.mistakes(o, "metadata", config.Misplaced(u.GetLabels(), u.GetAnnotations()), severityWarning)
+	}
+	t, err := templateOf(u, path)
+	if err != nil {
+		return true // kubectl says what is wrong with it
+	}
+	t.namespace = o.GetNamespace()
+	r.templates = append(r.templates, t)
+	r.mistakes(o, strings.Join(append(path[:len(path):len(path)], "metadata"), "."),
+		config.KeyMistakes(config.OnPod, t.Labels, t.Annotations), severityError)
+	return true
+}
+
+func templateOf(u *unstructured.Unstructured, path []string) (template, error) {
+	object, found, err := unstructured.NestedMap(u.Object, path...)
+	if err != nil || !found {
+		return template{}, fmt.Errorf("no pod template at %s", strings.Join(path, "."))
+	}
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return template{}, err
+	}
+	var t template
+	err = json.Unmarshal(raw, &t.PodTemplateSpec)
+	return t, err
+}
+
+func (r *reading) mistakes(o *fileObject, metadata string, found []config.Mistake, s severity) {
+	for _, m := range found {
+		field := fmt.Sprintf("%s.%ss[%s]", metadata, m.Kind, m.Name)
+		r.findings = append(r.findings, o.finding(s, field, m.Value, m.Problem, m.Want))
+	}
+}
+
+// pod is one that the workload would make.
+func (t template) pod() *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.namespace, Labels: t.Labels, Annotations: t.Annotations}, Spec: t.Spec}
+}

@@ -1,0 +1,217 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// inhabitants are what AuthorizationPolicies speak of, as far as it is known: pods of the cluster and those that workloads
+// of the files would make.
+type inhabitants struct {
+	pods []*corev1.Pod
+	// accounts and namespaces are those of the cluster; nil where it was not asked, or did not say.
+	accounts   sets.Set[mesh.Key]
+	namespaces sets.Set[string]
+	policies   []*v1alpha1.AuthorizationPolicy
+	services   []*corev1.Service
+}
+
+// readInhabitants asks the cluster. What the user may not read is left out.
+func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) {
+	var out inhabitants
+	var pods corev1.PodList
+	var accounts corev1.ServiceAccountList
+	var namespaces corev1.NamespaceList
+	var policies v1alpha1.AuthorizationPolicyList
+	if err := listOptional(ctx, c, &policies, "AuthorizationPolicies"); err != nil && !apierrors.IsForbidden(err) {
+		return out, err
+	}
+	out.policies = pointers(policies.Items)
+	for list, take := range map[client.ObjectList]func(){
+		&pods: func() { out.pods = pointers(pods.Items) },
+		&accounts: func() {
+			out.accounts = sets.Set[mesh.Key]{}
+			for _, a := range accounts.Items {
+				out.accounts.Insert(mesh.Key{Namespace: a.Namespace, Name: a.Name})
+			}
+		},
+		&namespaces: func() {
+			out.namespaces = sets.Set[string]{}
+			for _, n := range namespaces.Items {
+				out.namespaces.Insert(n.Name)
+			}
+		},
+	} {
+		switch err := c.List(ctx, list); {
+		case err == nil:
+			take()
+		case !apierrors.IsForbidden(err):
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// with adds what files have.
+func (i inhabitants) with(r reading) inhabitants {
+	out := inhabitants{pods: slices.Clone(i.pods)}
+	if i.accounts != nil {
+		out.accounts = i.accounts.Clone()
+	}
+	if i.namespaces != nil {
+		out.namespaces = i.namespaces.Clone()
+	}
+	for _, t := range r.templates {
+		pod := t.pod()
+		out.pods = append(out.pods, pod)
+		if name := pod.Spec.ServiceAccountName; name != "" && out.accounts != nil {
+			out.accounts.Insert(mesh.Key{Namespace: pod.Namespace, Name: name})
+		}
+	}
+	held := sets.Set[mesh.Key]{}
+	for _, o := range r.objects {
+		switch object := o.Object.(type) {
+		case *v1alpha1.AuthorizationPolicy:
+			held.Insert(mesh.Key{Namespace: object.Namespace, Name: object.Name})
+			out.policies = append(out.policies, object)
+		default:
+			if o.kind == "Namespace" && out.namespaces != nil {
+				out.namespaces.Insert(o.GetName())
+			}
+		}
+	}
+	for _, a := range r.accounts {
+		if out.accounts != nil {
+			out.accounts.Insert(a)
+		}
+	}
+	for _, p := range i.policies {
+		if !held.Has(mesh.Key{Namespace: p.Namespace, Name: p.Name}) {
+			out.policies = append(out.policies, p)
+		}
+	}
+	return out
+}
+
+// checkMeaning tells what is right in a policy and means nothing, or more than one may think.
+func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPolicy) {
+	built := mesh.BuildPodPolicy(policy)
+	pods := c.around.selected(built, policy.Namespace)
+	switch {
+	case len(pods) == 0 && len(c.around.pods) > 0:
+		c.add(o.finding(severityWarning, "spec.podSelector", "", "no pod of the namespace has these labels: the policy refuses nothing", ""))
+	case !built.Policy.Deny && len(policy.Spec.Rules) == 0 && !c.around.allowed(policy, pods):
+		c.add(o.finding(severityWarning, "spec.rules", "", "nobody may call these pods: no Allow that selects them has a rule", "a rule, here or in another Allow"))
+	}
+	for i, rule := range policy.Spec.Rules {
+		for j, from := range rule.From {
+			c.checkPeer(o, fmt.Sprintf("spec.rules[%d].from[%d]", i, j), from, policy.Namespace)
+		}
+		for j, port := range rule.Ports {
+			if want, wrong := c.around.portMistake(pods, int32(port)); wrong {
+				c.add(o.finding(severityWarning, fmt.Sprintf("spec.rules[%d].ports[%d]", i, j), fmt.Sprint(port),
+					"no container of the selected pods has this port, so no call matches", want))
+			}
+		}
+	}
+}
+
+func (c *checker) checkPeer(o *fileObject, field string, from v1alpha1.Peer, namespace string) {
+	account := from.ServiceAccount
+	if account == nil {
+		if from.Namespace != "" && c.around.namespaces != nil && !c.around.namespaces.Has(from.Namespace) {
+			c.add(o.finding(severityWarning, field+".namespace", from.Namespace, "no such namespace", ""))
+		}
+		return
+	}
+	key := mesh.Key{Namespace: account.Namespace, Name: account.Name}
+	if key.Namespace == "" {
+		key.Namespace = namespace
+	}
+	if c.around.accounts != nil && !c.around.accounts.Has(key) && key.Name != "default" { // Kubernetes makes that one
+		c.add(o.finding(severityWarning, field+".serviceAccount", key.String(), "no such ServiceAccount, so no caller matches", ""))
+	}
+}
+
+func (i inhabitants) selected(policy mesh.PodPolicy, namespace string) []*corev1.Pod {
+	var out []*corev1.Pod
+	for _, p := range i.pods {
+		if policy.Holds(&mesh.Pod{Key: mesh.Key{Namespace: p.Namespace, Name: p.Name}, Labels: p.Labels}) && p.Namespace == namespace {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// allowed reports whether another Allow than this one, which has no rules, lets somebody call each of the pods; where no
+// pods are known, whether the namespace has one.
+func (i inhabitants) allowed(policy *v1alpha1.AuthorizationPolicy, pods []*corev1.Pod) bool {
+	lets := func(labelled labels.Set) bool {
+		return slices.ContainsFunc(i.policies, func(o *v1alpha1.AuthorizationPolicy) bool {
+			built := mesh.BuildPodPolicy(o)
+			return o.Namespace == policy.Namespace && !built.Policy.Deny && len(built.Policy.Rules) > 0 && (!o.Spec.DryRun || policy.Spec.DryRun) &&
+				(labelled == nil || built.Holds(&mesh.Pod{Key: mesh.Key{Namespace: o.Namespace}, Labels: labelled}))
+		})
+	}
+	if len(pods) == 0 {
+		return lets(nil)
+	}
+	return !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !lets(labels.Set(p.Labels)) })
+}
+
+// portMistake reports whether none of the pods has a port, where all of them name theirs. Containers need not name what
+// they listen on, so nothing is said of pods that do not.
+func (i inhabitants) portMistake(pods []*corev1.Pod, port int32) (want string, wrong bool) {
+	var known []uint16
+	for _, p := range pods {
+		named := containerPorts(p)
+		if len(named) == 0 || slices.Contains(named, uint16(port)) || i.targets(p, port) {
+			return "", false
+		}
+		known = append(known, named...)
+	}
+	if len(known) == 0 {
+		return "", false
+	}
+	slices.Sort(known)
+	return "a port that a container listens on, not the Service's: " + numbers(slices.Compact(known)), true
+}
+
+// targets reports whether a Service sends calls to this port of a pod.
+func (i inhabitants) targets(p *corev1.Pod, port int32) bool {
+	return slices.ContainsFunc(i.services, func(s *corev1.Service) bool {
+		return s.Namespace == p.Namespace && len(s.Spec.Selector) > 0 && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(p.Labels)) &&
+			slices.ContainsFunc(s.Spec.Ports, func(sp corev1.ServicePort) bool {
+				return sp.TargetPort == intstr.FromInt32(port) || (sp.TargetPort == intstr.IntOrString{} && sp.Port == port)
+			})
+	})
+}
+
+func containerPorts(p *corev1.Pod) []uint16 {
+	var out []uint16
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for _, c := range list {
+			if c.Name == config.ProxyContainer {
+				continue
+			}
+			for _, port := range c.Ports {
+				if port.Protocol == "" || port.Protocol == corev1.ProtocolTCP {
+					out = append(out, uint16(port.ContainerPort))
+				}
+			}
+		}
+	}
+	return out
+}

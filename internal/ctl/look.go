@@ -1,0 +1,64 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// lookOptions are of the commands that ask sidecars who has called, over a time.
+type lookOptions struct {
+	clusterFlags
+	connect    connector
+	agents     agentConnector
+	now        func() time.Time
+	meshConfig string
+	system     string
+	since      time.Duration
+	lookedFor  time.Duration
+	output     string
+}
+
+// addFlags adds the flags; namespace and lookedFor say what --namespace and --for are here.
+func (o *lookOptions) addFlags(flags *pflag.FlagSet, namespace, lookedFor string) {
+	o.add(flags, namespace)
+	flags.DurationVar(&o.since, "since", 0, "leave out callers that were not seen within this time, such as 1h (default: none)")
+	flags.DurationVar(&o.lookedFor, "for", defaultLook, lookedFor)
+	addMeshFlags(flags, &o.meshConfig, &o.system)
+	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
+}
+
+// open checks the flags, and reads what the cluster has.
+func (o *lookOptions) open(ctx context.Context) (c client.Client, a agents, inv *inventory, err error) {
+	switch {
+	case !slices.Contains(outputs, o.output):
+		err = fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	case o.since < 0:
+		err = fmt.Errorf("--since: %s: want a positive duration, such as 1h", o.since)
+	case o.lookedFor < 0:
+		err = fmt.Errorf("--for: %s: want a duration, such as 24h, or 0", o.lookedFor)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = o.connect(&o.clusterFlags); err != nil {
+		return nil, nil, nil, err
+	}
+	if a, err = o.agents(&o.clusterFlags); err != nil {
+		return nil, nil, nil, err
+	}
+	inv, err = clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.inventory(ctx, o.namespace)
+	return c, a, inv, err
+}
+
+func (o *lookOptions) look() look {
+	l := look{now: o.now(), atLeast: o.lookedFor}
+	if o.since > 0 {
+		l.after = l.now.Add(-o.since)
+	}
+	return l
+}

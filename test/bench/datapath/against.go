@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/mizzen-mesh/mizzen/test/internal/world"
+)
+
+// compare measures this build and another one in turns, each time with namespaces and Envoys made anew, and gives the ratios
+// of what sidecars cost. So whatever else the machine does falls on both.
+func compare(opt options) error {
+	path, err := world.EnvoyPath() // the other build would look beside its own source
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv("MIZZEN_ENVOY", path); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mizzen-datapath-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	other, err := otherBuild(dir, opt.against)
+	if err != nil {
+		return fmt.Errorf("-against: %s: %w", opt.against, err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if opt.only.String() == "" {
+		opt.only = regexp.MustCompile("/" + mizzen)
+	}
+	of := map[string]samples{self: {}, other: {}}
+	for round := range opt.rounds {
+		builds := []string{self, other}
+		if round%2 == 1 {
+			builds = []string{other, self}
+		}
+		for _, build := range builds {
+			one, err := once(build, filepath.Join(dir, "samples.json"), opt)
+			if err != nil {
+				return err
+			}
+			of[build].addAll(one)
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d, both builds\n", round+1, opt.rounds)
+	}
+	return reportComparison(os.Stdout, of[self], of[other])
+}
+
+// here is this program's source, in the repository.
+const here = "test/bench/datapath"
+
+// otherBuild is a file, or made of a commit, with the load of this one: what is compared is the mesh, not how it is measured.
+func otherBuild(dir, against string) (string, error) {
+	if s, err := os.Stat(against); err == nil && s.Mode().IsRegular() {
+		return filepath.Abs(against)
+	}
+	source, binary := filepath.Join(dir, "source"), filepath.Join(dir, "datapath")
+	if err := command("", "git", "worktree", "add", "--detach", source, against); err != nil {
+		return "", err
+	}
+	err := os.CopyFS(filepath.Join(source, here, "now"), os.DirFS(here))
+	if err == nil {
+		err = command(source, "go", "build", "-o", binary, "./"+here+"/now")
+	}
+	if gone := command("", "git", "worktree", "remove", "--force", source); err == nil {
+		err = gone
+	}
+	return binary, err
+}
+
+func command(dir, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// once has a build measure one round.
+func once(build, file string, opt options) (samples, error) {
+	args := []string{"-rounds", "1", "-duration", opt.duration.String(), "-only", opt.only.String(), "-json", file}
+	if opt.mtls {
+		args = append(args, "-mtls")
+	}
+	if err := command("", build, args...); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out samples
+	return out, json.Unmarshal(text, &out)
+}
+
+func (s samples) addAll(more samples) {
+	for scenario, layouts := range more {
+		for layout, list := range layouts {
+			for _, one := range list {
+				s.add(scenario, layout, one)
+			}
+		}
+	}
+}
+
+// reportComparison prints both builds' figures and the ratio of their medians.
+func reportComparison(out io.Writer, ours, others samples) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "scenario\tlayout\t")
+	for _, c := range columns {
+		fmt.Fprintf(w, "%s\t", c.title)
+	}
+	fmt.Fprintln(w)
+	for _, s := range scenarios {
+		for _, name := range []string{none, httpHTTP, httpL4, mizzen, mizzenMTLS} {
+			a, b := ours[s.name][name], others[s.name][name]
+			row(w, s.name, name+", this build", func(c column) string { return spread(a, c) }, a, b)
+			row(w, s.name, name+", the other", func(c column) string { return spread(b, c) }, a, b)
+			row(w, s.name, "this : the other", func(c column) string { return ratio(a, b, c) }, a, b)
+		}
+	}
+	return w.Flush()
+}

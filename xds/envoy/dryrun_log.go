@@ -1,0 +1,28 @@
+package envoy
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/mizzen-mesh/mizzen/internal/sds"
+)
+
+// tellAgent tells the agent of requests that policies in dry run would refuse, and of no others. Of connections it hears
+// anyway (logMTLS, logPlain).
+func tellAgent(filter *accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
+	return &accesslogv3.AccessLog{
+		Name: "envoy.access_loggers.http_grpc", Filter: filter,
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: toAny(&grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: agentLog(sds.DryRunLog)})},
+	}
+}
+
+// tellLongRequests has what is logged of a request said each minute that it goes on, where something is tried.
+func tellLongRequests(m *hcmv3.HttpConnectionManager, policies []stage) {
+	for _, s := range policies {
+		if s.shadow {
+			m.AccessLogOptions = &hcmv3.HttpConnectionManager_HcmAccessLogOptions{AccessLogFlushInterval: durationpb.New(plainLogAgain)}
+		}
+	}
+}

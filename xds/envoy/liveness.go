@@ -1,0 +1,89 @@
+package envoy
+
+import (
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// watchCallers has the kernel notice a caller of the listener that is gone without a word. What is accepted has the
+// options of the socket that listens: tcp(7).
+func watchCallers(l *listenerv3.Listener, cfg *config.Mesh) {
+	l.SocketOptions = append(l.SocketOptions, keepalive(cfg.Traffic.PeerTimeout.Duration)...)
+}
+
+// watchPeers has the kernel notice a peer of the cluster that is gone without a word, while nobody says anything. Of bytes
+// that are not acknowledged the kernel's own patience holds, as without a sidecar: TCP_USER_TIMEOUT would also end the
+// connection of an application that has stopped reading for that long (tcp(7)), as one does that works on what it gets.
+//
+// HTTP/2 pings would also notice an application that hangs. But they reach the application's own server, and a
+// common one ends the connection of who sends more than one in five minutes, or any while there is no call:
+// https://pkg.go.dev/google.golang.org/grpc/keepalive#EnforcementPolicy
+func watchPeers(c *clusterv3.Cluster, timeout time.Duration) { addOptions(c, keepalive(timeout)) }
+
+// peerTimeout is that of the Service, else that of the mesh.
+func peerTimeout(svc *mesh.Service, cfg *config.Mesh) time.Duration {
+	if own := svc.Policy.PeerTimeout; own != nil {
+		return *own
+	}
+	return cfg.Traffic.PeerTimeout.Duration
+}
+
+// watchCalls does the same for what a call has said and nobody has acknowledged. A call waits for its answer, and nobody
+// but the sidecar knows the connection that it is on.
+func watchCalls(c *clusterv3.Cluster, timeout time.Duration) {
+	if timeout > 0 {
+		addOptions(c, []*corev3.SocketOption{socketOption("TCP_USER_TIMEOUT", tcpLevel, 18, timeout.Milliseconds())})
+	}
+}
+
+func addOptions(c *clusterv3.Cluster, options []*corev3.SocketOption) {
+	if len(options) == 0 {
+		return
+	}
+	if c.UpstreamBindConfig == nil {
+		c.UpstreamBindConfig = &corev3.BindConfig{}
+	}
+	c.UpstreamBindConfig.SocketOptions = append(c.UpstreamBindConfig.SocketOptions, options...)
+}
+
+// probes that a silent peer may leave without an answer.
+const probes = 3
+
+// Levels of socket options in Linux.
+const (
+	socketLevel = 1 // SOL_SOCKET
+	tcpLevel    = 6 // IPPROTO_TCP
+)
+
+func socketOption(description string, level, name, value int64) *corev3.SocketOption {
+	return &corev3.SocketOption{
+		Description: description, Level: level, Name: name,
+		Value: &corev3.SocketOption_IntValue{IntValue: value}, State: corev3.SocketOption_STATE_PREBIND,
+	}
+}
+
+// mostSilence is how long a connection may be without a packet: conntrack in the pod, which knows where a redirected
+// connection goes, forgets one that is half closed after a minute (nf_conntrack_tcp_timeout_close_wait).
+const mostSilence = 30 * time.Second
+
+// keepalive ends a connection on which nothing is said when its peer has not answered for that long: the kernel asks from
+// half of the time on. None for 0.
+func keepalive(timeout time.Duration) []*corev3.SocketOption {
+	if timeout == 0 {
+		return nil
+	}
+	silence := min(timeout/2, mostSilence)
+	interval := int64((timeout - silence) / probes / time.Second)
+	return []*corev3.SocketOption{
+		socketOption("SO_KEEPALIVE", socketLevel, 9, 1),
+		socketOption("TCP_KEEPIDLE", tcpLevel, 4, int64(silence/time.Second)),
+		socketOption("TCP_KEEPINTVL", tcpLevel, 5, max(interval, 1)),
+		socketOption("TCP_KEEPCNT", tcpLevel, 6, probes),
+	}
+}

@@ -1,0 +1,21 @@
+package envoy
+
+import (
+	"testing"
+	"time"
+)
+
+// The kernel takes about the time to notice, and there is a packet before conntrack forgets the connection.
+func TestKeepalive(t *testing.T) {
+	for timeout, want := range map[time.Duration][2]int64{
+		3 * time.Second: {1, 1}, 12 * time.Second: {6, 2}, time.Minute: {30, 10}, 3 * time.Minute: {30, 50}, 24 * time.Hour: {30, 28790},
+	} {
+		options := keepalive(timeout)
+		if got := [2]int64{options[1].GetIntValue(), options[2].GetIntValue()}; got != want {
+			t.Errorf("%s: silence and interval %d, want %d", timeout, got, want)
+		}
+	}
+	if options := keepalive(0); options != nil {
+		t.Errorf("of none: %v", options)
+	}
+}

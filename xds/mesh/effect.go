@@ -1,0 +1,66 @@
+package mesh
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+)
+
+// Holds reports whether the policy selects a pod.
+func (p PodPolicy) Holds(pod *Pod) bool {
+	return p.namespace == pod.Namespace && p.selector.Matches(labels.Set(pod.Labels))
+}
+
+// Effect is what a policy means for the pods that are there. A policy that is accepted may still mean nothing, or more than
+// whoever wrote it wanted.
+type Effect struct {
+	// Pods is set where it selects a pod with a sidecar.
+	Pods bool
+	// LockedOut is a pod that it selects, and that nobody may call: of the Allow policies that select it none has a rule.
+	LockedOut string
+}
+
+// EffectOf holds a policy against the pods and the policies of its namespace. Policies in dry run count for one that is in
+// dry run itself.
+func EffectOf(p PodPolicy, pods iter.Seq[*Pod], policies []PodPolicy) Effect {
+	var out Effect
+	for pod := range pods {
+		if !pod.Meshed || !p.Holds(pod) {
+			continue
+		}
+		out.Pods = true
+		if p.Policy.Deny || len(p.Policy.Rules) > 0 {
+			break // it locks nobody out
+		}
+		if locked := p.locksOut(pod, policies); locked && (out.LockedOut == "" || pod.Name < out.LockedOut) {
+			out.LockedOut = pod.Name
+		}
+	}
+	return out
+}
+
+func (p PodPolicy) locksOut(pod *Pod, policies []PodPolicy) bool {
+	return !slices.ContainsFunc(policies, func(o PodPolicy) bool {
+		return !o.Policy.Deny && len(o.Policy.Rules) > 0 && (!o.Policy.DryRun || p.Policy.DryRun) && o.Holds(pod)
+	})
+}
+
+// Condition tells it in a policy's status.
+func (e Effect) Condition() Condition {
+	c := Condition{Type: v1alpha1.ConditionEffective}
+	switch {
+	case !e.Pods:
+		c.Reason = v1alpha1.ReasonNoPods
+		c.Message = "no pod of this namespace with a sidecar has these labels: the policy refuses nothing"
+	case e.LockedOut != "":
+		c.True, c.Reason = true, v1alpha1.ReasonNobodyAllowed
+		c.Message = fmt.Sprintf("nobody may call Pod %s: no Allow that selects it has a rule", e.LockedOut)
+	default:
+		c.True, c.Reason, c.Message = true, v1alpha1.ReasonEffective, "it selects pods that are there"
+	}
+	return c
+}
