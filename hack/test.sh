@@ -73,6 +73,26 @@ embedded() {
 	"$cluster" up
 }
 
+# The oldest Kubernetes that this one can be: its APIs and gates, on a cluster that goes away again.
+older() {
+	if [ -e .cluster/kubeconfig ]; then
+		echo 'not run: a cluster of this checkout is up (make cluster-down)'
+		return
+	fi
+	started=1
+	"$cluster" up --emulated-version 1.34 && "$cluster" images --load && older_tests && "$cluster" down && started=
+}
+
+older_tests() {
+	local log=.build/older.log
+	MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 15m -v ./test/e2e \
+		-run 'TestE2E/(shared|measured)/(Probes|LifecycleHooks|BadAnnotation|PodLevelOverride|Story)$' >"$log" 2>&1 || {
+		failures "$log"
+		return 1
+	}
+	tail -n 1 "$log"
+}
+
 step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
 step 'gofmt' formatted
 step 'go vet' vetted
@@ -83,6 +103,7 @@ step 'the same under the race detector' races
 step 'tests of the embedded cluster' go test -C hack ./...
 step 'binaries' "$cluster" bin
 if [ -z "${KUBECONFIG:-}" ]; then
+	step 'an older Kubernetes' older
 	step 'embedded cluster' embedded
 	step 'images' "$cluster" images --load
 	step "the conformance suite's image" "$cluster" conformance

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 
 	"github.com/mizzen-mesh/mizzen/hack/internal/cluster"
+	"github.com/mizzen-mesh/mizzen/hack/internal/components"
 	"github.com/mizzen-mesh/mizzen/hack/internal/images"
 	"github.com/mizzen-mesh/mizzen/hack/internal/layout"
 	"github.com/mizzen-mesh/mizzen/hack/internal/progress"
@@ -20,7 +21,9 @@ import (
 
 const usage = `usage: cluster COMMAND
 
-  up                      start the cluster, building what is missing
+  up [--emulated-version MINOR] [--feature-gates NAME=BOOL,...]
+                          start the cluster, building what is missing; as an
+                          older Kubernetes, or with other gates
   down                    stop it and remove all it left on the machine
   status                  show its components; exit code 1 if it is not up
   kubeconfig              print the path of its kubeconfig
@@ -61,7 +64,7 @@ func run(args []string) error {
 	c := cluster.Cluster{Layout: layout.New(root), Log: progress.New(os.Stderr)}
 	switch command, args := args[0], args[1:]; command {
 	case "up":
-		return up(c)
+		return up(c, args)
 	case "down":
 		return c.Down()
 	case "status":
@@ -94,12 +97,19 @@ func run(args []string) error {
 	}
 }
 
-func up(c cluster.Cluster) error {
+func up(c cluster.Cluster, args []string) error {
+	var version components.Version
+	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+	flags.StringVar(&version.Emulated, "emulated-version", "", "minor version whose APIs and gates the control plane has, such as 1.34")
+	flags.StringVar(&version.FeatureGates, "feature-gates", "", "gates to switch in the control plane and the kubelet, as Name=true,Other=false")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
 	set, err := buildTools(c)
 	if err != nil {
 		return err
 	}
-	if err := c.Up(set); err != nil {
+	if err := c.Up(set, version); err != nil {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "\n  export KUBECONFIG=%s PATH=%s:$PATH\n\n", c.Kubeconfig(), c.Build("tools"))

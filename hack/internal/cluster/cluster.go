@@ -26,16 +26,19 @@ type Cluster struct {
 	Log *progress.Log
 }
 
-// Up makes sure that a healthy cluster runs. One that runs is left alone; what
+// Up makes sure that a healthy cluster of the version runs. One that runs is left alone; what
 // is left of one that does not is removed, and a new one is made. Repairing a
 // half-dead cluster would have to be right for every way to die.
-func (c Cluster) Up(set tools.Set) error {
+func (c Cluster) Up(set tools.Set, version components.Version) error {
 	unlock, err := c.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if spec, err := c.running(); err == nil && c.complete() {
+		if spec.Version != version {
+			return fmt.Errorf("the cluster runs with %+v, not with %+v: cluster-down first", spec.Version, version)
+		}
 		if err := c.await(spec); err != nil {
 			return fmt.Errorf("%w\nThe cluster runs but is not well; cluster-down and cluster-up make a new one", err)
 		}
@@ -48,7 +51,7 @@ func (c Cluster) Up(set tools.Set) error {
 	if err := c.clean(); err != nil {
 		return err
 	}
-	spec, err := c.prepare(set)
+	spec, err := c.prepare(set, version)
 	if err != nil {
 		return err
 	}
@@ -150,7 +153,7 @@ func (c Cluster) unmount(dir string) error {
 }
 
 // prepare sets up all that the components need before they start.
-func (c Cluster) prepare(set tools.Set) (supervisor.Spec, error) {
+func (c Cluster) prepare(set tools.Set, version components.Version) (supervisor.Spec, error) {
 	network, err := node.ClaimNetwork(c.Layout)
 	if err != nil {
 		return supervisor.Spec{}, fmt.Errorf("choose addresses: %w", err)
@@ -169,12 +172,12 @@ func (c Cluster) prepare(set tools.Set) (supervisor.Spec, error) {
 	if err := errors.Join(os.MkdirAll(c.State(), 0o755), os.MkdirAll(c.Run(), 0o755)); err != nil {
 		return supervisor.Spec{}, err
 	}
-	in := components.Input{Layout: c.Layout, Network: network, Tools: set}
+	in := components.Input{Layout: c.Layout, Network: network, Tools: set, Version: version}
 	if err := components.Write(in); err != nil {
 		return supervisor.Spec{}, fmt.Errorf("write configuration: %w", err)
 	}
 	spec := supervisor.Spec{
-		Layout: c.Layout, Network: network, Tools: set, Components: components.All(in),
+		Layout: c.Layout, Network: network, Tools: set, Version: version, Components: components.All(in),
 		// containerd looks for its shim here, the kubelet for mount, kube-proxy for nft.
 		PATH: set["containerd"] + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}

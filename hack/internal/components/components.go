@@ -32,8 +32,43 @@ type Probe struct {
 	URL    string
 }
 
+// Version says how the cluster's Kubernetes differs from the newest with its defaults.
+type Version struct {
+	// Emulated is a minor version, such as "1.34", whose APIs and gates the control plane then has (KEP-4330).
+	// The kubelet cannot emulate.
+	Emulated string
+	// FeatureGates are switched in the control plane and the kubelet, as "Name=true,Other=false".
+	FeatureGates string
+}
+
+// args returns what a component is told of it.
+func (v Version) args(component string) []string {
+	var args []string
+	switch component {
+	case "kube-apiserver", "kube-controller-manager", "kube-scheduler":
+		if v.Emulated != "" {
+			args = append(args, "--emulated-version="+v.Emulated)
+		}
+	case "kubelet":
+	default:
+		return nil
+	}
+	if v.FeatureGates != "" {
+		args = append(args, "--feature-gates="+v.FeatureGates)
+	}
+	return args
+}
+
 // All lists the components in the order in which they are started.
 func All(in Input) []Component {
+	list := components(in)
+	for i, c := range list {
+		list[i].Args = append(c.Args, in.Version.args(c.Name)...)
+	}
+	return list
+}
+
+func components(in Input) []Component {
 	return []Component{
 		{
 			Name: "containerd", Path: in.Tools.Bin("containerd", "containerd"),

@@ -66,3 +66,19 @@ func TestComponentsStartAfterThoseTheyNeed(t *testing.T) {
 		seen = append(seen, c.Name)
 	}
 }
+
+func TestVersionReachesThoseThatKnowIt(t *testing.T) {
+	in := input()
+	in.Version = Version{Emulated: "1.34", FeatureGates: "PodLevelResources=false"}
+	emulate, gates := "--emulated-version=1.34", "--feature-gates=PodLevelResources=false"
+	want := map[string][]string{
+		"kube-apiserver": {emulate, gates}, "kube-controller-manager": {emulate, gates}, "kube-scheduler": {emulate, gates},
+		"kubelet": {gates},
+	}
+	plain := All(input())
+	for i, c := range All(in) {
+		if got := c.Args[len(plain[i].Args):]; !slices.Equal(got, want[c.Name]) {
+			t.Errorf("%s is told %q besides, want %q", c.Name, got, want[c.Name])
+		}
+	}
+}

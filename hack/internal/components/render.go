@@ -26,7 +26,8 @@ var files embed.FS
 type Input struct {
 	layout.Layout
 	layout.Network
-	Tools tools.Set
+	Tools   tools.Set
+	Version Version
 }
 
 // Constants for the templates.

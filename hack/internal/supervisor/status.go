@@ -16,7 +16,8 @@ import (
 type Spec struct {
 	Layout     layout.Layout
 	Network    layout.Network
-	Tools      map[string]string // for comparison only
+	Tools      map[string]string  // for comparison only
+	Version    components.Version // likewise
 	PATH       string
 	Components []components.Component
 }
