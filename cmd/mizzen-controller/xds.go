@@ -18,6 +18,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/xds"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/peers"
 	ads "github.com/mizzen-mesh/mizzen/xds/server"
 	"github.com/mizzen-mesh/mizzen/xds/status"
@@ -78,7 +79,11 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	})
 	options := ads.Options{
 		Store: store, Log: log, Registerer: ctrlmetrics.Registry, Drain: drain,
-		Peers: &peers.Peers{Replicas: o.Replicas},
+		Peers: &peers.Peers{Replicas: o.Replicas}, Proxies: func(n node.Node, connected bool) {
+			reporter.Sidecar(kube.Sidecar{
+				Pod: mesh.Key{Namespace: n.Namespace, Name: n.Pod}, UID: n.UID, NodeName: n.NodeName, SocketLoadBalancing: n.SocketLoadBalancing,
+			}, connected)
+		},
 		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
 	}
 	if o.Identity != nil {

@@ -14,15 +14,20 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/socketlb"
 )
 
 // stopGrace is how long Envoy may take to end once nothing is active any more.
 const stopGrace = time.Second
+
+// socketlbTimeout bounds the look at where connections to Services go: it needs no answer but that of the DNS.
+const socketlbTimeout = time.Second
 
 // drainPoll is how often Envoy is asked whether something is still active.
 const drainPoll = 20 * time.Millisecond
@@ -53,6 +58,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.IdentityAddress != "" && !s.Node.CallerAddresses {
 		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container says why")
 	}
+	s.Node.SocketLoadBalancing = socketLoadBalancing(ctx, s.ControlPlane, log)
 	err := writeBootstrap(s)
 	if err != nil {
 		return err
@@ -106,6 +112,21 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		envoy.stop(stopGrace)
 		return nil
 	}
+}
+
+// socketLoadBalancing reports whether the node gives connections to Services a pod's address, as far as one to the
+// control plane's Service tells.
+func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Logger) bool {
+	ctx, cancel := context.WithTimeout(ctx, socketlbTimeout)
+	defer cancel()
+	translated, err := socketlb.Translates(ctx, controlPlane)
+	switch {
+	case err != nil:
+		log.Info("not known whether this node gives connections to Services a pod's address", "error", err)
+	case translated:
+		log.Warn("calls to Services are not balanced: this node gives their connections a pod's address before the sidecar sees them", "remedy", config.SocketLoadBalancingRemedy)
+	}
+	return translated
 }
 
 func writeBootstrap(s Settings) error {

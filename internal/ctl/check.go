@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -29,7 +30,8 @@ AuthorizationPolicies of the given files: fields and annotations that nobody kno
 refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
 to 0, rules that no request can ever meet, an HTTPRoute and a GRPCRoute on one Service port, and policies that
 select no pod, name service accounts or ports that are not there, or let nobody in. Of Namespaces and workloads
-the labels and annotations of mizzen.dev are looked at. Other kinds are not.
+the labels and annotations of mizzen.dev are looked at. Other kinds are not. Of the cluster, the configuration of
+Cilium and of Calico is looked at where it can be read, because they can hide Services from sidecars.
 
 The files are seen as if applied to the cluster of the kubeconfig, so that they may name what is there, and
 what they would break there is told too. Nothing is written. With --offline, or where no cluster is reached,
@@ -77,7 +79,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	cluster, around, alone, err := o.cluster(ctx, stderr)
+	cluster, err := o.cluster(ctx, stderr)
 	if err != nil {
 		return err
 	}
@@ -89,13 +91,13 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 		namespace = o.defaultNamespace()
 	}
 	r := readObjects(sources, namespace)
-	before := newWorld(cluster, cfg)
-	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg), around.with(r))
+	before := newWorld(cluster.objects, cfg)
+	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg), cluster.around.with(r))
 	var files []string
 	for _, s := range sources {
 		files = append(files, s.name)
 	}
-	findings := sortFindings(append(r.findings, c.check()...), files)
+	findings := sortFindings(slices.Concat(r.findings, c.check(), cluster.findings), files)
 	for i := range findings {
 		if o.strict {
 			findings[i].Severity = severityError
@@ -104,7 +106,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	if err := writeFindings(stdout, findings, o.output); err != nil {
 		return err
 	}
-	summary := summarize(findings, r, alone)
+	summary := summarize(findings, r, cluster.alone)
 	for _, f := range findings {
 		if f.Severity == severityError {
 			return errors.New(summary)
@@ -114,25 +116,38 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	return err
 }
 
-// cluster gives what is there already; alone where it is none. A cluster that the command line names must answer.
-func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (found objects, around inhabitants, alone bool, err error) {
+// surroundings are what the files would be applied to.
+type surroundings struct {
+	objects
+	around inhabitants
+	// findings are those on the cluster itself, whatever the files say.
+	findings []finding
+	// alone is set where there is no cluster.
+	alone bool
+}
+
+// cluster gives what is there already. A cluster that the command line names must answer.
+func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundings, error) {
+	alone := surroundings{alone: true}
 	if o.offline {
-		return objects{}, inhabitants{}, true, nil
+		return alone, nil
 	}
+	var found surroundings
 	c, err := o.connect(&o.clusterFlags)
 	if err == nil {
-		if found, err = readCluster(ctx, c); err == nil {
-			around, err = readInhabitants(ctx, c)
+		if found.objects, err = readCluster(ctx, c); err == nil {
+			found.around, err = readInhabitants(ctx, c)
 		}
 	}
 	switch {
 	case err == nil:
-		return found, around, false, nil
+		found.findings = checkSockets(ctx, c)
+		return found, nil
 	case o.kubeconfig != "" || o.context != "":
-		return objects{}, inhabitants{}, true, err
+		return alone, err
 	default:
 		_, err = fmt.Fprintf(stderr, "note: the files stand alone, because no cluster can be read: %v\n", err)
-		return objects{}, inhabitants{}, true, err
+		return alone, err
 	}
 }
 

@@ -52,6 +52,7 @@ var rules = []struct {
 	{"/internal/identity/api", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/sds", []string{kubernetes, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/socketlb", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ctl", []string{envoyProto, module + "/xds/envoy", module + "/xds/kube", module + "/xds/server", module + "/internal/agent"}},
 	{"/cmd/mizzen-proxy", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},

@@ -30,6 +30,8 @@ type Node struct {
 	ConfigScope string
 	// CallerAddresses is set for a sidecar that can call the application from the address of whoever calls the pod.
 	CallerAddresses bool
+	// SocketLoadBalancing is set where connections to Services get a pod's address within the socket (package socketlb).
+	SocketLoadBalancing bool
 	// Workload is the "<kind>/<name>" that the pod belongs to; empty without one. It is what the pod
 	// says of itself, good to group pods by, never to decide what they may do.
 	Workload string
@@ -90,6 +92,9 @@ func (n Node) Proto() *corev3.Node {
 	if n.CallerAddresses {
 		meta["callerAddresses"] = s("true")
 	}
+	if n.SocketLoadBalancing {
+		meta["socketLoadBalancing"] = s("true")
+	}
 	return &corev3.Node{
 		Id:       n.ID(),
 		Cluster:  n.Namespace + "/" + n.ServiceAccount,
@@ -121,7 +126,8 @@ func FromProto(p *corev3.Node) (Node, error) {
 		ConfigScope:    meta["configScope"].GetStringValue(),
 		Workload:       meta["workload"].GetStringValue(),
 
-		CallerAddresses: meta["callerAddresses"].GetStringValue() == "true",
+		CallerAddresses:     meta["callerAddresses"].GetStringValue() == "true",
+		SocketLoadBalancing: meta["socketLoadBalancing"].GetStringValue() == "true",
 	}
 	if !config.ValidConfigScope(n.ConfigScope) {
 		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))

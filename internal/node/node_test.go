@@ -19,6 +19,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 	full := plain
 	full.ConfigScope, full.Workload = config.ScopeDemand, "Deployment/cart"
+	seen := plain
+	seen.CallerAddresses, seen.SocketLoadBalancing = true, true
 	longest := full
 	longest.Workload = strings.Repeat("w", maxField)
 	for name, c := range map[string]struct {
@@ -27,6 +29,7 @@ func TestRoundTrip(t *testing.T) {
 	}{
 		"scope and workload": {full, 6},
 		"neither":            {plain, 4},
+		"what was tried":     {seen, 6},
 		"longest field":      {longest, 6},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,8 @@ type Reporter struct {
 
 	mu      sync.Mutex
 	current map[mesh.Object][]mesh.Problem
+	// sidecars counts the streams of each sidecar that has something to say of its node.
+	sidecars map[mesh.Object]int
 }
 
 // NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
@@ -38,13 +40,17 @@ func NewReporter(log logr.Logger, recorder events.EventRecorder, isLeader func()
 		Help: "Problems in Services, EndpointSlices, pods and namespaces that Mizzen works around at present, by reason.",
 	}, []string{"reason"})
 	r.MustRegister(gauge)
-	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}}
+	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}, sidecars: map[mesh.Object]int{}}
 }
 
 // Report takes all problems that one object has now, a Service with its EndpointSlices.
 func (r *Reporter) Report(about mesh.Object, problems []mesh.Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.report(about, problems)
+}
+
+func (r *Reporter) report(about mesh.Object, problems []mesh.Problem) {
 	before := r.current[about]
 	for _, p := range before {
 		r.gauge.WithLabelValues(p.Reason).Dec()
@@ -52,7 +58,10 @@ func (r *Reporter) Report(about mesh.Object, problems []mesh.Problem) {
 	for _, p := range problems {
 		r.gauge.WithLabelValues(p.Reason).Inc()
 		if !slices.Contains(before, p) {
-			r.tell(p)
+			r.log.Info("working around a problem", "reason", p.Reason, "problem", p.String())
+			if r.isLeader() || about.Kind == kindSidecar {
+				r.event(p)
+			}
 		}
 	}
 	if len(problems) == 0 {
@@ -88,17 +97,13 @@ func (r *Reporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 func (r *Reporter) Lead(context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, problems := range r.current {
+	for about, problems := range r.current {
+		if about.Kind == kindSidecar {
+			continue
+		}
 		for _, p := range problems {
 			r.event(p)
 		}
-	}
-}
-
-func (r *Reporter) tell(p mesh.Problem) {
-	r.log.Info("working around a problem", "reason", p.Reason, "problem", p.String())
-	if r.isLeader() {
-		r.event(p)
 	}
 }
 

@@ -44,6 +44,8 @@ type Options struct {
 	Identify func(*x509.Certificate) (node.Identity, error)
 	// Refused is told of a stream that its certificate's pod was refused. It must not block. Optional.
 	Refused func(node.Identity, error)
+	// Proxies is told of each proxy when it has connected and when it is gone. It must not block. Optional.
+	Proxies func(n node.Node, connected bool)
 	// Classes is set where every pod has a class (Change.Classes). A proxy whose pod has none yet waits for it.
 	Classes bool
 	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
@@ -182,6 +184,10 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		}
 		s.add(st)
 		defer s.remove(st)
+		if s.opt.Proxies != nil {
+			s.opt.Proxies(n, true)
+			defer s.opt.Proxies(n, false)
+		}
 	}
 
 	ctx, cancel := context.WithCancel(g.Context())

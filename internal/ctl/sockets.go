@@ -1,0 +1,47 @@
+package ctl
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// unbalanced is what comes of socket load balancing.
+const unbalanced = "calls of pods to Services are not balanced, because their sidecars see the address of one pod"
+
+// felix is Calico's configuration as it is stored; the API of projectcalico.org has the same fields.
+// https://docs.tigera.io/calico/latest/reference/resources/felixconfig
+var felix = schema.GroupVersionKind{Group: "crd.projectcalico.org", Version: "v1", Kind: "FelixConfiguration"}
+
+// checkSockets finds a kube-proxy replacement that is set to exchange Services' addresses within the sockets of pods. What it
+// cannot read it passes over: it may not be there, or not be for everybody to read.
+func checkSockets(ctx context.Context, c client.Client) []finding {
+	var found []finding
+	add := func(object, field, value, want string) {
+		found = append(found, finding{Severity: severityWarning, Object: object, Field: field, Value: value, Problem: unbalanced, Want: want + " (" + config.SocketLoadBalancingRemedy + ")"})
+	}
+	var cilium corev1.ConfigMap
+	if c.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "cilium-config"}, &cilium) == nil {
+		// https://docs.cilium.io/en/stable/network/kubernetes/kubeproxy-free/
+		const hostOnly = "bpf-lb-sock-hostns-only"
+		replaces := cilium.Data["kube-proxy-replacement"] == "true" || cilium.Data["kube-proxy-replacement"] == "strict"
+		if (replaces || cilium.Data["bpf-lb-sock"] == "true") && cilium.Data[hostOnly] != "true" {
+			add("ConfigMap kube-system/cilium-config", "data["+hostOnly+"]", cilium.Data[hostOnly], `"true"`)
+		}
+	}
+	var calico unstructured.Unstructured
+	calico.SetGroupVersionKind(felix)
+	if c.Get(ctx, client.ObjectKey{Name: "default"}, &calico) == nil {
+		on, _, _ := unstructured.NestedBool(calico.Object, "spec", "bpfEnabled")
+		balancing, _, _ := unstructured.NestedString(calico.Object, "spec", "bpfConnectTimeLoadBalancing")
+		if on && balancing != "Disabled" {
+			add("FelixConfiguration default", "spec.bpfConnectTimeLoadBalancing", balancing, `"Disabled"`)
+		}
+	}
+	return found
+}
