@@ -67,6 +67,7 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	}
 	report := Report{Forwarded: forward.forwarded, Warnings: forward.warnings}
 	drain(&out.Spec, sidecar.DrainDelay.Duration, &report)
+	reservePorts(&out.Spec, &report)
 
 	if own.proxy == nil {
 		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, Workload(pod))}, out.Spec.InitContainers...)
