@@ -61,6 +61,9 @@ func compare(opt options) error {
 // here is this program's source, in the repository.
 const here = "test/bench/datapath"
 
+// theirs is the part of this program that starts sidecars, as each commit's test/internal/world wants it.
+const theirs = "layouts.go"
+
 // otherBuild is a file, or made of a commit, with the load of this one: what is compared is the mesh, not how it is measured.
 func otherBuild(dir, against string) (string, error) {
 	if s, err := os.Stat(against); err == nil && s.Mode().IsRegular() {
@@ -71,6 +74,9 @@ func otherBuild(dir, against string) (string, error) {
 		return "", err
 	}
 	err := os.CopyFS(filepath.Join(source, here, "now"), os.DirFS(here))
+	if err == nil {
+		err = os.Rename(filepath.Join(source, here, theirs), filepath.Join(source, here, "now", theirs))
+	}
 	if err == nil {
 		err = command(source, "go", "build", "-o", binary, "./"+here+"/now")
 	}
