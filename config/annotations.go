@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	wantPorts = "TCP ports from 1 to 65535, separated by commas"
-	wantCIDRs = "CIDRs whose host bits are zero, separated by commas, such as 10.0.0.0/8,fd00::/8"
+	wantSecrets = "names of Secrets in the pod's namespace, separated by commas"
+	wantPorts   = "TCP ports from 1 to 65535, separated by commas"
+	wantCIDRs   = "CIDRs whose host bits are zero, separated by commas, such as 10.0.0.0/8,fd00::/8"
 )
 
 // SidecarFor gives the sidecar of a pod: base, overridden by the pod's annotations. base is left as
@@ -41,6 +42,27 @@ func SidecarFor(base Sidecar, annotations map[string]string) (Sidecar, error) {
 		errs = s.limitErrors(annotations)
 	}
 	return s, joinErrors(errs)
+}
+
+// SidecarForNamespace gives the sidecar that pods of a namespace have where they say nothing: base, overridden by the
+// namespace's annotations. A value that is not allowed is an error. Keys that a namespace does not have are passed over:
+// they were told when they were written, and are no reason to stop its pods.
+func SidecarForNamespace(base Sidecar, name string, annotations map[string]string) (Sidecar, error) {
+	s := base.clone()
+	var errs []error
+	for _, annotation := range sortedKeys(annotations) {
+		key, err := findKey(OnNamespace, Annotation, annotation)
+		if err == nil && key.set != nil && !key.set(&s, annotations[annotation]) {
+			errs = append(errs, key.errorf(annotations[annotation], "want %s", key.Values))
+		}
+	}
+	if len(errs) == 0 {
+		errs = s.limitErrors(annotations)
+	}
+	if err := joinErrors(errs); err != nil {
+		return s, fmt.Errorf("its namespace %s has the %w", name, err)
+	}
+	return s, nil
 }
 
 // CheckPodLabels reports labels of a pod with our prefix that are unknown or hold a bad value.
@@ -85,7 +107,7 @@ func findKey(on Object, kind KeyKind, name string) (Key, error) {
 			known = append(known, key.Name)
 		}
 	}
-	if near, ok := nearest(name, known); ok {
+	if near, ok := Nearest(name, known); ok {
 		return Key{}, fmt.Errorf("%s %s: unknown, did you mean %s?", kind, name, near)
 	}
 	return Key{}, fmt.Errorf("%s %s: unknown, known are %s", kind, name, strings.Join(known, ", "))
@@ -139,6 +161,7 @@ func (s Sidecar) clone() Sidecar {
 	s.ExcludeInboundPorts = slices.Clone(s.ExcludeInboundPorts)
 	s.ExcludeOutboundPorts = slices.Clone(s.ExcludeOutboundPorts)
 	s.ExcludeOutboundCIDRs = slices.Clone(s.ExcludeOutboundCIDRs)
+	s.ImagePullSecrets = slices.Clone(s.ImagePullSecrets)
 	return s // the pointers are replaced, never written through
 }
 
@@ -196,6 +219,11 @@ func setPorts(list func(*Sidecar) *[]int32) func(*Sidecar, string) bool {
 func setCIDRs(s *Sidecar, value string) bool {
 	s.ExcludeOutboundCIDRs = splitList(value)
 	return !slices.ContainsFunc(s.ExcludeOutboundCIDRs, func(cidr string) bool { return !validCIDR(cidr) })
+}
+
+func setPullSecrets(s *Sidecar, value string) bool {
+	s.ImagePullSecrets = splitList(value)
+	return !slices.ContainsFunc(s.ImagePullSecrets, func(name string) bool { return !validObjectName(name) })
 }
 
 func setDrainDelay(s *Sidecar, value string) bool {

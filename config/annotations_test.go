@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,42 @@ func TestSidecarForRefuses(t *testing.T) {
 	_, err = SidecarFor(base, map[string]string{AnnotationCPURequest: "1"})
 	if want := `annotation mizzen.dev/proxy-cpu-request: "1": want at most the limit, 100m (mizzen.dev/proxy-cpu-limit)`; err == nil || err.Error() != want {
 		t.Errorf("request above the limit: %v, want %s", err, want)
+	}
+}
+
+// The pod wins over its namespace, and that over the mesh.
+func TestSidecarForNamespace(t *testing.T) {
+	base := Default().Sidecar
+	base.Image = "x"
+	namespace := map[string]string{
+		AnnotationCPULimit: "1", AnnotationLogLevel: "debug", AnnotationImagePullSecrets: "regcred, other", AnnotationMTLS: "strict", "mizzen.dev/mtsl": "x", "other.dev/x": "y",
+	}
+	s, err := SidecarForNamespace(base, "shop", namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = SidecarFor(s, map[string]string{AnnotationLogLevel: "error"}); err != nil {
+		t.Fatal(err)
+	}
+	if cpu := s.Resources.Limits["cpu"]; cpu.String() != "1" || s.LogLevel != "error" || !slices.Equal(s.ImagePullSecrets, []string{"regcred", "other"}) {
+		t.Errorf("got %+v", s)
+	}
+	if base.Resources.Limits != nil || base.ImagePullSecrets != nil {
+		t.Errorf("the mesh's own changed: %+v", base)
+	}
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		want        string
+	}{
+		"value":   {map[string]string{AnnotationDrainDelay: "soon"}, `its namespace shop has the annotation mizzen.dev/drain-delay: "soon": want whole seconds from 0s to 1h, such as 5s`},
+		"limit":   {map[string]string{AnnotationCPULimit: "10m"}, `its namespace shop has the annotation mizzen.dev/proxy-cpu-limit: "10m": want at least the request, 50m (mizzen.dev/proxy-cpu-request)`},
+		"secrets": {map[string]string{AnnotationImagePullSecrets: "Reg"}, `"Reg": want names of Secrets`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := SidecarForNamespace(base, "shop", c.annotations); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
 	}
 }
 

@@ -95,6 +95,11 @@ func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whol
 	return whole, byRule, errs
 }
 
+// KeysIn are the annotations with our prefix, sorted.
+func KeysIn(annotations map[string]string) []string {
+	return slices.DeleteFunc(sortedKeys(annotations), func(name string) bool { return !ours(name) })
+}
+
 func known(on Object) string {
 	var names []string
 	for _, key := range Keys {

@@ -20,6 +20,7 @@ const (
 	AnnotationDrainDelay           = Group + "/drain-delay"
 	AnnotationConfigScope          = Group + "/config-scope"
 	AnnotationLogAnswers           = Group + "/log-answers"
+	AnnotationImagePullSecrets     = Group + "/proxy-image-pull-secrets"
 
 	// How calls are made: on a Service for all of its calls, on a route for those it routes, and with
 	// "." and the name of a rule behind it for that rule of the route.
@@ -97,7 +98,7 @@ type Key struct {
 	// Doc is one or two sentences for the reference.
 	Doc string
 
-	// set puts the value of a pod's annotation into the sidecar and says whether the value is allowed.
+	// set puts the value of a namespace's or a pod's annotation into the sidecar and says whether the value is allowed.
 	// It is nil for keys that set nothing.
 	set func(s *Sidecar, value string) bool
 	// setCalls does the same for the annotation of a Service or a route.
@@ -122,77 +123,84 @@ var Keys = []Key{
 		Doc:     "Turns the injection of the sidecar on or off. The pod's label wins over the namespace's.",
 	},
 	{
-		Name: AnnotationCPURequest, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationCPURequest, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantCPU, Default: "`sidecar.resources.requests.cpu`",
 		Doc: "CPU request of the sidecar.",
 		set: setQuantity(requests, "cpu"),
 	},
 	{
-		Name: AnnotationCPULimit, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationCPULimit, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantCPU + `, or "0" for no limit`, Default: "`sidecar.resources.limits.cpu`",
 		Doc: "CPU limit of the sidecar.",
 		set: setQuantity(limits, "cpu"),
 	},
 	{
-		Name: AnnotationMemoryRequest, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationMemoryRequest, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantMemory, Default: "`sidecar.resources.requests.memory`",
 		Doc: "Memory request of the sidecar.",
 		set: setQuantity(requests, "memory"),
 	},
 	{
-		Name: AnnotationMemoryLimit, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationMemoryLimit, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantMemory + `, or "0" for no limit`, Default: "`sidecar.resources.limits.memory`",
 		Doc: "Memory limit of the sidecar.",
 		set: setQuantity(limits, "memory"),
 	},
 	{
-		Name: AnnotationLogLevel, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationLogLevel, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: "trace, debug, info, warning, error, critical or off", Default: "`sidecar.logLevel`",
 		Doc: "Log level of Envoy and the agent.",
 		set: setLogLevel,
 	},
 	{
-		Name: AnnotationLogAnswers, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationLogAnswers, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: `"true" or "false"`, Default: "`sidecar.logAnswers`",
 		Doc: "Writes a line of JSON to the sidecar's log for each request that the sidecar answered itself, with the reason (answers.md).",
 		set: setLogAnswers,
 	},
 	{
-		Name: AnnotationConcurrency, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationConcurrency, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantConcurrency, Default: "`sidecar.concurrency`",
 		Doc: "Number of Envoy worker threads; 0 is one per CPU of the node.",
 		set: setConcurrency,
 	},
 	{
-		Name: AnnotationExcludeInboundPorts, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationExcludeInboundPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantPorts, Default: "`sidecar.excludeInboundPorts`",
 		Doc: "Inbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
 		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeInboundPorts }),
 	},
 	{
-		Name: AnnotationExcludeOutboundPorts, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationExcludeOutboundPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantPorts, Default: "`sidecar.excludeOutboundPorts`",
 		Doc: "Outbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
 		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeOutboundPorts }),
 	},
 	{
-		Name: AnnotationExcludeOutboundCIDRs, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationExcludeOutboundCIDRs, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantCIDRs, Default: "`sidecar.excludeOutboundCIDRs`",
 		Doc: "Destinations that are not captured; replaces the mesh's list. An empty value is an empty list.",
 		set: setCIDRs,
 	},
 	{
-		Name: AnnotationDrainDelay, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationDrainDelay, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantDrainDelay, Default: "`sidecar.drainDelay`",
 		Doc: "How long the application's containers get no SIGTERM after the pod's termination began; 0s turns it off.",
 		set: setDrainDelay,
 	},
 	{
-		Name: AnnotationConfigScope, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationConfigScope, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: "all, namespace or demand", Default: "`sidecar.configScope`, or else automatic by `onDemand.wholeMesh` and `onDemand.namespace`",
 		Doc: "Which Services the sidecar is sent ahead: every one (all), those of its own namespace whatever its size (namespace), " +
 			"or none, each Service at the first call (demand).",
 		set: setConfigScope,
+	},
+	{
+		Name: AnnotationImagePullSecrets, Kind: Annotation, On: []Object{OnNamespace, OnPod},
+		Values: wantSecrets, Default: "`sidecar.imagePullSecrets`",
+		Doc: "Secrets with the credentials of the registry that has the sidecar's image, in the pod's namespace. Injection adds them to the pod's " +
+			"`imagePullSecrets`; it makes no Secret. Replaces the mesh's list. An empty value is an empty list.",
+		set: setPullSecrets,
 	},
 	{
 		Name: AnnotationTimeout, Kind: Annotation, On: []Object{OnService, OnRoute},
@@ -298,13 +306,14 @@ var Keys = []Key{
 		setMTLS: setMTLSMode,
 	},
 	{
-		Name: AnnotationMTLSPorts, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationMTLSPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantMTLSPorts, Default: "the mode of the pod",
-		Doc:     "The mode of single ports of a pod, by the number that the container listens on.",
+		Doc: "The mode of single ports of a pod, by the number that the container listens on. A pod with this annotation or with " +
+			"`mizzen.dev/mtls` does not follow the ports of its namespace.",
 		setMTLS: setMTLSPorts,
 	},
 	{
-		Name: AnnotationForwardClientCert, Kind: Annotation, On: []Object{OnPod},
+		Name: AnnotationForwardClientCert, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantPorts, Default: "the header is passed on as it came",
 		Doc: "Ports, by the number that the container listens on, at which the application finds the caller's identity in the header " +
 			"`X-Forwarded-Client-Cert`. What a caller sends in it is removed. These ports are taken for HTTP.",
@@ -313,7 +322,7 @@ var Keys = []Key{
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},
 		Values:  "the version of the injector",
-		Default: "the pod has no sidecar",
-		Doc:     "Written by the injector, not by users.",
+		Default: "nothing",
+		Doc:     "Written by the injector, for people to read. Whether a pod has a sidecar follows from its containers.",
 	},
 }

@@ -35,6 +35,14 @@ type Mesh struct {
 	Traffic   Traffic   `json:"traffic,omitempty"`
 	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
+	CNI       CNI       `json:"cni,omitzero"`
+}
+
+// CNI says who writes the capture rules of a pod.
+type CNI struct {
+	// Enabled leaves it to the CNI plugin of each node, so that pods need no init container with NET_ADMIN. The chart's
+	// cni.enabled sets it together with the plugin. Default false.
+	Enabled bool `json:"enabled,omitempty"`
 }
 
 // Identity says how sidecars get their certificates.
@@ -62,9 +70,10 @@ type MeshMTLS struct {
 	// alone (strict), or plain text beside it (permissive). Default permissive.
 	Mode MTLSMode `json:"mode,omitempty"`
 
-	// DrainTime is how long an HTTP connection that is not to live any more, in plain text when strict comes or judged by
-	// policies that have changed, may go on when the server's sidecar has told it so with an answer (connection: close,
-	// GOAWAY). Calls that are under way then end as they are. From 2s to 1h. Default 10s.
+	// DrainTime is how long a connection lives that is not to live any more: one in plain text when strict comes, or of a caller
+	// whom policies refuse from now on, also where nothing is said on it. HTTP that was judged by policies that have changed has
+	// as long from the answer in which the server's sidecar tells it to go (connection: close, GOAWAY). Calls that are
+	// under way then end as they are. From 2s to 1h. Default 10s.
 	DrainTime *metav1.Duration `json:"drainTime,omitempty"`
 
 	// TrustDomain is that of the SPIFFE IDs of the mesh, such as "cluster.local"; empty where sidecars have no
@@ -134,13 +143,16 @@ type OnDemand struct {
 	Namespace *int32 `json:"namespace,omitempty"`
 }
 
-// Sidecar is what injection puts into a pod. Where a pod annotation of keys.go names the same
-// setting, the annotation wins for that pod.
+// Sidecar is what injection puts into a pod. Where an annotation of keys.go names the same setting, that of
+// the pod's namespace wins over this, and that of the pod over both.
 type Sidecar struct {
 	// Image of the proxy, also used for the capture init container. No default; needed to inject.
 	Image string `json:"image,omitempty"`
 	// ImagePullPolicy is Always, IfNotPresent or Never. Default: Kubernetes' own.
 	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+	// ImagePullSecrets are names of Secrets with the registry's credentials. Injection adds them to each pod's
+	// imagePullSecrets; the Secrets have to be in the pods' namespaces. Default: none.
+	ImagePullSecrets []string `json:"imagePullSecrets,omitempty"`
 	// Resources of the proxy container. Default: requests of 50m CPU and 64Mi memory, no limits.
 	Resources corev1.ResourceRequirements `json:"resources,omitempty"`
 	// LogLevel of Envoy and the agent: trace, debug, info, warning, error, critical or off. Default "warning".
@@ -155,6 +167,7 @@ type Sidecar struct {
 	// DrainDelay is how long the application's containers get no SIGTERM after a pod's termination
 	// began, so that callers have stopped choosing the pod first. Given as a preStop sleep to
 	// containers that have no preStop hook of their own. Whole seconds, 0 turns it off. Default 3s.
+	// Where a controller of Kubernetes makes the pod, its grace period becomes longer by as much.
 	DrainDelay *metav1.Duration `json:"drainDelay,omitempty"`
 	// ConfigScope is which Services a sidecar is sent ahead of the first call: all, its own namespace
 	// whatever its size (namespace), or none (demand). Default: empty, automatic by onDemand.wholeMesh

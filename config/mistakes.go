@@ -76,7 +76,7 @@ func unknownOn(on Object, kind KeyKind, name string) (problem, want string) {
 			known = append(known, key.Name)
 		}
 	}
-	if near, ok := nearest(name, known); ok {
+	if near, ok := Nearest(name, known); ok {
 		return problem, near
 	}
 	return problem, ""

@@ -18,7 +18,7 @@ func TestKeyMistakes(t *testing.T) {
 		"label value":     {OnNamespace, map[string]string{LabelInjection: "true"}, nil, []string{`label mizzen.dev/injection: "true": not allowed; want "enabled" or "disabled"`}},
 		"value":           {OnNamespace, nil, map[string]string{AnnotationMTLS: "on"}, []string{"want permissive or strict"}},
 		"another kind":    {OnNamespace, nil, map[string]string{LabelInjection: "enabled"}, []string{"want a label"}},
-		"another object":  {OnNamespace, nil, map[string]string{AnnotationMTLSPorts: "80=strict"}, []string{"want it on a pod"}},
+		"another object":  {OnNamespace, nil, map[string]string{AnnotationTimeout: "5s"}, []string{"want it on a service"}},
 		"nothing like it": {OnNamespace, nil, map[string]string{"mizzen.dev/completely-else": ""}, []string{"no annotation of a namespace, so it has no effect"}},
 		"of a pod":        {OnPod, map[string]string{LabelInjection: "yes"}, map[string]string{AnnotationMTLSPorts: "80", AnnotationLogLevel: "loud", AnnotationCPURequest: "1", "mizzen.dev/drain": "5s"}, []string{LabelInjection, "mizzen.dev/drain", AnnotationMTLSPorts, AnnotationLogLevel}},
 	} {

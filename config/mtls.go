@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,19 @@ type MTLS struct {
 	Ports map[uint16]MTLSMode
 	// ForwardCert are ports at which the application is told the caller's certificate, ascending.
 	ForwardCert []uint16
+}
+
+// Over gives what a pod says, and where it says nothing what its namespace does. A pod that says a mode, be it of some
+// ports, has said all about modes.
+func (m MTLS) Over(namespace MTLS) MTLS {
+	if m.Mode == "" && m.Ports == nil {
+		m.Ports = namespace.Ports
+	}
+	m.Mode = cmp.Or(m.Mode, namespace.Mode)
+	if m.ForwardCert == nil {
+		m.ForwardCert = namespace.ForwardCert
+	}
+	return m
 }
 
 // On reports whether sidecars have identities.

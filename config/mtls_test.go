@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,8 @@ func TestMTLSOf(t *testing.T) {
 		"unknown mode":     {on: OnNamespace, annotations: map[string]string{AnnotationMTLS: "STRICT"}, wrong: []string{AnnotationMTLS}},
 		"empty mode":       {on: OnPod, annotations: map[string]string{AnnotationMTLS: ""}, wrong: []string{AnnotationMTLS}},
 		"ports":            {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "80=strict, 90=permissive"}, want: MTLS{Ports: map[uint16]MTLSMode{80: Strict, 90: Permissive}}},
-		"on the wrong one": {on: OnNamespace, annotations: map[string]string{AnnotationMTLSPorts: "80=strict"}},
+		"of a namespace":   {on: OnNamespace, annotations: map[string]string{AnnotationMTLSPorts: "80=strict"}, want: MTLS{Ports: map[uint16]MTLSMode{80: Strict}}},
+		"on the wrong one": {on: OnService, annotations: map[string]string{AnnotationMTLSPorts: "80=strict"}},
 		"no port":          {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: ""}, wrong: []string{AnnotationMTLSPorts}},
 		"port 0":           {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "0=strict"}, wrong: []string{AnnotationMTLSPorts}},
 		"port twice":       {on: OnPod, annotations: map[string]string{AnnotationMTLSPorts: "80=strict,80=strict"}, wrong: []string{AnnotationMTLSPorts}},
@@ -76,5 +78,22 @@ func TestMTLSOfTheMesh(t *testing.T) {
 		if m, err := Parse([]byte(mode)); (err == nil) != ok || ok && m.MTLS.On() == strings.Contains(mode, "enabled: false") {
 			t.Errorf("%s: %+v, %v", mode, m, err)
 		}
+	}
+}
+
+func TestMTLSOver(t *testing.T) {
+	ports := map[uint16]MTLSMode{80: Permissive}
+	namespace := MTLS{Mode: Strict, Ports: ports, ForwardCert: []uint16{8080}}
+	for name, c := range map[string]struct{ pod, want MTLS }{
+		"says nothing":  {MTLS{}, namespace},
+		"a mode":        {MTLS{Mode: Permissive}, MTLS{Mode: Permissive, ForwardCert: []uint16{8080}}},
+		"ports":         {MTLS{Ports: map[uint16]MTLSMode{90: Strict}}, MTLS{Mode: Strict, Ports: map[uint16]MTLSMode{90: Strict}, ForwardCert: []uint16{8080}}},
+		"whom it tells": {MTLS{ForwardCert: []uint16{90}}, MTLS{Mode: Strict, Ports: ports, ForwardCert: []uint16{90}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.pod.Over(namespace); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
 	}
 }

@@ -11,6 +11,9 @@ const (
 	InboundPort = 15006
 	// AgentPort is the agent's one HTTP port: /readyz, /metrics, the forwarded application probes, and /debug for loopback.
 	AgentPort = 15020
+	// EndsPort is a UDP port of loopback on which nobody listens: the capture rules take what the agent sends there, the
+	// names of connections that are to end.
+	EndsPort = 15022
 )
 
 // Ports of the control plane.
@@ -43,9 +46,14 @@ const CallerPriority = 5
 const (
 	CaptureContainer = "mizzen-capture"
 	ProxyContainer   = "mizzen-proxy"
-	ProxyVolume      = "mizzen-proxy"
-	// ProxyDir is where ProxyVolume is mounted: bootstrap and sockets live there.
+	// ProxyDir is a directory of the proxy's image, of its own user: bootstrap and sockets live there, in the container's
+	// own file system. It is no volume, because kubectl drain refuses pods with an emptyDir.
 	ProxyDir = "/run/mizzen"
+	// ProxyVolume is what an emptyDir at ProxyDir was called that earlier versions injected.
+	ProxyVolume = "mizzen-proxy"
+	// KeepDir outlives a container, as its pod does, without being a volume: the newest roots are kept there. All containers
+	// of the pod share it.
+	KeepDir = "/dev/shm"
 	// TokenVolume holds the service account token with which the agent asks for a certificate; it is
 	// mounted at TokenDir.
 	TokenVolume = "mizzen-token"
@@ -53,8 +61,15 @@ const (
 	TokenFile   = "token"
 )
 
+// CaptureByCNIFlag tells the sidecar, and whoever looks at its pod, that the node's CNI plugin captures the pod's traffic.
+const CaptureByCNIFlag = "--capture-by-cni"
+
 // TrustBundleEnv is the environment variable that holds the mesh's roots, PEM, as they were at injection.
 const TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
+
+// KeepKeyEnv is the environment variable with the key by which the agent knows what it has kept in KeepDir. Without it
+// nothing is kept.
+const KeepKeyEnv = "MIZZEN_KEEP_KEY"
 
 // SystemNamespace is where the control plane is installed unless the chart says otherwise.
 const SystemNamespace = "mizzen-system"

@@ -1,7 +1,7 @@
 package config
 
-// nearest gives the candidate that a typo most likely stands for, and false if none is close.
-func nearest(word string, candidates []string) (string, bool) {
+// Nearest gives the candidate that a typo most likely stands for, and false if none is close.
+func Nearest(word string, candidates []string) (string, bool) {
 	best, bestDistance := "", 4 // further away it is another word, not a typo
 	for _, candidate := range candidates {
 		if d := distance(word, candidate); d < bestDistance {

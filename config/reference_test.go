@@ -29,6 +29,7 @@ func TestReferenceIsFresh(t *testing.T) {
 func writeKeys(b *bytes.Buffer) {
 	b.WriteString("## Labels and annotations\n\n" +
 		"On a pod, a value that is not allowed refuses the pod, and so does an unknown key with the prefix `" + Group + "/`. On a\n" +
+		"namespace it is refused when it is written; what a namespace says holds for its pods that say nothing (namespaces.md). On a\n" +
 		"Service such an annotation alone is left out, and an event says so. A route with one is not accepted.\n\n" +
 		"| Key | Kind | On | Allowed | Default | Meaning |\n|---|---|---|---|---|---|\n")
 	for _, key := range Keys {

@@ -159,6 +159,11 @@ func (s Sidecar) validate(path *field.Path) field.ErrorList {
 	if !slices.Contains(policies, s.ImagePullPolicy) {
 		errs = append(errs, field.NotSupported(path.Child("imagePullPolicy"), s.ImagePullPolicy, policies[1:]))
 	}
+	for i, name := range s.ImagePullSecrets {
+		if !validObjectName(name) {
+			errs = append(errs, field.Invalid(path.Child("imagePullSecrets").Index(i), name, "want the name of a Secret"))
+		}
+	}
 	if !slices.Contains(LogLevels, s.LogLevel) {
 		errs = append(errs, field.NotSupported(path.Child("logLevel"), s.LogLevel, LogLevels))
 	}
@@ -250,6 +255,9 @@ func checkCIDRs(path *field.Path, cidrs []string) field.ErrorList {
 }
 
 func validPort(port int32) bool { return port >= 1 && port <= 65535 }
+
+// validObjectName reports whether a Secret can be called so.
+func validObjectName(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
 
 func validCIDR(s string) bool {
 	prefix, err := netip.ParsePrefix(s)

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // Reason says why a pod gets no sidecar. It is a metric label, so it never holds names or values.
@@ -55,10 +56,18 @@ type Decision struct {
 	Refuse string
 }
 
+// Remove reports whether a pod that carries a sidecar is to lose it: its own label says so, or the sidecar could not work
+// there. A copied pod may be in another place than the one that was injected.
+func (d Decision) Remove(pod *corev1.Pod) bool {
+	_, carries := sidecar.Find(&pod.Spec)
+	return carries && (d.Reason == DisabledOnPod || d.Reason == HostNetwork || d.Reason == Windows)
+}
+
 func skip(r Reason) Decision { return Decision{Reason: r} }
 
 // Decide says whether a pod gets a sidecar. The pod's own label wins over its namespace's. A label
-// value that is not allowed counts as enabled here, so that Inject can refuse it by name.
+// value that is not allowed counts as enabled here, so that Inject can refuse it by name. A pod that carries a sidecar
+// is a copy of one of the mesh, as kubectl debug makes it without labels, and belongs to the mesh as that one does.
 func Decide(namespaceLabels map[string]string, pod *corev1.Pod, controlPlaneNamespace string) Decision {
 	switch pod.Namespace {
 	case controlPlaneNamespace:
@@ -69,16 +78,17 @@ func Decide(namespaceLabels map[string]string, pod *corev1.Pod, controlPlaneName
 	if _, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]; ok {
 		return skip(MirrorPod)
 	}
+	_, carries := sidecar.Find(&pod.Spec)
 	switch value, ok := pod.Labels[config.LabelInjection]; {
 	case value == config.InjectionDisabled:
 		return skip(DisabledOnPod)
 	case !ok:
 		switch value, ok := namespaceLabels[config.LabelInjection]; {
-		case !ok || value == config.InjectionDisabled:
-			return skip(NamespaceNotEnabled)
-		case value != config.InjectionEnabled:
+		case ok && value != config.InjectionEnabled && value != config.InjectionDisabled:
 			return Decision{Refuse: fmt.Sprintf("its namespace has the label %s: %q: want %q or %q",
 				config.LabelInjection, value, config.InjectionEnabled, config.InjectionDisabled)}
+		case value != config.InjectionEnabled && !carries:
+			return skip(NamespaceNotEnabled)
 		}
 	}
 	if pod.Spec.HostNetwork {

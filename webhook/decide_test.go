@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
 func TestDecide(t *testing.T) {
@@ -44,6 +45,19 @@ func TestDecide(t *testing.T) {
 		"windows by node selector": {enabled, func(p *corev1.Pod) {
 			p.Spec.NodeSelector = map[string]string{corev1.LabelOSStable: "windows"}
 		}, Windows},
+		"copy, namespace without label": {nil, carrying, ""},
+		"copy, namespace disabled":      {disabled, carrying, ""},
+		"copy, pod disabled": {enabled, func(p *corev1.Pod) {
+			carrying(p)
+			labelled("disabled")(p)
+		}, DisabledOnPod},
+		"copy on the node's network, namespace without label": {nil, func(p *corev1.Pod) {
+			carrying(p)
+			p.Spec.HostNetwork = true
+		}, HostNetwork},
+		"our names, but no sidecar": {nil, func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: config.ProxyContainer}, {Name: config.CaptureContainer}}
+		}, NamespaceNotEnabled},
 		"linux": {enabled, func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Linux} }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,6 +73,8 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+func carrying(p *corev1.Pod) { p.Spec.InitContainers = sidecartest.Containers() }
 
 func labelled(value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Labels = map[string]string{config.LabelInjection: value} }

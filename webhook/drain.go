@@ -2,23 +2,34 @@ package webhook
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // drain makes the application's containers wait before their SIGTERM, so that every caller's sidecar
-// has stopped choosing the pod before the application stops listening.
+// has stopped choosing the pod before the application stops listening. injected says that the pod has its sidecar already.
+//
+// The wait is part of the pod's grace period, which is made longer by it where nobody else writes that field of the pod: the
+// API server refuses to change it later, and so a second apply of a Pod. There the application keeps half of its time at least.
 //
 // Native sidecars of the application need none: Kubernetes stops them after the main containers. Jobs
 // lose no time: preStop runs when a container is told to stop, not when it exits by itself.
 // The sleep action needs Kubernetes 1.30 (https://kep.k8s.io/3960); it works in images without a shell.
-func drain(spec *corev1.PodSpec, delay time.Duration, report *Report) {
-	seconds := int64(delay / time.Second)
-	// The application keeps at least half of the time it has to stop.
-	if most := gracePeriod(spec) / 2; seconds > most {
+func drain(pod *corev1.Pod, delay time.Duration, injected bool, report *Report) {
+	spec := &pod.Spec
+	seconds, grace := int64(delay/time.Second), gracePeriod(spec)
+	lengthen := fromTemplate(pod) && grace > 0
+	if injected && slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return sleepsBefore(c, seconds) }) {
+		lengthen = false // it has been
+	} else if most := grace / 2; seconds > most && !lengthen {
 		report.Warnings = append(report.Warnings, fmt.Sprintf(
 			"the drain delay of %ds (%s) is cut to %ds, half of terminationGracePeriodSeconds", seconds, config.AnnotationDrainDelay, most))
 		seconds = most
@@ -38,4 +49,30 @@ func drain(spec *corev1.PodSpec, delay time.Duration, report *Report) {
 		report.Drained = append(report.Drained, c.Name)
 		report.DrainSeconds = seconds
 	}
+	if lengthen && len(report.Drained) > 0 {
+		spec.TerminationGracePeriodSeconds = new(grace + seconds)
+	}
+}
+
+// sleepsBefore reports whether the container has the hook that drain gives.
+func sleepsBefore(c corev1.Container, seconds int64) bool {
+	return c.Lifecycle != nil && c.Lifecycle.PreStop != nil && c.Lifecycle.PreStop.Sleep != nil && c.Lifecycle.PreStop.Sleep.Seconds == seconds
+}
+
+// fromTemplate reports whether a controller of Kubernetes itself makes the pod from a template. These never look at what a pod of
+// theirs has become; others, as operators, may compare, and people apply a Pod again. A template alone has no name.
+func fromTemplate(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return pod.Name == "" && pod.GenerateName == ""
+	}
+	switch schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() {
+	case schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"},
+		schema.GroupKind{Group: appsv1.GroupName, Kind: "StatefulSet"},
+		schema.GroupKind{Group: appsv1.GroupName, Kind: "DaemonSet"},
+		schema.GroupKind{Group: batchv1.GroupName, Kind: "Job"},
+		schema.GroupKind{Kind: "ReplicationController"}:
+		return true
+	}
+	return false
 }

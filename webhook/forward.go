@@ -13,10 +13,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
-// forwarder points probes and lifecycle hooks at the agent. The kubelet has no certificate, so under
-// strict mTLS its own call to the application would be refused; and through the capture rules a TCP
-// probe would reach Envoy, which accepts connections whether or not the application does.
+// forwarder points probes and lifecycle hooks at the agent where the kubelet's own call might be refused: it
+// has no certificate, and neither strict mTLS nor a policy takes what it says in plain text. A namespace may become
+// strict while its pods run, and their probes can not be changed any more, so it does not matter what holds now.
+//
+// What asks for no more than a connection is left as its owner wrote it. The capture rules lead a connection to Envoy
+// only where the application listens, and refuse it elsewhere, in every mode.
 type forwarder struct {
+	// uncaptured are ports that the kubelet reaches without Envoy.
+	uncaptured []int32
+
 	// known are the handlers of an earlier injection; nil if there was none.
 	known appprobe.Handlers
 	// key is what the kubelet shows to the agent.
@@ -44,12 +50,24 @@ func (f *forwarder) all(apps []appContainer) {
 // probe keeps the thresholds and the timeout, so the kubelet never gives up before the agent does.
 // A probe with several actions is left for Kubernetes to refuse in its own words.
 func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe, name string) {
-	if p == nil || p.Exec != nil {
+	if p == nil || p.Exec != nil || count(p.HTTPGet != nil, p.TCPSocket != nil, p.GRPC != nil) != 1 {
 		return
 	}
-	h := appprobe.Handler{HTTPGet: p.HTTPGet, TCPSocket: p.TCPSocket, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
-	if count(p.HTTPGet != nil, p.TCPSocket != nil, p.GRPC != nil) == 1 && f.forward(app, kind, h, app.path.Child(name)) {
+	path := app.path.Child(name)
+	if p.TCPSocket != nil {
+		f.checkSocket(p.TCPSocket, path.Child("tcpSocket", "port"))
+		return
+	}
+	h := appprobe.Handler{HTTPGet: p.HTTPGet, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
+	if f.forward(app, kind, h, path) {
 		p.ProbeHandler = corev1.ProbeHandler{HTTPGet: f.agentGet(app, kind)}
+	}
+}
+
+// checkSocket refuses what would ask for the sidecar instead of the application.
+func (f *forwarder) checkSocket(socket *corev1.TCPSocketAction, path *field.Path) {
+	if port := socket.Port.IntVal; socket.Host == "" && slices.Contains(reservedPorts, port) {
+		f.errs = append(f.errs, reservedPort(path, port))
 	}
 }
 
@@ -68,10 +86,10 @@ func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.Lifecyc
 // forward notes the handler and says whether the probe or hook is to be pointed at the agent.
 func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Handler, path *field.Path) bool {
 	agentPath := appprobe.Path(app.Name, kind)
-	if f.known != nil && isAgentGet(h.HTTPGet, agentPath) {
+	if isAgentGet(h.HTTPGet, agentPath) {
 		known, ok := f.known[agentPath]
 		if !ok {
-			f.errs = append(f.errs, field.Invalid(path.Child("httpGet", "path"), agentPath, "the sidecar has no such probe, want the application's own"))
+			f.errs = append(f.errs, unknownProbe(path, agentPath, f.known))
 		}
 		f.handlers[agentPath] = known
 		return true // with the key, which one of before may lack
@@ -86,9 +104,22 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 		f.errs = append(f.errs, errs...)
 		return false
 	}
+	if slices.Contains(f.uncaptured, portOf(h)) {
+		return false
+	}
 	f.handlers[agentPath] = h
 	f.forwarded = append(f.forwarded, agentPath)
 	return true
+}
+
+// unknownProbe refuses a probe or hook that goes to the agent, which would not know what to ask the application. known is nil
+// where the pod has no sidecar.
+func unknownProbe(path *field.Path, agentPath string, known appprobe.Handlers) *field.Error {
+	why := "the sidecar has no such probe, want the application's own"
+	if known == nil {
+		why = "this is a copy of a pod with a sidecar, without that sidecar: want its init containers, too, or the application's own probe"
+	}
+	return field.Invalid(path.Child("httpGet", "path"), agentPath, why)
 }
 
 // resolve copies the action, with its port as a number. It also checks what Kubernetes would check,
@@ -108,7 +139,7 @@ func resolve(app appContainer, h appprobe.Handler, path *field.Path) (appprobe.H
 		}
 		h.HTTPGet = get
 		errs = append(errs, checkGet(get, path)...)
-	case h.TCPSocket != nil:
+	case h.TCPSocket != nil: // of a pod of before
 		socket := *h.TCPSocket
 		socket.Port, errs = resolvePort(app, socket.Port, path.Child("tcpSocket"))
 		h.TCPSocket = &socket
@@ -174,6 +205,14 @@ func hostOf(h appprobe.Handler) string {
 	default:
 		return ""
 	}
+}
+
+// portOf is that of a handler whose port is resolved.
+func portOf(h appprobe.Handler) int32 {
+	if h.HTTPGet != nil {
+		return h.HTTPGet.Port.IntVal
+	}
+	return h.GRPC.Port
 }
 
 func count(conditions ...bool) int {

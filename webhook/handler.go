@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +34,9 @@ type Options struct {
 	// NamespaceLabels gives the labels of a namespace, from a cache. It is called only where the pod's
 	// own label does not decide. An error refuses the pod. Nil is a namespace without labels.
 	NamespaceLabels func(ctx context.Context, name string) (map[string]string, error)
+	// Namespace gives what the namespace of a pod that is injected says of it, from a cache. An error refuses the pod.
+	// Nil is a namespace that says nothing.
+	Namespace func(ctx context.Context, name string) (Namespace, error)
 	// TrustBundle gives the mesh's roots, PEM, for each pod. An error refuses the pod: without roots its
 	// sidecar could not start. Nil is a mesh without identity.
 	TrustBundle func() ([]byte, error)
@@ -45,7 +50,9 @@ type Options struct {
 // Results of an admission request, as metric label.
 const (
 	resultInjected = "injected"
+	resultRestored = "restored"
 	resultSkipped  = "skipped"
+	resultRemoved  = "removed"
 	resultRejected = "rejected"
 	resultError    = "error"
 )
@@ -63,7 +70,7 @@ type injector struct {
 func NewHandler(o Options) http.Handler {
 	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_injection_total",
-		Help: "Admission requests by result (injected, skipped, rejected, error) and, where skipped, the reason.",
+		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error) and, where skipped or removed, the reason.",
 	}, []string{"result", "reason"})}
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_webhook_refused_requests_total",
@@ -85,14 +92,17 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 	if req.Resource != (metav1.GroupVersionResource{Version: "v1", Resource: "pods"}) {
 		return h.skipped(NotAPod)
 	}
-	if req.Operation != admissionv1.Create || req.SubResource != "" {
+	if req.SubResource != "" || (req.Operation != admissionv1.Create && req.Operation != admissionv1.Update) {
 		return h.skipped(NotACreation)
 	}
-	pod := &corev1.Pod{}
-	if err := sjson.UnmarshalCaseSensitivePreserveInts(req.Object.Raw, pod); err != nil {
+	pod, err := decode(req.Object.Raw)
+	if err != nil {
 		return h.errored(http.StatusBadRequest, fmt.Errorf("mizzen: decode the pod: %w", err))
 	}
 	pod.Namespace = req.Namespace // a pod from a template may leave it out
+	if req.Operation == admissionv1.Update {
+		return h.restore(req, pod)
+	}
 
 	decision, err := h.decide(ctx, pod)
 	if err != nil {
@@ -101,14 +111,48 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 	if decision.Refuse != "" {
 		return h.rejected(pod, decision.Refuse)
 	}
+	if decision.Remove(pod) {
+		return h.remove(req, pod, decision.Reason)
+	}
 	if !decision.Inject {
 		h.event(req, pod, decision.Reason)
 		return h.skipped(decision.Reason).WithWarnings(skipWarnings(pod, decision.Reason)...)
 	}
-	return h.inject(req, pod)
+	return h.inject(ctx, req, pod)
 }
 
-func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Response {
+// restore answers an update of a pod. It lets all pass that it does not know, for Kubernetes to judge.
+func (h *injector) restore(req admission.Request, update *corev1.Pod) admission.Response {
+	running, err := decode(req.OldObject.Raw)
+	if err != nil {
+		return h.errored(http.StatusBadRequest, fmt.Errorf("mizzen: decode the running pod: %w", err))
+	}
+	operations, err := changes(req.Object.Raw, update, Restore(running, update))
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(update), err))
+	}
+	if len(operations) == 0 {
+		return h.skipped(NotACreation)
+	}
+	h.total.WithLabelValues(resultRestored, "").Inc()
+	return admission.Patched("", operations...)
+}
+
+func decode(raw []byte) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	return pod, sjson.UnmarshalCaseSensitivePreserveInts(raw, pod)
+}
+
+// changes are the operations that bring the difference of before and after into raw.
+func changes(raw []byte, before, after *corev1.Pod) ([]jsonpatch.Operation, error) {
+	merged, err := Merge(raw, before, after)
+	if err != nil {
+		return nil, err
+	}
+	return patch(raw, merged)
+}
+
+func (h *injector) inject(ctx context.Context, req admission.Request, pod *corev1.Pod) admission.Response {
 	var bundle []byte
 	if h.TrustBundle != nil {
 		var err error
@@ -119,28 +163,48 @@ func (h *injector) inject(req admission.Request, pod *corev1.Pod) admission.Resp
 			return h.errored(http.StatusServiceUnavailable, fmt.Errorf("mizzen: pod %s: the control plane has no certificate authority: %w", displayName(pod), err))
 		}
 	}
-	injected, report, err := Inject(pod, h.Config, h.Version, bundle, NewProbeKey())
+	var ns Namespace
+	if h.Namespace != nil {
+		var err error
+		if ns, err = h.Namespace(ctx, pod.Namespace); err != nil {
+			return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: read what its namespace says of it: %w", displayName(pod), err))
+		}
+	}
+	injected, report, err := Inject(pod, ns, h.Config, h.Version, bundle, NewProbeKey())
 	if err != nil {
 		return h.rejected(pod, err.Error())
 	}
 	if !report.Changed {
 		return h.skipped(AlreadyInjected) // no event: the API server's reinvocation is no news
 	}
-	merged, err := Merge(req.Object.Raw, pod, injected)
-	if err != nil {
-		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
-	}
-	operations, err := patch(req.Object.Raw, merged)
+	operations, err := changes(req.Object.Raw, pod, injected)
 	if err != nil {
 		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
 	}
 	h.total.WithLabelValues(resultInjected, "").Inc()
-	h.Log.V(1).Info("pod injected", "pod", displayName(pod), "forwarded", report.Forwarded, "drained", report.Drained)
+	h.Log.V(1).Info("pod injected", "pod", displayName(pod), "madeAnew", report.MadeAnew, "forwarded", report.Forwarded, "drained", report.Drained)
+	h.namespaceEvent(req, pod, report.Namespace)
 	warnings := make([]string, len(report.Warnings))
 	for i, w := range report.Warnings {
 		warnings[i] = "mizzen: " + w
 	}
 	return admission.Patched("", operations...).WithWarnings(warnings...)
+}
+
+// remove takes the sidecar out of a copy that is to have none.
+func (h *injector) remove(req admission.Request, pod *corev1.Pod, reason Reason) admission.Response {
+	without, err := Remove(pod)
+	if err != nil {
+		return h.rejected(pod, err.Error())
+	}
+	operations, err := changes(req.Object.Raw, pod, without)
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
+	}
+	h.total.WithLabelValues(resultRemoved, string(reason)).Inc()
+	h.Log.V(1).Info("sidecar removed", "pod", displayName(pod), "reason", reason)
+	return admission.Patched(string(reason), operations...).WithWarnings(fmt.Sprintf(
+		"mizzen: pod %s: the sidecar that it was copied with is taken out: %s", displayName(pod), reason.Explain()))
 }
 
 func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error) {
@@ -186,6 +250,18 @@ func (h *injector) event(req admission.Request, pod *corev1.Pod, reason Reason) 
 	}
 	h.Recorder.Eventf(regarding(pod), nil, corev1.EventTypeNormal, "SidecarSkipped", "Injecting",
 		"pod %s gets no sidecar: %s (%s)", displayName(pod), reason.Explain(), string(reason))
+}
+
+// maxNote is the longest note of an event.
+const maxNote = 1024
+
+// namespaceEvent tells what the namespace's rules have changed. Controllers make most pods, and show nobody the warnings.
+func (h *injector) namespaceEvent(req admission.Request, pod *corev1.Pod, warnings []string) {
+	if len(warnings) == 0 || metav1.GetControllerOf(pod) == nil || h.Recorder == nil || (req.DryRun != nil && *req.DryRun) || !h.told.Allow() {
+		return
+	}
+	note := fmt.Sprintf("pod %s: %s", displayName(pod), strings.Join(warnings, "; "))
+	h.Recorder.Eventf(regarding(pod), nil, corev1.EventTypeWarning, "SidecarFitted", "Injecting", "%.*s", maxNote, note)
 }
 
 func regarding(pod *corev1.Pod) *corev1.ObjectReference {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // rig is a handler with everything it touches within reach.
@@ -143,6 +144,75 @@ func TestHandlerInjects(t *testing.T) {
 	}
 }
 
+// A copy of a pod of the mesh: kubectl debug leaves labels and annotations out.
+func TestHandlerTakesCopies(t *testing.T) {
+	const asked = `{"metadata": {"name": "web", "labels": {"mizzen.dev/injection": "enabled"}}, "spec": {"containers": [{"name": "web", "image": "w"}]}}`
+	for name, c := range map[string]struct {
+		namespace, metadata, spec string
+		result, reason, warning   string
+		sidecar                   bool
+	}{
+		"where pods are injected": {"shop", `{"name": "copy"}`, "", "", "", "", true},
+		"where they are not":      {"other", `{"name": "copy"}`, "", "", "", "", true},
+		"with the label disabled": {
+			"shop", `{"name": "copy", "labels": {"mizzen.dev/injection": "disabled"}}`, "", "removed", "disabled-on-pod",
+			"mizzen: pod shop/copy: the sidecar that it was copied with is taken out: the pod's label mizzen.dev/injection=disabled turns it off", false,
+		},
+		"on the node's network": {
+			"other", `{"name": "copy"}`, `"hostNetwork": true, `, "removed", "host-network",
+			"mizzen: pod other/copy: the sidecar that it was copied with is taken out: hostNetwork: the capture rules would apply to the whole node", false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			in := func(req *admissionv1.AdmissionRequest) { req.Namespace = c.namespace }
+			injected := apply(t, asked, r.post(t, asked, in))
+			var pod map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(injected), &pod); err != nil {
+				t.Fatal(err)
+			}
+			pod["metadata"] = json.RawMessage(c.metadata)
+			pod["spec"] = json.RawMessage(strings.Replace(string(pod["spec"]), "{", "{"+c.spec, 1))
+			copied := string(mustJSON(t, pod))
+			response := r.post(t, copied, in)
+			out := &corev1.Pod{}
+			if err := json.Unmarshal([]byte(apply(t, copied, response)), out); err != nil {
+				t.Fatal(err)
+			}
+			_, carries := sidecar.Find(&out.Spec)
+			if !response.Allowed || carries != c.sidecar || len(out.Spec.Containers) != 1 {
+				t.Errorf("allowed %v, a sidecar %v, %d containers", response.Allowed, carries, len(out.Spec.Containers))
+			}
+			if got := strings.Join(response.Warnings, "\n"); got != c.warning {
+				t.Errorf("warnings %q, want %q", got, c.warning)
+			}
+			if c.sidecar && out.Annotations[config.AnnotationInjected] == "" {
+				t.Error("the annotation is not back")
+			}
+			if !c.sidecar && r.count(t, c.result, c.reason) != 1 {
+				t.Errorf("mizzen_injection_total{result=%q,reason=%q} is not 1", c.result, c.reason)
+			}
+		})
+	}
+}
+
+// apply gives the pod as the API server goes on with it.
+func apply(t *testing.T, pod string, response *admissionv1.AdmissionResponse) string {
+	t.Helper()
+	if response.Patch == nil {
+		return pod
+	}
+	decoded, err := jsonpatch.DecodePatch(response.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := decoded.Apply([]byte(pod))
+	if err != nil {
+		t.Fatalf("%v: %s", err, response.Patch)
+	}
+	return string(out)
+}
+
 func TestHandlerWithoutPatch(t *testing.T) {
 	const hostNetwork = `{"metadata": {"name": "agent", "labels": {"mizzen.dev/injection": "enabled"}}, "spec": {"hostNetwork": true}}`
 	const owned = `{"metadata": {"generateName": "agent-", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "1", "controller": true}]}, "spec": {"hostNetwork": true}}`
@@ -189,7 +259,9 @@ func TestHandlerWithoutPatch(t *testing.T) {
 			allowed: true, code: 200, result: "skipped", message: "not-a-pod",
 		},
 		"an update": {
-			pod: plainPod, change: func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update },
+			pod: plainPod, change: func(r *admissionv1.AdmissionRequest) {
+				r.Operation, r.OldObject = admissionv1.Update, r.Object
+			},
 			allowed: true, code: 200, result: "skipped", message: "not-a-creation",
 		},
 		"an ephemeral container": {

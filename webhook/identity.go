@@ -65,6 +65,14 @@ func hasIdentity(proxy *corev1.Container) bool {
 	return slices.ContainsFunc(proxy.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == config.TokenVolume })
 }
 
+// addKeepKey has the newest roots kept for a container that restarts. On a node's own IPC namespace, where they would be left
+// behind for ever, they are not.
+func addKeepKey(spec *corev1.PodSpec, proxy *corev1.Container, key string) {
+	if !spec.HostIPC && envValue(proxy, config.KeepKeyEnv) == "" {
+		setEnv(proxy, config.KeepKeyEnv, key)
+	}
+}
+
 // addTokenVolume adds a token for the control plane, which the API server takes from nobody. No other
 // container mounts it.
 func addTokenVolume(spec *corev1.PodSpec) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // defaultContainerAnnotation names the container that kubectl logs and exec choose; without it kubectl
@@ -31,19 +32,24 @@ type Report struct {
 	// Drained are the containers that got a preStop sleep, of DrainSeconds.
 	Drained      []string
 	DrainSeconds int64
+	// MadeAnew is set where the pod carried another sidecar, whose place this one takes.
+	MadeAnew bool
 	// Warnings are for the user who creates the pod.
 	Warnings []string
+	// Namespace are those of the warnings that come from the rules of the pod's namespace, and from its QoS class.
+	Namespace []string
 }
 
 // Inject gives a copy of the pod with the sidecar. The error joins everything about the pod that is
 // refused, each with its field or key, value and what is allowed. trustBundle holds the mesh's roots in PEM
 // (CheckTrustBundle); empty is a mesh without identity. probeKey is what the kubelet will show to the agent with
-// forwarded probes; NewProbeKey makes one. A pod that has one keeps it.
+// forwarded probes; NewProbeKey makes one. A pod that has one keeps it. ns is what the pod's namespace says of it.
 //
-// A pod that carries the sidecar already is left alone but for what came later: another webhook may
+// A pod that carries the sidecar that it would get is left alone but for what came later: another webhook may
 // have added a container, whose probes and shutdown then need the same care. Our own containers are
-// not written again, because another webhook may have changed them on purpose (a registry mirror, say).
-func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byte, probeKey string) (*corev1.Pod, Report, error) {
+// not written again then, because another webhook may have changed them on purpose (a registry mirror, say).
+// Any other sidecar is that of a copy, from another place or another version of the mesh, and is made anew (mark.go).
+func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, trustBundle []byte, probeKey string) (*corev1.Pod, Report, error) {
 	if cfg.Sidecar.Image == "" {
 		return nil, Report{}, errors.New("the mesh configuration has no sidecar.image")
 	}
@@ -52,39 +58,66 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	}
 	out := pod.DeepCopy()
 	own, nameErrs := findOwn(&out.Spec)
-	sidecar, annotationErr := config.SidecarFor(cfg.Sidecar, out.Annotations)
+	base, namespaceErr := config.SidecarForNamespace(cfg.Sidecar, pod.Namespace, ns.Annotations)
+	settings, annotationErr := config.SidecarFor(base, out.Annotations)
 	apps := appContainers(&out.Spec)
 	forward := forwarder{
-		known:    own.handlers,
-		key:      own.key(probeKey),
-		handlers: appprobe.Handlers{},
+		uncaptured: settings.ExcludeInboundPorts,
+		known:      own.handlers,
+		key:        own.key(probeKey),
+		handlers:   appprobe.Handlers{},
 	}
 	forward.all(apps)
 
 	fieldErrs := slices.Concat(nameErrs, checkContainers(&out.Spec, apps), forward.errs)
-	if err := join(annotationErr, config.CheckPodLabels(out.Labels), fieldErrs.ToAggregate()); err != nil {
+	if err := join(namespaceErr, annotationErr, config.CheckPodLabels(out.Labels), fieldErrs.ToAggregate()); err != nil {
 		return nil, Report{}, err
 	}
 	report := Report{Forwarded: forward.forwarded, Warnings: forward.warnings}
-	drain(&out.Spec, sidecar.DrainDelay.Duration, &report)
+	drain(out, settings.DrainDelay.Duration, own.proxy != nil, &report)
 	reservePorts(&out.Spec, &report)
 
-	if own.proxy == nil {
-		out.Spec.InitContainers = append([]corev1.Container{captureContainer(sidecar, len(trustBundle) > 0), proxyContainer(cfg, sidecar, Workload(pod))}, out.Spec.InitContainers...)
-		addPodResources(&out.Spec, sidecar.Resources)
+	made := sidecarContainers(cfg, settings, Workload(pod), len(trustBundle) > 0)
+	if err := mark(made); err != nil {
+		return nil, Report{}, err
+	}
+	if own.mark() != envValue(&made[0], markEnv) {
+		removeOwn(&out.Spec)
+		var changed []string
+		settings.Resources, changed = resourcesFor(out, ns, settings.Resources)
+		for i := range made {
+			if made[i].Name == config.CaptureContainer {
+				made[i].Resources = captureResources(out.Spec.Containers)
+			} else {
+				made[i].Resources = *settings.Resources.DeepCopy()
+			}
+		}
+		report.Namespace = append(changed, noRoom(out, ns.Quotas, settings.Resources)...)
+		if why, want := RefusesCapture(ns.Labels); why != "" && !cfg.CNI.Enabled {
+			report.Namespace = append(report.Namespace, why+"; want "+want)
+		}
+		report.Warnings = append(report.Warnings, report.Namespace...)
+		addPodResources(out, settings.Resources)
+		addPullSecrets(&out.Spec, settings.ImagePullSecrets)
+		out.Spec.InitContainers = append(made, out.Spec.InitContainers...)
 		annotate(out, config.AnnotationInjected, version)
+		report.MadeAnew = own.proxy != nil
 	} else {
 		moveOwnToFront(&out.Spec)
 		if _, ok := out.Annotations[config.AnnotationInjected]; !ok {
 			annotate(out, config.AnnotationInjected, version) // lost on the way, as when a pod is copied
 		}
 	}
-	proxy := &out.Spec.InitContainers[1]
+	containers, ok := sidecar.Find(&out.Spec)
+	if !ok {
+		return nil, Report{}, errors.New("the pod has no sidecar after injection") // a defect of ours
+	}
+	proxy := &out.Spec.InitContainers[containers.Proxy]
 	if err := setHandlers(proxy, forward.handlers, forward.key); err != nil {
 		return nil, Report{}, err
 	}
-	addVolume(&out.Spec)
 	if len(trustBundle) > 0 {
+		addKeepKey(&out.Spec, proxy, forward.key)
 		if err := addIdentity(proxy, cfg.ControlPlaneAddress, trustBundle); err != nil {
 			return nil, Report{}, err
 		}
@@ -99,41 +132,55 @@ func Inject(pod *corev1.Pod, cfg *config.Mesh, version string, trustBundle []byt
 	return out, report, nil
 }
 
+// sidecarContainers are what injection puts in front of a pod's init containers.
+func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) []corev1.Container {
+	if cfg.CNI.Enabled {
+		return []corev1.Container{capturedByCNI(proxyContainer(cfg, s, workload, false), captured(s, identity))}
+	}
+	return []corev1.Container{proxyContainer(cfg, s, workload, identity), captureContainer(s, identity)}
+}
+
 // NewProbeKey makes a key that nobody guesses.
 func NewProbeKey() string { return rand.Text() }
 
-// appContainer is a container that is not ours, and where it stands in the pod.
+// appContainer is a container of the application, and where it stands in the pod.
 type appContainer struct {
 	*corev1.Container
 	path *field.Path
 }
 
-// appContainers lists the pod's own containers, init containers first. They point into spec.
+// appContainers lists the application's containers, init containers first. They point into spec.
 func appContainers(spec *corev1.PodSpec) []appContainer {
 	var apps []appContainer
-	add := func(list []corev1.Container, name string) {
-		for i := range list {
-			if !isOwnName(list[i].Name) {
-				apps = append(apps, appContainer{&list[i], field.NewPath("spec", name).Index(i)})
-			}
+	for _, app := range sidecar.Apps(spec) {
+		list := "containers"
+		if app.Init {
+			list = "initContainers"
 		}
+		apps = append(apps, appContainer{app.Container, field.NewPath("spec", list).Index(app.Index)})
 	}
-	add(spec.InitContainers, "initContainers")
-	add(spec.Containers, "containers")
 	return apps
 }
 
 // moveOwnToFront undoes what a webhook did that put its init container before ours: without capture
 // and proxy in front, that container would run outside the mesh.
+//
+// In pods of an earlier version capture comes before the proxy, which holds the pod's start itself.
 func moveOwnToFront(spec *corev1.PodSpec) {
+	captureRank := 0
+	for _, c := range spec.InitContainers {
+		if c.Name == config.CaptureContainer && slices.Contains(c.Args, awaitSidecarFlag) {
+			captureRank = 2
+		}
+	}
 	rank := func(c corev1.Container) int {
 		switch c.Name {
-		case config.CaptureContainer:
-			return 0
 		case config.ProxyContainer:
 			return 1
+		case config.CaptureContainer:
+			return captureRank
 		default:
-			return 2
+			return 3
 		}
 	}
 	slices.SortStableFunc(spec.InitContainers, func(a, b corev1.Container) int { return rank(a) - rank(b) })

@@ -26,12 +26,16 @@ func TestGolden(t *testing.T) {
 		in, mesh := readCase(t, c)
 		bundle, _ := c.ReadOptional(t, "bundle.pem")
 		decision := Decide(map[string]string{config.LabelInjection: config.InjectionEnabled}, in, config.SystemNamespace)
+		if decision.Remove(in) {
+			checkRemoved(t, c, in, decision.Reason)
+			return
+		}
 		if !decision.Inject {
 			c.Check(t, "out.yaml", []byte("# skipped: "+string(decision.Reason)+"\n"))
 			return
 		}
 		before := in.DeepCopy()
-		out, report, err := Inject(in, mesh, testVersion, bundle, testKey)
+		out, report, err := Inject(in, Namespace{}, mesh, testVersion, bundle, testKey)
 		if diff := cmp.Diff(before, in); diff != "" {
 			t.Errorf("Inject changed its input:\n%s", diff)
 		}
@@ -48,13 +52,28 @@ func TestGolden(t *testing.T) {
 // checkStable: the API server may call a webhook again for what it has already changed.
 func checkStable(t *testing.T, out *corev1.Pod, mesh *config.Mesh, bundle []byte) {
 	t.Helper()
-	again, report, err := Inject(out, mesh, "another version", bundle, "another-key")
+	again, report, err := Inject(out, Namespace{}, mesh, "another version", bundle, "another-key")
 	if err != nil {
 		t.Fatalf("second injection: %v", err)
 	}
 	if diff := cmp.Diff(out, again); diff != "" || report.Changed {
 		t.Errorf("second injection changed the pod (Changed %v):\n%s", report.Changed, diff)
 	}
+}
+
+func checkRemoved(t *testing.T, c *golden.Case, in *corev1.Pod, reason Reason) {
+	t.Helper()
+	out, err := Remove(in)
+	if err != nil {
+		c.Check(t, "err.txt", []byte(strings.ReplaceAll(err.Error(), "; ", ";\n")+"\n"))
+		return
+	}
+	y, err := yaml.Marshal(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Check(t, "out.yaml", append([]byte("# sidecar removed: "+string(reason)+"\n"), y...))
+	checkPatch(t, in, out)
 }
 
 func readCase(t *testing.T, c *golden.Case) (*corev1.Pod, *config.Mesh) {
@@ -88,6 +107,9 @@ func render(t *testing.T, pod *corev1.Pod, report Report) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# changed: %v\n", report.Changed)
+	if report.MadeAnew {
+		fmt.Fprintf(&b, "# in place of another sidecar\n")
+	}
 	for _, path := range report.Forwarded {
 		fmt.Fprintf(&b, "# forwarded: %s\n", path)
 	}
@@ -106,7 +128,7 @@ func render(t *testing.T, pod *corev1.Pod, report Report) []byte {
 }
 
 func TestInjectNeedsAnImage(t *testing.T) {
-	if _, _, err := Inject(&corev1.Pod{}, configtest.WithoutIdentity(), testVersion, nil, testKey); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
+	if _, _, err := Inject(&corev1.Pod{}, Namespace{}, configtest.WithoutIdentity(), testVersion, nil, testKey); err == nil || !strings.Contains(err.Error(), "sidecar.image") {
 		t.Errorf("err = %v", err)
 	}
 }

@@ -25,6 +25,14 @@ func (o own) key(other string) string {
 	return other
 }
 
+// mark is what injection marked the proxy with; empty for one of an older injection.
+func (o own) mark() string {
+	if o.proxy == nil {
+		return ""
+	}
+	return envValue(o.proxy, markEnv)
+}
+
 func isOwnName(name string) bool {
 	return name == config.CaptureContainer || name == config.ProxyContainer
 }
@@ -45,8 +53,8 @@ func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 		}
 	}
 	for i, v := range spec.Volumes {
-		if (v.Name == config.ProxyVolume && (!injected || v.EmptyDir == nil)) ||
-			(v.Name == config.TokenVolume && (!injected || v.Projected == nil)) {
+		// Of a copy whose init containers were left out our volumes are still there.
+		if (v.Name == config.ProxyVolume && v.EmptyDir == nil) || (v.Name == config.TokenVolume && v.Projected == nil) {
 			errs = append(errs, reservedName(field.NewPath("spec", "volumes").Index(i), v.Name))
 		}
 	}

@@ -63,5 +63,10 @@ func difference(path string, a, b map[string]any, depth int) []jsonpatch.Operati
 			ops = append(ops, jsonpatch.NewOperation("add", at, b[key])) // replaces what is there, RFC 6902 4.1
 		}
 	}
-	return ops // injection never removes a field of metadata or spec
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if _, kept := b[key]; !kept {
+			ops = append(ops, jsonpatch.NewOperation("remove", path+"/"+key, nil)) // as with the last volume
+		}
+	}
+	return ops
 }

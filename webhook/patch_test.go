@@ -31,7 +31,7 @@ func TestPatchKeepsUnknownFields(t *testing.T) {
 	if err := json.Unmarshal(raw, in); err != nil {
 		t.Fatal(err)
 	}
-	out, _, err := Inject(in, testMesh(), testVersion, nil, testKey)
+	out, _, err := Inject(in, Namespace{}, testMesh(), testVersion, nil, testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestPatchKeepsUnknownFields(t *testing.T) {
 
 func TestPatchIsSmall(t *testing.T) {
 	in := readPod(t, []byte("metadata: {name: web}\nspec: {containers: [{name: web, image: w}]}"))
-	out, _, err := Inject(in, testMesh(), testVersion, nil, testKey)
+	out, _, err := Inject(in, Namespace{}, testMesh(), testVersion, nil, testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestPatchIsSmall(t *testing.T) {
 	for _, op := range operations {
 		paths = append(paths, op.Operation+" "+op.Path)
 	}
-	want := "add /metadata/annotations, add /spec/containers, add /spec/initContainers, add /spec/volumes"
+	want := "add /metadata/annotations, add /spec/containers, add /spec/initContainers"
 	if got := strings.Join(paths, ", "); got != want {
 		t.Errorf("operations: %s\nwant: %s", got, want)
 	}

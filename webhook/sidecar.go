@@ -1,13 +1,13 @@
 package webhook
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
@@ -16,15 +16,86 @@ import (
 // metricsPort is the name under which scrapers find the agent's port.
 const metricsPort = "mizzen-metrics"
 
-// captureContainer writes the nftables rules and ends. It gets the proxy's resources: a pod's request
-// is the larger of its init phase and its running phase, so they cost nothing, and a pod that is
-// Guaranteed stays so.
+// awaitSidecarFlag has the capture container hold the pod's start until the sidecar is ready.
+const awaitSidecarFlag = "--await-sidecar"
+
+// captureContainer writes the nftables rules and ends when the sidecar is ready: it holds the pod's start. No hook or probe of
+// the sidecar itself does that as well. A postStart hook keeps the kubelet from saying anything about the pod, and fails into
+// a back-off; a startup probe is looked at once a second.
 func captureContainer(s config.Sidecar, identity bool) corev1.Container {
-	args := []string{
+	args := append([]string{
 		"capture",
 		"--proxy-uid=" + strconv.Itoa(config.ProxyUID),
 		"--outbound-port=" + strconv.Itoa(config.OutboundPort),
 		"--inbound-port=" + strconv.Itoa(config.InboundPort),
+	}, captured(s, identity)...)
+	args = append(args, awaitSidecarFlag)
+	var env []corev1.EnvVar
+	if identity {
+		args = append(args, "--node-addresses=$(HOST_IPS)")
+		env = append(env, fieldEnv("HOST_IPS", "status.hostIPs"))
+	}
+	security := restrictedSecurity(0)
+	security.RunAsNonRoot = new(false)
+	security.Capabilities.Add = []corev1.Capability{"NET_ADMIN"}
+	return corev1.Container{
+		Name:                     config.CaptureContainer,
+		Image:                    s.Image,
+		ImagePullPolicy:          s.ImagePullPolicy,
+		Args:                     args,
+		Env:                      env,
+		SecurityContext:          security,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+}
+
+// captureMemory is what the capture container needs.
+var captureMemory = resource.MustParse("32Mi")
+
+// captureResources are those of the application's first container. The capture container runs beside the proxy and before the
+// application, and a pod's request is the larger of its init phase and its running phase: so it costs nothing, a
+// pod that is Guaranteed stays so, and what quotas and limits of the namespace want of the application it has, too.
+func captureResources(apps []corev1.Container) corev1.ResourceRequirements {
+	var out corev1.ResourceRequirements
+	if len(apps) == 0 {
+		return out
+	}
+	of := func(list corev1.ResourceList) corev1.ResourceList {
+		var kept corev1.ResourceList
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+			quantity, ok := list[name]
+			if !ok {
+				continue
+			}
+			if kept == nil {
+				kept = corev1.ResourceList{}
+			}
+			kept[name] = quantity.DeepCopy()
+		}
+		return kept
+	}
+	out.Requests, out.Limits = of(apps[0].Resources.Requests), of(apps[0].Resources.Limits)
+	if limit, ok := out.Limits[corev1.ResourceMemory]; ok && limit.Cmp(captureMemory) < 0 {
+		out.Limits[corev1.ResourceMemory] = captureMemory
+		if request, ok := out.Requests[corev1.ResourceMemory]; ok && request.Cmp(limit) == 0 {
+			out.Requests[corev1.ResourceMemory] = captureMemory
+		}
+	}
+	return out
+}
+
+// capturedByCNI has a proxy wait for the node's CNI plugin, and hold the pod's start itself: there is no other container that
+// could. The kubelet looks once a second, and for as long as it takes.
+func capturedByCNI(proxy corev1.Container, captured []string) corev1.Container {
+	proxy.Args = append(append(proxy.Args, config.CaptureByCNIFlag), captured...)
+	proxy.StartupProbe = proxy.ReadinessProbe.DeepCopy()
+	proxy.StartupProbe.PeriodSeconds, proxy.StartupProbe.FailureThreshold = 1, math.MaxInt32
+	return proxy
+}
+
+// captured are the arguments that say what is captured, for the init container or for the node's CNI plugin.
+func captured(s config.Sidecar, identity bool) []string {
+	args := []string{
 		// The kubelet and scrapers reach the agent directly.
 		"--exclude-inbound-ports=" + joinPorts(append([]int32{config.AgentPort}, s.ExcludeInboundPorts...)),
 	}
@@ -37,23 +108,12 @@ func captureContainer(s config.Sidecar, identity bool) corev1.Container {
 	if len(s.ExcludeOutboundCIDRs) > 0 {
 		args = append(args, "--exclude-outbound-cidrs="+strings.Join(s.ExcludeOutboundCIDRs, ","))
 	}
-	security := restrictedSecurity(0)
-	security.RunAsNonRoot = new(false)
-	security.Capabilities.Add = []corev1.Capability{"NET_ADMIN"}
-	return corev1.Container{
-		Name:                     config.CaptureContainer,
-		Image:                    s.Image,
-		ImagePullPolicy:          s.ImagePullPolicy,
-		Args:                     args,
-		Resources:                *s.Resources.DeepCopy(),
-		SecurityContext:          security,
-		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-	}
+	return args
 }
 
 // proxyContainer runs the agent, which runs Envoy. As a native sidecar it is up before the pod's own
 // init containers start, and stops after the application.
-func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.Container {
+func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) corev1.Container {
 	args := []string{
 		"run",
 		"--control-plane=" + cfg.ControlPlaneAddress,
@@ -62,6 +122,9 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.
 	}
 	if s.ConfigScope != "" {
 		args = append(args, "--config-scope="+s.ConfigScope)
+	}
+	if identity {
+		args = append(args, "--await-capture")
 	}
 	if s.LogAnswers {
 		args = append(args, "--log-answers")
@@ -77,6 +140,8 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.
 	if workload != "" {
 		env = append(env, corev1.EnvVar{Name: "WORKLOAD", Value: workload})
 	}
+	security := restrictedSecurity(config.ProxyUID)
+	security.ReadOnlyRootFilesystem = new(false) // config.ProxyDir
 	return corev1.Container{
 		Name:            config.ProxyContainer,
 		Image:           s.Image,
@@ -85,22 +150,15 @@ func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string) corev1.
 		Args:            args,
 		Env:             env,
 		Ports:           []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
-		// Until it ends nothing after it in the pod starts. A startup probe would do the same a second
-		// later: the kubelet looks at it once a second, and at its result a second after that.
-		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-			Exec: &corev1.ExecAction{Command: []string{"/usr/local/bin/mizzen-proxy", "wait"}},
-		}},
 		ReadinessProbe: &corev1.Probe{
-			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-				Path: "/readyz", Port: intstr.FromInt32(config.AgentPort), Scheme: corev1.URISchemeHTTP,
-			}},
+			// gRPC, because what it answers stands in the pod's events.
+			ProbeHandler:     corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: config.AgentPort, Service: new("")}},
 			PeriodSeconds:    2,
 			TimeoutSeconds:   3, // a starved node must not make a healthy pod unready
 			FailureThreshold: 3,
 		},
 		Resources:                *s.Resources.DeepCopy(),
-		SecurityContext:          restrictedSecurity(config.ProxyUID),
-		VolumeMounts:             []corev1.VolumeMount{{Name: config.ProxyVolume, MountPath: config.ProxyDir}},
+		SecurityContext:          security,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 }
@@ -149,35 +207,62 @@ func setEnv(c *corev1.Container, name, value string) {
 	}
 }
 
-// addVolume gives the proxy its only writable directory, in memory.
-func addVolume(spec *corev1.PodSpec) {
-	if slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == config.ProxyVolume }) {
+// addPodResources raises the budget of a pod that has one (spec.resources, Kubernetes 1.34) by the
+// sidecar's share: Kubernetes refuses containers whose requests exceed it. pod has no sidecar yet.
+func addPodResources(pod *corev1.Pod, r corev1.ResourceRequirements) {
+	budget := pod.Spec.Resources
+	if budget == nil {
 		return
 	}
-	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: config.ProxyVolume, VolumeSource: corev1.VolumeSource{
-		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("16Mi"))},
-	}})
+	// Since Kubernetes 1.37 a request that is left out is made after the webhooks: from the containers' requests if one
+	// of them has any. The sidecar's would become that of the whole pod, where without it the limit would.
+	for name, limit := range budget.Limits {
+		_, requested := budget.Requests[name]
+		_, shared := r.Requests[name]
+		if shared && !requested && !anyContainerAsks(pod, name) {
+			if budget.Requests == nil {
+				budget.Requests = corev1.ResourceList{}
+			}
+			budget.Requests[name] = limit
+		}
+	}
+	changePodResources(&pod.Spec, r, (*resource.Quantity).Add)
 }
 
-// addPodResources raises the budget of a pod that has one (spec.resources, Kubernetes 1.34) by the
-// sidecar's share: Kubernetes refuses containers whose requests exceed it.
-func addPodResources(spec *corev1.PodSpec, r corev1.ResourceRequirements) {
-	if spec.Resources == nil {
-		return
+// takePodResources takes the sidecar's share out again.
+func takePodResources(spec *corev1.PodSpec, r corev1.ResourceRequirements) {
+	if spec.Resources != nil {
+		changePodResources(spec, r, func(total *resource.Quantity, share resource.Quantity) {
+			if total.Cmp(share) >= 0 {
+				total.Sub(share)
+			}
+		})
 	}
-	add := func(budget corev1.ResourceList, shares ...corev1.ResourceList) {
+}
+
+func changePodResources(spec *corev1.PodSpec, r corev1.ResourceRequirements, change func(*resource.Quantity, resource.Quantity)) {
+	by := func(budget corev1.ResourceList, shares ...corev1.ResourceList) {
 		for name, total := range budget {
 			for _, share := range shares {
 				if quantity, ok := share[name]; ok {
-					total.Add(quantity)
+					change(&total, quantity)
 					budget[name] = total
 					break
 				}
 			}
 		}
 	}
-	add(spec.Resources.Requests, r.Requests, r.Limits)
-	add(spec.Resources.Limits, r.Limits, r.Requests)
+	by(spec.Resources.Requests, r.Requests, r.Limits)
+	by(spec.Resources.Limits, r.Limits, r.Requests)
+}
+
+// anyContainerAsks reports whether a container has a request, or a limit that becomes one.
+func anyContainerAsks(pod *corev1.Pod, name corev1.ResourceName) bool {
+	return slices.ContainsFunc(appContainers(&pod.Spec), func(app appContainer) bool {
+		_, request := app.Resources.Requests[name]
+		_, limit := app.Resources.Limits[name]
+		return request || limit
+	})
 }
 
 func joinPorts(ports []int32) string {

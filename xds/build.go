@@ -18,6 +18,7 @@ import (
 type builtService struct {
 	// model is nil for what is no part of the mesh: it may still be a parent of routes, refused by it.
 	model                      *mesh.Service
+	rules                      map[uint16]mesh.PortRules
 	resources                  []envoy.Resource
 	published                  []envoy.ID
 	problems, endpointProblems []mesh.Problem
@@ -37,13 +38,13 @@ func (c *Controller) build(ctx context.Context, key mesh.Key, seen reading) (*bu
 	if read.exists {
 		in.Services[key] = read.model
 	}
-	resources, routes, err := c.translation.service(key, read.model, in)
+	out, err := c.translation.service(key, read.model, in)
 	if err != nil {
 		return nil, err
 	}
 	return &builtService{
 		model: read.model, problems: read.problems, endpointProblems: read.endpoints.problems,
-		statuses: statusesOf(routes, read.policies), resources: append(resources, read.endpoints.resources...),
+		rules: out.rules, statuses: statusesOf(out.statuses, read.policies), resources: append(out.resources, read.endpoints.resources...),
 	}, nil
 }
 
@@ -132,6 +133,10 @@ func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key, seen read
 			in.HTTPRoutes = append(in.HTTPRoutes, o)
 		case *gatewayv1.GRPCRoute:
 			in.GRPCRoutes = append(in.GRPCRoutes, o)
+		case *gatewayv1.TLSRoute:
+			in.TLSRoutes = append(in.TLSRoutes, o)
+		case *gatewayv1.TCPRoute:
+			in.TCPRoutes = append(in.TCPRoutes, o)
 		}
 		for _, backend := range c.depend.routes[id].Backends {
 			svc, err := c.read(ctx, backend, seen)
@@ -156,7 +161,7 @@ func (c *Controller) routeInputs(ctx context.Context, parent mesh.Key, seen read
 func (c *Controller) dependents(id kube.ID) []mesh.Key {
 	route := mesh.RouteID{Kind: mesh.RouteKind(id.Kind), Key: id.Key}
 	switch id.Kind {
-	case kube.HTTPRoute, kube.GRPCRoute:
+	case kube.HTTPRoute, kube.GRPCRoute, kube.TLSRoute, kube.TCPRoute:
 		return c.depend.setRoute(route, refsOf(c.opt.Source.Object(id)))
 	case kube.ReferenceGrant:
 		return c.depend.ofGrants(id.Namespace)
@@ -177,6 +182,10 @@ func refsOf(o client.Object) mesh.RouteRefs {
 		return mesh.HTTPRouteRefs(o)
 	case *gatewayv1.GRPCRoute:
 		return mesh.GRPCRouteRefs(o)
+	case *gatewayv1.TLSRoute:
+		return mesh.TLSRouteRefs(o)
+	case *gatewayv1.TCPRoute:
+		return mesh.TCPRouteRefs(o)
 	}
 	return mesh.RouteRefs{}
 }

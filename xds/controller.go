@@ -147,7 +147,7 @@ func (c *Controller) first(ctx context.Context) error {
 	for _, svc := range services {
 		c.hold(mesh.Key{Namespace: svc.Namespace, Name: svc.Name})
 	}
-	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy} {
+	for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TLSRoute, kube.TCPRoute, kube.TrafficPolicy} {
 		for _, o := range c.opt.Source.Objects(kind, "") {
 			c.hold(c.dependents(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})...)
 		}
@@ -252,6 +252,8 @@ func (c *Controller) publishHeld(ctx context.Context) {
 	} else {
 		change.Set = append(change.Set, listeners...)
 	}
+	routes, gone := c.protocols.Routes.Resources(c.opt.Config)
+	change.Set, change.Remove = append(change.Set, routes...), append(change.Remove, gone...)
 	c.listener = false
 	c.apply(change)
 	c.opt.Statuses.Set(statuses)
@@ -267,9 +269,11 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 		c.protocols.Remove(before.model)
 		delete(c.services, key)
 	}
+	c.protocols.Routes.Set(key, now.model, now.rules)
 	if now.model == nil {
 		c.depend.setPods(key, nil, nil)
 		delete(c.renewals.published, key)
+		c.tell(mesh.Object{Kind: mesh.KindService, Key: key}, now.problems)
 	} else {
 		for _, r := range now.resources {
 			now.published = append(now.published, r.ID())
@@ -278,8 +282,8 @@ func (c *Controller) replace(key mesh.Key, now *builtService, change *server.Cha
 		now.resources = nil // the store has them
 		c.services[key] = now
 		c.protocols.Add(now.model)
+		c.report(key)
 	}
-	c.report(key)
 }
 
 func (c *Controller) outboundListeners(ctx context.Context) ([]envoy.Resource, error) {

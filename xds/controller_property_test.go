@@ -163,9 +163,9 @@ func (w *randomCluster) change() {
 	}
 	var source *toolstesting.FakeControllerSource
 	var object client.Object
-	kinds := 9
+	kinds := 11
 	if w.identities {
-		kinds = 14
+		kinds = 16
 	}
 	switch w.IntN(kinds) {
 	case 0, 1:
@@ -185,12 +185,18 @@ func (w *randomCluster) change() {
 	case 7:
 		meta.Name = "grant"
 		g := &gatewayv1beta1.ReferenceGrant{ObjectMeta: meta}
-		g.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick[gatewayv1.Kind](w, "HTTPRoute", "GRPCRoute"), Namespace: gatewayv1.Namespace(w.namespace())}}
+		g.Spec.From = []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick[gatewayv1.Kind](w, "HTTPRoute", "GRPCRoute", "TCPRoute"), Namespace: gatewayv1.Namespace(w.namespace())}}
 		g.Spec.To = []gatewayv1.ReferenceGrantTo{{Kind: "Service"}}
 		source, object = w.grants, g
 	case 8:
 		meta.Name = fmt.Sprint("p", w.IntN(2))
 		source, object = w.policies, w.newPolicy(meta)
+	case 9:
+		meta.Name = fmt.Sprint("t", w.IntN(3))
+		source, object = w.tcp, w.newTCPRoute(meta)
+	case 10:
+		meta.Name = fmt.Sprint("n", w.IntN(2))
+		source, object = w.tls, w.newTLSRoute(meta)
 	default:
 		meta.Name = fmt.Sprint("pod-", w.IntN(4))
 		source, object = w.pods, w.newPod(meta)
@@ -292,6 +298,21 @@ func (w *randomCluster) newHTTPRoute(meta metav1.ObjectMeta) client.Object {
 	return r
 }
 
+func (w *randomCluster) newTCPRoute(meta metav1.ObjectMeta) client.Object {
+	r := &gatewayv1.TCPRoute{ObjectMeta: meta}
+	r.Spec.ParentRefs = w.parents()
+	r.Spec.Rules = []gatewayv1.TCPRouteRule{{BackendRefs: []gatewayv1.BackendRef{w.backend(), w.backend()}}}
+	return r
+}
+
+func (w *randomCluster) newTLSRoute(meta metav1.ObjectMeta) client.Object {
+	r := &gatewayv1.TLSRoute{ObjectMeta: meta}
+	r.Spec.ParentRefs = w.parents()
+	r.Spec.Hostnames = []gatewayv1.Hostname{pick[gatewayv1.Hostname](w, "a.example.com", "*.example.com"), "b.example.com"}
+	r.Spec.Rules = []gatewayv1.TLSRouteRule{{BackendRefs: []gatewayv1.BackendRef{w.backend()}}}
+	return r
+}
+
 func (w *randomCluster) newGRPCRoute(meta metav1.ObjectMeta) client.Object {
 	r := &gatewayv1.GRPCRoute{ObjectMeta: meta}
 	r.Spec.ParentRefs = w.parents()
@@ -350,7 +371,7 @@ func (w *randomCluster) await(t *testing.T) {
 		for _, o := range pods {
 			add(o)
 		}
-		for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.ReferenceGrant, kube.TrafficPolicy} {
+		for _, kind := range []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TLSRoute, kube.TCPRoute, kube.ReferenceGrant, kube.TrafficPolicy} {
 			for _, o := range w.source.Objects(kind, "") {
 				add(o)
 			}

@@ -36,8 +36,9 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, grants, policies, pods, namespaces, authorization, crds *toolstesting.FakeControllerSource
-	source                                                                                *kube.Source
+	services, slices, http, grpc, tls, tcp, grants, policies, pods, namespaces, authorization, crds *toolstesting.FakeControllerSource
+
+	source *kube.Source
 }
 
 func newFakeCluster(t *testing.T) *fakeCluster { return newLateCluster(t, 0) }
@@ -62,6 +63,7 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 	f := &fakeCluster{
 		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
 		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
+		tls: toolstesting.NewFakeControllerSource(), tcp: toolstesting.NewFakeControllerSource(),
 		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
 		pods: toolstesting.NewFakeControllerSource(), authorization: toolstesting.NewFakeControllerSource(),
 		namespaces: toolstesting.NewFakeControllerSource(), crds: toolstesting.NewFakeControllerSource(),
@@ -77,6 +79,8 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{gv})
 	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("TLSRoute"), meta.RESTScopeNamespace)
+	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("TCPRoute"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
 	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"), meta.RESTScopeNamespace)
@@ -100,6 +104,10 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 			lw = f.http
 		case *gatewayv1.GRPCRoute:
 			lw = f.grpc
+		case *gatewayv1.TLSRoute:
+			lw = f.tls
+		case *gatewayv1.TCPRoute:
+			lw = f.tcp
 		case *gatewayv1beta1.ReferenceGrant:
 			lw = f.grants
 		case *gatewayxv1alpha1.XBackendTrafficPolicy:

@@ -144,7 +144,7 @@ func (c *fuzzedCluster) translate(t *testing.T, cfg *config.Mesh) {
 		}
 	}
 	for key := range parents {
-		if _, _, err := tr.service(key, c.routes.Services[key], c.routes); err != nil {
+		if _, err := tr.service(key, c.routes.Services[key], c.routes); err != nil {
 			t.Errorf("Service %s: %v", key, err)
 		}
 	}

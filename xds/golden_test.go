@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -102,6 +103,10 @@ func read(t *testing.T, b []byte) inputs {
 			in.routes.HTTPRoutes = append(in.routes.HTTPRoutes, o)
 		case *gatewayv1.GRPCRoute:
 			in.routes.GRPCRoutes = append(in.routes.GRPCRoutes, o)
+		case *gatewayv1.TLSRoute:
+			in.routes.TLSRoutes = append(in.routes.TLSRoutes, o)
+		case *gatewayv1.TCPRoute:
+			in.routes.TCPRoutes = append(in.routes.TCPRoutes, o)
 		case *gatewayxv1alpha1.XBackendTrafficPolicy:
 			in.policies = append(in.policies, o)
 		case *gatewayv1.ReferenceGrant:
@@ -153,16 +158,22 @@ func translate(in inputs, cfg *config.Mesh) ([]envoy.Resource, []string) {
 			resources = append(resources, envoy.EndpointResources(svc, key, eps)...)
 		}
 	}
+	table := envoy.NewProtocolTable(services...)
+	for _, svc := range services {
+		table.Routes.Set(svc.Key, svc, rules[svc.Key])
+	}
+	listeners, _ := table.Routes.Resources(cfg)
+	resources = append(resources, listeners...)
 	cidrs := mesh.ServiceCIDRs(in.cidrs, services, opt)
 	if pods := podsOf(in, cfg); pods != nil {
-		resources = append(resources, envoy.SecureOutboundListeners(envoy.NewProtocolTable(services...), cidrs, pods.Ranges(), cfg)...)
+		resources = append(resources, envoy.SecureOutboundListeners(table, cidrs, pods.Ranges(), cfg)...)
 		for _, p := range in.pods { // as if somebody had called it
 			addr := netip.AddrPortFrom(mesh.BuildPod(p).IPs[0], 9100)
 			identity, _ := pods.IdentityAt(addr)
 			resources = append(resources, envoy.PodAddress(addr, identity))
 		}
 	} else {
-		resources = append(resources, envoy.OutboundListeners(envoy.NewProtocolTable(services...), cidrs, cfg)...)
+		resources = append(resources, envoy.OutboundListeners(table, cidrs, cfg)...)
 	}
 	slices.SortStableFunc(resources, func(a, b envoy.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Variant, b.Variant))
@@ -254,6 +265,16 @@ func routes(in mesh.RouteInputs) (map[mesh.Key]map[uint16]mesh.PortRules, []stri
 			parents[key] = true
 		}
 	}
+	for _, r := range in.TLSRoutes {
+		for _, key := range mesh.TLSRouteRefs(r).Parents {
+			parents[key] = true
+		}
+	}
+	for _, r := range in.TCPRoutes {
+		for _, key := range mesh.TCPRouteRefs(r).Parents {
+			parents[key] = true
+		}
+	}
 	rules := map[mesh.Key]map[uint16]mesh.PortRules{}
 	var conditions []string
 	for parent := range parents {
@@ -286,12 +307,22 @@ func render(t *testing.T, resources []envoy.Resource, found []string) []byte {
 	}
 	for _, r := range resources {
 		message := r.Message
-		if fixed[r.Type+r.Name+r.Class+r.Variant] {
+		variant, namespace, _ := strings.Cut(r.Variant, "@")
+		if fixed[r.Type+r.Name+r.Class+variant] {
 			l, ok := message.(*listenerv3.Listener)
-			if !ok || r.Name != "outbound" || r.Variant != "dual" {
+			switch {
+			case ok && r.Name == "outbound" && variant == "dual":
+				message = &listenerv3.Listener{
+					FilterChainMatcher: l.FilterChainMatcher, ListenerFilters: l.ListenerFilters,
+					FilterChains: slices.DeleteFunc(slices.Clone(l.FilterChains), func(c *listenerv3.FilterChain) bool {
+						return !strings.HasPrefix(c.Name, "outbound/") // of routes
+					}),
+				}
+			case ok && namespace != "" && variant == "dual":
+				message = &listenerv3.Listener{AdditionalAddresses: l.AdditionalAddresses}
+			default:
 				continue
 			}
-			message = &listenerv3.Listener{FilterChainMatcher: l.FilterChainMatcher, ListenerFilters: l.ListenerFilters}
 		}
 		if l, ok := message.(*listenerv3.Listener); ok && r.Class != "" && r.Variant != "dual" {
 			message = &listenerv3.Listener{Name: l.Name, Address: l.Address, AdditionalAddresses: l.AdditionalAddresses} // all else is the same

@@ -2,7 +2,9 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -18,22 +20,29 @@ type translation struct {
 	check func([]envoy.Resource) error
 }
 
-// service gives what a Service comes to, nothing if svc is nil, and the statuses of its routes. Envoy refuses
-// a route configuration as a whole; so a route of which it would refuse what comes out is refused here, with
+// translated is what a Service comes to.
+type translated struct {
+	resources []envoy.Resource // none of what is no part of the mesh
+	rules     map[uint16]mesh.PortRules
+	statuses  []mesh.ParentStatus // of its routes
+}
+
+// service gives what a Service comes to; svc is nil for one that is no part of the mesh. Envoy refuses a route
+// configuration or a listener as a whole; so a route of which it would refuse what comes out is refused here, with
 // the reason in its status, and harms no other. An error is about the Service itself.
-func (t translation) service(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) ([]envoy.Resource, []mesh.ParentStatus, error) {
-	resources, statuses, err := t.try(key, svc, in)
+func (t translation) service(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) (translated, error) {
+	out, err := t.try(key, svc, in)
 	if err == nil {
-		return resources, statuses, nil
+		return out, nil
 	}
 	in.Refused = map[mesh.RouteID]string{}
 	for id, alone := range eachAlone(in) {
-		if _, _, err := t.try(key, svc, alone); err != nil {
+		if _, err := t.try(key, svc, alone); err != nil {
 			in.Refused[id] = fmt.Sprintf("Envoy would refuse it: %v", err)
 		}
 	}
-	if resources, statuses, again := t.try(key, svc, in); again == nil {
-		return resources, statuses, nil
+	if out, again := t.try(key, svc, in); again == nil {
+		return out, nil
 	}
 	for id := range eachAlone(in) { // only together do they make Envoy refuse
 		in.Refused[id] = fmt.Sprintf("Envoy would refuse the routes of Service %s: %v", key, err)
@@ -41,27 +50,41 @@ func (t translation) service(key mesh.Key, svc *mesh.Service, in mesh.RouteInput
 	return t.try(key, svc, in)
 }
 
-func (t translation) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) ([]envoy.Resource, []mesh.ParentStatus, error) {
+func (t translation) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) (translated, error) {
 	rules, statuses := mesh.BuildRoutes(key, in)
+	out := translated{rules: rules, statuses: statuses}
 	if svc == nil {
-		return nil, statuses, nil
+		return out, nil
 	}
-	resources := envoy.ServiceResources(svc, rules, t.cfg)
-	return resources, statuses, t.check(resources)
+	out.resources = envoy.ServiceResources(svc, rules, t.cfg)
+	// All Services share the listener of TLSRoutes; here is that of this one.
+	alone := envoy.NewProtocolTable()
+	alone.Routes.Set(key, svc, rules)
+	listeners, _ := alone.Routes.Resources(t.cfg)
+	return out, t.check(slices.Concat(out.resources, listeners))
 }
 
 // eachAlone gives, for each route, the inputs without the others.
 func eachAlone(in mesh.RouteInputs) map[mesh.RouteID]mesh.RouteInputs {
 	out := map[mesh.RouteID]mesh.RouteInputs{}
+	none := in
+	none.HTTPRoutes, none.GRPCRoutes, none.TLSRoutes, none.TCPRoutes = nil, nil, nil, nil
+	add := func(kind mesh.RouteKind, o client.Object, set func(*mesh.RouteInputs)) {
+		alone := none
+		set(&alone)
+		out[mesh.RouteID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}}] = alone
+	}
 	for _, o := range in.HTTPRoutes {
-		alone := in
-		alone.HTTPRoutes, alone.GRPCRoutes = []*gatewayv1.HTTPRoute{o}, nil
-		out[mesh.RouteID{Kind: mesh.HTTPRoute, Key: mesh.Key{Namespace: o.Namespace, Name: o.Name}}] = alone
+		add(mesh.HTTPRoute, o, func(in *mesh.RouteInputs) { in.HTTPRoutes = []*gatewayv1.HTTPRoute{o} })
 	}
 	for _, o := range in.GRPCRoutes {
-		alone := in
-		alone.HTTPRoutes, alone.GRPCRoutes = nil, []*gatewayv1.GRPCRoute{o}
-		out[mesh.RouteID{Kind: mesh.GRPCRoute, Key: mesh.Key{Namespace: o.Namespace, Name: o.Name}}] = alone
+		add(mesh.GRPCRoute, o, func(in *mesh.RouteInputs) { in.GRPCRoutes = []*gatewayv1.GRPCRoute{o} })
+	}
+	for _, o := range in.TLSRoutes {
+		add(mesh.TLSRoute, o, func(in *mesh.RouteInputs) { in.TLSRoutes = []*gatewayv1.TLSRoute{o} })
+	}
+	for _, o := range in.TCPRoutes {
+		add(mesh.TCPRoute, o, func(in *mesh.RouteInputs) { in.TCPRoutes = []*gatewayv1.TCPRoute{o} })
 	}
 	return out
 }

@@ -50,14 +50,14 @@ func TestRefused(t *testing.T) {
 				HTTPRoutes: []*gatewayv1.HTTPRoute{routeTo("a"), routeTo("b"), routeTo("c")},
 				Services:   map[mesh.Key]*mesh.Service{key: svc},
 			}
-			resources, statuses, err := tr.service(key, svc, in)
+			out, err := tr.service(key, svc, in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := routeNames(resources); !slices.Equal(got, test.accepted) {
+			if got := routeNames(out.resources); !slices.Equal(got, test.accepted) {
 				t.Errorf("routes %v are sent, want %v", got, test.accepted)
 			}
-			for _, s := range statuses {
+			for _, s := range out.statuses {
 				accepted := s.Conditions[0]
 				if want := slices.Contains(test.accepted, s.Route.Name); accepted.True != want {
 					t.Errorf("%s: Accepted=%t (%s), want %t", s.Route, accepted.True, accepted.Message, want)

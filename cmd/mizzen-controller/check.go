@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // newCheckCommand is what `helm test` runs.
@@ -37,11 +38,13 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := retry(ctx, func() error { return checkReady(ctx, readyURL) }); err != nil {
+			tell := func(err error) { fmt.Fprintln(cmd.OutOrStdout(), "not yet:", err) }
+			fmt.Fprintf(cmd.OutOrStdout(), "waiting at most %v until the control plane is ready, and for a dry run of a pod in namespace %s\n", timeout, namespace)
+			if err := retry(ctx, tell, func() error { return checkReady(ctx, readyURL) }); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "ok: the control plane is ready")
-			if err := retry(ctx, func() error { return checkInjection(ctx, c, namespace) }); err != nil {
+			if err := retry(ctx, tell, func() error { return checkInjection(ctx, c, namespace) }); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "ok: a pod would get its sidecar")
@@ -54,12 +57,17 @@ func newCheckCommand() *cobra.Command {
 	return cmd
 }
 
-// retry tries once a second until ctx ends and then gives the last error.
-func retry(ctx context.Context, try func() error) error {
+// retry tries once a second until ctx ends and then gives the last error. Each reason is told when it comes up.
+func retry(ctx context.Context, tell func(error), try func() error) error {
+	last := ""
 	for {
 		err := try()
 		if err == nil {
 			return nil
+		}
+		if text := err.Error(); text != last {
+			tell(err)
+			last = text
 		}
 		select {
 		case <-ctx.Done():
@@ -105,10 +113,8 @@ func checkInjection(ctx context.Context, c client.Client, namespace string) erro
 	if err := c.Create(ctx, pod, client.DryRunAll); err != nil {
 		return fmt.Errorf("dry run of a pod in namespace %s: %w", namespace, err)
 	}
-	for _, container := range pod.Spec.InitContainers {
-		if container.Name == config.ProxyContainer {
-			return nil
-		}
+	if sidecar.Has(pod) {
+		return nil
 	}
 	return errors.New("dry run of a pod in namespace " + namespace + ": it got no sidecar; was the webhook called?")
 }

@@ -148,3 +148,28 @@ func TestNamespaceLabelsAskTheAPIServerWhereTheCacheSaysNo(t *testing.T) {
 		t.Error("no error for a namespace that does not exist")
 	}
 }
+
+// The same namespace gives the same sidecar, whatever order the cache has.
+func TestNamespaceRules(t *testing.T) {
+	meta := func(namespace, name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: namespace, Name: name}
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: "shop", Labels: map[string]string{config.LabelInjection: "enabled"}, Annotations: map[string]string{config.AnnotationMTLS: "strict"},
+	}}
+	cached := fake.NewClientBuilder().WithObjects(
+		&corev1.ResourceQuota{ObjectMeta: meta("shop", "b")}, &corev1.ResourceQuota{ObjectMeta: meta("shop", "a")}, &corev1.ResourceQuota{ObjectMeta: meta("bank", "c")},
+		&corev1.LimitRange{ObjectMeta: meta("shop", "d")}, &corev1.LimitRange{ObjectMeta: meta("bank", "e")},
+	).Build()
+	rules := cachedRules(cached, fake.NewClientBuilder().WithObjects(namespace).Build())
+	got, err := rules(t.Context(), "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Quotas) != 2 || got.Quotas[0].Name != "a" || len(got.LimitRanges) != 1 || got.LimitRanges[0].Name != "d" || got.Annotations[config.AnnotationMTLS] != "strict" {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := rules(t.Context(), "nowhere"); err == nil {
+		t.Error("no error for a namespace that does not exist")
+	}
+}

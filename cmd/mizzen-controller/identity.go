@@ -80,7 +80,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	out.authority, err = authority.New(authority.Options{
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
 		Serving: serving, Policy: identityPolicy(mesh),
-		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
+		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, Keep: c.opts.keepCA, IsLeader: c.leader.IsLeader,
 		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	})

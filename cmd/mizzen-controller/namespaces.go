@@ -3,13 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/webhook"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
@@ -33,5 +37,49 @@ func cachedLabels(cached, live client.Reader) func(context.Context, string) (map
 			err = live.Get(ctx, types.NamespacedName{Name: name}, ns)
 		}
 		return ns.Labels, err
+	}
+}
+
+// namespaceRules gives what namespaces say of their pods, from the manager's cache.
+func namespaceRules(ctx context.Context, mgr ctrl.Manager) (func(context.Context, string) (webhook.Namespace, error), error) {
+	for _, o := range []client.Object{&corev1.ResourceQuota{}, &corev1.LimitRange{}} {
+		if _, err := mgr.GetCache().GetInformer(ctx, o); err != nil {
+			return nil, fmt.Errorf("watch %T: %w", o, err)
+		}
+	}
+	return cachedRules(mgr.GetCache(), mgr.GetAPIReader()), nil
+}
+
+// cachedRules asks the API server for a namespace that the cache does not have yet. Quotas and limits that come with their
+// first pods may be missed: then the pod is refused by name, as without them, and made again.
+func cachedRules(cached, live client.Reader) func(context.Context, string) (webhook.Namespace, error) {
+	return func(ctx context.Context, name string) (webhook.Namespace, error) {
+		ns := kube.NamespaceMetadata()
+		err := cached.Get(ctx, types.NamespacedName{Name: name}, ns)
+		if apierrors.IsNotFound(err) {
+			err = live.Get(ctx, types.NamespacedName{Name: name}, ns)
+		}
+		if err != nil {
+			return webhook.Namespace{}, err
+		}
+		out := webhook.Namespace{Labels: ns.Labels, Annotations: ns.Annotations}
+		var quotas corev1.ResourceQuotaList
+		if err := cached.List(ctx, &quotas, client.InNamespace(name), client.UnsafeDisableDeepCopy); err != nil {
+			return webhook.Namespace{}, fmt.Errorf("ResourceQuotas: %w", err)
+		}
+		var limits corev1.LimitRangeList
+		if err := cached.List(ctx, &limits, client.InNamespace(name), client.UnsafeDisableDeepCopy); err != nil {
+			return webhook.Namespace{}, fmt.Errorf("LimitRanges: %w", err)
+		}
+		// The cache has no order, and the same pod is to get the same sidecar.
+		for i := range quotas.Items {
+			out.Quotas = append(out.Quotas, &quotas.Items[i])
+		}
+		for i := range limits.Items {
+			out.LimitRanges = append(out.LimitRanges, &limits.Items[i])
+		}
+		slices.SortFunc(out.Quotas, func(a, b *corev1.ResourceQuota) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(out.LimitRanges, func(a, b *corev1.LimitRange) int { return strings.Compare(a.Name, b.Name) })
+		return out, nil
 	}
 }

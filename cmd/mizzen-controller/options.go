@@ -22,6 +22,7 @@ type options struct {
 	webhookService    string
 	webhookSecret     string
 	identitySecret    string
+	keepCA            bool
 	serviceAccount    string
 	webhookPort       int
 	xdsPort           int
@@ -42,6 +43,7 @@ func defaultOptions() *options {
 		webhookService:    "mizzen-controller",
 		webhookSecret:     "mizzen-webhook-ca",
 		identitySecret:    "mizzen-ca",
+		keepCA:            true,
 		serviceAccount:    "mizzen-controller",
 		webhookPort:       config.WebhookPort,
 		xdsPort:           config.XDSPort,
@@ -62,6 +64,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook; owns the Secret and the Lease made at run time")
 	f.StringVar(&o.webhookSecret, "webhook-ca-secret", o.webhookSecret, "Secret that holds the webhook's CA")
 	f.StringVar(&o.identitySecret, "identity-ca-secret", o.identitySecret, "Secret that holds the CA of the mesh's identities")
+	f.BoolVar(&o.keepCA, "keep-ca", o.keepCA, "leave this Secret, and the ConfigMap of its name, when the release is uninstalled; a later installation goes on with them")
 	f.StringVar(&o.serviceAccount, "service-account", o.serviceAccount, "service account of the control plane, which is its identity")
 	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "HTTPS port of the admission webhook")
 	f.IntVar(&o.xdsPort, "xds-port", o.xdsPort, "gRPC port of the xDS server")

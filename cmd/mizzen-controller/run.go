@@ -156,11 +156,16 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identi
 	if err != nil {
 		return err
 	}
+	rules, err := namespaceRules(ctx, c.mgr)
+	if err != nil {
+		return err
+	}
 	options := webhook.Options{
 		Config:                mesh,
 		Version:               version.Version,
 		ControlPlaneNamespace: c.opts.namespace,
 		NamespaceLabels:       labels,
+		Namespace:             rules,
 		Recorder:              c.mgr.GetEventRecorder("mizzen-injector"),
 		Registerer:            ctrlmetrics.Registry,
 		Log:                   c.log.WithName("webhook"),

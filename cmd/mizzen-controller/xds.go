@@ -53,10 +53,11 @@ type xdsOptions struct {
 func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	log := mgr.GetLogger().WithName("xds")
 	source := o.Source
-	reporter := kube.NewReporter(log, mgr.GetEventRecorder("mizzen-controller"), o.Leader.IsLeader, ctrlmetrics.Registry)
+	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"))
+	reporter := kube.NewReporter(log, events, o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
 	statuses := status.New(status.Options{
-		Source: source, Client: mgr.GetClient(), Log: log.WithName("status"), Registerer: ctrlmetrics.Registry,
+		Source: source, Client: mgr.GetClient(), Events: events, Log: log.WithName("status"), Registerer: ctrlmetrics.Registry,
 	})
 	store := ads.NewStore()
 	controller := xds.NewController(xds.Options{

@@ -1,5 +1,5 @@
-// Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar, "wait" at its start,
-// "capture" once before everything else. It may import internal/agent, internal/capture, config and internal/version.
+// Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar,
+// "capture" once at the start, before everything else. It may import internal/agent, internal/capture, config and internal/version.
 package main
 
 import (
@@ -41,7 +41,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), waitCommand(), captureCommand(), versionCommand())
+	root.AddCommand(runCommand(), captureCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -30,6 +30,7 @@ func TestCommandLine(t *testing.T) {
 		{"capture --nope", nil, 2, "", "unknown flag: --nope"},
 		{"capture now", nil, 2, "", "now"},
 		{"capture --proxy-uid=0", nil, 2, "", `--proxy-uid: "0": want a user id, 1 to 4294967295`},
+		{"capture --proxy-uid=", nil, 2, "", `--proxy-uid: "": want a user id`},
 		{"capture --inbound-port=70000", nil, 2, "", `--inbound-port: "70000": want a port number, 1 to 65535`},
 		{"capture --outbound-port=x", nil, 2, "", `--outbound-port: "x": want a port number`},
 		{"capture --exclude-inbound-ports=80,x", nil, 2, "", `--exclude-inbound-ports: "x": want a port number`},
@@ -43,6 +44,7 @@ func TestCommandLine(t *testing.T) {
 		{"run --control-plane=a:1 --config-scope=mesh", pod, 2, "", `--config-scope: "mesh": want one of all, namespace, demand`},
 		{"run --control-plane=a:1 --identity-address=a", pod, 2, "", `--identity-address: "a": want <host>:<port>`},
 		{"run --control-plane=a:1 --identity-address=a:2", pod, 2, "", "environment variable MIZZEN_TRUST_BUNDLE is not set"},
+		{"run --control-plane=a:1 --capture-by-cni --exclude-inbound-ports=x", pod, 2, "", `--exclude-inbound-ports: "x": want a port number`},
 		{"run --concurrency=many", pod, 2, "", `invalid argument "many" for "--concurrency"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

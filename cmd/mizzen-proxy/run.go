@@ -12,14 +12,17 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// softMemoryLimit makes the garbage collector work harder before the agent, of which there is one in
-// every pod, grows beyond this. It is no hard limit. The environment (GOMEMLIMIT, GOGC) wins.
-const softMemoryLimit = 10 << 20
+// gcPercent keeps the agent, of which there is one in every pod, small. There is no memory limit: one near to
+// what the process always needs never lets the collector rest, and costs ten times the CPU for 1 to 2 MB.
+// The environment (GOGC, GOMEMLIMIT) wins.
+const gcPercent = 50
 
 func runCommand() *cobra.Command {
 	s := agent.Defaults()
+	var captured capture.Flags
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Start Envoy, watch it, and drain it at the end",
@@ -30,14 +33,21 @@ POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name
 MIZZEN_APP_PROBES (the application's probes, JSON) may be empty. MIZZEN_TRUST_BUNDLE (the mesh's
 roots, PEM) is required with --identity-address.
 
-Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics and
-the application's probes under /app-health/.
+Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics,
+the application's probes under /app-health/, and readiness as a gRPC health check, whose answer has the
+reason in words. What a start waits for is also logged.
 
 Exits with Envoy's own code (128 + the signal) if Envoy ends by itself, 2 if flags or environment are
 wrong, and 0 after SIGTERM or SIGINT.`,
 		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
 		Args:    noArgs,
-		RunE:    func(*cobra.Command, []string) error { return run(s) },
+		RunE: func(*cobra.Command, []string) error {
+			// They are for the CNI plugin, which could not say to anybody that they are wrong.
+			if _, err := captured.Settings(); err != nil {
+				return usageError{err}
+			}
+			return run(s)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.ControlPlane, "control-plane", s.ControlPlane, "host:port of the control plane's ADS server (required)")
@@ -47,13 +57,19 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	f.BoolVar(&s.LogAnswers, "log-answers", s.LogAnswers, "write a line for each request that the sidecar answered itself")
 	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
+	f.BoolVar(&s.AwaitCapture, "await-capture", s.AwaitCapture,
+		"start Envoy when the rules of \"capture --capture-own-calls\" are in place, which may run after this")
 	f.StringVar(&s.Node.ConfigScope, "config-scope", s.Node.ConfigScope,
 		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
+	f.BoolVar(&s.CaptureByCNI, strings.TrimPrefix(config.CaptureByCNIFlag, "--"), s.CaptureByCNI,
+		"start nothing before the node's CNI plugin has captured the pod's traffic, as the flags of \"capture\" say it, which stand here for that plugin")
+	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")
 	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and sockets")
+	f.StringVar(&s.KeepDir, "keep-dir", s.KeepDir, "directory that outlives the container, for the newest roots")
 	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")
-	for _, name := range []string{"envoy", "token-file", "dir", "listen"} {
+	for _, name := range []string{"envoy", "token-file", "dir", "keep-dir", "listen"} {
 		_ = f.MarkHidden(name) // fails only for a name that does not exist
 	}
 	return cmd
@@ -66,11 +82,8 @@ func run(s agent.Settings) error {
 	if err := s.Validate(); err != nil {
 		return usageError{err}
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softMemoryLimit)
-	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(gcPercent)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()

@@ -10,68 +10,62 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-func waitCommand() *cobra.Command {
-	timeout := time.Minute
-	url := "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startupz"
-	cmd := &cobra.Command{
-		Use:   "wait",
-		Short: "Wait until the sidecar is ready",
-		Long: `Wait until the sidecar is ready.
+// startupURL is where the agent says that the sidecar is ready.
+var startupURL = "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startupz"
 
-The sidecar's postStart hook: the kubelet starts nothing after it in the pod before it ends. If the time
-is over, the reason is printed and the exit code is 1; the kubelet then restarts the sidecar.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			return waitReady(ctx, url)
-		},
-	}
-	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "longest wait")
-	cmd.Flags().StringVar(&url, "url", url, "what to ask")
-	_ = cmd.Flags().MarkHidden("url") // fails only for a name that does not exist
-	return cmd
-}
+// Before the agent listens there is nobody to ask: it is asked again soon, and then ever less often.
+const firstAsk, slowestAsk = 10 * time.Millisecond, time.Second
 
-// waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. The
-// agent answers when it is ready or some time has passed, so asking again at once is right; before it
-// listens there is nobody to ask.
-func waitReady(ctx context.Context, url string) error {
-	reason := errors.New("no answer")
-	for {
-		err := ask(ctx, url)
-		if err == nil {
+// waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. What is missing is written
+// to out whenever it is something else. The agent answers when it is ready or some time has passed, so whoever got an
+// answer may ask again at once.
+func waitReady(ctx context.Context, url string, out io.Writer) error {
+	reason := ""
+	for pause := firstAsk; ; {
+		answered, missing := ask(ctx, url)
+		switch {
+		case ctx.Err() != nil:
+			if reason == "" {
+				reason = "no answer yet"
+			}
+			return fmt.Errorf("told to end before the sidecar was ready: %s", reason)
+		case missing == "":
 			return nil
+		case answered:
+			pause = firstAsk
 		}
-		if ctx.Err() == nil { // else it says only that the time is over
-			reason = err
+		if missing != reason && answered {
+			fmt.Fprintln(out, "the sidecar is not ready:", missing)
 		}
+		reason = missing
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w", reason)
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(pause):
+			pause = min(pause*5/4, slowestAsk)
 		}
 	}
 }
 
-func ask(ctx context.Context, url string) error {
+// ask gives what is missing, and whether it was the agent who said so.
+func ask(ctx context.Context, url string) (answered bool, missing string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return false, err.Error()
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return false, err.Error()
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusOK {
-		return nil
+		return true, ""
 	}
-	body, err := io.ReadAll(res.Body)
-	return errors.Join(errors.New(strings.TrimSpace(string(body))), err)
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<12))
+	if err != nil || len(body) == 0 {
+		return true, errors.Join(errors.New(res.Status), err).Error()
+	}
+	return true, strings.TrimSpace(string(body))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,21 +9,46 @@ import (
 	"testing"
 )
 
-func TestWait(t *testing.T) {
+func TestWaitReady(t *testing.T) {
 	var asked atomic.Int32
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) < 3 {
+		n := asked.Add(1)
+		if n == -1 {
+			cancel()
+		}
+		if n < 4 {
 			http.Error(w, "waiting for the control plane", http.StatusServiceUnavailable)
 		}
 	}))
 	defer agent.Close()
-	var out, errs strings.Builder
-	if code := execute([]string{"wait", "--url=" + agent.URL, "--timeout=10s"}, &out, &errs); code != 0 {
-		t.Errorf("exit %d: %s", code, &errs)
+	var out strings.Builder
+	if err := waitReady(ctx, agent.URL, &out); err != nil || asked.Load() != 4 {
+		t.Errorf("error %v after %d questions, want none after 4", err, asked.Load())
 	}
-	asked.Store(-1 << 30)
-	if code := execute([]string{"wait", "--url=" + agent.URL, "--timeout=100ms"}, &out, &errs); code != 1 ||
-		!strings.Contains(errs.String(), "not ready: waiting for the control plane") {
-		t.Errorf("exit %d: %q, want 1 and the reason", code, &errs)
+	if out.String() != "the sidecar is not ready: waiting for the control plane\n" {
+		t.Errorf("said %q, want the reason once", &out)
+	}
+	asked.Store(-4)
+	if err := waitReady(ctx, agent.URL, &out); err == nil || !strings.Contains(err.Error(), "waiting for the control plane") {
+		t.Errorf("told to end: %v, want an error with the reason", err)
+	}
+}
+
+func TestWaitForAnAgentThatDoesNotListenYet(t *testing.T) {
+	agent := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	url := "http://" + agent.Listener.Addr().String()
+	agent.Listener.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	var out strings.Builder
+	go func() { done <- waitReady(ctx, url, &out) }()
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("no error from an agent that never answered")
+	}
+	if out.String() != "" {
+		t.Errorf("said %q, want nothing before the agent said something", &out)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
+	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
@@ -43,24 +44,41 @@ type agent struct {
 	identity *identity.Identity
 	// plain are those who call the pod without mTLS; nil where the mesh has no identities.
 	plain *plaintext.Callers
+	// ends are those of connections that are not to live any more; nil where the mesh has no identities.
+	ends *ends.Ends
 	// addresses are those of pods that the application calls; nil where the mesh has no identities.
 	addresses *addresses.Addresses
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
+	// startDone is closed once the sidecar has been ready.
+	startDone chan struct{}
 }
 
 // Run starts Envoy and the agent's HTTP server and stays until ctx ends; then it drains and stops
 // Envoy and returns nil. If Envoy ends by itself the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+	if s.CaptureByCNI {
+		if err := awaitCNI(ctx, s.Listen, capture.Captured, log); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	// Without an IP family in the address Go listens on both where the node has both. Who asks before there is an answer waits.
+	listener, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := awaitCapture(ctx, s, log); err != nil {
+		return nil // the pod ends
+	}
 	// A mesh without identities has other capture rules.
 	s.Node.CallerAddresses = s.IdentityAddress != "" && !slices.ContainsFunc(s.Node.IPs, func(ip netip.Addr) bool { return !capture.CallersSeen(ip) })
 	if s.IdentityAddress != "" && !s.Node.CallerAddresses {
-		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container says why")
+		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container, or of the node's mizzen-cni, says why")
 	}
 	s.Node.SocketLoadBalancing = socketLoadBalancing(ctx, s.ControlPlane, log)
-	err := writeBootstrap(s)
-	if err != nil {
+	if err := writeBootstrap(s); err != nil {
 		return err
 	}
 	a := &agent{
@@ -69,9 +87,15 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		admin:    newAdminClient(s.adminSocket()),
 		prober:   probe.New(s.Node.IPs[0], s.Node.CallerAddresses),
 		metrics:  newMetrics(),
+
+		startDone: make(chan struct{}),
 	}
 	if s.IdentityAddress != "" {
 		a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
+		a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
+		if err := capture.CanEnd(); err != nil {
+			log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
+		}
 		if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
 			return err
 		}
@@ -82,11 +106,6 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		if a.identity, err = newIdentity(s, register, a.metrics.registry, log); err != nil {
 			return err
 		}
-	}
-	// Without an IP family in the address Go listens on both where the node has both.
-	listener, err := net.Listen("tcp", s.Listen)
-	if err != nil {
-		return err
 	}
 	server := newServer(a.handler())
 	failed := make(chan error, 2)
@@ -101,6 +120,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	log.Info("Envoy started", "pid", envoy.cmd.Process.Pid, "controlPlane", s.ControlPlane, "node", s.Node.ID())
+	go a.awaitReady(ctx)
 	select {
 	case <-envoy.done:
 		return envoy.exitError()

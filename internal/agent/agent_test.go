@@ -61,6 +61,7 @@ func startLogging(t *testing.T, log io.Writer, controlPlane string, change func(
 	s := testSettings(controlPlane, "127.0.0.1")
 	s.EnvoyPath = envoytest.Path(t)
 	s.Dir = t.TempDir()
+	s.KeepDir, s.KeepKey = s.Dir, "a key"
 	s.Listen = freeAddress(t)
 	s.Concurrency = 1
 	if change != nil {

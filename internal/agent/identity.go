@@ -44,6 +44,7 @@ func newIdentity(s Settings, register func(grpc.ServiceRegistrar), r prometheus.
 		Bundle:         s.TrustBundle,
 		TokenFile:      s.TokenFile,
 		Dir:            s.Dir,
+		Keep:           identity.Keep{File: s.rootsFile(), Key: s.KeepKey},
 		Register:       register,
 		Registerer:     r,
 		Log:            log,
@@ -61,6 +62,7 @@ func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func
 		}
 	})
 	ended.Go(func() { a.addresses.Run(running) })
+	ended.Go(func() { a.ends.Run(running) })
 	return func() {
 		cancel()
 		ended.Wait()

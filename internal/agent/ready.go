@@ -78,23 +78,3 @@ func (a *agent) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	fmt.Fprintln(w, "ready")
 }
-
-// startupWait is how long serveStarted waits before it says what is missing.
-const startupWait = 2 * time.Second
-
-// serveStarted answers as soon as the sidecar is ready ("mizzen-proxy wait" asks).
-func (a *agent) serveStarted(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), startupWait)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for a.readiness(ctx) != nil {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			a.serveReady(w, r)
-			return
-		}
-	}
-	fmt.Fprintln(w, "ready")
-}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -24,7 +23,7 @@ func (a *agent) handler() http.Handler {
 	mux.HandleFunc("GET "+appprobe.PathPrefix, a.serveProbe)
 	mux.HandleFunc("GET "+agentapi.IdentityPath, loopbackOnly(a.serveIdentity))
 	mux.HandleFunc("GET "+agentapi.PlainTextPath, loopbackOnly(a.servePlainText))
-	return mux
+	return withHealth(health{agent: a}, mux)
 }
 
 // Connections to the agent's port, of all clients and of one address, so that no stranger takes those of the kubelet.
@@ -43,7 +42,11 @@ func limit(l net.Listener) net.Listener {
 
 func newServer(h http.Handler) *http.Server {
 	// No write timeout: a lifecycle hook takes as long as the pod's grace period.
-	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader}
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true) // gRPC
+	return s
 }
 
 // serveProbe carries out one of the application's probes or hooks for the kubelet.
@@ -64,36 +67,7 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		a.log.Info("the application failed", "container", container, "kind", kind, "error", err)
 	}
-	if kind == appprobe.PostStart || kind == appprobe.PreStop {
-		answerHook(w, err)
-		return
-	}
-	answerProbe(w, err)
-}
-
-// answerProbe passes the application's own status on, so that the kubelet's event reads as without the
-// mesh ("HTTP probe failed with statuscode: 500"), and says 503 where there was none.
-func answerProbe(w http.ResponseWriter, err error) {
-	var status probe.StatusError
-	switch {
-	case err == nil:
-		fmt.Fprintln(w, "ok")
-	case errors.As(err, &status) && status >= http.StatusBadRequest:
-		http.Error(w, err.Error(), int(status))
-	default:
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-	}
-}
-
-// answerHook follows the kubelet, for which a lifecycle hook fails only where the request got no answer
-// at all, whatever its status. The one way to tell the kubelet so is to give none either.
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/lifecycle/handlers.go (runHTTPHandler)
-func answerHook(w http.ResponseWriter, err error) {
-	var status probe.StatusError
-	if err != nil && !errors.As(err, &status) {
-		panic(http.ErrAbortHandler)
-	}
-	fmt.Fprintln(w, "ok")
+	answerProbe(w, r, h, kind, err)
 }
 
 func splitProbePath(path string) (container string, kind appprobe.Kind) {

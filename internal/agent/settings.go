@@ -29,6 +29,10 @@ type Settings struct {
 	Concurrency int
 	// DrainTimeout bounds how long active requests are waited for at the end.
 	DrainTimeout time.Duration
+	// AwaitCapture starts Envoy only once the capture rules for a pod with identity are in place.
+	AwaitCapture bool
+	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so that they may be missing.
+	CaptureByCNI bool
 	// Node is the pod that the agent runs in. Its ConfigScope comes from a flag.
 	Node node.Node
 	// Probes are carried out for the kubelet.
@@ -48,6 +52,8 @@ type Settings struct {
 
 	// Dir holds the bootstrap and the sockets; it must be writable.
 	Dir string
+	// KeepDir holds what the next container of the pod is to know, sealed with KeepKey; an empty key keeps nothing.
+	KeepDir, KeepKey string
 	// Listen is the address of the agent's HTTP server.
 	Listen string
 }
@@ -61,6 +67,7 @@ func Defaults() Settings {
 		TokenFile:    filepath.Join(config.TokenDir, config.TokenFile),
 		EnvoyPath:    "/usr/local/bin/envoy",
 		Dir:          config.ProxyDir,
+		KeepDir:      config.KeepDir,
 		Listen:       ":" + strconv.Itoa(config.AgentPort),
 	}
 }
@@ -102,6 +109,7 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 		s.ProbeKey = required(appprobe.KeyEnv)
 	}
 	s.TrustBundle = getenv(config.TrustBundleEnv)
+	s.KeepKey = getenv(config.KeepKeyEnv)
 	var err error
 	if s.Probes, err = appprobe.Unmarshal(getenv(appprobe.EnvVar)); err != nil {
 		errs = append(errs, fmt.Errorf("environment variable %w", err))
@@ -153,4 +161,5 @@ func splitAddress(flag, address string) (host string, port uint16, err error) {
 }
 
 func (s *Settings) adminSocket() string   { return filepath.Join(s.Dir, "admin.sock") }
+func (s *Settings) rootsFile() string     { return filepath.Join(s.KeepDir, "mizzen-roots") }
 func (s *Settings) bootstrapFile() string { return filepath.Join(s.Dir, "bootstrap.json") }

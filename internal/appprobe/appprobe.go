@@ -42,7 +42,8 @@ func Path(container string, kind Kind) string {
 
 // Handler is what the agent carries out. Exactly one of the actions is set; ports are numbers.
 type Handler struct {
-	HTTPGet   *corev1.HTTPGetAction   `json:"httpGet,omitempty"`
+	HTTPGet *corev1.HTTPGetAction `json:"httpGet,omitempty"`
+	// TCPSocket is in pods of before alone: the kubelet carries these probes out itself.
 	TCPSocket *corev1.TCPSocketAction `json:"tcpSocket,omitempty"`
 	GRPC      *corev1.GRPCAction      `json:"grpc,omitempty"`
 	// TimeoutSeconds bounds a probe. It is 0, no bound, for lifecycle hooks: Kubernetes gives them none

@@ -48,12 +48,13 @@ func fromCaller(s Settings) []Rule {
 // 400 ms after the first. With less than five bytes Envoy waits a second for more, so there the next two are dropped, too.
 // https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/network/listener_filter_buffer_impl.cc
 //
-// It is the one chain that sees each packet, so what nearly all of them are stands first.
-func earlyEnds() []Rule {
+// It sees each packet, so what nearly all of them are stands first.
+func earlyEnds(nodes []netip.Addr) []Rule {
 	rules := []Rule{
 		{Matches: []Match{NoEnd{}}, Verdict: Return{}, Comment: "the connection goes on"},
 		{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"},
 	}
+	rules = append(rules, silentEnds(nodes)...)
 	mark := ConnectionMark(0)
 	for i := range uint32(4) {
 		matches := []Match{TCP{}, End{}, Redirected{}, mark, Unanswered{}}
@@ -214,12 +215,7 @@ func (m Small) exprs() []any {
 
 // averagePacket holds while the packets of a direction are so long at most.
 func averagePacket(direction byte, most uint64) []any {
-	return []any{
-		&directedCt{key: expr.CtKeyAVGPKT, direction: direction, register: register},
-		// The kernel compares as bytes, from the most significant on.
-		&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 8, Size: 8},
-		&expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: binaryutil.BigEndian.PutUint64(most)},
-	}
+	return counter(expr.CtKeyAVGPKT, direction, most)
 }
 
 // bits hold where one of these is set.

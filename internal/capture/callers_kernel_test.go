@@ -278,3 +278,69 @@ func endOf(t *testing.T, client ns, l net.Listener, size int, answered bool) tim
 	}
 	return time.Since(began)
 }
+
+// The kubelet's TCP probes close with a linger of a second and wait for the acknowledgement, which comes at once. It comes
+// late for who says nothing and is not the kubelet: he may wait for the server to speak first.
+func TestSilentEnds(t *testing.T) {
+	pod, peer := newPod(t)
+	pod.do(func() error {
+		s := Default()
+		s.CapturesOwnCalls = true
+		installed, err := Install(s) // which finds the gateways
+		return errors.Join(err, installed.WithoutGateways)
+	})
+	pod.serve("app", "tcp", ":8080")
+	var l net.Listener
+	pod.do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", config.InboundPort)); return err })
+	defer l.Close()
+	for _, tt := range []struct {
+		name, from, to, says string
+		late                 bool
+	}{
+		{"the kubelet, v4", peerV4, podV4, "", false},
+		{"the kubelet, v6", peerV6, podV6, "", false},
+		{"a byte of the kubelet's address, v4", peerV4, podV4, "x", true},
+		{"another, v4", farV4, podV4, "", true},
+		{"another, v6", farV6, podV6, "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			best, times := time.Hour, 3
+			if tt.late {
+				times = 1
+			}
+			for range times {
+				best = min(best, closes(t, peer, l, tt.from, tt.to, tt.says))
+			}
+			if late := best > 190*time.Millisecond; late != tt.late {
+				t.Errorf("the close took %v", best)
+			}
+		})
+	}
+}
+
+// closes is how long the close of a connection takes to who waits for the other side's acknowledgement.
+func closes(t *testing.T, client ns, l net.Listener, from, to, says string) time.Duration {
+	t.Helper()
+	var c net.Conn
+	client.do(func() (err error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+		c, err = d.Dial("tcp", net.JoinHostPort(to, "8080"))
+		return err
+	})
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if _, err := io.WriteString(c, says); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).SetLinger(1); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(began)
+}

@@ -22,6 +22,7 @@ func TestRulesGolden(t *testing.T) {
 	own.CapturesOwnCalls = true
 	callers := own
 	callers.PodAddresses = []netip.Addr{netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fd00::7")}
+	callers.NodeAddresses = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}
 	other := Default()
 	other.ProxyUID, other.OutboundPort, other.InboundPort = 4242, 16001, 16006
 
@@ -65,6 +66,10 @@ func TestParse(t *testing.T) {
 		p, err := ParseCIDRs("--x", s)
 		return join(p, netip.Prefix.String), err
 	}
+	addresses := func(s string) (string, error) {
+		p, err := ParseAddresses("--x", s)
+		return join(p, netip.Addr.String), err
+	}
 	for _, tt := range []struct {
 		name    string
 		parse   func(string) (string, error)
@@ -83,6 +88,9 @@ func TestParse(t *testing.T) {
 		{"both families", cidrs, "fd00::/8,10.0.0.0/8,10.0.0.0/8", "10.0.0.0/8,fd00::/8", ""},
 		{"one address", cidrs, "169.254.169.254,fe80::1", "169.254.169.254/32,fe80::1/128", ""},
 		{"mapped address", cidrs, "::ffff:1.2.3.4", "1.2.3.4/32", ""},
+		{"no addresses", addresses, "", "", ""},
+		{"addresses", addresses, "fd00::1, 10.0.0.1,::ffff:10.0.0.1", "10.0.0.1,fd00::1", ""},
+		{"address with a zone", addresses, "fe80::1%eth0", "", `--x: "fe80::1%eth0": want an IP address such as 10.0.0.1 or fd00::1`},
 		{"everything", cidrs, "0.0.0.0/0,::/0", "0.0.0.0/0,::/0", ""},
 		{"bad length", cidrs, "10.0.0.0/33", "", `--x: "10.0.0.0/33": want a CIDR`},
 	} {

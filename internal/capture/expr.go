@@ -119,12 +119,12 @@ func (FromLoopback) exprs() []any {
 	}
 }
 
-// DestPort needs no check of the protocol: NotTCP stands first in every chain.
+// DestPort says the protocol itself, so that nft shows what was meant.
 func (m DestPort) exprs() []any {
-	return []any{
+	return append(tcp(expr.CmpOpEq),
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(uint16(m))),
-	}
+	)
 }
 
 func (m DestPrefix) exprs() []any {
@@ -175,7 +175,7 @@ type (
 )
 
 func (Return) text() string     { return "return" }
-func (v Redirect) text() string { return fmt.Sprintf("redirect to :%d", uint16(v)) }
+func (v Redirect) text() string { return fmt.Sprintf("meta l4proto tcp redirect to :%d", uint16(v)) }
 func (Reject) text() string     { return "reject with tcp reset" }
 func (Drop) text() string       { return "drop" }
 
@@ -183,9 +183,11 @@ func (Return) exprs() []any { return []any{&expr.Verdict{Kind: expr.VerdictRetur
 func (Drop) exprs() []any   { return []any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 func (Reject) exprs() []any { return []any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
 
+// The protocol stands in the rule itself, though NotTCP comes first in every chain: nft does not load a list of rules
+// that redirect to a port without it.
 func (v Redirect) exprs() []any {
-	return []any{
+	return append(tcp(expr.CmpOpEq),
 		&expr.Immediate{Register: register, Data: binaryutil.BigEndian.PutUint16(uint16(v))},
 		&expr.Redir{RegisterProtoMin: register},
-	}
+	)
 }

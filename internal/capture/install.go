@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -18,12 +19,42 @@ type Installed struct {
 	WithoutCallers error
 	// WithoutRoute says why a connection in a caller's name costs more than it need; nil where it does not.
 	WithoutRoute error
+	// WithoutGateways says why the kubelet is known by the addresses given alone; nil where the pod's routes could be read.
+	WithoutGateways error
+}
+
+// Describe says in one line what is captured, and what the kernel could not do.
+func (i Installed) Describe(s Settings) string {
+	line := fmt.Sprintf("outbound to %d, inbound to %d, not user %d", s.OutboundPort, s.InboundPort, s.ProxyUID)
+	if len(s.ExcludeInboundPorts) > 0 {
+		line += fmt.Sprintf(", not inbound ports %v", s.ExcludeInboundPorts)
+	}
+	if len(s.ExcludeOutboundPorts) > 0 {
+		line += fmt.Sprintf(", not outbound ports %v", s.ExcludeOutboundPorts)
+	}
+	if len(s.ExcludeOutboundCIDRs) > 0 {
+		line += fmt.Sprintf(", not destinations %v", s.ExcludeOutboundCIDRs)
+	}
+	if i.Variant == Plain {
+		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured too, and TCP probes succeed there"
+	}
+	if i.WithoutCallers != nil {
+		line += "; the application sees the pod's own address as that of all callers: " + i.WithoutCallers.Error()
+	}
+	if i.WithoutGateways != nil {
+		line += "; TCP probes may take a second longer: " + i.WithoutGateways.Error()
+	}
+	if i.WithoutRoute != nil {
+		line += "; a little more CPU for each packet to the application: " + i.WithoutRoute.Error()
+	}
+	return line
 }
 
 // Install writes the rules for s, with the pod's addresses in a mesh with identities, into the network namespace of the calling thread.
 func Install(s Settings) (Installed, error) {
 	var out Installed
 	if s.CapturesOwnCalls {
+		s.NodeAddresses, out.WithoutGateways = nodeAddresses(s.NodeAddresses)
 		s.PodAddresses, out.WithoutCallers = podAddresses()
 		if out.WithoutCallers == nil {
 			if out.WithoutCallers = Apply(Rules(s, Full)); out.WithoutCallers == nil {
@@ -47,6 +78,19 @@ func Install(s Settings) (Installed, error) {
 	return out, nil
 }
 
+// Present reports whether our table is in the network namespace of the calling thread.
+func Present() (bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("open netfilter netlink socket: %w", err)
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nftables tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
+}
+
 // lacksExpression tells a kernel without an expression (nft_socket is not built in: ENOENT; reject not
 // in this hook, or an unknown key: EOPNOTSUPP) from every other failure.
 func lacksExpression(err error) bool {
@@ -65,6 +109,11 @@ func Apply(r Ruleset) error {
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
+	for _, set := range r.Sets {
+		if err := set.add(conn, table); err != nil {
+			return fmt.Errorf("set %s: %w", set.Name, err)
+		}
+	}
 	var directed []Chain
 	for _, c := range r.Chains {
 		addChain(conn, table, c)

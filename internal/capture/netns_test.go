@@ -38,6 +38,18 @@ func TestMain(m *testing.M) {
 		forward()
 		return
 	}
+	if end := os.Getenv(endEnv); end != "" {
+		endOne(end)
+		return
+	}
+	if os.Getenv(capturedEnv) != "" {
+		sayWhetherCaptured()
+		return
+	}
+	if os.Getenv(trialEnv) != "" {
+		trial()
+		return
+	}
 	if addr := os.Getenv(dialEnv); addr != "" {
 		priority, _ := strconv.Atoi(os.Getenv(priorityEnv))
 		fmt.Print(askAt(priority, addr))

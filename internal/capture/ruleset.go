@@ -21,6 +21,7 @@ const (
 
 // Ruleset is everything in our table.
 type Ruleset struct {
+	Sets   []ConnectionSet
 	Chains []Chain
 }
 
@@ -69,7 +70,7 @@ const (
 	// Full captures an inbound connection only where somebody listens, and refuses direct calls to
 	// Envoy's ports. It needs nft_socket, and reject in the prerouting hook (Linux 5.9).
 	Full Variant = iota
-	// Plain captures every inbound connection and drops direct calls to Envoy's ports.
+	// Plain captures every inbound connection and drops direct calls to Envoy's ports. It ends no connections for the agent.
 	Plain
 )
 
@@ -84,16 +85,23 @@ func Rules(s Settings, v Variant) Ruleset {
 		chains = append(chains, Chain{Name: "postrouting", Kind: NAT, Hook: Postrouting, Priority: srcnatPriority, Rules: fromCaller(s)})
 	}
 	if s.CapturesOwnCalls && v == Full {
-		chains = append(chains, Chain{Name: "early-ends", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: earlyEnds()})
+		chains = append(chains, Chain{Name: "early-ends", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: earlyEnds(s.NodeAddresses)})
 	}
-	return Ruleset{Chains: chains}
+	if !s.endsConnections(v) {
+		return Ruleset{Chains: chains}
+	}
+	chains = append(chains, Chain{Name: "ends", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: ends()})
+	return Ruleset{Sets: endsSets(), Chains: chains}
 }
 
 func outputRules(s Settings, v Variant) []Rule {
-	rules := []Rule{
-		{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"},
+	var rules []Rule
+	if s.endsConnections(v) {
+		rules = nameEnds(s)
 	}
+	rules = append(rules, Rule{Matches: []Match{NotTCP{}}, Verdict: Return{}, Comment: "UDP and DNS are left alone"})
 	rules = append(rules, toApplication(s)...)
+	rules = append(rules, trialRule(s))
 	rules = append(rules, ownCallRules(s)...)
 	rules = append(rules, []Rule{
 		// The UID alone decides. A group is no identity here: an application that runs with group
@@ -113,6 +121,14 @@ func outputRules(s Settings, v Variant) []Rule {
 	return append(rules, Rule{Verdict: Redirect(s.OutboundPort), Comment: "to Envoy"})
 }
 
+// trialRule is for the sidecar, which has no right to read the rules, to see that they are there (Captured).
+func trialRule(s Settings) Rule {
+	return Rule{
+		Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}, DestPort(s.OutboundPort)},
+		Verdict: Redirect(s.InboundPort), Comment: "the sidecar sees that the rules are there",
+	}
+}
+
 // ownCallRules are for a pod that calls its own Service and is chosen itself. What the sidecar sends to the
 // application, and the agent's probes, have no such priority.
 func ownCallRules(s Settings) []Rule {
@@ -121,7 +137,7 @@ func ownCallRules(s Settings) []Rule {
 	}
 	call := []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}}
 	var rules []Rule
-	for _, p := range append([]uint16{s.AgentPort}, s.ExcludeInboundPorts...) {
+	for _, p := range s.uncaptured() {
 		rules = append(rules, Rule{Matches: append(slices.Clone(call), DestPort(p)), Verdict: Return{}, Comment: "excluded port"})
 	}
 	return append(rules, Rule{Matches: call, Verdict: Redirect(s.InboundPort), Comment: "the pod calls itself through Envoy"})
@@ -137,7 +153,7 @@ func preroutingRules(s Settings, v Variant) []Rule {
 	rules = append(rules, Rule{
 		Matches: []Match{DestPort(s.AgentPort)}, Verdict: Return{}, Comment: "the agent: probes and metrics",
 	})
-	for _, p := range s.ExcludeInboundPorts {
+	for _, p := range s.uncaptured()[1:] {
 		rules = append(rules, Rule{Matches: []Match{DestPort(p)}, Verdict: Return{}, Comment: "excluded port"})
 	}
 	if v == Plain {
@@ -173,6 +189,10 @@ func guardRules(s Settings, v Variant, also ...Match) []Rule {
 func (r Ruleset) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", TableName)
+	for _, set := range r.Sets {
+		b.WriteString(set.text())
+		b.WriteByte('\n')
+	}
 	for i, c := range r.Chains {
 		if i > 0 {
 			b.WriteByte('\n')

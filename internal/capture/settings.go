@@ -28,6 +28,9 @@ type Settings struct {
 	// whoever calls the pod; without, all calls come from the pod's own address.
 	PodAddresses []netip.Addr
 
+	// NodeAddresses are those from which the kubelet may call.
+	NodeAddresses []netip.Addr
+
 	ExcludeInboundPorts  []uint16
 	ExcludeOutboundPorts []uint16
 	ExcludeOutboundCIDRs []netip.Prefix
@@ -41,6 +44,17 @@ func Default() Settings {
 		InboundPort:  config.InboundPort,
 		AgentPort:    config.AgentPort,
 	}
+}
+
+// uncaptured are the inbound ports that are reached as they are: the agent's, and those excluded, which may name it again.
+func (s Settings) uncaptured() []uint16 {
+	ports := []uint16{s.AgentPort}
+	for _, p := range s.ExcludeInboundPorts {
+		if p != s.AgentPort {
+			ports = append(ports, p)
+		}
+	}
+	return ports
 }
 
 // ParsePort reads one TCP port. The error names flag, value and what is allowed.
@@ -80,6 +94,20 @@ func ParseCIDRs(flag, list string) ([]netip.Prefix, error) {
 	}
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	return slices.Compact(prefixes), nil
+}
+
+// ParseAddresses reads a comma-separated list of IP addresses, sorted and without duplicates; an empty string is none.
+func ParseAddresses(flag, list string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, s := range split(list) {
+		ip, err := netip.ParseAddr(s)
+		if err != nil || ip.Zone() != "" {
+			return nil, fmt.Errorf("%s: %q: want an IP address such as 10.0.0.1 or fd00::1", flag, s)
+		}
+		out = append(out, ip.Unmap())
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

@@ -16,7 +16,7 @@ func strays(s Settings) []Rule {
 		{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"},
 		{Matches: []Match{ForeignDestination{}}, Verdict: Return{}, Comment: "forwarded by the pod, not for it"},
 	}
-	for _, p := range append([]uint16{s.AgentPort}, s.ExcludeInboundPorts...) {
+	for _, p := range s.uncaptured() {
 		rules = append(rules, Rule{Matches: []Match{DestPort(p)}, Verdict: Return{}, Comment: "not redirected"})
 	}
 	return append(rules, Rule{Verdict: Drop{}, Comment: "would be answered with a reset"})

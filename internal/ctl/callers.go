@@ -10,8 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/webhook"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -135,11 +135,7 @@ func (i *inventory) whyNoSidecar(p *podInfo) string {
 
 // excluded are the outbound ports and ranges that the capture of a pod leaves out.
 func (p *podInfo) excluded() (ports, cidrs []string) {
-	c := containerOf(p.source, config.CaptureContainer)
-	if c == nil {
-		return nil, nil
-	}
-	for _, arg := range c.Args {
+	for _, arg := range sidecar.CaptureArgs(&p.source.Spec) {
 		if list, ok := strings.CutPrefix(arg, "--exclude-outbound-ports="); ok && list != "" {
 			ports = append(ports, strings.Split(list, ",")...)
 		}

@@ -25,10 +25,10 @@ func newCheckCommand(connect connector) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check -f FILE|DIR|- [flags]",
 		Short: "Find mistakes in Services, routes, policies, namespaces and workloads before they are applied",
-		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, ReferenceGrants, XBackendTrafficPolicies and
-AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
+		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, ReferenceGrants,
+XBackendTrafficPolicies and AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
 refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
-to 0, rules that no request can ever meet, an HTTPRoute and a GRPCRoute on one Service port, and policies that
+to 0, rules that no request can ever meet, routes of two kinds on one Service port, and policies that
 select no pod, name service accounts or ports that are not there, or let nobody in. Of Namespaces and workloads
 the labels and annotations of mizzen.dev are looked at. Other kinds are not. Of the cluster, the configuration of
 Cilium and of Calico is looked at where it can be read, because they can hide Services from sidecars.
@@ -49,7 +49,7 @@ The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=
 
   # What a chart renders
   helm template shop ./chart | mizzenctl check -n shop -f -`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},

@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
@@ -49,6 +50,16 @@ func (c *checker) check() []finding {
 			for i, rule := range object.Spec.Rules {
 				c.checkWeights(o, i, grpcBackends(rule))
 			}
+		case *gatewayv1.TLSRoute:
+			c.checkRoute(o, object.Spec.ParentRefs, mesh.TLSRouteFaults(object))
+			for i, rule := range object.Spec.Rules {
+				c.checkWeights(o, i, connectionBackends(rule.BackendRefs))
+			}
+		case *gatewayv1.TCPRoute:
+			c.checkRoute(o, object.Spec.ParentRefs, mesh.TCPRouteFaults(object))
+			for i, rule := range object.Spec.Rules {
+				c.checkWeights(o, i, connectionBackends(rule.BackendRefs))
+			}
 		case *v1alpha1.AuthorizationPolicy:
 			faults, effect := mesh.PolicyFaults(object)
 			for _, f := range faults {
@@ -57,6 +68,8 @@ func (c *checker) check() []finding {
 			if len(faults) == 0 {
 				c.checkMeaning(o, object)
 			}
+		case *unstructured.Unstructured:
+			c.checkPodSecurity(o, object)
 		default:
 			c.checkService(o)
 		}
@@ -115,11 +128,12 @@ type backends struct {
 	weights []*int32
 	// answered by a redirect, so that no backend is asked.
 	answered bool
-	status   string
+	// effect of there being none, and what may be there.
+	effect, want string
 }
 
 func httpBackends(rule gatewayv1.HTTPRouteRule) backends {
-	out := backends{status: "500"}
+	out := backends{effect: "every request of the rule is answered with 500", want: "a backend, or a RequestRedirect"}
 	look := func(filters []gatewayv1.HTTPRouteFilter) {
 		for _, f := range filters {
 			out.answered = out.answered || f.Type == gatewayv1.HTTPRouteFilterRequestRedirect
@@ -134,8 +148,16 @@ func httpBackends(rule gatewayv1.HTTPRouteRule) backends {
 }
 
 func grpcBackends(rule gatewayv1.GRPCRouteRule) backends {
-	out := backends{status: "UNAVAILABLE"}
+	out := backends{effect: "every request of the rule is answered with UNAVAILABLE", want: "a backend, or a RequestRedirect"}
 	for _, b := range rule.BackendRefs {
+		out.weights = append(out.weights, b.Weight)
+	}
+	return out
+}
+
+func connectionBackends(refs []gatewayv1.BackendRef) backends {
+	out := backends{effect: "every connection of the rule is closed", want: "a backend"}
+	for _, b := range refs {
 		out.weights = append(out.weights, b.Weight)
 	}
 	return out
@@ -152,8 +174,8 @@ func (c *checker) checkWeights(o *fileObject, i int, b backends) {
 	}
 	field := fmt.Sprintf("spec.rules[%d].backendRefs", i)
 	if len(b.weights) == 0 {
-		c.add(o.finding(severityError, field, "", "none: every request of the rule is answered with "+b.status, "a backend, or a RequestRedirect"))
+		c.add(o.finding(severityError, field, "", "none: "+b.effect, b.want))
 		return
 	}
-	c.add(o.finding(severityError, field, "", "the weights sum to 0: every request of the rule is answered with "+b.status, "a weight above 0"))
+	c.add(o.finding(severityError, field, "", "the weights sum to 0: "+b.effect, "a weight above 0"))
 }

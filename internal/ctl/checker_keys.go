@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
 // template is a workload of the files: what its pods will be like.
@@ -81,4 +82,29 @@ func (r *reading) mistakes(o *fileObject, metadata string, found []config.Mistak
 // pod is one that the workload would make.
 func (t template) pod() *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.namespace, Labels: t.Labels, Annotations: t.Annotations}, Spec: t.Spec}
+}
+
+// podSecurityField is where a namespace says which Pod Security Standard it enforces.
+const podSecurityField = "metadata.labels[pod-security.kubernetes.io/enforce]"
+
+// checkPodSecurity tells of namespaces that refuse every pod with a sidecar, and of workloads in them.
+func (c *checker) checkPodSecurity(o *fileObject, object *unstructured.Unstructured) {
+	if o.kind == "Namespace" {
+		labels := o.GetLabels()
+		if why, want := webhook.RefusesCapture(labels); why != "" && labels[config.LabelInjection] == config.InjectionEnabled {
+			c.add(o.finding(severityError, podSecurityField, "", why+": its pods will be refused", want))
+		}
+		return
+	}
+	path := templates[object.GroupVersionKind().GroupKind()]
+	labels := c.around.labels[o.GetNamespace()]
+	why, want := webhook.RefusesCapture(labels)
+	t, err := templateOf(object, path)
+	if err != nil || why == "" {
+		return
+	}
+	t.namespace = o.GetNamespace()
+	if webhook.Decide(labels, t.pod(), config.SystemNamespace).Inject {
+		c.add(o.finding(severityError, strings.Join(append(path[:len(path):len(path)], "spec"), "."), "", why+": its pods will be refused", "in the Namespace "+want))
+	}
 }

@@ -3,6 +3,7 @@ package ctl
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -24,8 +25,10 @@ type inhabitants struct {
 	// accounts and namespaces are those of the cluster; nil where it was not asked, or did not say.
 	accounts   sets.Set[mesh.Key]
 	namespaces sets.Set[string]
-	policies   []*v1alpha1.AuthorizationPolicy
-	services   []*corev1.Service
+	// labels are those of namespaces, as far as they are known.
+	labels   map[string]map[string]string
+	policies []*v1alpha1.AuthorizationPolicy
+	services []*corev1.Service
 }
 
 // readInhabitants asks the cluster. What the user may not read is left out.
@@ -48,9 +51,10 @@ func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) 
 			}
 		},
 		&namespaces: func() {
-			out.namespaces = sets.Set[string]{}
+			out.namespaces, out.labels = sets.Set[string]{}, map[string]map[string]string{}
 			for _, n := range namespaces.Items {
 				out.namespaces.Insert(n.Name)
+				out.labels[n.Name] = n.Labels
 			}
 		},
 	} {
@@ -66,7 +70,8 @@ func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) 
 
 // with adds what files have.
 func (i inhabitants) with(r reading) inhabitants {
-	out := inhabitants{pods: slices.Clone(i.pods)}
+	out := inhabitants{pods: slices.Clone(i.pods), labels: map[string]map[string]string{}}
+	maps.Copy(out.labels, i.labels)
 	if i.accounts != nil {
 		out.accounts = i.accounts.Clone()
 	}
@@ -87,7 +92,11 @@ func (i inhabitants) with(r reading) inhabitants {
 			held.Insert(mesh.Key{Namespace: object.Namespace, Name: object.Name})
 			out.policies = append(out.policies, object)
 		default:
-			if o.kind == "Namespace" && out.namespaces != nil {
+			if o.kind != "Namespace" {
+				continue
+			}
+			out.labels[o.GetName()] = o.GetLabels()
+			if out.namespaces != nil {
 				out.namespaces.Insert(o.GetName())
 			}
 		}
@@ -201,15 +210,10 @@ func (i inhabitants) targets(p *corev1.Pod, port int32) bool {
 
 func containerPorts(p *corev1.Pod) []uint16 {
 	var out []uint16
-	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for _, c := range list {
-			if c.Name == config.ProxyContainer {
-				continue
-			}
-			for _, port := range c.Ports {
-				if port.Protocol == "" || port.Protocol == corev1.ProtocolTCP {
-					out = append(out, uint16(port.ContainerPort))
-				}
+	for _, app := range sidecar.Apps(&p.Spec) {
+		for _, port := range app.Ports {
+			if port.Protocol == "" || port.Protocol == corev1.ProtocolTCP {
+				out = append(out, uint16(port.ContainerPort))
 			}
 		}
 	}

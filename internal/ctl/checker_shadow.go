@@ -72,7 +72,7 @@ func (c *checker) groups() [][]mesh.Rule {
 			}
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, mesh.OfConnections) // of which checkAttached tells
 }
 
 // ageDecides: of two rules that are alike else, that of the older route comes first, and which of two new
@@ -82,7 +82,7 @@ func (c *checker) ageDecides(a, b mesh.Rule) bool {
 }
 
 func (c *checker) isNew(r mesh.RouteID) bool {
-	return c.byName[r.String()] != nil && c.before.httpRoute(r) == nil && c.before.grpcRoute(r) == nil
+	return c.byName[r.String()] != nil && c.before.route(r) == nil
 }
 
 func (c *checker) addShadow(id matchID, s shadow) {

@@ -12,7 +12,7 @@ import (
 
 // checkAttached tells which parents do not take a route of the files, on all of their ports or on some.
 func (c *checker) checkAttached(parent mesh.Key) {
-	rules, statuses := mesh.BuildRoutes(parent, c.after.inputs(parent))
+	_, statuses := mesh.BuildRoutes(parent, c.after.inputs(parent))
 	for _, s := range statuses {
 		o := c.byName[s.Route.String()]
 		if o == nil {
@@ -26,8 +26,8 @@ func (c *checker) checkAttached(parent mesh.Key) {
 		case !accepted.True:
 			c.add(o.finding(severityError, field, string(s.Ref.Name), fmt.Sprintf("%s (%s)", accepted.Message, accepted.Reason), ""))
 		default:
-			for _, lost := range lostPorts(c.after.built[parent], s, rules) {
-				c.add(o.finding(severityWarning, field, string(s.Ref.Name), lost, ""))
+			for _, lost := range s.Lost {
+				c.add(o.finding(severityWarning, field, string(s.Ref.Name), lost.String(), ""))
 			}
 		}
 	}
@@ -40,27 +40,12 @@ func parentIndex(o *fileObject, ref gatewayv1.ParentReference) int {
 		refs = r.Spec.ParentRefs
 	case *gatewayv1.GRPCRoute:
 		refs = r.Spec.ParentRefs
+	case *gatewayv1.TLSRoute:
+		refs = r.Spec.ParentRefs
+	case *gatewayv1.TCPRoute:
+		refs = r.Spec.ParentRefs
 	}
 	return slices.IndexFunc(refs, func(p gatewayv1.ParentReference) bool { return equality.Semantic.DeepEqual(p, ref) })
-}
-
-// lostPorts are those that an accepted HTTPRoute names and a GRPCRoute holds.
-func lostPorts(svc *mesh.Service, s mesh.ParentStatus, rules map[uint16]mesh.PortRules) []string {
-	var out []string
-	for _, p := range svc.Ports {
-		if s.Ref.Port != nil && uint16(*s.Ref.Port) != p.Number || s.Ref.SectionName != nil && string(*s.Ref.SectionName) != p.Name {
-			continue
-		}
-		group := rules[p.Number].Producer
-		if s.Route.Namespace != svc.Namespace {
-			group = rules[p.Number].Consumer[s.Route.Namespace]
-		}
-		if len(group) > 0 && group[0].Origin.Route.Kind != s.Route.Kind {
-			out = append(out, fmt.Sprintf("no effect on port %d, where %s holds: a Service port has routes of one kind, GRPCRoute before HTTPRoute",
-				p.Number, group[0].Origin.Route))
-		}
-	}
-	return out
 }
 
 // checkReferences tells which backends, mirrors and filters of the files' routes cannot be used.
@@ -73,7 +58,7 @@ func (c *checker) checkReferences(parent mesh.Key) {
 }
 
 // checkBroken tells what routes of the cluster lose by the files: a port that they send to, a Service port
-// that a GRPCRoute takes.
+// that a route of a kind that comes before takes.
 func (c *checker) checkBroken() {
 	for _, parent := range c.after.parents() {
 		_, old := mesh.BuildRoutes(parent, c.before.inputs(parent))

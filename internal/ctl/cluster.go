@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -31,9 +32,14 @@ type clusterFlags struct{ kubeconfig, context, namespace string }
 type connector func(*clusterFlags) (client.Client, error)
 
 func (f *clusterFlags) add(flags *pflag.FlagSet, namespaceHelp string) {
+	f.addCluster(flags)
+	flags.StringVarP(&f.namespace, "namespace", "n", "", namespaceHelp)
+}
+
+// addCluster is add without a namespace.
+func (f *clusterFlags) addCluster(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, else ~/.kube/config)")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
-	flags.StringVarP(&f.namespace, "namespace", "n", "", namespaceHelp)
 }
 
 func (f *clusterFlags) config() clientcmd.ClientConfig {
@@ -78,6 +84,7 @@ func (f *clusterFlags) restConfig() (*rest.Config, error) {
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(corev1.AddToScheme(scheme))
+	utilruntime.Must(discoveryv1.AddToScheme(scheme))
 	utilruntime.Must(gatewayv1.Install(scheme))
 	utilruntime.Must(gatewayv1beta1.Install(scheme))
 	utilruntime.Must(gatewayxv1alpha1.Install(scheme))
@@ -100,6 +107,14 @@ func readCluster(ctx context.Context, c client.Client) (objects, error) {
 	if err := listOptional(ctx, c, &grpc, "GRPCRoutes"); err != nil {
 		return objects{}, err
 	}
+	var tls gatewayv1.TLSRouteList
+	if err := listOptional(ctx, c, &tls, "TLSRoutes"); err != nil {
+		return objects{}, err
+	}
+	var tcp gatewayv1.TCPRouteList
+	if err := listOptional(ctx, c, &tcp, "TCPRoutes"); err != nil {
+		return objects{}, err
+	}
 	grants, err := listGrants(ctx, c)
 	if err != nil {
 		return objects{}, err
@@ -109,8 +124,8 @@ func readCluster(ctx context.Context, c client.Client) (objects, error) {
 		return objects{}, err
 	}
 	return objects{
-		services: pointers(services.Items), http: pointers(http.Items), grpc: pointers(grpc.Items), grants: grants,
-		policies: pointers(policies.Items),
+		services: pointers(services.Items), http: pointers(http.Items), grpc: pointers(grpc.Items),
+		tls: pointers(tls.Items), tcp: pointers(tcp.Items), grants: grants, policies: pointers(policies.Items),
 	}, nil
 }
 

@@ -6,7 +6,6 @@
 package ctl
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,28 +23,18 @@ func newCommand(connect connector, agents agentConnector, now func() time.Time) 
 	root := &cobra.Command{
 		Use:           "mizzenctl",
 		Short:         "The command line tool of the Mizzen service mesh",
+		Version:       version.Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		newCheckCommand(connect), newIdentityCommand(connect, agents, now), newInjectCommand(), newPlaintextCommand(connect, agents, now),
 		newDryRunCommand(connect, agents, now),
-		newRoutesCommand(connect), newVersionCommand(),
+		newRoutesCommand(connect), newVersionCommand(connect),
 	)
+	helpWithErrors(root)
 	return root
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of mizzenctl",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Version)
-			return err
-		},
-	}
 }
 
 func newInjectCommand() *cobra.Command {
@@ -73,7 +62,7 @@ What was done is reported on stderr. On any error nothing is written and the exi
 
   # What a chart renders
   helm template shop ./chart | mizzenctl inject -f - --mesh-config mesh.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},

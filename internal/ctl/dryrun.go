@@ -40,7 +40,7 @@ The exit code is 0 if nobody would be refused, 2 if somebody would or not all is
 found out.`,
 		Example: `  # Before dryRun is taken away in namespace shop
   mizzenctl dryrun -n shop --for 24h`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -132,7 +132,7 @@ func (i *inventory) dryRun(pods []*podInfo, tried map[mesh.Key][]mesh.Policy, sa
 	v := dryRunView{Notes: i.notes, Wanted: int64(l.atLeast.Seconds()), Looked: -1}
 	requests := workloads{}
 	for _, p := range pods {
-		in := mesh.Inbound{ForwardCert: p.MTLS.ForwardCert, Policies: tried[p.Key]}
+		in := mesh.Inbound{ForwardCert: i.modesOf(p).ForwardCert, Policies: tried[p.Key]}
 		http := in.HTTPPorts() // what ports are declared to be changes nothing of who is judged, and how
 		if len(http) > 0 {
 			requests.add(p, http)

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 type identityOptions struct {
@@ -27,22 +26,27 @@ type identityOptions struct {
 func newIdentityCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
 	o := identityOptions{connect: connect, agents: agents, now: now}
 	cmd := &cobra.Command{
-		Use:   "identity POD[.NAMESPACE]",
+		Use:   "identity POD[.NAMESPACE] | KIND/NAME[.NAMESPACE]",
 		Short: "Show who a pod is in the mesh, whom it trusts, and who calls it",
 		Long: `Show a pod's identity: its SPIFFE ID, its certificate with issuer and end, the roots that it trusts, which
 connections each of its ports takes and where that is said, who may call it, and who calls it in plain text.
 
 Certificate, roots and callers are what the pod's sidecar says, on the pod's loopback alone: Kubernetes must allow
 you to get and create pods/portforward. Where it cannot be asked, the rest is shown with the reason. A private key
-is never shown.`,
+is never shown.
+
+Of a workload (deploy/cart, sts/cart, ds/cart, …) or a Service (svc/cart) one pod that runs is shown.`,
 		Example: `  # Pod cart-7d9f in namespace shop
   mizzenctl identity cart-7d9f.shop
 
+  # Some pod of a Deployment
+  mizzenctl identity deploy/cart -n shop
+
   # When does the certificate end?
   mizzenctl identity cart-7d9f.shop -o json | jq -r .certificate.notAfter`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArg("a pod, such as cart-7d9f.shop or deploy/cart"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), args[0], cmd.OutOrStdout())
+			return o.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
@@ -52,12 +56,19 @@ is never shown.`,
 	return cmd
 }
 
-func (o *identityOptions) run(ctx context.Context, name string, stdout io.Writer) error {
+func (o *identityOptions) run(ctx context.Context, name string, stdout, stderr io.Writer) error {
 	if !slices.Contains(outputs, o.output) {
 		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	}
-	key := o.key(name)
+	t, err := o.parseTarget(name, "Pod", o.defaultNamespace)
+	if err != nil {
+		return err
+	}
 	c, err := o.connect(&o.clusterFlags)
+	if err != nil {
+		return err
+	}
+	key, err := onePod(ctx, c, t, stderr)
 	if err != nil {
 		return err
 	}
@@ -81,16 +92,6 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout io.Writer
 		}
 	}
 	return write(stdout, o.output, v, func(p paint) string { return renderIdentity(v, now, p) })
-}
-
-// key reads a pod's name. Names of pods may have dots, those of namespaces have none.
-func (o *identityOptions) key(name string) mesh.Key {
-	name = strings.TrimPrefix(strings.TrimPrefix(name, "pod/"), "pods/")
-	i := strings.LastIndex(name, ".")
-	if i > 0 && (o.namespace == "" || name[i+1:] == o.namespace) {
-		return mesh.Key{Namespace: name[i+1:], Name: name[:i]}
-	}
-	return mesh.Key{Namespace: o.defaultNamespace(), Name: name}
 }
 
 // ask fills in what the sidecar says. That it says nothing is part of the view.

@@ -112,18 +112,6 @@ func anyClusterOf(t *testing.T, content []byte, forbidden []string) connector {
 	return func(*clusterFlags) (client.Client, error) { return c, nil }
 }
 
-func TestPodNames(t *testing.T) {
-	for _, c := range []struct{ flag, name, want string }{
-		{"", "cart-1.shop", "shop/cart-1"}, {"", "pod/cart-1.shop", "shop/cart-1"}, {"shop", "cart-1", "shop/cart-1"},
-		{"shop", "cart-1.shop", "shop/cart-1"}, {"shop", "cart.v1", "shop/cart.v1"}, {"", "cart.v1.shop", "shop/cart.v1"},
-	} {
-		o := identityOptions{clusterFlags: clusterFlags{namespace: c.flag}}
-		if got := o.key(c.name); got.String() != c.want {
-			t.Errorf("-n %q %s: %s, want %s", c.flag, c.name, got, c.want)
-		}
-	}
-}
-
 // What a pod says is shown, but does nothing to the terminal.
 func TestPrintable(t *testing.T) {
 	id := printableIdentity(agentapi.Identity{

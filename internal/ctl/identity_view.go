@@ -102,11 +102,11 @@ func (i *inventory) takesOf(p *podInfo) []takesView {
 			}
 		}
 	}
-	for port := range p.MTLS.Ports {
+	m := i.modesOf(p)
+	for port := range m.ports {
 		ports = append(ports, port)
 	}
 	slices.Sort(ports)
-	m := i.modesOf(p)
 	var out []takesView
 	for _, port := range slices.Compact(ports) {
 		mode, saidBy := m.at(port)

@@ -146,15 +146,6 @@ func (i *inventory) addPod(source *corev1.Pod) {
 	}
 }
 
-func containerOf(pod *corev1.Pod, name string) *corev1.Container {
-	for i, c := range pod.Spec.InitContainers {
-		if c.Name == name {
-			return &pod.Spec.InitContainers[i]
-		}
-	}
-	return nil
-}
-
 // ended pods take no calls any more.
 func (p *podInfo) ended() bool {
 	return p.source.Status.Phase == corev1.PodSucceeded || p.source.Status.Phase == corev1.PodFailed
@@ -166,19 +157,20 @@ func (p *podInfo) running() bool { return p.source.Status.Phase == corev1.PodRun
 // modes are what a pod takes, with the word that says so.
 type modes struct {
 	mesh.Inbound
-	// saidBy is for Mode, portsSaidBy for those of Ports that the pod names.
-	saidBy string
-	pod    *podInfo
+	// saidBy is for Mode, portsSaidBy for ports with a mode of their own.
+	saidBy, portsSaidBy string
+	ports               map[uint16]config.MTLSMode
 }
-
-const portsSaidBy = config.AnnotationMTLSPorts + " of the pod"
 
 func (i *inventory) modesOf(p *podInfo) modes {
 	var ns config.MTLS
 	if n := i.namespaces[p.Namespace]; n != nil {
 		ns, _ = config.MTLSOf(config.OnNamespace, n.Annotations)
 	}
-	m := modes{Inbound: mesh.BuildInbound(p.MTLS, ns, i.cfg.MTLS.Mode), pod: p}
+	m := modes{Inbound: mesh.BuildInbound(p.MTLS, ns, i.cfg.MTLS.Mode), ports: p.MTLS.Over(ns).Ports, portsSaidBy: config.AnnotationMTLSPorts + " of the pod"}
+	if p.MTLS.Ports == nil {
+		m.portsSaidBy = config.AnnotationMTLSPorts + " of the namespace"
+	}
 	switch {
 	case p.MTLS.Mode != "":
 		m.saidBy = config.AnnotationMTLS + " of the pod"
@@ -192,8 +184,8 @@ func (i *inventory) modesOf(p *podInfo) modes {
 
 // at is the mode of a port.
 func (m modes) at(port uint16) (mode config.MTLSMode, saidBy string) {
-	if mode, named := m.pod.MTLS.Ports[port]; named {
-		return mode, portsSaidBy
+	if mode, named := m.ports[port]; named {
+		return mode, m.portsSaidBy
 	}
 	return m.Mode, m.saidBy
 }

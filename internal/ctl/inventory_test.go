@@ -146,7 +146,7 @@ func TestModesAreThoseOfTheControlPlane(t *testing.T) {
 			}
 		}
 	}
-	if len(saidBy) != 4 {
+	if len(saidBy) != 5 {
 		t.Errorf("%v", saidBy)
 	}
 }

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type lookOptions struct {
 	now        func() time.Time
 	meshConfig string
 	system     string
+	all        bool
 	since      time.Duration
 	lookedFor  time.Duration
 	output     string
@@ -26,6 +28,7 @@ type lookOptions struct {
 // addFlags adds the flags; namespace and lookedFor say what --namespace and --for are here.
 func (o *lookOptions) addFlags(flags *pflag.FlagSet, namespace, lookedFor string) {
 	o.add(flags, namespace)
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, as without --namespace")
 	flags.DurationVar(&o.since, "since", 0, "leave out callers that were not seen within this time, such as 1h (default: none)")
 	flags.DurationVar(&o.lookedFor, "for", defaultLook, lookedFor)
 	addMeshFlags(flags, &o.meshConfig, &o.system)
@@ -37,6 +40,8 @@ func (o *lookOptions) open(ctx context.Context) (c client.Client, a agents, inv 
 	switch {
 	case !slices.Contains(outputs, o.output):
 		err = fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	case o.all && o.namespace != "":
+		err = errors.New("--all-namespaces: want no --namespace beside it")
 	case o.since < 0:
 		err = fmt.Errorf("--since: %s: want a positive duration, such as 1h", o.since)
 	case o.lookedFor < 0:

@@ -44,6 +44,8 @@ var kinds = map[schema.GroupVersionKind]func() client.Object{
 	corev1.SchemeGroupVersion.WithKind("Service"):            func() client.Object { return &corev1.Service{} },
 	gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
 	gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"):       func() client.Object { return &gatewayv1.GRPCRoute{} },
+	gatewayv1.SchemeGroupVersion.WithKind("TLSRoute"):        func() client.Object { return &gatewayv1.TLSRoute{} },
+	gatewayv1.SchemeGroupVersion.WithKind("TCPRoute"):        func() client.Object { return &gatewayv1.TCPRoute{} },
 	gatewayv1.SchemeGroupVersion.WithKind("ReferenceGrant"):  func() client.Object { return &gatewayv1.ReferenceGrant{} },
 	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):    func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
 	gatewayxv1alpha1.SchemeGroupVersion.WithKind(policyKind): func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
@@ -57,6 +59,9 @@ const policyKind = "XBackendTrafficPolicy"
 var alike = map[schema.GroupVersionKind]bool{
 	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "HTTPRoute"}:      true,
 	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "ReferenceGrant"}: true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TCPRoute"}:      true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TLSRoute"}:      true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha3", Kind: "TLSRoute"}:      true,
 }
 
 // reading is what was found in files.

@@ -57,7 +57,7 @@ sidecars have not looked for long enough, and 1 if nothing could be found out.`,
 
   # Make it strict if nobody has called in plain text for a day
   mizzenctl plaintext -n shop --for 24h && kubectl annotate namespace shop mizzen.dev/mtls=strict`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.since > 0 && !cmd.Flags().Changed("for") {
 				o.lookedFor = min(o.lookedFor, o.since)

@@ -109,7 +109,7 @@ func (s strictView) why(now time.Time) string {
 	case s.Refused > 0:
 		return plural(s.Refused, "caller") + " would be refused"
 	case s.Open > 0:
-		return plural(int(s.Open), "connection") + " in plain text from before it was strict still open: served until the next byte, or the end of a long request"
+		return plural(int(s.Open), "connection") + " in plain text from before it was strict still open: ended within mtls.drainTime, or at the next byte where the sidecar is older"
 	case s.Blind > 0:
 		return plural(s.Blind, "pod") + " with a sidecar that has no identity, and so sees nobody"
 	case s.Asked < s.Pods:

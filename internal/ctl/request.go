@@ -81,7 +81,11 @@ func (v serviceView) landing(r mesh.Request) ([]requestView, error) {
 		for _, g := range port.Groups {
 			view := base
 			view.Clients, view.group = g.Clients, g
-			view.try(r)
+			if g.Connections {
+				view.Note = "connections are balanced here, not requests: see the rules without --request"
+			} else {
+				view.try(r)
+			}
 			out = append(out, view)
 		}
 	}

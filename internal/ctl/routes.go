@@ -1,14 +1,17 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -21,6 +24,7 @@ type routesOptions struct {
 	meshConfig string
 	port       uint16
 	from       string
+	all        bool
 	output     string
 	request    string
 	headers    []string
@@ -29,15 +33,18 @@ type routesOptions struct {
 func newRoutesCommand(connect connector) *cobra.Command {
 	o := routesOptions{connect: connect}
 	cmd := &cobra.Command{
-		Use:   "routes SERVICE[.NAMESPACE] | -n NAMESPACE",
+		Use:   "routes SERVICE[.NAMESPACE] | KIND/NAME[.NAMESPACE] | ADDRESS[:PORT] | -n NAMESPACE | -A",
 		Short: "Show what becomes of calls to a Service: its rules, their order, and who said what",
 		Long: `Show the rules of a Service, or of all Services of a namespace, in the order in which the sidecars
-try them: from which HTTPRoute or GRPCRoute and which rule, what a request must be like, where it goes and
+try them: from which route and which rule, what a request must be like, where it goes and
 in which share, which filters, timeouts and retries hold and where each of them is written. Rules that no
 request can meet are marked, and what is refused or cannot be resolved is listed with the reason.
 
 Rules from routes in another namespace than the Service's hold for clients in that namespace alone, in place
 of the others.
+
+Of a workload or a pod (deploy/cart, sts/cart, ds/cart, pod/cart-7d9f) the Services that select its pods are shown,
+of an address that a sidecar's answer names (10.96.0.10:8080) the Service that has it.
 
 It is computed from the objects as the control plane computes it. Objects come from the cluster, or with -f
 from files alone.`,
@@ -51,18 +58,20 @@ from files alone.`,
   mizzenctl routes cart.shop --request 'GET /items?page=2' -H 'x-user: alice'
   mizzenctl routes cart.shop --request shop.Cart/List
 
-  # Every Service of a namespace
+  # Every Service of a namespace, or of all
   mizzenctl routes -n shop
+  mizzenctl routes -A
 
   # Without a cluster
   mizzenctl routes cart.shop -f manifests/`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout())
+			return o.run(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
 	o.add(flags, "namespace of the Service; without a Service, all of this namespace")
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "the Services of all namespaces")
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin instead of the cluster; may be given more than once")
 	flags.Uint16Var(&o.port, "port", 0, "this port of the Service alone")
 	flags.StringVar(&o.from, "from", "", "what holds for clients in this namespace")
@@ -73,11 +82,13 @@ from files alone.`,
 	return cmd
 }
 
-func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
+func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	var request *mesh.Request
 	switch {
-	case len(args) == 0 && o.namespace == "":
-		return errors.New("want a Service, such as cart.shop, or -n NAMESPACE for all of a namespace")
+	case len(args) == 0 && o.namespace == "" && !o.all:
+		return errors.New("want a Service, such as cart.shop, -n NAMESPACE for all of a namespace, or -A for all")
+	case o.all && (len(args) > 0 || o.namespace != ""):
+		return errors.New("--all-namespaces: want no Service and no --namespace beside it")
 	case !slices.Contains(outputs, o.output):
 		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	case len(o.headers) > 0 && o.request == "":
@@ -89,19 +100,35 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 		}
 		request = &r
 	}
+	if len(args) == 1 {
+		if _, _, ok := serviceAddress(args[0]); !ok {
+			if _, err := o.target(args[0]); err != nil { // before a cluster is asked
+				return err
+			}
+		}
+	}
 	w, err := o.world(ctx, stdin)
 	if err != nil {
 		return err
 	}
-	keys, err := o.services(w, args)
+	keys, err := o.services(ctx, w, args)
 	if err != nil {
 		return err
 	}
+	endpoints := o.endpoints(ctx, keys, stderr)
 	var out routesView
 	for _, key := range keys {
 		v := w.viewOf(key, o.from, o.port)
-		if len(args) == 1 && o.port != 0 && w.built[key] != nil && len(v.Ports) == 0 {
-			return fmt.Errorf("--port: %d: Service %s has no such port; want one of %s", o.port, key, portList(w.built[key]))
+		for i := range v.Ports {
+			if endpoints != nil {
+				v.Ports[i].Endpoints = countEndpoints(endpoints[key], w.built[key], v.Ports[i].Name)
+			}
+		}
+		if o.port != 0 && w.built[key] != nil && len(v.Ports) == 0 {
+			if len(keys) == 1 {
+				return fmt.Errorf("Service %s has no port %d; want one of %s", key, o.port, portList(w.built[key]))
+			}
+			continue // of several Services those that have it
 		}
 		if request != nil {
 			landings, err := v.landing(*request)
@@ -112,6 +139,9 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 			continue
 		}
 		out.Services = append(out.Services, v)
+	}
+	if len(out.Services)+len(out.Requests) == 0 {
+		return fmt.Errorf("--port: %d: none of %s has it", o.port, plural(len(keys), "Service"))
 	}
 	return out.write(stdout, o.output)
 }
@@ -153,38 +183,95 @@ func (o *routesOptions) world(ctx context.Context, stdin io.Reader) (*world, err
 	return newWorld(found, cfg), nil
 }
 
-// services are what the command line names.
-func (o *routesOptions) services(w *world, args []string) ([]mesh.Key, error) {
-	namespace := o.namespace
-	if len(args) == 1 {
-		name, rest, suffixed := strings.Cut(args[0], ".")
-		if own, _, _ := strings.Cut(rest, "."); suffixed { // also cart.shop.svc.cluster.local
-			if namespace != "" && namespace != own {
-				return nil, fmt.Errorf("%s: namespace %q; want that of --namespace, %q", args[0], own, namespace)
-			}
-			namespace = own
-		} else if namespace == "" && len(o.files) > 0 {
-			namespace = "default"
-		} else if namespace == "" {
-			namespace = o.defaultNamespace()
-		}
-		key := mesh.Key{Namespace: namespace, Name: name}
-		if w.source[key] != nil {
-			return []mesh.Key{key}, nil
-		}
-		return nil, fmt.Errorf("Service %s does not exist%s", key, w.others(namespace))
+// endpoints are the EndpointSlices of Services, nil where they are not known.
+func (o *routesOptions) endpoints(ctx context.Context, keys []mesh.Key, stderr io.Writer) map[mesh.Key][]discoveryv1.EndpointSlice {
+	if len(o.files) > 0 {
+		return nil
 	}
-	keys := w.servicesOf(namespace)
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("namespace %s has no Services", namespace)
+	namespace := keys[0].Namespace
+	if keys[len(keys)-1].Namespace != namespace {
+		namespace = ""
 	}
-	return keys, nil
+	c, err := o.connect(&o.clusterFlags)
+	if err == nil {
+		var found map[mesh.Key][]discoveryv1.EndpointSlice
+		if found, err = slicesOf(ctx, c, namespace); err == nil {
+			return found
+		}
+	}
+	_, _ = fmt.Fprintf(stderr, "note: how many endpoints there are is not known: %v\n", err)
+	return nil
 }
 
+// services are what the command line names.
+func (o *routesOptions) services(ctx context.Context, w *world, args []string) ([]mesh.Key, error) {
+	switch {
+	case len(args) == 1:
+		return o.named(ctx, w, args[0])
+	case o.all:
+		if keys := w.servicesOf(""); len(keys) > 0 {
+			return keys, nil
+		}
+		return nil, errors.New("there are no Services")
+	}
+	if keys := w.servicesOf(o.namespace); len(keys) > 0 {
+		return keys, nil
+	}
+	return nil, fmt.Errorf("namespace %s has no Services", o.namespace)
+}
+
+func (o *routesOptions) target(name string) (target, error) {
+	fallback := o.defaultNamespace
+	if len(o.files) > 0 {
+		fallback = func() string { return "default" } // not the kubeconfig's: files alone
+	}
+	return o.parseTarget(name, "Service", fallback)
+}
+
+func (o *routesOptions) named(ctx context.Context, w *world, name string) ([]mesh.Key, error) {
+	if address, port, ok := serviceAddress(name); ok {
+		return o.at(w, address, port)
+	}
+	t, err := o.target(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.kind != "" && t.kind != "Service":
+		return o.servicesFor(ctx, w, t)
+	case w.source[t.Key] == nil:
+		return nil, fmt.Errorf("Service %s does not exist%s", t.Key, w.others(t.Namespace))
+	}
+	return []mesh.Key{t.Key}, nil
+}
+
+// serviceAddress reads "10.96.0.10" or "10.96.0.10:80", as sidecars write the destination of a call.
+func serviceAddress(text string) (address netip.Addr, port uint16, ok bool) {
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return ap.Addr(), ap.Port(), true
+	}
+	address, err := netip.ParseAddr(text)
+	return address, 0, err == nil
+}
+
+// at finds the Service that has an address. A port that it lacks is an error with those that it has.
+func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Key, error) {
+	for _, key := range w.servicesOf("") {
+		if svc := w.built[key]; svc != nil && slices.Contains(svc.ClusterIPs, address) {
+			if port != 0 && o.port != 0 && o.port != port {
+				return nil, fmt.Errorf("--port: %d: want that of %s, or none", o.port, netip.AddrPortFrom(address, port))
+			}
+			o.port = cmp.Or(o.port, port)
+			return []mesh.Key{key}, nil
+		}
+	}
+	return nil, fmt.Errorf("no Service has the address %s", address)
+}
+
+// servicesOf a namespace, of all for "".
 func (w *world) servicesOf(namespace string) []mesh.Key {
 	var keys []mesh.Key
 	for key := range w.source {
-		if key.Namespace == namespace {
+		if namespace == "" || key.Namespace == namespace {
 			keys = append(keys, key)
 		}
 	}

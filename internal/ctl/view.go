@@ -29,7 +29,9 @@ type portView struct {
 	Port     uint16        `json:"port"`
 	Name     string        `json:"name,omitempty"`
 	Protocol mesh.Protocol `json:"protocol"`
-	// Groups of rules: one holds for a client. None for opaque TCP.
+	// Endpoints are known where a cluster was read.
+	Endpoints *endpointsView `json:"endpoints,omitempty"`
+	// Groups of rules: one holds for a client. None for opaque TCP without routes.
 	Groups []groupView `json:"groups,omitempty"`
 }
 
@@ -38,10 +40,14 @@ type groupView struct {
 	Clients string `json:"clients,omitempty"`
 	// Implicit: no route is attached, each request goes to the Service itself.
 	Implicit bool `json:"implicit,omitempty"`
+	// Connections: the rules are for connections, not for requests.
+	Connections bool `json:"connections,omitempty"`
 	// Rules in the order in which they are tried.
 	Rules []ruleView `json:"rules"`
 	// NoMatch is the status that a request gets which no rule matches; 0 where one rule matches all.
 	NoMatch uint32 `json:"noMatch,omitempty"`
+	// NoMatchClosed: a connection that no rule matches is closed.
+	NoMatchClosed bool `json:"noMatchClosed,omitempty"`
 
 	rules []mesh.Rule
 }
@@ -60,8 +66,9 @@ type ruleView struct {
 	ShadowedBy int           `json:"shadowedBy,omitempty"`
 	Backends   []backendView `json:"backends,omitempty"`
 	Redirect   string        `json:"redirect,omitempty"`
-	// Status is the answer where no backend can take the request, Reason says why.
+	// Status is the answer where no backend can take the request, Closed that the connection is closed; Reason says why.
 	Status   uint32        `json:"status,omitempty"`
+	Closed   bool          `json:"closed,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Settings []settingView `json:"settings,omitempty"`
 }
@@ -71,8 +78,9 @@ type backendView struct {
 	Port    uint16  `json:"port,omitempty"`
 	Weight  uint32  `json:"weight"`
 	Percent float64 `json:"percent"`
-	// Status is what the share gets where the reference cannot be resolved.
+	// Status is what the share gets where the reference cannot be resolved; Closed: its connections are closed.
 	Status  uint32   `json:"status,omitempty"`
+	Closed  bool     `json:"closed,omitempty"`
 	Filters []string `json:"filters,omitempty"`
 }
 
@@ -112,10 +120,8 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 			continue
 		}
 		view := portView{Port: p.Number, Name: p.Name, Protocol: p.Protocol}
-		if p.Protocol != mesh.TCP {
-			for _, g := range groupsOf(rules[p.Number], svc, p.Number, from) {
-				view.Groups = append(view.Groups, w.describeGroup(g, svc))
-			}
+		for _, g := range groupsOf(rules[p.Number], svc, p, from) {
+			view.Groups = append(view.Groups, w.describeGroup(g, svc))
 		}
 		v.Ports = append(v.Ports, view)
 	}
@@ -138,18 +144,21 @@ func (w *world) annotations(service mesh.Key) map[string]string {
 }
 
 // groupsOf are the producer rules, or the implicit one, and the consumer rules by namespace.
-func groupsOf(rules mesh.PortRules, svc *mesh.Service, port uint16, from string) []groupView {
+func groupsOf(rules mesh.PortRules, svc *mesh.Service, port mesh.Port, from string) []groupView {
 	var out []groupView
+	if port.Protocol == mesh.TCP && rules.Producer == nil && len(rules.Consumer) == 0 {
+		return nil
+	}
 	if _, own := rules.Consumer[from]; from == "" || !own {
-		g := groupView{rules: rules.Producer}
+		g := groupView{rules: rules.Producer, Connections: mesh.OfConnections(rules.Producer)}
 		if rules.Producer == nil {
-			g.Implicit, g.rules = true, []mesh.Rule{mesh.Implicit(svc, port)}
+			g.Implicit, g.Connections, g.rules = true, port.Protocol == mesh.TCP, []mesh.Rule{mesh.Implicit(svc, port.Number)}
 		}
 		out = append(out, g)
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(rules.Consumer)) {
 		if from == "" || from == namespace {
-			out = append(out, groupView{Clients: namespace, rules: rules.Consumer[namespace]})
+			out = append(out, groupView{Clients: namespace, Connections: mesh.OfConnections(rules.Consumer[namespace]), rules: rules.Consumer[namespace]})
 		}
 	}
 	return out
@@ -161,12 +170,16 @@ func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
 	for i, rule := range g.rules {
 		view := describeRule(rule, i+1, w.backendRefs(rule.Origin))
 		view.ShadowedBy = shadowed[i] + 1
-		view.Settings = append(view.Settings, ruleSessions(rule)...)
-		view.Settings = append(view.Settings, callSettings(rule, svc, w.inputs(svc.Key))...)
+		if !g.Connections {
+			view.Settings = append(view.Settings, ruleSessions(rule)...)
+			view.Settings = append(view.Settings, callSettings(rule, svc, w.inputs(svc.Key))...)
+		}
 		g.Rules = append(g.Rules, view)
 	}
 	if !slices.ContainsFunc(g.rules, func(r mesh.Rule) bool { return r.Match.Every() }) {
-		g.NoMatch = 404
+		if g.NoMatchClosed = g.Connections; !g.Connections {
+			g.NoMatch = 404
+		}
 	}
 	return g
 }

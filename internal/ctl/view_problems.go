@@ -22,7 +22,7 @@ func (w *world) problemsOf(key mesh.Key) []problemView {
 	_, statuses := mesh.BuildRoutes(key, w.inputs(key))
 	for _, s := range statuses {
 		for _, c := range s.Conditions {
-			if c.True == (c.Type == gatewayv1.RouteConditionPartiallyInvalid) {
+			if c.Bad() {
 				out = append(out, w.problemsOfCondition(s, c)...)
 			}
 		}

@@ -23,6 +23,8 @@ func describeRule(r mesh.Rule, order int, refs []gatewayv1.BackendRef) ruleView 
 		v.Redirect = redirectText(*a.Redirect)
 	case a.Fail != 0:
 		v.Status, v.Reason = a.Fail, a.FailReason
+	case a.Refuse:
+		v.Closed, v.Reason = true, a.FailReason
 	default:
 		v.Backends = backendViews(a, r.Origin.Route.Namespace, refs)
 	}
@@ -65,7 +67,7 @@ func backendViews(a *mesh.Action, namespace string, refs []gatewayv1.BackendRef)
 		if b.Valid {
 			view.Service, view.Port = b.Service.String(), b.Port
 		} else {
-			view.Status = a.InvalidStatus
+			view.Status, view.Closed = a.InvalidStatus, a.InvalidStatus == 0
 			if len(refs) > 0 {
 				view.Service, view.Port = refText(refs[0], namespace)
 			}
@@ -103,15 +105,26 @@ func refText(ref gatewayv1.BackendRef, namespace string) (string, uint16) {
 // backendRefs are the backends of a rule, in its order.
 func (w *world) backendRefs(o mesh.Origin) []gatewayv1.BackendRef {
 	var out []gatewayv1.BackendRef
-	add := func(ref gatewayv1.BackendRef) { out = append(out, ref) }
-	if r := w.httpRoute(o.Route); r != nil && o.Rule < len(r.Spec.Rules) {
-		for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
-			add(b.BackendRef)
+	switch r := w.route(o.Route).(type) {
+	case *gatewayv1.HTTPRoute:
+		if o.Rule < len(r.Spec.Rules) {
+			for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
+				out = append(out, b.BackendRef)
+			}
 		}
-	}
-	if r := w.grpcRoute(o.Route); r != nil && o.Rule < len(r.Spec.Rules) {
-		for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
-			add(b.BackendRef)
+	case *gatewayv1.GRPCRoute:
+		if o.Rule < len(r.Spec.Rules) {
+			for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
+				out = append(out, b.BackendRef)
+			}
+		}
+	case *gatewayv1.TLSRoute:
+		if o.Rule < len(r.Spec.Rules) {
+			return r.Spec.Rules[o.Rule].BackendRefs
+		}
+	case *gatewayv1.TCPRoute:
+		if o.Rule < len(r.Spec.Rules) {
+			return r.Spec.Rules[o.Rule].BackendRefs
 		}
 	}
 	return out
@@ -174,6 +187,9 @@ func conditionsOf(m mesh.Match) []condition {
 	if m.Path != anyPath {
 		out = append(out, condition{"path " + pathText(m), mesh.Match{Path: m.Path}})
 	}
+	if m.TLS != nil {
+		out = append(out, condition{serverNameText(*m.TLS), mesh.Match{Path: anyPath, TLS: m.TLS}})
+	}
 	if m.Method != "" {
 		out = append(out, condition{"method " + m.Method, mesh.Match{Path: anyPath, Method: m.Method}})
 	}
@@ -192,6 +208,14 @@ func conditionTexts(m mesh.Match) []string {
 		out = append(out, c.text)
 	}
 	return out
+}
+
+// serverNameText says which connections a match of a TLSRoute takes.
+func serverNameText(m mesh.TLSMatch) string {
+	if m.ServerName == "" {
+		return "TLS, any server name"
+	}
+	return "TLS, server name " + m.ServerName
 }
 
 // pathText writes "= /a", "prefix /a" or "~ expression".

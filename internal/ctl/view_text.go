@@ -39,7 +39,7 @@ func renderService(v serviceView, p paint) string {
 
 var protocolTexts = map[mesh.Protocol]string{
 	mesh.HTTP:   "HTTP",
-	mesh.TCP:    "opaque TCP: balanced by connection, routes have no effect",
+	mesh.TCP:    "opaque TCP: balanced by connection",
 	mesh.Detect: "HTTP where the client's first bytes are that",
 }
 
@@ -48,7 +48,15 @@ func renderPort(v serviceView, port portView, p paint) string {
 	if port.Name != "" {
 		title += " (" + port.Name + ")"
 	}
-	text := p.in(bold, title) + "  " + protocolTexts[port.Protocol] + "\n"
+	text := p.in(bold, title) + "  " + protocolTexts[port.Protocol]
+	if e := port.Endpoints; e != nil {
+		var shade colour
+		if e.Ready == 0 {
+			shade = red
+		}
+		text += "  " + p.in(shade, e.String())
+	}
+	text += "\n"
 	consumers := map[string]bool{}
 	for _, g := range port.Groups {
 		if g.Clients != "" {
@@ -84,7 +92,10 @@ func renderGroup(namespace string, g groupView, p paint) string {
 			settings = append(settings, cell{text: s.Name + " " + s.Value})
 			sources = append(sources, cell{s.Source, dim})
 		}
-		t.block([]cell{{text: fmt.Sprint(r.Order)}}, ruleCells(r), matchCells(r), destinationCells(namespace, r), settings, sources)
+		t.block([]cell{{text: fmt.Sprint(r.Order)}}, ruleCells(r), matchCells(r, g), destinationCells(namespace, r), settings, sources)
+	}
+	if g.NoMatchClosed {
+		t.block(plain("-"), plain("no rule matches"), nil, []cell{{"closed", red}})
 	}
 	if g.NoMatch != 0 {
 		t.block(plain("-"), plain("no rule matches"), nil, []cell{{noMatchText(g), red}})
@@ -107,15 +118,25 @@ func ruleCells(r ruleView) []cell {
 		return plain("no route is attached")
 	}
 	where := fmt.Sprintf("rules[%d].matches[%d]", r.Rule, r.Match)
+	switch kind, _, _ := strings.Cut(r.Route, " "); mesh.RouteKind(kind) {
+	case mesh.TLSRoute:
+		where = fmt.Sprintf("hostnames[%d]", r.Match)
+	case mesh.TCPRoute:
+		where = fmt.Sprintf("rules[%d]", r.Rule)
+	}
 	if r.Name != "" {
 		where += " " + r.Name
 	}
 	return []cell{{text: r.Route}, {where, dim}}
 }
 
-func matchCells(r ruleView) []cell {
+func matchCells(r ruleView, g groupView) []cell {
 	out := plain(r.Conditions...)
-	if len(out) == 0 {
+	switch {
+	case len(out) > 0:
+	case g.Connections:
+		out = plain("every connection")
+	default:
 		out = plain("every request")
 	}
 	if r.ShadowedBy > 0 {
@@ -128,6 +149,9 @@ func matchCells(r ruleView) []cell {
 func destinationCells(namespace string, r ruleView) []cell {
 	if r.Redirect != "" {
 		return plain("redirect " + r.Redirect)
+	}
+	if r.Closed {
+		return []cell{{text: "closed", colour: red}, {r.Reason, dim}}
 	}
 	if r.Status != 0 {
 		return []cell{{text: fmt.Sprint(r.Status), colour: red}, {r.Reason, dim}}
@@ -147,7 +171,10 @@ func destinationCells(namespace string, r ruleView) []cell {
 			name += fmt.Sprintf(":%d", b.Port)
 		}
 		c := cell{text: share + name}
-		if b.Status != 0 {
+		switch {
+		case b.Closed:
+			c = cell{fmt.Sprintf("%sclosed in place of %s", share, name), red}
+		case b.Status != 0:
 			c = cell{fmt.Sprintf("%s%d in place of %s", share, b.Status, name), red}
 		}
 		out = append(out, c)

@@ -141,23 +141,37 @@ func (in injection) template(u unstructured.Unstructured, path []string) ([]stri
 		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&u, u.GroupVersionKind())}
 	}
 	enabled := map[string]string{config.LabelInjection: config.InjectionEnabled}
-	if decision := webhook.Decide(enabled, pod, config.SystemNamespace); !decision.Inject {
+	decision := webhook.Decide(enabled, pod, config.SystemNamespace)
+	if decision.Remove(pod) {
+		without, err := webhook.Remove(pod)
+		if err != nil {
+			return nil, nil, err
+		}
+		out, err := mergeTemplate(raw, pod, without)
+		return []string{fmt.Sprintf("the sidecar is taken out: %s (%s)", decision.Reason, decision.Reason.Explain())}, out, err
+	}
+	if !decision.Inject {
 		return []string{skipped(decision.Reason)}, nil, nil
 	}
-	injected, report, err := webhook.Inject(pod, in.mesh, version.Version, in.trustBundle, in.probeKey)
+	injected, report, err := webhook.Inject(pod, webhook.Namespace{}, in.mesh, version.Version, in.trustBundle, in.probeKey)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !report.Changed {
 		return []string{skipped(webhook.AlreadyInjected)}, nil, nil
 	}
-	merged, err := webhook.Merge(raw, pod, injected)
+	out, err := mergeTemplate(raw, pod, injected)
+	return describe(report), out, err
+}
+
+func mergeTemplate(raw []byte, before, after *corev1.Pod) (map[string]any, error) {
+	merged, err := webhook.Merge(raw, before, after)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var out map[string]any
 	err = sjson.UnmarshalCaseSensitivePreserveInts(merged, &out)
-	return describe(report), out, err
+	return out, err
 }
 
 func skipped(reason webhook.Reason) string {
@@ -166,6 +180,9 @@ func skipped(reason webhook.Reason) string {
 
 func describe(report webhook.Report) []string {
 	line := "injected"
+	if report.MadeAnew {
+		line += ", in place of another sidecar"
+	}
 	if n := len(report.Forwarded); n > 0 {
 		line += fmt.Sprintf(", probes and hooks forwarded: %d", n)
 	}

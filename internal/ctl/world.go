@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,6 +21,8 @@ type objects struct {
 	services []*corev1.Service
 	http     []*gatewayv1.HTTPRoute
 	grpc     []*gatewayv1.GRPCRoute
+	tls      []*gatewayv1.TLSRoute
+	tcp      []*gatewayv1.TCPRoute
 	grants   []*gatewayv1.ReferenceGrant
 	policies []*gatewayxv1alpha1.XBackendTrafficPolicy
 }
@@ -32,6 +35,10 @@ func (o *objects) add(object client.Object) {
 		o.http = append(o.http, object)
 	case *gatewayv1.GRPCRoute:
 		o.grpc = append(o.grpc, object)
+	case *gatewayv1.TLSRoute:
+		o.tls = append(o.tls, object)
+	case *gatewayv1.TCPRoute:
+		o.tcp = append(o.tcp, object)
 	case *gatewayv1.ReferenceGrant:
 		o.grants = append(o.grants, object)
 	case *gatewayxv1alpha1.XBackendTrafficPolicy:
@@ -51,6 +58,8 @@ func (o objects) with(files []*fileObject) objects {
 	keep(&out, o.services, "Service", names)
 	keep(&out, o.http, string(mesh.HTTPRoute), names)
 	keep(&out, o.grpc, string(mesh.GRPCRoute), names)
+	keep(&out, o.tls, string(mesh.TLSRoute), names)
+	keep(&out, o.tcp, string(mesh.TCPRoute), names)
 	keep(&out, o.grants, "ReferenceGrant", names)
 	keep(&out, o.policies, policyKind, names)
 	for _, f := range files {
@@ -90,6 +99,12 @@ func (o objects) newest() time.Time {
 	for _, r := range o.grpc {
 		look(r.CreationTimestamp)
 	}
+	for _, r := range o.tls {
+		look(r.CreationTimestamp)
+	}
+	for _, r := range o.tcp {
+		look(r.CreationTimestamp)
+	}
 	for _, p := range o.policies {
 		look(p.CreationTimestamp)
 	}
@@ -105,9 +120,8 @@ type world struct {
 	source   map[mesh.Key]*corev1.Service
 	// targeted are the statuses of policies, by the Service that they target.
 	targeted map[mesh.Key][]mesh.PolicyStatus
-	// httpByParent and grpcByParent save reading every route for every Service.
-	httpByParent map[mesh.Key][]*gatewayv1.HTTPRoute
-	grpcByParent map[mesh.Key][]*gatewayv1.GRPCRoute
+	// byParent saves reading every route for every Service: the routes of each.
+	byParent map[mesh.Key]*mesh.RouteInputs
 }
 
 // noAddress stands for the address that a Service of a file has not been given yet.
@@ -116,8 +130,7 @@ const noAddress = "0.0.0.0"
 func newWorld(o objects, cfg *config.Mesh) *world {
 	w := &world{
 		objects: o, built: map[mesh.Key]*mesh.Service{}, problems: map[mesh.Key][]mesh.Problem{}, source: map[mesh.Key]*corev1.Service{},
-		targeted:     map[mesh.Key][]mesh.PolicyStatus{},
-		httpByParent: map[mesh.Key][]*gatewayv1.HTTPRoute{}, grpcByParent: map[mesh.Key][]*gatewayv1.GRPCRoute{},
+		targeted: map[mesh.Key][]mesh.PolicyStatus{}, byParent: map[mesh.Key]*mesh.RouteInputs{},
 	}
 	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}
 	for _, svc := range o.services {
@@ -132,15 +145,25 @@ func newWorld(o objects, cfg *config.Mesh) *world {
 			}
 		}
 	}
-	for _, r := range o.http {
-		for _, parent := range mesh.HTTPRouteRefs(r).Parents {
-			w.httpByParent[parent] = append(w.httpByParent[parent], r)
+	attach := func(refs mesh.RouteRefs, add func(*mesh.RouteInputs)) {
+		for _, parent := range refs.Parents {
+			if w.byParent[parent] == nil {
+				w.byParent[parent] = &mesh.RouteInputs{}
+			}
+			add(w.byParent[parent])
 		}
 	}
+	for _, r := range o.http {
+		attach(mesh.HTTPRouteRefs(r), func(in *mesh.RouteInputs) { in.HTTPRoutes = append(in.HTTPRoutes, r) })
+	}
 	for _, r := range o.grpc {
-		for _, parent := range mesh.GRPCRouteRefs(r).Parents {
-			w.grpcByParent[parent] = append(w.grpcByParent[parent], r)
-		}
+		attach(mesh.GRPCRouteRefs(r), func(in *mesh.RouteInputs) { in.GRPCRoutes = append(in.GRPCRoutes, r) })
+	}
+	for _, r := range o.tls {
+		attach(mesh.TLSRouteRefs(r), func(in *mesh.RouteInputs) { in.TLSRoutes = append(in.TLSRoutes, r) })
+	}
+	for _, r := range o.tcp {
+		attach(mesh.TCPRouteRefs(r), func(in *mesh.RouteInputs) { in.TCPRoutes = append(in.TCPRoutes, r) })
 	}
 	return w
 }
@@ -167,22 +190,17 @@ func withAddress(svc *corev1.Service) *corev1.Service {
 
 // inputs are what the rules of a Service are built from.
 func (w *world) inputs(parent mesh.Key) mesh.RouteInputs {
-	return mesh.RouteInputs{
-		HTTPRoutes: w.httpByParent[parent], GRPCRoutes: w.grpcByParent[parent], Grants: w.grants, Services: w.built,
+	var in mesh.RouteInputs
+	if routes := w.byParent[parent]; routes != nil {
+		in = *routes
 	}
+	in.Grants, in.Services = w.grants, w.built
+	return in
 }
 
 // parents are the Services that routes name, whether they exist or not, in the order of their names.
 func (w *world) parents() []mesh.Key {
-	var out []mesh.Key
-	for key := range w.httpByParent {
-		out = append(out, key)
-	}
-	for key := range w.grpcByParent {
-		if w.httpByParent[key] == nil {
-			out = append(out, key)
-		}
-	}
+	out := slices.Collect(maps.Keys(w.byParent))
 	sortKeys(out)
 	return out
 }
@@ -191,34 +209,40 @@ func sortKeys(keys []mesh.Key) {
 	slices.SortFunc(keys, func(a, b mesh.Key) int { return cmp.Compare(a.String(), b.String()) })
 }
 
-// httpRoute and grpcRoute find an object by its name, nil if there is none.
-func (w *world) httpRoute(id mesh.RouteID) *gatewayv1.HTTPRoute {
-	i := slices.IndexFunc(w.http, func(r *gatewayv1.HTTPRoute) bool {
-		return id == mesh.RouteID{Kind: mesh.HTTPRoute, Key: mesh.Key{Namespace: r.Namespace, Name: r.Name}}
-	})
-	if i < 0 {
-		return nil
+// route finds an object by its name, nil if there is none.
+func (w *world) route(id mesh.RouteID) client.Object {
+	switch id.Kind {
+	case mesh.HTTPRoute:
+		return named(w.http, id.Key)
+	case mesh.GRPCRoute:
+		return named(w.grpc, id.Key)
+	case mesh.TLSRoute:
+		return named(w.tls, id.Key)
+	case mesh.TCPRoute:
+		return named(w.tcp, id.Key)
 	}
-	return w.http[i]
+	return nil
 }
 
-func (w *world) grpcRoute(id mesh.RouteID) *gatewayv1.GRPCRoute {
-	i := slices.IndexFunc(w.grpc, func(r *gatewayv1.GRPCRoute) bool {
-		return id == mesh.RouteID{Kind: mesh.GRPCRoute, Key: mesh.Key{Namespace: r.Namespace, Name: r.Name}}
-	})
+func named[T client.Object](list []T, key mesh.Key) client.Object {
+	i := slices.IndexFunc(list, func(o T) bool { return key == mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()} })
 	if i < 0 {
 		return nil
 	}
-	return w.grpc[i]
+	return list[i]
 }
 
 // faults of a route, whatever its parents are.
 func (w *world) faults(id mesh.RouteID) []mesh.Fault {
-	if r := w.httpRoute(id); r != nil {
+	switch r := w.route(id).(type) {
+	case *gatewayv1.HTTPRoute:
 		return mesh.HTTPRouteFaults(r)
-	}
-	if r := w.grpcRoute(id); r != nil {
+	case *gatewayv1.GRPCRoute:
 		return mesh.GRPCRouteFaults(r)
+	case *gatewayv1.TLSRoute:
+		return mesh.TLSRouteFaults(r)
+	case *gatewayv1.TCPRoute:
+		return mesh.TCPRouteFaults(r)
 	}
 	return nil
 }

@@ -6,15 +6,19 @@
 package sidecar
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Containers are those of a sidecar, as indices of the pod's init containers.
+// Containers are those of a sidecar, as indices of the pod's init containers. Capture is -1 where the node's CNI plugin
+// captures the traffic.
 type Containers struct{ Capture, Proxy int }
 
-// Find finds the sidecar in a pod's spec: one container that captures the traffic, and a native sidecar that takes it.
+// Find finds the sidecar in a pod's spec: one container that captures the traffic, and a native sidecar that takes it;
+// or a native sidecar alone, that waits until the node's CNI plugin has captured the traffic.
 // Names alone are not enough: anybody may give a container that name.
 //
 // It reads names, arguments and restart policies of init containers; whoever strips pods must leave these.
@@ -28,7 +32,27 @@ func Find(spec *corev1.PodSpec) (Containers, bool) {
 			found.Proxy = i
 		}
 	}
-	return found, found.Capture >= 0 && found.Proxy >= 0
+	return found, found.Proxy >= 0 && (found.Capture >= 0 || byCNI(&spec.InitContainers[found.Proxy]))
+}
+
+// CaptureArgs are the arguments that say what is captured of a pod with a sidecar (capture.ParseArgs); those of the proxy
+// where the node's CNI plugin captures.
+func CaptureArgs(spec *corev1.PodSpec) []string {
+	found, ok := Find(spec)
+	switch {
+	case !ok:
+		return nil
+	case found.Capture >= 0:
+		return spec.InitContainers[found.Capture].Args
+	default:
+		return spec.InitContainers[found.Proxy].Args
+	}
+}
+
+// CapturedByCNI reports whether the node's CNI plugin is to capture the pod's traffic.
+func CapturedByCNI(pod *corev1.Pod) bool {
+	found, _ := Find(&pod.Spec)
+	return Has(pod) && found.Capture < 0
 }
 
 // Has reports whether a pod's traffic goes through a sidecar. That of a pod on its node's network never does.
@@ -37,11 +61,73 @@ func Has(pod *corev1.Pod) bool {
 	return ok && !pod.Spec.HostNetwork
 }
 
+// Proxy is the container of the sidecar that runs on; nil for a pod without a sidecar.
+func Proxy(spec *corev1.PodSpec) *corev1.Container {
+	if found, ok := Find(spec); ok {
+		return &spec.InitContainers[found.Proxy]
+	}
+	return nil
+}
+
+// Capture is the container of the sidecar that captures the traffic and ends; nil for a pod without one.
+func Capture(spec *corev1.PodSpec) *corev1.Container {
+	if found, ok := Find(spec); ok && found.Capture >= 0 {
+		return &spec.InitContainers[found.Capture]
+	}
+	return nil
+}
+
+// App is a container of the application, with its place in the pod.
+type App struct {
+	*corev1.Container
+	// Init is set for one of spec.initContainers, Index is its place there or in spec.containers.
+	Init  bool
+	Index int
+}
+
+// Apps lists the containers of the application, which are all but the sidecar's, init containers first. They point into
+// spec.
+func Apps(spec *corev1.PodSpec) []App {
+	found, injected := Find(spec)
+	apps := make([]App, 0, len(spec.InitContainers)+len(spec.Containers))
+	for i := range spec.InitContainers {
+		if !injected || (i != found.Capture && i != found.Proxy) {
+			apps = append(apps, App{&spec.InitContainers[i], true, i})
+		}
+	}
+	for i := range spec.Containers {
+		apps = append(apps, App{&spec.Containers[i], false, i})
+	}
+	return apps
+}
+
+// Servers are the containers of the application that run on, in the order in which Services look for named ports: native
+// sidecars come last.
+func Servers(spec *corev1.PodSpec) []*corev1.Container {
+	var main, native []*corev1.Container
+	for _, app := range Apps(spec) {
+		switch {
+		case !app.Init:
+			main = append(main, app.Container)
+		case isNative(app.Container):
+			native = append(native, app.Container)
+		}
+	}
+	return append(main, native...)
+}
+
 func isCapture(c *corev1.Container) bool {
 	return c.Name == config.CaptureContainer && len(c.Args) > 0 && c.Args[0] == "capture"
 }
 
+func byCNI(c *corev1.Container) bool { return slices.Contains(c.Args, config.CaptureByCNIFlag) }
+
 func isProxy(c *corev1.Container) bool {
-	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == "run" &&
-		c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == "run" && isNative(c)
+}
+
+// isNative reports whether an init container is a native sidecar, which runs on beside the others.
+// https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
+func isNative(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }

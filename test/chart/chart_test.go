@@ -118,6 +118,10 @@ func TestCRDs(t *testing.T) {
 		if got.Metadata.Labels["app.kubernetes.io/part-of"] != "mizzen" {
 			t.Errorf("%s: labels %v", want.Metadata.Name, got.Metadata.Labels)
 		}
+		if got.Metadata.Annotations["helm.sh/resource-policy"] != "keep" {
+			t.Errorf("%s: annotations %v; Helm would remove it with all its objects", want.Metadata.Name, got.Metadata.Annotations)
+		}
+		delete(got.Metadata.Annotations, "helm.sh/resource-policy")
 		got.Metadata.Labels = nil
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("-generated +rendered\n%s", diff)

@@ -19,6 +19,8 @@ type admission struct {
 	*testing.T
 	policy admissionregistrationv1.ValidatingAdmissionPolicy
 	env    *cel.Env
+	// namespace is that of the object, in JSON.
+	namespace string
 }
 
 func admissionOf(t *testing.T, rendered []byte, name string) *admission {
@@ -36,13 +38,13 @@ func admissionOf(t *testing.T, rendered []byte, name string) *admission {
 		IntroducedVersion: oldest,
 		EnvOptions: []cel.EnvOption{
 			cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType),
-			cel.Variable("request", cel.DynType), cel.Variable("variables", cel.DynType),
+			cel.Variable("request", cel.DynType), cel.Variable("variables", cel.DynType), cel.Variable("namespaceObject", cel.DynType),
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &admission{t, policies[i], set.NewExpressionsEnv()}
+	return &admission{T: t, policy: policies[i], env: set.NewExpressionsEnv()}
 }
 
 func (a *admission) eval(expression string, vars map[string]any) any {
@@ -77,7 +79,7 @@ func (a *admission) says(kind, object, old string) string {
 	}
 	variables := map[string]any{}
 	vars := map[string]any{
-		"object": read(object), "oldObject": read(old), "variables": variables,
+		"object": read(object), "oldObject": read(old), "variables": variables, "namespaceObject": read(a.namespace),
 		"request": map[string]any{"kind": map[string]any{"kind": kind}},
 	}
 	for _, c := range a.policy.Spec.MatchConditions {
@@ -110,7 +112,7 @@ func (a *admission) says(kind, object, old string) string {
 // Keys of namespaces are refused, and those of workloads warned about, where nobody knows them.
 func TestKeysPolicies(t *testing.T) {
 	rendered := render(t)
-	namespaces, workloads := admissionOf(t, rendered, "keys.mizzen.dev"), admissionOf(t, rendered, "workloads.mizzen.dev")
+	namespaces, workloads, calls := admissionOf(t, rendered, "keys.mizzen.dev"), admissionOf(t, rendered, "workloads.mizzen.dev"), admissionOf(t, rendered, "calls.mizzen.dev")
 	template := func(metadata string) string { return `{"template": {"metadata": ` + metadata + `, "spec": {}}}` }
 	for name, c := range map[string]struct {
 		policy            *admission
@@ -119,7 +121,7 @@ func TestKeysPolicies(t *testing.T) {
 	}{
 		"namespace without keys":    {namespaces, "Namespace", `{"metadata": {"name": "shop"}}`, "", ""},
 		"namespace as it should be": {namespaces, "Namespace", `{"metadata": {"name": "shop", "labels": {"app": "x", "mizzen.dev/injection": "enabled"}, "annotations": {"mizzen.dev/mtls": "strict"}}}`, "", ""},
-		"misspelt annotation":       {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/mtsl": "strict"}}}`, "", "annotation mizzen.dev/mtsl: no annotation of a namespace, want mizzen.dev/mtls"},
+		"misspelt annotation":       {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/mtsl": "strict"}}}`, "", "annotation mizzen.dev/mtsl: no annotation of a namespace, which may have mizzen.dev/config-scope, drain-delay, "},
 		"misspelt label":            {namespaces, "Namespace", `{"metadata": {"name": "shop", "labels": {"mizzen.dev/inject": "enabled"}}}`, "", "label mizzen.dev/inject: no label of a namespace, want mizzen.dev/injection"},
 		"value of the label":        {namespaces, "Namespace", `{"metadata": {"name": "shop", "labels": {"mizzen.dev/injection": "true"}}}`, "", `label mizzen.dev/injection: "true": want "enabled" or "disabled"`},
 		"there already":             {namespaces, "Namespace", `{"metadata": {"name": "shop", "labels": {"mizzen.dev/injection": "true", "x": "y"}, "annotations": {"mizzen.dev/mtsl": "strict"}}}`, `{"metadata": {"name": "shop", "labels": {"mizzen.dev/injection": "true"}, "annotations": {"mizzen.dev/mtsl": "strict"}}}`, ""},
@@ -133,6 +135,25 @@ func TestKeysPolicies(t *testing.T) {
 		"template of a CronJob":     {workloads, "CronJob", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": {"jobTemplate": {"spec": ` + template(`{"annotations": {"mizzen.dev/mtsl": "strict"}}`) + `}}}`, "", "mizzen.dev/mtsl"},
 		"template without metadata": {workloads, "Job", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": {"template": {"spec": {}}}}`, "", ""},
 		"made by a controller":      {workloads, "Job", `{"metadata": {"name": "a", "namespace": "shop", "ownerReferences": [{"name": "x"}], "annotations": {"mizzen.dev/mtls": "strict"}}, "spec": {"template": {"spec": {}}}}`, "", ""},
+		"settings of the namespace": {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "1", "mizzen.dev/drain-delay": "5s"}}}`, "", ""},
+		"value of a setting":        {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "alot"}}}`, "", `namespace shop: annotation mizzen.dev/proxy-cpu-limit: "alot": want a CPU quantity above 0, such as 100m or 2, or "0" for no limit`},
+		"value that was there":      {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "alot", "mizzen.dev/mtls": "strict"}}}`, `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "alot"}}}`, ""},
+		"value made worse":          {namespaces, "Namespace", `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "more"}}}`, `{"metadata": {"name": "shop", "annotations": {"mizzen.dev/proxy-cpu-limit": "alot"}}}`, `"more"`},
+		"value of a template":       {workloads, "Deployment", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": ` + template(`{"annotations": {"mizzen.dev/drain-delay": "soon"}}`) + `}`, "", `the pod template has the annotation mizzen.dev/drain-delay: "soon": want whole seconds from 0s to 1h, such as 5s: its pods will be refused`},
+		"mode of a template":        {workloads, "Deployment", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": ` + template(`{"annotations": {"mizzen.dev/mtls": "on"}}`) + `}`, "", `mizzen.dev/mtls: "on": want permissive or strict`},
+		"on a CronJob's Jobs":       {workloads, "CronJob", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": {"jobTemplate": {"metadata": {"annotations": {"mizzen.dev/mtls": "strict"}}, "spec": ` + template(`{}`) + `}}}`, "", "mizzen.dev/mtls: no effect on the CronJob itself"},
+		"pod":                       {workloads, "Pod", `{"metadata": {"name": "a", "namespace": "shop", "labels": {"mizzen.dev/injection": "enabled"}, "annotations": {"mizzen.dev/mtls": "strict"}}, "spec": {}}`, "", ""},
+		"label key of a pod":        {workloads, "Pod", `{"metadata": {"name": "a", "namespace": "shop", "labels": {"mizzen.dev/inject": "enabled"}}, "spec": {}}`, "", "the pod has mizzen.dev/inject, which nobody knows: with a sidecar it would be refused"},
+		"label value of a pod":      {workloads, "Pod", `{"metadata": {"name": "a", "namespace": "shop", "labels": {"mizzen.dev/injection": "true"}}, "spec": {}}`, "", `mizzen.dev/injection: "true"`},
+		"pod of an owner":           {workloads, "Pod", `{"metadata": {"name": "a", "namespace": "shop", "ownerReferences": [{"name": "x"}], "annotations": {"mizzen.dev/mtsl": "strict"}}, "spec": {}}`, "", ""},
+		"pod of an owner, written":  {workloads, "Pod", `{"metadata": {"name": "a", "namespace": "shop", "ownerReferences": [{"name": "x"}], "annotations": {"mizzen.dev/mtsl": "strict"}}, "spec": {}}`, `{"metadata": {"name": "a", "namespace": "shop", "ownerReferences": [{"name": "x"}]}, "spec": {}}`, "mizzen.dev/mtsl"},
+		"ReplicationController":     {workloads, "ReplicationController", `{"metadata": {"name": "a", "namespace": "shop"}, "spec": ` + template(`{"labels": {"mizzen.dev/inject": "enabled"}}`) + `}`, "", "mizzen.dev/inject"},
+		"PodTemplate":               {workloads, "PodTemplate", `{"metadata": {"name": "a", "namespace": "shop"}, ` + template(`{"labels": {"mizzen.dev/inject": "enabled"}}`)[1:], "", "mizzen.dev/inject"},
+		"Service":                   {calls, "Service", `{"metadata": {"name": "a", "annotations": {"mizzen.dev/timeout": "5s", "mizzen.dev/max-requests": "5"}}}`, "", ""},
+		"Service, misspelt":         {calls, "Service", `{"metadata": {"name": "a", "annotations": {"mizzen.dev/time-out": "5s"}}}`, "", "annotation mizzen.dev/time-out: no annotation of a Service, which may have mizzen.dev/backend-timeout"},
+		"Service with a label":      {calls, "Service", `{"metadata": {"name": "a", "labels": {"mizzen.dev/injection": "enabled"}}}`, "", "label mizzen.dev/injection: no label of a Service"},
+		"route":                     {calls, "HTTPRoute", `{"metadata": {"name": "a", "annotations": {"mizzen.dev/timeout": "5s", "mizzen.dev/retry-on.my.rule": "503"}}}`, "", ""},
+		"route, misspelt":           {calls, "GRPCRoute", `{"metadata": {"name": "a", "annotations": {"mizzen.dev/max-requests": "5"}}}`, "", "annotation mizzen.dev/max-requests: no annotation of a GRPCRoute"},
 		"the control plane's own":   {workloads, "Deployment", `{"metadata": {"name": "a", "namespace": "mizzen-system"}, "spec": ` + template(`{"annotations": {"mizzen.dev/mesh-config": "x"}}`) + `}`, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,12 +171,85 @@ func TestKeysPolicies(t *testing.T) {
 	}{
 		{namespaces, config.OnNamespace, config.Label}, {namespaces, config.OnNamespace, config.Annotation},
 		{workloads, config.OnPod, config.Label}, {workloads, config.OnPod, config.Annotation},
+		{calls, config.OnService, config.Annotation}, {calls, config.OnRoute, config.Annotation},
 	} {
-		want := "k in ['" + strings.Join(config.KeysOn(c.on, c.kind), "','") + "']"
+		want := " in ['" + strings.Join(config.KeysOn(c.on, c.kind), "','") + "']"
 		if !slices.ContainsFunc(c.policy.policy.Spec.Variables, func(v admissionregistrationv1.Variable) bool {
 			return strings.Contains(strings.NewReplacer(", ", ",", "[ ", "[").Replace(v.Expression), want)
 		}) {
 			t.Errorf("%s does not know %s", c.policy.policy.Name, want)
 		}
+	}
+}
+
+// What the policy says of values is what injection does.
+func TestValuesInPolicies(t *testing.T) {
+	policy := admissionOf(t, render(t), "keys.mizzen.dev")
+	modes := []string{config.AnnotationMTLS, config.AnnotationMTLSPorts} // of modes.mizzen.dev
+	values := []string{
+		"", " ", "0", "1", "-1", "64", "65", "100m", "0.5", "64Mi", "128", "1e3", "alot", "true", "false", "True", "info", "loud", "80", "80,443", "80, 443",
+		"80,,81", "0,80", "65535", "65536", "10.0.0.0/8", "10.0.0.0/8, fd00::/8", "10.0.0.0", "5s", "1500ms", "2000ms", "1h", "61m", "1m30s", "5", "soon",
+		"99999h", "all", "namespace", "demand", "none", "regcred", "regcred,other.one", "Reg", "reg_cred", "-x",
+	}
+	for _, name := range config.KeysOn(config.OnNamespace, config.Annotation) {
+		if slices.Contains(modes, name) {
+			continue
+		}
+		allowed := 0
+		for _, value := range values {
+			annotations := map[string]string{name: value}
+			object, err := json.Marshal(map[string]any{"metadata": map[string]any{"name": "shop", "annotations": annotations}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if found := config.KeyMistakes(config.OnNamespace, nil, annotations); len(found) > 0 {
+				want = "namespace shop: annotation " + name + ": \"" + value + "\": want " + found[0].Want
+			} else {
+				allowed++
+			}
+			if got := policy.says("Namespace", string(object), ""); got != want {
+				t.Errorf("%s: %q: said %q, want %q", name, value, got, want)
+			}
+		}
+		if allowed == 0 || allowed == len(values) {
+			t.Errorf("%s: %d of the values are allowed: they show nothing", name, allowed)
+		}
+	}
+}
+
+// Who writes a namespace or a workload hears that its pods will be refused.
+func TestPodSecurityPolicy(t *testing.T) {
+	policy := admissionOf(t, render(t), "podsecurity.mizzen.dev")
+	namespace := func(injection, enforce string) string {
+		return `{"metadata": {"name": "shop", "labels": {"mizzen.dev/injection": "` + injection + `", "pod-security.kubernetes.io/enforce": "` + enforce + `"}}}`
+	}
+	deployment := func(labels, spec string) string {
+		return `{"metadata": {"name": "a", "namespace": "shop"}, "spec": {"template": {"metadata": {"labels": ` + labels + `}, "spec": ` + spec + `}}}`
+	}
+	for name, c := range map[string]struct {
+		kind, object, namespace string
+		want                    bool
+	}{
+		"restricted":                       {"Namespace", namespace("enabled", "restricted"), "", true},
+		"baseline":                         {"Namespace", namespace("enabled", "baseline"), "", true},
+		"privileged":                       {"Namespace", namespace("enabled", "privileged"), "", false},
+		"not injected":                     {"Namespace", namespace("disabled", "restricted"), "", false},
+		"no labels":                        {"Namespace", `{"metadata": {"name": "shop"}}`, "", false},
+		"workload":                         {"Deployment", deployment(`{}`, `{}`), namespace("enabled", "restricted"), true},
+		"workload without labels":          {"Deployment", `{"metadata": {"name": "a"}, "spec": {"template": {"spec": {}}}}`, namespace("enabled", "restricted"), true},
+		"workload with its own label":      {"Deployment", deployment(`{"mizzen.dev/injection": "enabled"}`, `{}`), namespace("disabled", "restricted"), true},
+		"workload that is left out":        {"Deployment", deployment(`{"mizzen.dev/injection": "disabled"}`, `{}`), namespace("enabled", "restricted"), false},
+		"workload on the node's addresses": {"DaemonSet", deployment(`{}`, `{"hostNetwork": true}`), namespace("enabled", "restricted"), false},
+		"CronJob":                          {"CronJob", `{"metadata": {"name": "a"}, "spec": {"jobTemplate": {"spec": {"template": {"spec": {}}}}}}`, namespace("enabled", "baseline"), true},
+		"workload where all may":           {"Deployment", deployment(`{}`, `{}`), namespace("enabled", "privileged"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy.T, policy.namespace = t, c.namespace
+			got := policy.says(c.kind, c.object, "")
+			if (got != "") != c.want || c.want && !strings.Contains(got, "pod-security.kubernetes.io/enforce=privileged") {
+				t.Errorf("said %q, want something: %t", got, c.want)
+			}
+		})
 	}
 }

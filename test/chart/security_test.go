@@ -2,6 +2,7 @@ package chart
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -48,23 +49,32 @@ func eachCase(t *testing.T, check func(t *testing.T, rendered []byte)) {
 	})
 }
 
+// cniName is that of all that the CNI plugin's DaemonSet has.
+const cniName = "mizzen-cni"
+
 // rights are all that the chart grants, "<where> <group>/<resource>[ <name>]: <verbs>", each with what needs it.
 var rights = map[string]string{
 	// xds/kube: what the mesh is made from, by informers.
 	"cluster /services":                                           "list watch",
 	"cluster /namespaces":                                         "get list watch", // get: cmd/mizzen-controller/namespaces.go, where the cache is behind
+	"cluster /resourcequotas":                                     "list watch",     // cmd/mizzen-controller/namespaces.go: what injected pods have to keep to
+	"cluster /limitranges":                                        "list watch",
 	"cluster /pods":                                               "get list watch", // get: internal/identity/kube, where the cache is behind
 	"cluster discovery.k8s.io/endpointslices":                     "list watch",
 	"cluster networking.k8s.io/servicecidrs":                      "list watch",
 	"cluster apiextensions.k8s.io/customresourcedefinitions":      "list watch",
 	"cluster gateway.networking.k8s.io/httproutes":                "list watch",
 	"cluster gateway.networking.k8s.io/grpcroutes":                "list watch",
+	"cluster gateway.networking.k8s.io/tlsroutes":                 "list watch",
+	"cluster gateway.networking.k8s.io/tcproutes":                 "list watch",
 	"cluster gateway.networking.k8s.io/referencegrants":           "list watch",
 	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies": "list watch",
 	"cluster mizzen.dev/authorizationpolicies":                    "list watch",
 	// xds/status
 	"cluster gateway.networking.k8s.io/httproutes/status":                "update",
 	"cluster gateway.networking.k8s.io/grpcroutes/status":                "update",
+	"cluster gateway.networking.k8s.io/tlsroutes/status":                 "update",
+	"cluster gateway.networking.k8s.io/tcproutes/status":                 "update",
 	"cluster gateway.networking.x-k8s.io/xbackendtrafficpolicies/status": "update",
 	"cluster mizzen.dev/authorizationpolicies/status":                    "update",
 	// internal/identity/kube
@@ -85,6 +95,9 @@ var rights = map[string]string{
 	// internal/leader
 	"mizzen-system coordination.k8s.io/leases":                   "create",
 	"mizzen-system coordination.k8s.io/leases mizzen-controller": "get update",
+	// cmd/mizzen-cni-node, where the chart installs it: which pods have a sidecar, and events on those that were passed over.
+	"nodes /pods":                "get list watch",
+	"nodes events.k8s.io/events": "create patch",
 	// helm test, in the namespace of its dry run
 	"test /pods": "create",
 }
@@ -123,7 +136,11 @@ func TestLeastPrivilege(t *testing.T) {
 			if role.AggregationRule != nil {
 				t.Errorf("%s takes what others grant", role.Name)
 			}
-			grant("cluster", role.Rules)
+			where := "cluster"
+			if role.Name == cniName {
+				where = "nodes"
+			}
+			grant(where, role.Rules)
 			for _, rule := range role.Rules {
 				if slices.Contains(rule.Resources, "secrets") || slices.Contains(rule.Resources, "configmaps") {
 					t.Errorf("%s: %q of the whole cluster", role.Name, rule.Resources)
@@ -137,11 +154,15 @@ func TestLeastPrivilege(t *testing.T) {
 			}
 			grant(where, role.Rules)
 		}
-		if diff := cmp.Diff(rights, got); diff != "" {
+		needed := maps.Clone(rights)
+		if len(documents[appsv1.DaemonSet](t, rendered, "DaemonSet")) == 0 {
+			maps.DeleteFunc(needed, func(right, _ string) bool { return strings.HasPrefix(right, "nodes ") })
+		}
+		if diff := cmp.Diff(needed, got); diff != "" {
 			t.Errorf("rights (-needed +granted):\n%s", diff)
 		}
 		for _, b := range documents[rbacv1.ClusterRoleBinding](t, rendered, "ClusterRoleBinding") {
-			if len(b.Subjects) != 1 || b.Subjects[0].Kind != "ServiceAccount" || b.Subjects[0].Name != "mizzen-controller" {
+			if len(b.Subjects) != 1 || b.Subjects[0].Kind != "ServiceAccount" || b.Subjects[0].Name != b.Name {
 				t.Errorf("%s is for %+v", b.Name, b.Subjects)
 			}
 		}
@@ -191,6 +212,42 @@ func TestPodSecurity(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The DaemonSet is root on its nodes: it writes into their directories and enters the network namespaces of pods. Everything
+// beyond that it goes without.
+func TestCNISecurity(t *testing.T) {
+	if n := len(documents[appsv1.DaemonSet](t, render(t), "DaemonSet")); n > 0 {
+		t.Errorf("%d DaemonSets by default, want none", n)
+	}
+	sets := documents[appsv1.DaemonSet](t, render(t, "--set", "cni.enabled=true"), "DaemonSet")
+	if len(sets) != 1 || sets[0].Name != cniName {
+		t.Fatalf("%d DaemonSets", len(sets))
+	}
+	spec := sets[0].Spec.Template.Spec
+	if spec.HostNetwork || spec.HostIPC || !spec.HostPID || len(spec.Containers) != 1 || len(spec.InitContainers) > 0 {
+		t.Errorf("%+v", spec)
+	}
+	if !slices.Contains(spec.Tolerations, corev1.Toleration{Operator: corev1.TolerationOpExists}) || spec.PriorityClassName != "system-node-critical" {
+		t.Errorf("it is not on every node: %v, %s", spec.Tolerations, spec.PriorityClassName)
+	}
+	var paths []string
+	for _, v := range spec.Volumes {
+		if v.HostPath == nil {
+			t.Errorf("volume %s is none of the node", v.Name)
+			continue
+		}
+		paths = append(paths, v.HostPath.Path)
+	}
+	if diff := cmp.Diff([]string{"/opt/cni/bin", "/etc/cni/net.d", "/run/mizzen-cni"}, paths); diff != "" {
+		t.Errorf("paths of the node (-want +got):\n%s", diff)
+	}
+	s := spec.Containers[0].SecurityContext
+	if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem ||
+		!slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) ||
+		!slices.Equal(s.Capabilities.Add, []corev1.Capability{"NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"}) {
+		t.Errorf("%+v", s)
+	}
 }
 
 // The policy lets in what the Service serves, and egress alone.

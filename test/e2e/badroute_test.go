@@ -103,6 +103,8 @@ func testBadRoutes(t *testing.T) {
 	for _, bad := range badRoutes {
 		e.apply(bad.manifest)
 		slowest = max(slowest, e.status(cluster.HTTPRoutes, bad.name, bad.want...))
+		last := bad.want[len(bad.want)-1]
+		e.eventOn("HTTPRoute", bad.name, last.Reason, last.Message)
 		c := api.Call{Kind: api.HTTP, Target: httpCall.Target + strings.TrimPrefix(bad.path, "/")}
 		e.answered(client, c, statusTime, func(a api.Answer) bool { return a.Status == bad.status })
 	}

@@ -16,9 +16,9 @@ import (
 )
 
 // The sidecar at rest: a pod is Ready at most 2 s later than without it (median of 10 each, in turns), and
-// the agent holds at most 25 MB.
+// the agent holds at most 26 MB.
 func testFootprint(t *testing.T) {
-	const rounds, maxLater, maxAgent = 10, 2 * time.Second, 25 << 20
+	const rounds, maxLater, maxAgent = 10, 2 * time.Second, 26 << 20
 	plain, meshed := newEnv(t, false), newEnv(t, true)
 	var without, with []time.Duration
 	for i := range rounds {
@@ -33,7 +33,7 @@ func testFootprint(t *testing.T) {
 	}
 	idle := meshed.client()
 	rss := meshed.metric(idle, "process_resident_memory_bytes")
-	figure(t, "agent's resident memory", fmt.Sprintf("%.1f MB", rss/(1<<20)), "≤ 25 MB")
+	figure(t, "agent's resident memory", fmt.Sprintf("%.1f MB", rss/(1<<20)), "≤ 26 MB")
 	if rss > maxAgent || rss <= 0 {
 		t.Errorf("the agent holds %.0f bytes, want at most %d", rss, maxAgent)
 	}

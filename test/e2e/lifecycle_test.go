@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
@@ -85,14 +84,15 @@ func testShutdown(t *testing.T) {
 	e := newEnv(t, true)
 	e.server("server", 2)
 	e.ready("server")
-	grace := int64(45)
+	// The application takes nearly all of it; the drain delay is not in it.
+	grace := int64(27)
 	spec := corev1.PodSpec{
 		TerminationGracePeriodSeconds: &grace,
 		Containers:                    []corev1.Container{container("app", "outcaller", "--kind=grpc", fmt.Sprintf("--target=server:%d", grpcPort))},
 	}
-	e.create(e.pod("outcaller", spec))
-	pod := cluster.Pod{Namespace: e.ns, Name: "outcaller"}
-	e.must(e.WaitPodReady(e.ctx, pod, readyTimeout))
+	e.deploy("outcaller", 1, spec)
+	e.ready("outcaller")
+	pod := e.podsOf("outcaller")[0]
 	e.hasSidecar(pod)
 
 	var report struct {
@@ -109,7 +109,7 @@ func testShutdown(t *testing.T) {
 	}()
 	// Some calls must come before the end, or the connection would be made during it.
 	e.must(e.polled(time.Minute, e.executed("server", 40)))
-	e.must(e.CoreV1().Pods(e.ns).Delete(e.ctx, pod.Name, metav1.DeleteOptions{}))
+	e.must(e.Scale(e.ctx, e.ns, "outcaller", 0))
 	select {
 	case err := <-logDone:
 		e.must(err)

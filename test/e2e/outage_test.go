@@ -23,12 +23,25 @@ func testOutage(t *testing.T) {
 	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
 	e.must(e.polled(10*time.Second, e.executed("server", 100)))
 
+	waiting := []string{"waiting-0", "waiting-1", "waiting-2"}
+	for _, name := range waiting {
+		if problem := e.createGated(name); problem != "" && e.meshed {
+			t.Fatal(problem)
+		}
+	}
 	replicas := e.scaleControlPlane(nil)
 	// Whatever happens below, later tests need the control plane.
 	t.Cleanup(func() { restoreControlPlane(t, replicas) })
 	e.refusedClearly(e.pod("refused", serverPod()))
 	plain.create(plain.pod("admitted", serverPod()))
 	e.must(plain.WaitPodReady(e.ctx, cluster.Pod{Namespace: plain.ns, Name: "admitted"}, readyTimeout))
+	for _, name := range waiting {
+		e.ungate(name)
+	}
+	if e.meshed {
+		e.saysWhyItWaits(waiting[0])
+	}
+	e.endsWhileItWaits(waiting[0])
 	away := running.result().Calls
 	e.eventually(60*time.Second, func() (string, error) {
 		if n := running.result().Calls - away; n < 1500 {
@@ -43,6 +56,16 @@ func testOutage(t *testing.T) {
 	}
 
 	e.scaleControlPlane(replicas)
+	back := time.Now()
+	for _, name := range waiting[1:] {
+		e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: name}, readyTimeout))
+	}
+	took := time.Since(back)
+	figure(t, "pods that waited are ready, after the control plane is", round(took).String(), "≤ 3 s")
+	if took > 3*time.Second {
+		t.Errorf("pods that waited for the control plane were ready %s after it was", took)
+	}
+	e.noRestarts()
 	e.create(e.pod("admitted", serverPod()))
 	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "admitted"}, readyTimeout))
 	e.hasSidecar(cluster.Pod{Namespace: e.ns, Name: "admitted"})

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
@@ -41,7 +42,17 @@ func ptr[T any](v T) *T { return &v }
 
 func testProbes(t *testing.T) {
 	for _, meshed := range []bool{false, true} {
-		newEnv(t, meshed).probed()
+		e := newEnv(t, meshed)
+		e.crowded()
+		e.probed()
+	}
+}
+
+// crowded has the sidecars of a namespace ask for next to nothing: all its pods are to fit on a small node at once.
+func (e *env) crowded() {
+	e.Helper()
+	if e.meshed {
+		e.annotate(config.AnnotationCPURequest, "5m")
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // hasSidecar asserts that a pod carries the sidecar as a native one: a restartable init container
-// after the capture container.
+// before the capture container.
 func (e *env) hasSidecar(pod cluster.Pod) {
 	e.Helper()
 	if withoutMesh {
@@ -23,10 +23,10 @@ func (e *env) hasSidecar(pod cluster.Pod) {
 	p, err := e.CoreV1().Pods(pod.Namespace).Get(e.ctx, pod.Name, metav1.GetOptions{})
 	e.must(err)
 	names := cluster.Containers(p)
-	if len(p.Spec.InitContainers) < 2 || !slices.Equal(names[:2], []string{config.CaptureContainer, config.ProxyContainer}) {
-		e.Fatalf("pod %s: containers %v, want %s and %s first", pod.Name, names, config.CaptureContainer, config.ProxyContainer)
+	if len(p.Spec.InitContainers) < 2 || !slices.Equal(names[:2], []string{config.ProxyContainer, config.CaptureContainer}) {
+		e.Fatalf("pod %s: containers %v, want %s and %s first", pod.Name, names, config.ProxyContainer, config.CaptureContainer)
 	}
-	if policy := p.Spec.InitContainers[1].RestartPolicy; policy == nil || *policy != "Always" {
+	if policy := p.Spec.InitContainers[0].RestartPolicy; policy == nil || *policy != "Always" {
 		e.Fatalf("pod %s: %s is no native sidecar: restartPolicy is not Always", pod.Name, config.ProxyContainer)
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,12 +13,24 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
-// Scenario 16, second half, and the last test of all: helm uninstall leaves nothing behind, and meshed pods
-// that run go on with what they have.
+// caRoots is the key of the CA's Secret and ConfigMap that has all roots.
+const caRoots = "ca.crt"
+
+// kept is what an uninstallation leaves: the mesh's CA, and the CRD, for the policies that users have written.
+var kept = []string{
+	"APIService /" + policies.Version + "." + policies.Group, // the API server's own, for the CRD
+	"ConfigMap " + cluster.SystemNamespace + "/" + caSecretName,
+	"CustomResourceDefinition /" + policies.GroupResource().String(),
+	"Secret " + cluster.SystemNamespace + "/" + caSecretName,
+}
+
+// Scenario 16, second half: helm uninstall leaves what a later installation goes on with, and nothing where that is
+// not wanted. Meshed pods that run go on with what they have, and the next installation has their root.
 func testUninstall(t *testing.T) {
 	e := newEnv(t, true)
 	e.server("server", 3)
@@ -26,11 +39,31 @@ func testUninstall(t *testing.T) {
 	e.reachable(client, grpcCall)
 	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
 	e.must(e.polled(10*time.Second, e.executed("server", 100)))
+	e.policy("written", fmt.Sprintf("  action: Allow\n  rules:\n  - from: [{namespace: %s}]\n", e.ns))
+	secret, _ := e.caSecret()
 	e.must(e.UninstallMizzen(e.ctx))
-	e.eventually(90*time.Second, func() (string, error) {
-		left, err := leftovers(e.ctx)
-		return strings.Join(left, "\n  "), err
-	})
+	e.leaves(kept...)
+
+	e.must(e.InstallMizzen(e.ctx, "keep.ca=false", "keep.crds=false"))
+	again, _ := e.caSecret()
+	if !strings.Contains(string(again.Data[caRoots]), strings.TrimSpace(string(secret.Data[caRoots]))) {
+		t.Errorf("the next installation does not trust the root that sidecars have:\n%s\nwas\n%s", again.Data[caRoots], secret.Data[caRoots])
+	}
+	if _, err := e.Dynamic.Resource(policies).Namespace(e.ns).Get(e.ctx, "written", metav1.GetOptions{}); err != nil {
+		t.Errorf("a policy that was written before: %v", err)
+	}
+	// What takes no plain text is called by a sidecar of the first installation with a certificate of its root.
+	strict := e.pod("later", serverPod())
+	strict.Annotations = map[string]string{config.AnnotationMTLS: string(config.Strict)}
+	e.create(strict)
+	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "later"}, readyTimeout))
+	e.service("later", "later", port("grpc", grpcPort))
+	later := grpcCall
+	later.Target = strings.Replace(later.Target, "server", "later", 1)
+	e.reachable(client, later)
+
+	e.must(e.UninstallMizzen(e.ctx))
+	e.leaves()
 	after := running.result().Calls
 	e.eventually(30*time.Second, func() (string, error) {
 		if n := running.result().Calls - after; n < 500 {
@@ -42,6 +75,18 @@ func testUninstall(t *testing.T) {
 	// The namespace keeps its label, and pods are created again, without a sidecar.
 	e.create(e.pod("after", serverPod()))
 	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "after"}, readyTimeout))
+}
+
+// leaves waits until these objects of ours are left, and no others.
+func (e *env) leaves(want ...string) {
+	e.Helper()
+	e.eventually(90*time.Second, func() (string, error) {
+		left, err := leftovers(e.ctx)
+		if slices.Sort(left); err != nil || slices.Equal(left, want) {
+			return "", err
+		}
+		return fmt.Sprintf("left\n  %s\nwant\n  %s", strings.Join(left, "\n  "), strings.Join(want, "\n  ")), nil
+	})
 }
 
 // ours says whether an object came from Mizzen: by its name, or by the namespace of the control plane.

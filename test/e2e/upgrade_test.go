@@ -105,7 +105,7 @@ func (e *env) createPods(rate int) func() (int, []string) {
 
 func (e *env) createGated(name string) (problem string) {
 	p := e.pod(name, serverPod())
-	p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "e2e.test/never"}}
+	p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "e2e.test/gate"}}
 	created, err := e.CoreV1().Pods(e.ns).Create(e.ctx, p, metav1.CreateOptions{})
 	if err != nil {
 		return err.Error()

@@ -204,6 +204,8 @@ func (w *world) change(set map[string]service, remove ...string) {
 		w.build(name, s, &change)
 	}
 	change.Set = append(change.Set, envoy.OutboundListeners(w.protocols, serviceCIDRs, w.cfg)...)
+	listeners, gone := w.protocols.Routes.Resources(w.cfg)
+	change.Set, change.Remove = append(change.Set, listeners...), append(change.Remove, gone...)
 	if _, err := w.store.Apply(change); err != nil {
 		w.t.Fatal(err)
 	}
@@ -213,6 +215,7 @@ func (w *world) forget(name string, change *server.Change) {
 	if before, ok := w.published[name]; ok {
 		change.Remove = append(change.Remove, before.ids...)
 		w.protocols.Remove(before.model)
+		w.protocols.Routes.Set(before.model.Key, nil, nil)
 		delete(w.published, name)
 	}
 }
@@ -244,6 +247,7 @@ func (w *world) build(name string, s service, change *server.Change) {
 	change.Set = append(change.Set, resources...)
 	w.published[name] = b
 	w.protocols.Add(model)
+	w.protocols.Routes.Set(model.Key, model, s.rules)
 }
 
 // endpointSlices gives each endpoint a slice of its own, so that ports and families may differ.

@@ -90,7 +90,8 @@ func TestTwoPods(t *testing.T) {
 	t.Run("many addresses", func(t *testing.T) { manyAddresses(t, pods, cp, client) })
 	setPods()
 	t.Run("under load", func(t *testing.T) { changeUnderLoad(t, cp, byIP.String()) })
-	t.Run("connections that live", func(t *testing.T) { liveConnections(t, cp) })
+	t.Run("connections that live", func(t *testing.T) { liveConnections(t, cp, server) })
+	t.Run("silent connections", func(t *testing.T) { silentConnections(t, pods, cp, server) })
 	t.Run("pauses", func(t *testing.T) {
 		for name, f := range map[string]func(*testing.T, *world.Pods){"of a reader": pausedReader, "before the answer to a client that half-closes": halfClosed} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); f(t, pods) })

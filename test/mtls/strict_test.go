@@ -49,7 +49,7 @@ func says(c net.Conn) error {
 }
 
 // liveConnections: what strict refuses ends also where it lives, and nothing else does.
-func liveConnections(t *testing.T, cp *world.ControlPlane) {
+func liveConnections(t *testing.T, cp *world.ControlPlane, server *world.Envoy) {
 	const drainTime = 3 * time.Second
 	cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime.Duration = drainTime })
 	defer cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime = config.Default().MTLS.DrainTime })
@@ -63,20 +63,22 @@ func liveConnections(t *testing.T, cp *world.ControlPlane) {
 		if err := cp.SetInbound(permissive); err != nil {
 			t.Fatal(err)
 		}
+		inUse(t, server, `"drainTime": "3s"`)
 		await(t, "plain text is served", func() bool { return outside(read) == nil })
 	}
 	defer plainServed(t)
 	denyOther := []mesh.Policy{{Name: "bench/a", Deny: true, Rules: []mesh.CallRule{{From: []mesh.Caller{{Namespace: "bench", ServiceAccount: "other"}}}}}}
 	for name, c := range map[string]struct {
-		in   mesh.Inbound
-		ends bool
+		in mesh.Inbound
+		// ends is for plain text, refused for the caller with mTLS.
+		ends, refused bool
 	}{
-		"strict pod":                {mesh.Inbound{Mode: config.Strict, ForwardCert: forward}, true},
-		"strict port":               {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Ports: map[uint16]config.MTLSMode{greeterPort: config.Strict, webPort: config.Strict}}, true},
-		"policy of callers":         {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Rules: from}}}, true},
-		"the same in dry run":       {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Rules: from, DryRun: true}}}, false},
-		"policy of callers, a Deny": {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Deny: true, Rules: from}}}, false},
-		"a Deny, a declared port":   {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, HTTP: []uint16{slowPort}, Policies: denyOther}, false},
+		"strict pod":                {mesh.Inbound{Mode: config.Strict, ForwardCert: forward}, true, false},
+		"strict port":               {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Ports: map[uint16]config.MTLSMode{greeterPort: config.Strict, webPort: config.Strict}}, true, false},
+		"policy of callers":         {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Rules: from}}}, true, false},
+		"the same in dry run":       {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Rules: from, DryRun: true}}}, false, false},
+		"policy of callers, a Deny": {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, Policies: []mesh.Policy{{Name: "bench/a", Deny: true, Rules: from}}}, false, true},
+		"a Deny, a declared port":   {mesh.Inbound{Mode: config.Permissive, ForwardCert: forward, HTTP: []uint16{slowPort}, Policies: denyOther}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plainServed(t)
@@ -111,7 +113,9 @@ func liveConnections(t *testing.T, cp *world.ControlPlane) {
 					}
 				}
 			}
-			if err := says(meshed); err != nil {
+			if c.refused {
+				await(t, "the connection with mTLS ends", func() bool { return says(meshed) != nil })
+			} else if err := says(meshed); err != nil {
 				t.Errorf("with mTLS: %v", err)
 			}
 			if c.in.Mode == config.Strict || c.in.Ports[webPort] == config.Strict {

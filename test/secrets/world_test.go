@@ -226,6 +226,7 @@ func (w *world) start(token string, r prometheus.Registerer) (i *agentidentity.I
 	bundle, _, _ := w.authority.Bundle()
 	i, err := agentidentity.New(agentidentity.Options{
 		Address: w.addr, Namespace: "shop", ServiceAccount: "web", Bundle: bundle, TokenFile: tokenFile, Dir: dir,
+		Keep:       agentidentity.Keep{File: filepath.Join(dir, "roots"), Key: "a key"},
 		Registerer: r, Log: slog.New(w.log("the agent's log")),
 	})
 	if err != nil {

@@ -42,7 +42,7 @@ func injectedPods(cfg *config.Mesh, trustBundle []byte) (map[string]*corev1.Pod,
 		}
 		if slices.Contains(meshed, name) {
 			var err error
-			if pod, _, err = webhook.Inject(pod, cfg, "test", trustBundle, ""); err != nil {
+			if pod, _, err = webhook.Inject(pod, webhook.Namespace{}, cfg, "test", trustBundle, ""); err != nil {
 				return nil, fmt.Errorf("inject %s: %w", name, err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -62,19 +63,17 @@ func startSidecar(ctx context.Context, dir string, ns world.NS, pod *corev1.Pod,
 	if err != nil {
 		return err
 	}
-	if err := run(ns, command(ctx, i.proxy, pod, capture, nil), log); err != nil {
-		return fmt.Errorf("capture of %s: %w", pod.Name, err)
-	}
-	agent := command(ctx, i.proxy, pod, proxy, []string{"--envoy=" + i.envoy, "--dir=" + home, "--token-file=" + token})
+	agent := command(ctx, i.proxy, pod, proxy, []string{"--envoy=" + i.envoy, "--dir=" + home, "--keep-dir=" + home, "--token-file=" + token})
 	agent.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID},
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- run(ns, agent, log) }()
-	wait := exec.CommandContext(ctx, i.proxy, "wait", "--timeout="+patience.String())
-	wait.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID}}
-	if err := run(ns, wait, log); err != nil {
+	// It ends when the sidecar is ready.
+	starting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := run(ns, command(starting, i.proxy, pod, capture, nil), log); err != nil {
 		said, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("the sidecar of %s: %w\n%s", pod.Name, err, said)
 	}
@@ -123,6 +122,10 @@ func command(ctx context.Context, binary string, pod *corev1.Pod, c *corev1.Cont
 			value = field(pod, e.ValueFrom.FieldRef.FieldPath)
 		}
 		cmd.Env = append(cmd.Env, e.Name+"="+value)
+		// As the kubelet does it.
+		for i, arg := range cmd.Args {
+			cmd.Args[i] = strings.ReplaceAll(arg, "$("+e.Name+")", value)
+		}
 	}
 	return cmd
 }
@@ -132,6 +135,6 @@ func field(pod *corev1.Pod, path string) string {
 	return map[string]string{
 		"metadata.name": pod.Name, "metadata.namespace": pod.Namespace, "metadata.uid": string(pod.UID),
 		"spec.serviceAccountName": pod.Spec.ServiceAccountName, "spec.nodeName": pod.Spec.NodeName,
-		"status.podIP": pod.Status.PodIP, "status.podIPs": pod.Status.PodIP, "status.hostIP": nodeAddress,
+		"status.podIP": pod.Status.PodIP, "status.podIPs": pod.Status.PodIP, "status.hostIP": nodeAddress, "status.hostIPs": nodeAddress,
 	}[path]
 }

@@ -57,7 +57,9 @@ func BaseClusters(cfg *config.Mesh) []Resource {
 	}
 	add(InboundCluster)
 	add(PassthroughCluster)
-	out = append(out, inspectCluster())
+	refused := NoEndpoints(RefusedCluster)
+	refused.Lazy = true
+	out = append(out, inspectCluster(), refused)
 	if !cfg.MTLS.On() {
 		return out
 	}

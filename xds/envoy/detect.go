@@ -50,7 +50,7 @@ func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefi
 	inspect.ListenerFilters = append(inspect.ListenerFilters, httpInspector())
 	inspect.ListenerFiltersTimeout = durationpb.New(cfg.Detection.Timeout.Duration)
 	inspect.ContinueOnListenerFiltersTimeout = true
-	return append(listeners(detectName, func(f families) *listenerv3.Listener {
+	return append(outboundVariants(detectName, table, func(f families, view []destination) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			TrafficDirection:              corev3.TrafficDirection_OUTBOUND,
 			BindToPort:                    wrapperspb.Bool(false),
@@ -65,7 +65,7 @@ func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefi
 			// A listener has an address; nobody is redirected from this one.
 			Address: socketAddress(loopbackIPv4, outboundPort+1),
 		}
-		for _, addr := range table.detected(f) {
+		for _, addr := range table.detected(f, view) {
 			l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{
 				Address: socketAddress(addr.Addr(), uint32(addr.Port())),
 			})
@@ -78,13 +78,21 @@ func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefi
 }
 
 // detected are the addresses of the listener detectName: a port number with the family's wildcard address where
-// all Services of the number are to be detected, else theirs alone.
-func (t *ProtocolTable) detected(f families) []netip.AddrPort {
+// all Services of the number are to be detected, else theirs alone. Those of which routes say what becomes of their
+// connections are not among them.
+func (t *ProtocolTable) detected(f families, view []destination) []netip.AddrPort {
+	routed := map[uint16]map[netip.Addr]bool{}
+	for _, d := range view {
+		if routed[d.Port()] == nil {
+			routed[d.Port()] = map[netip.Addr]bool{}
+		}
+		routed[d.Port()][d.Addr()] = true
+	}
 	var out []netip.AddrPort
 	for port, of := range t.ports {
 		switch {
 		case len(of[mesh.Detect]) == 0:
-		case len(of) == 1:
+		case len(of) == 1 && len(routed[port]) == 0:
 			if f != onlyIPv6 {
 				out = append(out, netip.AddrPortFrom(anyIPv4, port))
 			}
@@ -93,7 +101,9 @@ func (t *ProtocolTable) detected(f families) []netip.AddrPort {
 			}
 		default:
 			for ip := range of[mesh.Detect] {
-				out = append(out, netip.AddrPortFrom(ip, port))
+				if !routed[port][ip] {
+					out = append(out, netip.AddrPortFrom(ip, port))
+				}
 			}
 		}
 	}

@@ -57,7 +57,9 @@ func inboundChains(in mesh.Inbound, cfg *config.Mesh, callers bool) []*listenerv
 		policies := in.PoliciesAt(0)
 		out = append(out, plainBytes(chainsOf(port).plain, config.Permissive, policies, stages(policies, cfg.MTLS.TrustDomain), callers)...)
 	}
-	return append(out, refuse())
+	refuse := refuse()
+	refuse.Metadata = admissionOf(in, cfg).Metadata()
+	return append(out, refuse)
 }
 
 // permissivePorts are those of which policies say nothing in a pod that is strict otherwise. For callers with mTLS they

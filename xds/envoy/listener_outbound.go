@@ -32,10 +32,10 @@ func OutboundListeners(table *ProtocolTable, serviceCIDRs []netip.Prefix, cfg *c
 // SecureOutboundListeners are OutboundListeners of which connections to addresses in the ranges of pods, too,
 // are passed on by who is there (podFilters), so that calls to a pod's own address have mTLS.
 func SecureOutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
-	out := listeners("outbound", func(f families) *listenerv3.Listener {
+	out := outboundVariants("outbound", table, func(f families, view []destination) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			TrafficDirection:   corev3.TrafficDirection_OUTBOUND,
-			FilterChainMatcher: table.matcher(serviceCIDRs, podRanges),
+			FilterChainMatcher: table.matcher(view, serviceCIDRs, podRanges),
 			FilterChains: []*listenerv3.FilterChain{
 				{Name: httpChain, Filters: []*listenerv3.Filter{httpConnectionManager(cfg, patienceForSockets)}},
 				{Name: opaqueChain, Filters: opaqueFilters(cfg)},
@@ -50,11 +50,26 @@ func SecureOutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []net
 		if len(podRanges) > 0 {
 			l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{Name: podChain, Filters: podFilters(cfg)})
 		}
+		l.FilterChains = append(l.FilterChains, connectionChains(view, cfg)...)
 		f.bind(l, loopbackIPv4, loopbackIPv6, outboundPort)
 		watchCallers(l, cfg)
 		return l
 	})
 	return append(out, detectListeners(table, serviceCIDRs, podRanges, cfg)...)
+}
+
+// outboundVariants make one listener in a variant for each combination of IP families and each namespace whose clients
+// have routes of connections of their own.
+func outboundVariants(name string, table *ProtocolTable, build func(families, []destination) *listenerv3.Listener) []Resource {
+	var out []Resource
+	for _, namespace := range table.Routes.clients() {
+		view := table.Routes.view(namespace)
+		for _, r := range listeners(name, func(f families) *listenerv3.Listener { return build(f, view) }) {
+			r.Variant = families(r.Variant).of(namespace)
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // passthrough leads to where the application sent a connection.
@@ -82,16 +97,20 @@ func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 		networkFilter("envoy.filters.network.set_filter_state", &setstatev3.Config{
 			OnNewConnection: []*filterstatev3.FilterStateValue{filterState("envoy.tcp_proxy.cluster", destinationAddress)},
 		}),
-		tcpProxyFilter(&tcpv3.TcpProxy{
-			StatPrefix: "outbound_tcp",
-			// Never used: the filter state above names the cluster.
-			ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: PassthroughCluster},
-			OnDemand:           &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
-			IdleTimeout:        durationpb.New(0),
-			MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),
-			HashPolicy: []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{
-				SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters that hash
-			}}},
-		}),
+		tcpProxyFilter(outboundTCP(cfg)),
+	}
+}
+
+func outboundTCP(cfg *config.Mesh) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
+		StatPrefix: "outbound_tcp",
+		// Of opaqueFilters never used: the filter state names the cluster.
+		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: PassthroughCluster},
+		OnDemand:           &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
+		IdleTimeout:        durationpb.New(0),
+		MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),
+		HashPolicy: []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{
+			SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters that hash
+		}}},
 	}
 }

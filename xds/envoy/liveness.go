@@ -17,6 +17,14 @@ func watchCallers(l *listenerv3.Listener, cfg *config.Mesh) {
 	l.SocketOptions = append(l.SocketOptions, keepalive(cfg.Traffic.PeerTimeout.Duration)...)
 }
 
+// watchInbound does it for callers of the pod, and so that each silent connection has a packet, and another one soon after when that is
+// not answered, within the time in which a connection ends that is not to live any more: the capture rules can only end one that
+// has packets (internal/capture/ends.go). The agent has a fifth of the time to notice.
+func watchInbound(l *listenerv3.Listener, cfg *config.Mesh) {
+	fifth := cfg.MTLS.DrainTime.Duration / 5
+	l.SocketOptions = append(l.SocketOptions, keepaliveWithin(cfg.Traffic.PeerTimeout.Duration, 3*fifth, fifth)...)
+}
+
 // watchPeers has the kernel notice a peer of the cluster that is gone without a word, while nobody says anything. Of bytes
 // that are not acknowledged the kernel's own patience holds, as without a sidecar: TCP_USER_TIMEOUT would also end the
 // connection of an application that has stopped reading for that long (tcp(7)), as one does that works on what it gets.
@@ -52,8 +60,8 @@ func addOptions(c *clusterv3.Cluster, options []*corev3.SocketOption) {
 	c.UpstreamBindConfig.SocketOptions = append(c.UpstreamBindConfig.SocketOptions, options...)
 }
 
-// probes that a silent peer may leave without an answer.
-const probes = 3
+// probes that a silent peer may leave without an answer, and the most that the kernel takes (MAX_TCP_KEEPCNT).
+const probes, mostProbes = 3, 127
 
 // Levels of socket options in Linux.
 const (
@@ -75,15 +83,21 @@ const mostSilence = 30 * time.Second
 // keepalive ends a connection on which nothing is said when its peer has not answered for that long: the kernel asks from
 // half of the time on. None for 0.
 func keepalive(timeout time.Duration) []*corev3.SocketOption {
+	return keepaliveWithin(timeout, timeout, timeout)
+}
+
+// keepaliveWithin asks no later than after so much silence, and no later again.
+func keepaliveWithin(timeout, silence, interval time.Duration) []*corev3.SocketOption {
 	if timeout == 0 {
 		return nil
 	}
-	silence := min(timeout/2, mostSilence)
-	interval := int64((timeout - silence) / probes / time.Second)
+	silence = max(min(timeout/2, mostSilence, silence), time.Second).Truncate(time.Second)
+	left := timeout - silence
+	interval = max(min(left/probes, interval), left/mostProbes, time.Second).Truncate(time.Second)
 	return []*corev3.SocketOption{
 		socketOption("SO_KEEPALIVE", socketLevel, 9, 1),
 		socketOption("TCP_KEEPIDLE", tcpLevel, 4, int64(silence/time.Second)),
-		socketOption("TCP_KEEPINTVL", tcpLevel, 5, max(interval, 1)),
-		socketOption("TCP_KEEPCNT", tcpLevel, 6, probes),
+		socketOption("TCP_KEEPINTVL", tcpLevel, 5, int64(interval/time.Second)),
+		socketOption("TCP_KEEPCNT", tcpLevel, 6, min(max(int64(left/interval), probes), mostProbes)),
 	}
 }

@@ -15,6 +15,14 @@ func TestKeepalive(t *testing.T) {
 			t.Errorf("%s: silence and interval %d, want %d", timeout, got, want)
 		}
 	}
+	for timeout, want := range map[time.Duration][3]int64{
+		12 * time.Second: {6, 2, 3}, time.Minute: {6, 2, 27}, 24 * time.Hour: {6, 680, 127},
+	} {
+		options := keepaliveWithin(timeout, 6*time.Second, 2*time.Second)
+		if got := [3]int64{options[1].GetIntValue(), options[2].GetIntValue(), options[3].GetIntValue()}; got != want {
+			t.Errorf("%s, of callers: silence, interval and number %d, want %d", timeout, got, want)
+		}
+	}
 	if options := keepalive(0); options != nil {
 		t.Errorf("of none: %v", options)
 	}

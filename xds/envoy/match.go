@@ -22,7 +22,11 @@ import (
 // that does not grow with the number of Services: the most common protocol of each port number, and
 // only the addresses that differ. A Service that agrees with its port number's protocol changes
 // nothing in the listener. The table is kept up to date Service by Service.
-type ProtocolTable struct{ ports map[uint16]addresses }
+type ProtocolTable struct {
+	ports map[uint16]addresses
+	// Routes of connections, which come before the protocols.
+	Routes *ConnectionRoutes
+}
 
 // addresses of one port number, by protocol. They are counted, because a Service may get an address
 // before the one that had it is known to be gone.
@@ -30,7 +34,7 @@ type addresses map[mesh.Protocol]map[netip.Addr]int
 
 // NewProtocolTable gives the table of some Services.
 func NewProtocolTable(services ...*mesh.Service) *ProtocolTable {
-	t := &ProtocolTable{ports: map[uint16]addresses{}}
+	t := &ProtocolTable{ports: map[uint16]addresses{}, Routes: newConnectionRoutes()}
 	for _, svc := range services {
 		t.Add(svc)
 	}
@@ -83,9 +87,9 @@ func (a addresses) usual() mesh.Protocol {
 
 // matcher chooses the filter chain of an outbound connection by its destination: an address in one
 // of the Service ranges by port and, where it is an exception, by address; one in a range of pods takes their
-// chain; all else passes through.
-func (t *ProtocolTable) matcher(serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
-	return t.destinations(nested(t.toService()), serviceCIDRs, podRanges)
+// chain; all else passes through. What routes say of a view's destinations are exceptions, too.
+func (t *ProtocolTable) matcher(view []destination, serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
+	return t.destinations(nested(t.toService(view)), serviceCIDRs, podRanges)
 }
 
 // destinations is matcher with what is to become of connections to Services.
@@ -102,10 +106,14 @@ func (t *ProtocolTable) destinations(toService *matcherv3.Matcher_OnMatch, servi
 	return addressMatcher(matchers...)
 }
 
-func (t *ProtocolTable) toService() *matcherv3.Matcher {
+func (t *ProtocolTable) toService(view []destination) *matcherv3.Matcher {
+	routed := map[uint16][]destination{}
+	for _, d := range view {
+		routed[d.Port()] = append(routed[d.Port()], d)
+	}
 	byPort := map[uint16]*matcherv3.Matcher_OnMatch{}
 	for port, p := range t.ports {
-		byPort[port] = p.onMatch()
+		byPort[port] = p.onMatch(routed[port])
 	}
 	m := portMatcher(byPort)
 	m.OnNoMatch = chain(passthroughChain)
@@ -129,7 +137,7 @@ func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
 	}
 }
 
-func (a addresses) onMatch() *matcherv3.Matcher_OnMatch {
+func (a addresses) onMatch(routed []destination) *matcherv3.Matcher_OnMatch {
 	usual := a.usual()
 	branches := map[string]*matcherv3.Matcher_OnMatch{}
 	// In an order, because two Services may have one address for a moment.
@@ -140,6 +148,9 @@ func (a addresses) onMatch() *matcherv3.Matcher_OnMatch {
 		for ip := range a[protocol] {
 			branches[ip.String()] = protocolChain(protocol)
 		}
+	}
+	for _, d := range routed {
+		branches[d.Addr().String()] = chain(d.chain())
 	}
 	if len(branches) == 0 {
 		return protocolChain(usual)

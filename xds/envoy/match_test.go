@@ -47,7 +47,7 @@ func TestProtocolTable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			table := NewProtocolTable(test.services...)
-			m := table.matcher(serviceCIDR, nil)
+			m := table.matcher(nil, serviceCIDR, nil)
 			for to, want := range test.want {
 				if got := chainOf(m, netip.MustParseAddrPort(to)); got != want {
 					t.Errorf("%s: got %s, want %s", to, got, want)
@@ -121,9 +121,9 @@ func TestSharedAddressGivesTheSameBytes(t *testing.T) {
 		serviceAt("10.0.0.1", 80, mesh.HTTP), serviceAt("10.0.0.2", 80, mesh.HTTP), serviceAt("10.0.0.3", 80, mesh.HTTP),
 		serviceAt("10.0.0.9", 80, mesh.TCP), serviceAt("10.0.0.9", 80, mesh.Detect),
 	)
-	want := table.matcher(serviceCIDR, nil)
+	want := table.matcher(nil, serviceCIDR, nil)
 	for range 50 {
-		if got := table.matcher(serviceCIDR, nil); !proto.Equal(got, want) {
+		if got := table.matcher(nil, serviceCIDR, nil); !proto.Equal(got, want) {
 			t.Fatalf("got\n%v, and then\n%v", want, got)
 		}
 	}

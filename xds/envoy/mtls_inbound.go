@@ -45,7 +45,7 @@ func secureInbound(in mesh.Inbound, cfg *config.Mesh, callers bool) []Resource {
 			ContinueOnListenerFiltersTimeout: true,
 		}
 		f.bind(l, anyIPv4, anyIPv6, inboundPort)
-		watchCallers(l, cfg)
+		watchInbound(l, cfg)
 		return l
 	})
 	for i := range out {

@@ -20,6 +20,7 @@ import (
 // whether its chain is drained, and closes; with the drain strategy "immediate" (internal/agent) it does so at the next
 // byte. Chains that end HTTP send "connection: close" or GOAWAY by themselves.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/operations/draining
+// Those on which nothing is said the agent ends (admission.go).
 //
 // So a chain in plain text is there only while somebody may be in it, and it changes for no other reason: whoever
 // changes what stands in it cuts connections at the next upgrade of the control plane (the goldens in xds/testdata show when).

@@ -33,8 +33,8 @@ type Resource struct {
 	// Type is the type URL.
 	Type string
 	Name string
-	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies whose
-	// Variant is the same get it, before one without a variant.
+	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies that have it among their
+	// Variants get it, before one without a variant.
 	Variant string
 	// Class is empty for a resource that all proxies share. Of those that have one a proxy gets that of its own class
 	// (InboundListener), under a name that all of them have.
@@ -71,22 +71,23 @@ var InboundListener = ID{ListenerType, "inbound"}
 // Ahead is the variant of a scope that has its routes fetched at once, not at the first request.
 const Ahead = "ahead"
 
-// Variant says which variant of a resource a proxy gets: of a listener the one for its IP
-// families and, of the inbound one, for what else it can do; of endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not
-// a matter of the node alone.
-func Variant(id ID, n node.Node) string {
-	switch id.Type {
-	case ListenerType:
-		if id == InboundListener || strings.HasPrefix(id.Name, InboundListener.Name+"/") {
-			return string(familiesOf(n).with(n.CallerAddresses))
-		}
-		return string(familiesOf(n))
-	case EndpointType:
-		return n.NodeName
-	case RouteType:
-		return n.Namespace
+// Variants say which variant of a resource a proxy gets, the first that there is: of a listener the one for its IP
+// families and, of the inbound one, for what else it can do, of others for its namespace where that has routes of connections; of
+// endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not a matter of the node alone.
+func Variants(id ID, n node.Node) []string {
+	switch {
+	case id == ID{ListenerType, tlsRoutesName}:
+		return []string{n.Namespace}
+	case id.Type == ListenerType && (id == InboundListener || strings.HasPrefix(id.Name, InboundListener.Name+"/")):
+		return []string{string(familiesOf(n).with(n.CallerAddresses))}
+	case id.Type == ListenerType:
+		return []string{familiesOf(n).of(n.Namespace), familiesOf(n).of("")}
+	case id.Type == EndpointType:
+		return []string{n.NodeName}
+	case id.Type == RouteType:
+		return []string{n.Namespace}
 	default:
-		return ""
+		return nil
 	}
 }
 

@@ -26,7 +26,8 @@ func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfigur
 }
 
 // routeConfigurations give the routes of one Service port: one for all clients, and a variant for each
-// namespace that has routes of its own for the port. svc is the parent, name that of its endpoints.
+// namespace that has routes of its own for the port. Routes of connections leave it as it is without routes: what they
+// hold does not come here (ConnectionRoutes). svc is the parent, name that of its endpoints.
 func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.PortRules, cfg *config.Mesh) []Resource {
 	name := OutboundName(key)
 	build := func(variant string, rules []mesh.Rule) Resource {
@@ -34,11 +35,14 @@ func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.Po
 		return Resource{Type: RouteType, Name: name, Variant: variant, Message: t.routeConfiguration(name, rules)}
 	}
 	producer := rules.Producer
-	if producer == nil {
+	if producer == nil || mesh.OfConnections(producer) {
 		producer = []mesh.Rule{mesh.Implicit(svc, key.Port)}
 	}
 	out := []Resource{build("", producer)}
 	for _, namespace := range slices.Sorted(maps.Keys(rules.Consumer)) {
+		if mesh.OfConnections(rules.Consumer[namespace]) {
+			continue
+		}
 		out = append(out, build(namespace, rules.Consumer[namespace]))
 	}
 	return out

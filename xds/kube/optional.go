@@ -29,6 +29,8 @@ type Kind string
 const (
 	HTTPRoute      Kind = "HTTPRoute"
 	GRPCRoute      Kind = "GRPCRoute"
+	TLSRoute       Kind = "TLSRoute"
+	TCPRoute       Kind = "TCPRoute"
 	ReferenceGrant Kind = "ReferenceGrant"
 	TrafficPolicy  Kind = "XBackendTrafficPolicy"
 	// AuthorizationPolicy is ours; its CRD comes with the chart.
@@ -43,6 +45,8 @@ var optionalKinds = map[Kind]struct {
 }{
 	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.HTTPRoute{}},
 	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.GRPCRoute{}},
+	TLSRoute:       {"tlsroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.TLSRoute{}},
+	TCPRoute:       {"tcproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.TCPRoute{}},
 	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", gatewayv1beta1.SchemeGroupVersion, &gatewayv1beta1.ReferenceGrant{}},
 	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", gatewayxv1alpha1.SchemeGroupVersion, &gatewayxv1alpha1.XBackendTrafficPolicy{}},
 

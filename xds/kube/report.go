@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -21,8 +19,8 @@ import (
 // Reporter says what Mizzen works around in users' objects: in the log, in a metric, and in an event
 // on the object, once for as long as the problem lasts.
 type Reporter struct {
-	log      logr.Logger
-	recorder events.EventRecorder
+	log    logr.Logger
+	events *Events
 	// isLeader: one replica writes the events, so that each is written once.
 	isLeader func() bool
 	gauge    *prometheus.GaugeVec
@@ -34,13 +32,13 @@ type Reporter struct {
 }
 
 // NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
-func NewReporter(log logr.Logger, recorder events.EventRecorder, isLeader func() bool, r prometheus.Registerer) *Reporter {
+func NewReporter(log logr.Logger, events *Events, isLeader func() bool, r prometheus.Registerer) *Reporter {
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mizzen_object_problems",
 		Help: "Problems in Services, EndpointSlices, pods and namespaces that Mizzen works around at present, by reason.",
 	}, []string{"reason"})
 	r.MustRegister(gauge)
-	return &Reporter{log: log, recorder: recorder, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}, sidecars: map[mesh.Object]int{}}
+	return &Reporter{log: log, events: events, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}, sidecars: map[mesh.Object]int{}}
 }
 
 // Report takes all problems that one object has now, a Service with its EndpointSlices.
@@ -108,14 +106,12 @@ func (r *Reporter) Lead(context.Context) {
 }
 
 func (r *Reporter) event(p mesh.Problem) {
-	object := &corev1.ObjectReference{APIVersion: "v1", Kind: p.Object.Kind, Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
+	object := corev1.ObjectReference{APIVersion: "v1", Kind: p.Object.Kind, Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
 	switch p.Object.Kind {
 	case mesh.KindEndpointSlice:
 		object.APIVersion = discoveryv1.SchemeGroupVersion.String()
 	case mesh.KindNamespace:
 		object.Namespace = p.Object.Name // else its events lie in "default", where nobody looks
 	}
-	// The recorder takes an event with another note for a repetition, if it does not regard something else.
-	object.FieldPath = fmt.Sprintf("%s=%.64s", p.Field, p.Value)
-	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, p.Reason, "Translate", "%s", p.String())
+	r.events.Warn(object, p.Reason, "Translate", p.Field, p.Value, p.String())
 }

@@ -46,16 +46,17 @@ func (b *builder) attach(r *route, ref gatewayv1.ParentReference) attempt {
 	if len(ports) == 0 {
 		return refuse(gatewayv1.RouteReasonNoMatchingParent, "Service %s has no port%s; it has %s", b.parent, asked(ref), listPorts(svc.Ports))
 	}
-	if !slices.ContainsFunc(ports, Port.routable) {
+	takes := func(p Port) bool { return p.routable() || r.Kind.OfConnections() }
+	if !slices.ContainsFunc(ports, takes) {
 		return refuse(gatewayv1.RouteReasonNoMatchingParent,
-			"Service %s: port %s is opaque TCP; declare HTTP by its appProtocol or its name", b.parent, listPorts(ports))
+			"Service %s: port %s is opaque TCP; declare HTTP by its appProtocol or its name, or use a TCPRoute", b.parent, listPorts(ports))
 	}
 	g := group{}
 	if r.Namespace != b.parent.Namespace {
 		g.namespace = r.Namespace
 	}
 	for _, p := range ports {
-		if !p.routable() {
+		if !takes(p) {
 			continue
 		}
 		g.port = p.Number

@@ -67,7 +67,7 @@ func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectRe
 	if i < 0 {
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no port %d; it has %s", key, *ref.Port, listPorts(svc.Ports))
 	}
-	if !svc.Ports[i].routable() {
+	if !svc.Ports[i].routable() && !r.Kind.OfConnections() {
 		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s: port %d is opaque TCP", key, *ref.Port)
 	}
 	return svc.target(svc.Ports[i].Number), nil
@@ -94,7 +94,7 @@ func (b *builder) permitted(r RouteID, backend Key) bool {
 }
 
 // What a request gets in place of an invalid backend: 500, or UNAVAILABLE, which is what gRPC clients
-// take 503 for.
+// take 503 for. A connection is closed.
 var invalidStatus = map[RouteKind]uint32{HTTPRoute: 500, GRPCRoute: 503}
 
 // action resolves what a rule does.
@@ -106,7 +106,7 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 		ResponseHeaders: rule.filters.response,
 		Rewrite:         rule.filters.rewrite,
 	}
-	if svc := b.in.Services[b.parent]; svc != nil {
+	if svc := b.in.Services[b.parent]; svc != nil && !r.Kind.OfConnections() {
 		a.Calls = callPolicy(rule.calls.Or(r.calls).Or(svc.Calls))
 	}
 	if len(rule.filters.unresolved) > 0 {
@@ -138,6 +138,7 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 	}
 	if !valid {
 		a.Fail, a.FailReason, a.Mirrors = a.InvalidStatus, "no valid backend with a weight above 0", nil
+		a.Refuse = r.Kind.OfConnections()
 		return a
 	}
 	a.Pinned = pin(all)

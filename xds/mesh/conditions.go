@@ -18,13 +18,16 @@ type Condition struct {
 	Message string
 }
 
+// Bad reports whether the condition tells of something that is wrong.
+func (c Condition) Bad() bool { return c.True == (c.Type == gatewayv1.RouteConditionPartiallyInvalid) }
+
 // RouteReasonConflicted is the reason of GEP-1294 for a route of a kind that does not hold on the port;
 // the API's Go package has no constant for it.
 const RouteReasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
 
 // status gives the conditions of one parent reference, once all routes are attached.
 func (b *builder) status(a attempt) ParentStatus {
-	s := ParentStatus{Route: a.route.RouteID, Ref: a.ref, Generation: a.route.generation}
+	s := ParentStatus{Route: a.route.RouteID, Ref: a.ref, Generation: a.route.generation, Lost: b.lost(a)}
 	accepted := b.accepted(a)
 	s.Conditions = append(s.Conditions, accepted, b.resolvedRefs(a.route))
 	if dropped := droppedRules(a.route); accepted.True && dropped != "" {
@@ -42,29 +45,62 @@ func (b *builder) accepted(a attempt) Condition {
 	if a.refusal != nil {
 		return *a.refusal
 	}
-	var won, lost []string
+	var won, declared, taken, lost []string
 	for _, g := range a.groups {
-		if winner := b.attached[g].winner(); winner.Kind == a.route.Kind {
-			won = append(won, fmt.Sprint(g.port))
-		} else {
-			lost = append(lost, fmt.Sprintf("%s holds on port %d", winner.RouteID, g.port))
+		if holder := b.attached[g].holder(a.route); holder != a.route {
+			lost = append(lost, fmt.Sprintf("%s holds on port %d", holder.RouteID, g.port))
+			continue
 		}
+		won = append(won, fmt.Sprint(g.port))
+		if a.route.Kind.OfConnections() && b.declaredHTTP(g.port) {
+			declared = append(declared, fmt.Sprint(g.port))
+		}
+		for _, t := range b.attached[g].taken(a.route) {
+			taken = append(taken, fmt.Sprintf("%q on port %d, which %s has", t.name, g.port, t.by.RouteID))
+		}
+	}
+	why := kindOrder
+	if a.route.Kind.OfConnections() {
+		why += "; of several TCPRoutes, and of TLSRoutes for one hostname, the oldest holds"
 	}
 	conflicts := strings.Join(lost, ", ")
 	if len(won) == 0 {
-		return Condition{
-			Type: gatewayv1.RouteConditionAccepted, Reason: RouteReasonConflicted,
-			Message: "a Service port has routes of one kind, GRPCRoute before HTTPRoute: " + conflicts,
-		}
+		return Condition{Type: gatewayv1.RouteConditionAccepted, Reason: RouteReasonConflicted, Message: why + ": " + conflicts}
 	}
 	message := fmt.Sprintf("attached to Service %s, port %s", b.parent, strings.Join(won, ", "))
 	if conflicts != "" {
-		message += "; not where GRPCRoutes hold: " + conflicts
+		message += "; not where other routes hold: " + conflicts
+	}
+	if len(taken) > 0 {
+		message += "; not for the hostnames of older routes: " + strings.Join(taken, ", ")
+	}
+	if len(declared) > 0 {
+		message += fmt.Sprintf("; port %s is declared HTTP: while this route holds, its connections are balanced, not its requests",
+			strings.Join(declared, ", "))
 	}
 	if len(a.route.hostnames) > 0 {
 		message += "; spec.hostnames has no effect on a Service: match the header Host"
 	}
 	return Condition{Type: gatewayv1.RouteConditionAccepted, True: true, Reason: gatewayv1.RouteReasonAccepted, Message: message}
+}
+
+// lost is where a route has no effect.
+func (b *builder) lost(a attempt) []Lost {
+	var out []Lost
+	for _, g := range a.groups {
+		if holder := b.attached[g].holder(a.route); holder != a.route {
+			out = append(out, Lost{Port: g.port, Route: a.route.Kind, Holder: holder.RouteID})
+			continue
+		}
+		for _, t := range b.attached[g].taken(a.route) {
+			out = append(out, Lost{Port: g.port, Hostname: t.name, Route: a.route.Kind, Holder: t.by.RouteID})
+		}
+	}
+	return out
+}
+
+func (b *builder) declaredHTTP(port uint16) bool {
+	return slices.ContainsFunc(b.in.Services[b.parent].Ports, func(p Port) bool { return p.Number == port && p.Protocol == HTTP })
 }
 
 func (b *builder) resolvedRefs(r *route) Condition {

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // Declared is what a Service says of the protocols that its pods speak.
@@ -127,10 +127,7 @@ func (i Inbound) JudgesRequests(port uint16) bool {
 // Services.
 func namedPorts(pod *corev1.Pod) map[string]uint16 {
 	out := map[string]uint16{}
-	sidecars := slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
-		return c.Name == config.ProxyContainer || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
-	})
-	for _, c := range slices.Concat(pod.Spec.Containers, sidecars) {
+	for _, c := range sidecar.Servers(&pod.Spec) {
 		for _, p := range c.Ports {
 			if p.Name == "" || (p.Protocol != corev1.ProtocolTCP && p.Protocol != "") {
 				continue

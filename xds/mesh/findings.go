@@ -27,6 +27,12 @@ func HTTPRouteFaults(o *gatewayv1.HTTPRoute) []Fault { return readHTTPRoute(o).f
 // GRPCRouteFaults is HTTPRouteFaults for a GRPCRoute.
 func GRPCRouteFaults(o *gatewayv1.GRPCRoute) []Fault { return readGRPCRoute(o).found() }
 
+// TLSRouteFaults is HTTPRouteFaults for a TLSRoute.
+func TLSRouteFaults(o *gatewayv1.TLSRoute) []Fault { return readTLSRoute(o).found() }
+
+// TCPRouteFaults is HTTPRouteFaults for a TCPRoute.
+func TCPRouteFaults(o *gatewayv1.TCPRoute) []Fault { return readTCPRoute(o).found() }
+
 func (r *route) found() []Fault {
 	var out []Fault
 	add := func(f fault, rule int, whole bool) {

@@ -26,12 +26,13 @@ type Inbound struct {
 	Policies []Policy
 }
 
-// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's, the mesh's. Policies
-// are for the caller to add.
+// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's on a port, its
+// namespace's, the mesh's. Policies are for the caller to add.
 func BuildInbound(pod, namespace config.MTLS, whole config.MTLSMode) Inbound {
+	said := pod.Over(namespace)
 	out := Inbound{
-		Mode: cmp.Or(pod.Mode, namespace.Mode, whole, config.Permissive), Ports: maps.Clone(pod.Ports),
-		ForwardCert: pod.ForwardCert,
+		Mode: cmp.Or(said.Mode, whole, config.Permissive), Ports: maps.Clone(said.Ports),
+		ForwardCert: said.ForwardCert,
 	}
 	maps.DeleteFunc(out.Ports, func(_ uint16, mode config.MTLSMode) bool { return mode == out.Mode })
 	return out

@@ -109,7 +109,7 @@ func (s *Service) HashBy() *config.HashBy {
 
 // target is one port of the Service as routes send to it.
 func (s *Service) target(port uint16) Target {
-	t := Target{Service: s.Key, Port: port, HashBy: s.HashBy(), Identities: s.Identities}
+	t := Target{Service: s.Key, Port: port, ClusterIPs: s.ClusterIPs, HashBy: s.HashBy(), Identities: s.Identities}
 	for _, ip := range s.ClusterIPs {
 		t.Families = append(t.Families, FamilyOf(ip))
 	}

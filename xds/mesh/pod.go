@@ -74,19 +74,14 @@ func BuildPod(pod *corev1.Pod) *Pod {
 // meshed reports whether a pod has a sidecar with an identity. Sidecars that were injected before identities were turned
 // on have none: they take no mTLS before their pod is made anew.
 func meshed(pod *corev1.Pod) bool {
-	found, _ := sidecar.Find(&pod.Spec)
-	return sidecar.Has(pod) && slices.ContainsFunc(pod.Spec.InitContainers[found.Proxy].Env, func(e corev1.EnvVar) bool {
+	return sidecar.Has(pod) && slices.ContainsFunc(sidecar.Proxy(&pod.Spec).Env, func(e corev1.EnvVar) bool {
 		return e.Name == config.TrustBundleEnv
 	})
 }
 
 func plainPorts(pod *corev1.Pod) []uint16 {
-	found, ok := sidecar.Find(&pod.Spec)
-	if !ok {
-		return nil
-	}
 	var out []uint16
-	for _, arg := range pod.Spec.InitContainers[found.Capture].Args {
+	for _, arg := range sidecar.CaptureArgs(&pod.Spec) {
 		list, ok := strings.CutPrefix(arg, excludeInboundArg)
 		if !ok {
 			continue

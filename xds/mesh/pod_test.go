@@ -219,6 +219,8 @@ func TestBuildInbound(t *testing.T) {
 		{mesh: config.Strict, namespace: config.MTLS{Mode: config.Permissive}, pod: config.MTLS{Mode: config.Strict}, want: "strict"},
 		{pod: config.MTLS{Ports: ports}, want: "permissive,80=strict"},
 		{namespace: config.MTLS{Mode: config.Strict}, pod: config.MTLS{Ports: ports}, want: "strict,90=permissive"},
+		{namespace: config.MTLS{Ports: ports, ForwardCert: []uint16{80}}, want: "permissive,80=strict,forward-client-cert=[80]"},
+		{namespace: config.MTLS{Ports: ports}, pod: config.MTLS{Mode: config.Permissive}, want: "permissive"},
 	} {
 		if got := BuildInbound(c.pod, c.namespace, c.mesh).String(); got != c.want {
 			t.Errorf("%+v: %s", c, got)

@@ -12,9 +12,14 @@ import "cmp"
 // GRPCRoute (…/#grpcrouterule): most characters in the service, then in the method, most headers. A
 // regular expression comes after all exact names, before "any".
 //
-// Both: oldest route, "namespace/name", place in the route.
+// TLSRoute: a whole name, then the longest end of names, then any.
+//
+// All: oldest route, "namespace/name", place in the route.
 func compareRules(a, b Rule) int {
 	byMatch := compareHTTP
+	if a.Match.TLS != nil && b.Match.TLS != nil {
+		byMatch = compareTLS
+	}
 	if a.Match.GRPC != nil && b.Match.GRPC != nil {
 		byMatch = compareGRPC
 	}
@@ -45,6 +50,20 @@ func compareGRPC(a, b Match) int {
 		compareText(a.GRPC.Method, b.GRPC.Method, true),
 		-cmp.Compare(len(a.Headers), len(b.Headers)),
 	)
+}
+
+func compareTLS(a, b Match) int {
+	rank := func(name string) int {
+		switch {
+		case name == "":
+			return 2
+		case isWildcard(name):
+			return 1
+		}
+		return 0
+	}
+	x, y := a.TLS.ServerName, b.TLS.ServerName
+	return cmp.Or(cmp.Compare(rank(x), rank(y)), -cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
 }
 
 // compareText has the more specific type first, then the longer text if that counts.

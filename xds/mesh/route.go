@@ -20,6 +20,8 @@ type route struct {
 	// https://gateway-api.sigs.k8s.io/geps/gep-1294/#hostnames-field
 	hostnames []gatewayv1.Hostname
 	rules     []routeRule
+	// serverNames are the hostnames of a TLSRoute, each once; one empty name for any.
+	serverNames []string
 	// faults that refuse the whole route.
 	faults faults
 	// calls are what the route's annotations say.

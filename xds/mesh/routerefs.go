@@ -12,6 +12,12 @@ func HTTPRouteRefs(o *gatewayv1.HTTPRoute) RouteRefs { return readHTTPRoute(o).r
 // GRPCRouteRefs is HTTPRouteRefs for a GRPCRoute.
 func GRPCRouteRefs(o *gatewayv1.GRPCRoute) RouteRefs { return readGRPCRoute(o).refs() }
 
+// TLSRouteRefs is HTTPRouteRefs for a TLSRoute.
+func TLSRouteRefs(o *gatewayv1.TLSRoute) RouteRefs { return readTLSRoute(o).refs() }
+
+// TCPRouteRefs is HTTPRouteRefs for a TCPRoute.
+func TCPRouteRefs(o *gatewayv1.TCPRoute) RouteRefs { return readTCPRoute(o).refs() }
+
 func (r *route) refs() RouteRefs {
 	var out RouteRefs
 	seenParents, seenBackends := map[Key]bool{}, map[Key]bool{}

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -9,9 +10,11 @@ import (
 
 // RouteInputs are the objects that the rules of a Service depend on. More than these do no harm.
 type RouteInputs struct {
-	// HTTPRoutes and GRPCRoutes that name the Service as a parent.
+	// Routes that name the Service as a parent.
 	HTTPRoutes []*gatewayv1.HTTPRoute
 	GRPCRoutes []*gatewayv1.GRPCRoute
+	TLSRoutes  []*gatewayv1.TLSRoute
+	TCPRoutes  []*gatewayv1.TCPRoute
 	// Grants in the namespaces of the backends.
 	Grants []*gatewayv1.ReferenceGrant
 	// Services that exist: the parent, and those the routes send to. Nil stands for one without a
@@ -28,6 +31,28 @@ type ParentStatus struct {
 	// Generation of the route that Conditions speak of.
 	Generation int64
 	Conditions []Condition
+	// Lost is where among the ports of the reference others hold.
+	Lost []Lost
+}
+
+// Lost is a port on which a route has no effect, or one of a TLSRoute's hostnames, because others hold it.
+type Lost struct {
+	Port uint16
+	// Hostname is empty for the port as a whole.
+	Hostname string
+	Route    RouteKind
+	Holder   RouteID
+}
+
+func (l Lost) String() string {
+	switch {
+	case l.Hostname != "":
+		return fmt.Sprintf("hostname %q has no effect on port %d: %s has it and is older", l.Hostname, l.Port, l.Holder)
+	case l.Holder.Kind != l.Route:
+		return fmt.Sprintf("no effect on port %d, where %s holds: %s", l.Port, l.Holder, kindOrder)
+	default:
+		return fmt.Sprintf("no effect on port %d, where %s holds, which is older", l.Port, l.Holder)
+	}
 }
 
 // BuildRoutes gives the rules of each port of one Service, and the statuses of the routes that name it
@@ -59,6 +84,12 @@ func readRoutes(in RouteInputs) []*route {
 	for _, o := range in.HTTPRoutes {
 		routes = append(routes, readHTTPRoute(o))
 	}
+	for _, o := range in.TLSRoutes {
+		routes = append(routes, readTLSRoute(o))
+	}
+	for _, o := range in.TCPRoutes {
+		routes = append(routes, readTCPRoute(o))
+	}
 	slices.SortFunc(routes, func(a, b *route) int { return cmp.Compare(a.String(), b.String()) })
 	return routes
 }
@@ -89,30 +120,14 @@ type group struct {
 	namespace string
 }
 
-// attachment is the routes of a group, without doubles.
-type attachment struct{ routes []*route }
-
-// winner is the kind of route that holds in a group: "If multiple routes with different types both
-// bind to the same Service and Port pair, only a single route type should be applied", GRPCRoute first.
-// https://gateway-api.sigs.k8s.io/geps/gep-1294/#route-types
-func (a *attachment) winner() *route {
-	for _, r := range a.routes {
-		if r.Kind == GRPCRoute {
-			return r
-		}
-	}
-	return a.routes[0]
-}
-
 // rules merges what is attached.
 func (b *builder) rules() map[uint16]PortRules {
 	built := map[RouteID][]Rule{}
 	out := map[uint16]PortRules{}
 	for g, a := range b.attached {
-		kind := a.winner().Kind
 		merged := []Rule{}
 		for _, r := range a.routes {
-			if r.Kind != kind {
+			if a.holder(r) != r {
 				continue
 			}
 			if _, ok := built[r.RouteID]; !ok {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -14,7 +15,12 @@ type RouteKind string
 const (
 	HTTPRoute RouteKind = "HTTPRoute"
 	GRPCRoute RouteKind = "GRPCRoute"
+	TLSRoute  RouteKind = "TLSRoute"
+	TCPRoute  RouteKind = "TCPRoute"
 )
+
+// OfConnections reports whether routes of the kind look at connections, not at requests.
+func (k RouteKind) OfConnections() bool { return k == TLSRoute || k == TCPRoute }
 
 // RouteID names a route object.
 type RouteID struct {
@@ -43,8 +49,14 @@ func (p PortRules) For(namespace string) []Rule {
 	return p.Producer
 }
 
-// Rule is one match of a route's rule with what becomes of a request that it matches. The matches of
-// one rule share the Action.
+// OfConnections reports whether rules of one group are those of TLSRoutes or TCPRoutes. Rules of requests and of
+// connections are never in one group.
+func OfConnections(rules []Rule) bool {
+	return len(rules) > 0 && rules[0].Origin.Route.Kind.OfConnections()
+}
+
+// Rule is one match of a route's rule with what becomes of a request, or a connection, that it matches. The matches of
+// one rule share the Action. Of a TLSRoute each hostname is a match; a TCPRoute has one, which is every connection.
 type Rule struct {
 	Origin Origin
 	Match  Match
@@ -55,7 +67,7 @@ type Rule struct {
 type Origin struct {
 	Route   RouteID
 	Created time.Time
-	// Rule and Match are indexes into spec.rules and its matches.
+	// Rule and Match are indexes into spec.rules and its matches; of a TLSRoute Match is one into spec.hostnames.
 	Rule, Match int
 	// Name of the rule, may be empty.
 	Name string
@@ -101,23 +113,31 @@ type Match struct {
 	// GRPC is what a GRPCRoute says of service and method, for the order of its rules; Path says the
 	// same for matching.
 	GRPC *GRPCMatch
+	// TLS is what a TLSRoute says of a connection. Connections that are not TLS match none of its rules.
+	TLS *TLSMatch
 }
+
+// TLSMatch is a match on a TLS connection by the server name that the client asks for (SNI): a name, "*." and the end
+// of names, or empty for any name or none.
+type TLSMatch struct{ ServerName string }
 
 // GRPCMatch is a match on a gRPC call; a nil part matches any.
 type GRPCMatch struct{ Service, Method *TextMatch }
 
-// Action is what becomes of a request. Exactly one of Redirect, Fail and Backends decides.
+// Action is what becomes of a request or a connection. Exactly one of Redirect, Fail, Refuse and Backends decides.
 type Action struct {
 	Redirect *Redirect
 	// Fail is the status of the answer, if no backend can take the request; FailReason says why.
 	Fail       uint32
 	FailReason string
+	// Refuse is Fail of connections: they are closed at once.
+	Refuse bool
 	// Backends with a weight above 0, one of which is valid at least.
 	Backends []Backend
 	// Pinned are the backends of a rule with several that take the requests of their sessions, whatever
 	// the weights. All have a Session, with a cookie of its own name.
 	Pinned []Backend
-	// InvalidStatus answers the share of requests that an invalid backend would have got.
+	// InvalidStatus answers the share of requests that an invalid backend would have got; connections are closed.
 	InvalidStatus uint32
 
 	RequestHeaders, ResponseHeaders HeaderChange
@@ -143,8 +163,9 @@ type Backend struct {
 type Target struct {
 	Service Key
 	Port    uint16
-	// Families in which the Service has an address.
-	Families []Family
+	// Families in which the Service has an address, and ClusterIPs, its address in each.
+	Families   []Family
+	ClusterIPs []netip.Addr
 	// HashBy of the Service.
 	HashBy *config.HashBy
 	// Identities of the Service: see Service.
@@ -211,7 +232,7 @@ func (c CallPolicy) OptedIn() bool { return len(c.RetryOn)+len(c.RetryStatuses) 
 
 // Every reports whether every request matches.
 func (m Match) Every() bool {
-	return m.Path.every() && m.Method == "" && len(m.Headers) == 0 && len(m.Query) == 0
+	return m.Path.every() && m.Method == "" && len(m.Headers) == 0 && len(m.Query) == 0 && m.TLS == nil
 }
 
 func (t TextMatch) every() bool { return t.Type == Prefix && t.Value == "/" }

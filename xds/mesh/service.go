@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -22,13 +23,9 @@ type Options struct {
 // BuildService gives the model of one Service, or nil for one without a cluster IP or a TCP port.
 // Problems come in the order of the Service's fields.
 func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
-	ips := clusterIPs(svc)
-	if len(ips) == 0 {
-		return nil, nil
-	}
 	out := &Service{
 		Key:              Key{svc.Namespace, svc.Name},
-		ClusterIPs:       ips,
+		ClusterIPs:       clusterIPs(svc),
 		LocalOnly:        svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
@@ -49,11 +46,31 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		}
 		out.Ports = append(out.Ports, Port{Number: uint16(p.Port), Name: p.Name, Protocol: protocol})
 	}
-	if len(out.Ports) == 0 {
-		return nil, problems
+	if len(out.ClusterIPs) == 0 || len(out.Ports) == 0 {
+		return nil, append(problems, withoutEffect(svc, problems)...)
 	}
 	slices.SortFunc(out.Ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
 	return out, problems
+}
+
+// withoutEffect tells of annotations on a Service of which calls do not know. One that waits for its address is not meant.
+func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
+	if svc.Spec.Type != corev1.ServiceTypeExternalName && len(svc.Spec.ClusterIPs) == 0 {
+		return nil
+	}
+	var out []Problem
+	for _, key := range config.KeysIn(svc.Annotations) {
+		field := fmt.Sprintf("metadata.annotations[%s]", key)
+		if slices.ContainsFunc(known, func(p Problem) bool { return p.Field == field }) {
+			continue
+		}
+		out = append(out, Problem{
+			Object: Object{KindService, Key{svc.Namespace, svc.Name}}, UID: string(svc.UID), Reason: "AnnotationWithoutEffect",
+			Field: field, Value: svc.Annotations[key], Allowed: "a Service with a cluster IP and a TCP port",
+			Effect: "it has no effect: calls go to the addresses that DNS gives",
+		})
+	}
+	return out
 }
 
 // clusterIPs are the Service's addresses; none for headless and ExternalName Services, and for one

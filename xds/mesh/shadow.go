@@ -33,7 +33,20 @@ func SamePrecedence(a, b Rule) bool {
 // regular expressions little is.
 func (m Match) Covers(n Match) bool {
 	return m.Path.coversPath(n.Path) && (m.Method == "" || m.Method == n.Method) &&
-		coverFields(m.Headers, n.Headers) && coverFields(m.Query, n.Query)
+		coverFields(m.Headers, n.Headers) && coverFields(m.Query, n.Query) && m.TLS.covers(n.TLS)
+}
+
+// covers: nil, of a TCPRoute or of requests, takes everything.
+func (t *TLSMatch) covers(u *TLSMatch) bool {
+	switch {
+	case t == nil:
+		return true
+	case u == nil:
+		return false
+	case t.ServerName == "" || t.ServerName == u.ServerName:
+		return true
+	}
+	return isWildcard(t.ServerName) && strings.HasSuffix(u.ServerName, t.ServerName[1:])
 }
 
 // coverFields: each condition of a must follow from one of b on the same name.

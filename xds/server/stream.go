@@ -386,7 +386,7 @@ func (s *stream) pick(typeURL string, r *record, p policy) *entry {
 	if r == nil {
 		return nil
 	}
-	return r.entry(envoy.Variant(envoy.ID{Type: typeURL, Name: r.name}, s.node))
+	return r.entry(envoy.Variants(envoy.ID{Type: typeURL, Name: r.name}, s.node)...)
 }
 
 // errLater says that there is a change whose pending names are not taken yet; the change has woken run.

@@ -201,13 +201,15 @@ func (r *record) same(other *record) bool {
 	return true
 }
 
-// entry gives the variant for a proxy, or the one for all, or nil.
-func (r *record) entry(variant string) *entry {
+// entry gives the first of these variants that there is, or the one for all, or nil.
+func (r *record) entry(variants ...string) *entry {
 	if r == nil {
 		return nil
 	}
-	if e := r.variant(variant); e != nil {
-		return e
+	for _, variant := range variants {
+		if e := r.variant(variant); e != nil {
+			return e
+		}
 	}
 	return r.variant("")
 }

@@ -46,6 +46,10 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 		return ofRoute(&o.Status.RouteStatus)
 	case *gatewayv1.GRPCRoute:
 		return ofRoute(&o.Status.RouteStatus)
+	case *gatewayv1.TLSRoute:
+		return ofRoute(&o.Status.RouteStatus)
+	case *gatewayv1.TCPRoute:
+		return ofRoute(&o.Status.RouteStatus)
 	case *gatewayxv1alpha1.XBackendTrafficPolicy:
 		for _, a := range o.Status.Ancestors {
 			current = append(current, gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions})
@@ -60,6 +64,21 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 		}
 	}
 	panic(fmt.Sprintf("status: %T has none of ours", o))
+}
+
+// told reports whether an object's status has a condition with these words.
+func told(o client.Object, s Status, c mesh.Condition) bool {
+	has := func(conditions []metav1.Condition) bool {
+		is := meta.FindStatusCondition(conditions, string(c.Type))
+		return is != nil && (is.Status == metav1.ConditionTrue) == c.True && is.Reason == string(c.Reason) && is.Message == shorten(c.Message)
+	}
+	if policy, ok := o.(*v1alpha1.AuthorizationPolicy); ok {
+		return has(policy.Status.Conditions)
+	}
+	current, _, _ := entries(o)
+	return slices.ContainsFunc(current, func(e gatewayv1.RouteParentStatus) bool {
+		return e.ControllerName == ControllerName && equality.Semantic.DeepEqual(e.ParentRef, s.Ref) && has(e.Conditions)
+	})
 }
 
 // merge gives the entries with ours as wanted, no more than most. Those of other controllers, and

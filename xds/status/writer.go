@@ -5,6 +5,7 @@ package status
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -12,9 +13,11 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/reference"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -28,13 +31,16 @@ import (
 const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
 
 // kinds have a status of ours.
-var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TrafficPolicy, kube.AuthorizationPolicy}
+var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TLSRoute, kube.TCPRoute, kube.TrafficPolicy, kube.AuthorizationPolicy}
 
 // workers write at the same time; each has one request under way.
 const workers = 4
 
 // writeTimeout bounds one request.
 const writeTimeout = 10 * time.Second
+
+// quietTries are how often an object may fail before it is an error.
+const quietTries = 4
 
 // Source is where the objects are read; they are read only.
 type Source interface {
@@ -47,9 +53,16 @@ type Options struct {
 	Source Source
 	// Client writes to the API server.
 	Client client.Client
+	// Events are written on objects whose status says of something new that it is wrong; nil for none.
+	Events Events
 	Log    logr.Logger
 	// Registerer for metrics; nil for none.
 	Registerer prometheus.Registerer
+}
+
+// Events takes warnings: kube.Events.
+type Events interface {
+	Warn(object corev1.ObjectReference, reason, action, field, what, note string)
 }
 
 // Status is what is said of one object with respect to one Service that it names, or as a whole.
@@ -194,7 +207,12 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 		queue.AddRateLimited(id)
 	default:
 		result = "error"
-		w.opt.Log.Error(err, "status not written, trying again", "object", id.String())
+		// While a CRD comes the API server refuses for a moment, which is nobody's fault; what stays is told.
+		if queue.NumRequeues(id) < quietTries {
+			w.opt.Log.V(1).Info("status not written yet, trying again", "object", id.String(), "error", err.Error())
+		} else {
+			w.opt.Log.Error(err, "status not written, trying again", "object", id.String())
+		}
 		queue.AddRateLimited(id)
 	}
 	w.writes.WithLabelValues(string(id.Kind), result).Inc()
@@ -217,7 +235,32 @@ func (w *Writer) write(ctx context.Context, id kube.ID) (written bool, err error
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	return true, w.opt.Client.Status().Update(ctx, object)
+	if err := w.opt.Client.Status().Update(ctx, object); err != nil {
+		return true, err
+	}
+	w.warn(current, wanted)
+	return true, nil
+}
+
+// warn writes an event on each thing that is wrong with an object and of which its status did not tell before.
+func (w *Writer) warn(before client.Object, wanted []Status) {
+	if w.opt.Events == nil {
+		return
+	}
+	object, err := reference.GetReference(w.opt.Client.Scheme(), before)
+	if err != nil {
+		w.opt.Log.Error(err, "no events on an object of an unknown kind", "object", client.ObjectKeyFromObject(before).String())
+		return
+	}
+	for _, s := range wanted {
+		for _, c := range s.Conditions {
+			if c.Bad() && !told(before, s, c) {
+				// By the parent, too: what is wrong may be so of several.
+				field := fmt.Sprintf("status[%s].%s", s.Ref.Name, c.Type)
+				w.opt.Events.Warn(*object, string(c.Reason), "SetStatus", field, c.Message, c.Message)
+			}
+		}
+	}
 }
 
 // of gives what is said of an object, by Service.

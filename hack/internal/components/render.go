@@ -71,7 +71,7 @@ func Render(in Input) (map[string][]byte, error) {
 // Write makes everything the components read: certificates, kubeconfigs and
 // configuration.
 func Write(in Input) error {
-	for _, dir := range []string{"pki", "config/cni", "log"} {
+	for _, dir := range []string{"pki", "config/cni", "cni-bin", "log"} {
 		if err := os.MkdirAll(in.State(dir), 0o755); err != nil {
 			return err
 		}

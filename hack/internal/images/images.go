@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,11 +33,16 @@ type Image struct {
 	Limit      int64    // of the compressed size, in bytes; 0: none
 }
 
+// ofChart stands for the appVersion of the chart, which names the images of Mizzen by it: `helm install` needs no
+// values then.
+const ofChart = "CHART"
+
 // All lists the images of this repository. One whose Dockerfile does not exist
 // is skipped.
 var All = []Image{
-	{Ref: "mizzen/controller:dev", Dockerfile: "Dockerfile", Target: "controller", Binaries: []string{"mizzen-controller"}},
-	{Ref: "mizzen/proxy:dev", Dockerfile: "Dockerfile", Target: "proxy", Binaries: []string{"mizzen-proxy", "envoy"}, Limit: 60e6},
+	{Ref: "mizzen/controller:" + ofChart, Dockerfile: "Dockerfile", Target: "controller", Binaries: []string{"mizzen-controller"}},
+	{Ref: "mizzen/cni:" + ofChart, Dockerfile: "Dockerfile", Target: "cni", Binaries: []string{"mizzen-cni", "mizzen-cni-node"}},
+	{Ref: "mizzen/proxy:" + ofChart, Dockerfile: "Dockerfile", Target: "proxy", Binaries: []string{"mizzen-proxy", "envoy"}, Limit: 60e6},
 	{
 		Ref: "mizzen-examples/native-tools:dev", Dockerfile: "examples/grpc-balance/Dockerfile", Target: "native-tools",
 		Binaries: []string{"native-tools"},
@@ -50,7 +56,7 @@ var All = []Image{
 
 // packages are built into .build/bin, those that exist.
 var packages = []string{
-	"./cmd/mizzen-controller", "./cmd/mizzen-proxy", "./cmd/mizzenctl",
+	"./cmd/mizzen-controller", "./cmd/mizzen-proxy", "./cmd/mizzenctl", "./cmd/mizzen-cni", "./cmd/mizzen-cni-node",
 	"./examples/grpc-balance/native-tools", "./examples/grpc-balance/native-tools-2", "./test/e2e/testapp",
 }
 
@@ -141,8 +147,13 @@ func (b *Builder) Images(only ...string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	version, err := b.appVersion()
+	if err != nil {
+		return nil, err
+	}
 	var archives []string
 	for _, image := range All {
+		image.Ref = strings.Replace(image.Ref, ":"+ofChart, ":"+version, 1)
 		if len(only) > 0 && !slices.Contains(only, image.Target) {
 			continue
 		}
@@ -157,6 +168,21 @@ func (b *Builder) Images(only ...string) ([]string, error) {
 		archives = append(archives, archive)
 	}
 	return archives, nil
+}
+
+var appVersionLine = regexp.MustCompile(`(?m)^appVersion: "?([\w.-]+)"?$`)
+
+func (b *Builder) appVersion() (string, error) {
+	file := filepath.Join(b.Root, "charts", "mizzen", "Chart.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	match := appVersionLine.FindSubmatch(text)
+	if match == nil {
+		return "", fmt.Errorf("%s: no appVersion", file)
+	}
+	return string(match[1]), nil
 }
 
 // image builds one image, if what goes into it has changed.

@@ -32,7 +32,7 @@ func TestFirstCertificate(t *testing.T) {
 	if r.metric("mizzen_agent_trust_bundle_roots", api.Version(r.opts.Bundle)) != 1 {
 		t.Error("the roots are not told")
 	}
-	for name, mode := range map[string]os.FileMode{"sds.sock": 0o600, "bundle.pem": 0o600} {
+	for name, mode := range map[string]os.FileMode{"sds.sock": 0o600, "roots": 0o600} {
 		if info, err := os.Stat(filepath.Join(r.opts.Dir, name)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v; want mode %o", name, info, err, mode)
 		}
@@ -177,7 +177,7 @@ func TestAnswersOfNoUse(t *testing.T) {
 			if log := r.log.String(); strings.Count(log, "no new certificate") != 1 || strings.Contains(log, "PRIVATE KEY") {
 				t.Errorf("want the reason once and no key:\n%s", log)
 			}
-			if b, err := os.ReadFile(rootsFile(o.Dir)); !os.IsNotExist(err) {
+			if b, err := os.ReadFile(o.Keep.File); !os.IsNotExist(err) {
 				t.Errorf("roots were kept: %v\n%s", err, b)
 			}
 		})

@@ -53,7 +53,7 @@ func options(t *testing.T, address string, roots ...*ca.Authority) Options {
 	dir := t.TempDir()
 	o := Options{
 		Address: address, Namespace: "shop", ServiceAccount: "cart", Bundle: authoritytest.Bundle(roots...),
-		TokenFile: filepath.Join(dir, "token"), Dir: dir,
+		TokenFile: filepath.Join(dir, "token"), Dir: dir, Keep: Keep{File: filepath.Join(dir, "roots"), Key: "a key"},
 	}
 	write(t, o.TokenFile, authoritytest.Token)
 	return o

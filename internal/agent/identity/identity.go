@@ -29,8 +29,10 @@ type Options struct {
 	Bundle string
 	// TokenFile holds the service account token. The kubelet replaces it, so it is read each time.
 	TokenFile string
-	// Dir is where the socket for Envoy and the newest roots lie.
+	// Dir is where the socket for Envoy lies.
 	Dir string
+	// Keep is where the newest roots lie for the next container.
+	Keep Keep
 	// Register adds what else Envoy asks or tells over that socket. It may be nil.
 	Register   func(grpc.ServiceRegistrar)
 	Registerer prometheus.Registerer
@@ -145,7 +147,7 @@ func (i *Identity) apply(next *credentials) error {
 		i.log.Info("the mesh's roots have changed", "version", next.roots.version, "roots", len(next.roots.certs))
 	}
 	// Written each time: what failed the last time may work now.
-	if err := saveRoots(i.opts.Dir, next.roots); err != nil {
+	if err := i.opts.Keep.save(next.roots); err != nil {
 		i.log.Warn("the newest roots are not kept for a restart of the container", "error", err)
 	}
 	return nil

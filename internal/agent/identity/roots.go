@@ -4,8 +4,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
@@ -43,8 +41,6 @@ func parseRoots(text string) (roots, error) {
 	return r, nil
 }
 
-func rootsFile(dir string) string { return filepath.Join(dir, "bundle.pem") }
-
 // startRoots prefers what an earlier container of this pod has left: it came from the control plane after
 // the pod was made. Roots of both are not added up, or one that the mesh has forgotten would be back.
 func startRoots(o Options) (roots, error) {
@@ -52,28 +48,16 @@ func startRoots(o Options) (roots, error) {
 	if err != nil {
 		return roots{}, fmt.Errorf("environment variable %s: %w", config.TrustBundleEnv, err)
 	}
-	b, err := os.ReadFile(rootsFile(o.Dir))
-	if os.IsNotExist(err) {
+	text, err := o.Keep.read()
+	if text == "" && err == nil {
 		return given, nil
 	}
 	if err == nil {
 		var kept roots
-		if kept, err = parseRoots(string(b)); err == nil {
+		if kept, err = parseRoots(text); err == nil {
 			return kept, nil
 		}
 	}
-	o.Log.Warn("the roots that an earlier container kept are of no use; those given at injection are", "file", rootsFile(o.Dir), "error", err)
+	o.Log.Warn("the roots that an earlier container kept are of no use; those given at injection are", "file", o.Keep.File, "error", err)
 	return given, nil
-}
-
-// saveRoots replaces the file as a whole: a container that is killed leaves the old one or the new one.
-func saveRoots(dir string, r roots) error {
-	file := rootsFile(dir)
-	if old, err := os.ReadFile(file); err == nil && string(old) == r.pem {
-		return nil
-	}
-	if err := os.WriteFile(file+".new", []byte(r.pem), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
 }

@@ -3,6 +3,7 @@ package identity
 import (
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -123,9 +124,9 @@ func TestStartRoots(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log buffer
-			o := Options{Bundle: tt.given, Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}
+			o := Options{Bundle: tt.given, Keep: Keep{filepath.Join(t.TempDir(), "roots"), "a key"}, Log: slog.New(slog.NewTextHandler(&log, nil))}
 			if tt.kept != "" {
-				write(t, rootsFile(o.Dir), tt.kept)
+				write(t, o.Keep.File, o.Keep.sealed(tt.kept))
 			}
 			got, err := startRoots(o)
 			if (err != nil) != (tt.wantErr != "") || (err != nil && !strings.Contains(err.Error(), tt.wantErr)) {

@@ -2,6 +2,7 @@ package plaintext
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,18 +52,56 @@ func TestLive(t *testing.T) {
 }
 
 func TestLiveIsBounded(t *testing.T) {
+	const extra = 100
 	l, now := live{}, start
 	socket := func(i int) peer {
 		return peer{netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1), 80}
 	}
-	for i := range 2 * maxLive {
-		l.began(socket(i), key{}, now)
+	for i := range maxLive + extra {
+		l.began(socket(i), key{}, now, false)
 	}
 	if len(l) != maxLive {
 		t.Errorf("%d are remembered, want %d", len(l), maxLive)
 	}
-	l.began(socket(2*maxLive), key{}, now.Add(liveFor+time.Second))
+	l.began(socket(maxLive+extra), key{}, now.Add(liveFor+time.Second), false)
 	if len(l) != 1 {
 		t.Errorf("%d are remembered after all others must have ended", len(l))
+	}
+}
+
+// Of HTTP nobody tells the end of a connection: one without a request is remembered as long as there is room.
+func TestIdleHTTP(t *testing.T) {
+	now := start
+	c := New(Options{Registerer: prometheus.NewRegistry(), Now: func() time.Time { return now }})
+	to := netip.MustParseAddrPort("10.0.0.9:80")
+	from := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 1)
+	}
+	c.saw(from(0), to, "", request)
+	busy := Connection{Caller: from(0), Port: 80, HTTP: true, Busy: true, Last: now}
+	if got := c.Live(); len(got) != 1 || got[0] != busy {
+		t.Errorf("with a request: %+v, want %+v", got, busy)
+	}
+	c.saw(from(0), to, "", ending)
+	now = now.Add(time.Hour)
+	idle := Connection{Caller: from(0), Port: 80, HTTP: true, Last: start}
+	if got := c.Live(); len(got) != 1 || got[0] != idle {
+		t.Errorf("idle: %+v, want %+v", got, idle)
+	}
+	if n := c.Snapshot().Callers[0].Live; n != 0 {
+		t.Errorf("%d are told to be open", n)
+	}
+	for i := range maxLive { // one more than there is room for
+		now = now.Add(time.Millisecond)
+		c.saw(from(i+1), to, "", request)
+		c.saw(from(i+1), to, "", ending)
+	}
+	got := c.Live()
+	if len(got) > maxLive || len(got) < maxLive/2 || slices.Contains(got, idle) {
+		t.Errorf("%d are remembered, the oldest among them: %t", len(got), slices.Contains(got, idle))
+	}
+	c.Ended(got[0])
+	if n := len(c.Live()); n != len(got)-1 {
+		t.Errorf("%d are remembered after one has ended, want %d", n, len(got)-1)
 	}
 }

@@ -28,8 +28,10 @@ const (
 const (
 	connection = "connection"
 	request    = "request"
-	// ending is not counted.
-	ending = "ending"
+	// These are not counted. goesOn and requestGoesOn tell again what was told before, or began before the agent did.
+	goesOn        = ""
+	requestGoesOn = "request goes on"
+	ending        = "ending"
 )
 
 // Options are what Callers are told.
@@ -101,7 +103,7 @@ func (c *Callers) Snapshot() agentapi.PlainText {
 	return out
 }
 
-// saw enters a caller. kind is empty for one that was told before and is there still, or has ended.
+// saw enters a caller.
 func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,10 +119,10 @@ func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 			caller.Last = now
 		}
 		return
-	case "":
-		c.live.goesOn(socket, at, now)
+	case goesOn, requestGoesOn:
+		c.live.goesOn(socket, at, now, kind == requestGoesOn)
 	default:
-		c.live.began(socket, at, now)
+		c.live.began(socket, at, now, kind == request)
 	}
 	caller := c.seen[at]
 	if caller == nil {

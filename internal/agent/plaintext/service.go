@@ -11,10 +11,10 @@ import (
 // kinds of entries by their type.
 var kinds = map[accessdatav3.AccessLogType]string{
 	accessdatav3.AccessLogType_TcpUpstreamConnected: connection,
-	accessdatav3.AccessLogType_TcpPeriodic:          "",
+	accessdatav3.AccessLogType_TcpPeriodic:          goesOn,
 	accessdatav3.AccessLogType_TcpConnectionEnd:     ending,
 	accessdatav3.AccessLogType_DownstreamStart:      request,
-	accessdatav3.AccessLogType_DownstreamPeriodic:   "",
+	accessdatav3.AccessLogType_DownstreamPeriodic:   requestGoesOn,
 	accessdatav3.AccessLogType_DownstreamEnd:        ending,
 }
 

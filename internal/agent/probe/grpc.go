@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -18,11 +19,15 @@ func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent 
 	if action.Mode != nil && *action.Mode == corev1.GRPCProbeModeTLS {
 		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
+	// What gRPC says of a connection that it could not make is a text, and no error to look into.
+	var dialed atomic.Pointer[error]
 	conn, err := grpc.NewClient("passthrough:///"+p.address("", action.Port),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithUserAgent(userAgent),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			return p.dial(ctx, "tcp", addr)
+			c, err := p.dial(ctx, "tcp", addr)
+			dialed.Store(&err)
+			return c, err
 		}),
 	)
 	if err != nil {
@@ -35,6 +40,9 @@ func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent 
 	}
 	res, err := healthv1.NewHealthClient(conn).Check(ctx, req)
 	if err != nil {
+		if why := dialed.Load(); why != nil && *why != nil {
+			err = *why
+		}
 		return fmt.Errorf("health rpc failed: %w", err)
 	}
 	if res.GetStatus() != healthv1.HealthCheckResponse_SERVING {

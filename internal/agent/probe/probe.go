@@ -61,7 +61,7 @@ func (p *Prober) Do(ctx context.Context, h appprobe.Handler, userAgent string) e
 		return p.do(ctx, h, userAgent)
 	}
 	timeout := time.Duration(h.TimeoutSeconds) * time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s: %w", timeout, context.DeadlineExceeded))
 	defer cancel()
 	err := p.do(ctx, h, userAgent)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {

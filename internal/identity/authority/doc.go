@@ -8,6 +8,7 @@
 //
 //	secret.go   what the Secret holds (pure), reading, creating and restoring it
 //	record.go   what the cluster remembers of it when no replica does
+//	owner.go    what goes with the release, or stays
 //	memory.go   what follows from what was read now and before (pure)
 //	manager.go  the reconciler that ties them together
 //	rotate.go   the next step, and when; agents.go what the agents of all replicas have

@@ -51,7 +51,9 @@ type world struct {
 	now    time.Time
 	// uninstalled makes the owner of the Secret disappear.
 	uninstalled bool
-	policy      rotation.Policy
+	// keep is Options.Keep of the replicas that come.
+	keep   bool
+	policy rotation.Policy
 	// agents are what the replicas are told of the agents.
 	agents func() Agents
 }
@@ -89,7 +91,7 @@ func (w *world) replica(leader bool) *replica {
 			}
 			return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "mizzen-controller", UID: "1"}, nil
 		},
-		IsLeader: func() bool { return r.leader }, Agents: func(context.Context) Agents { return w.agents() },
+		Keep: w.keep, IsLeader: func() bool { return r.leader }, Agents: func(context.Context) Agents { return w.agents() },
 		Recorder: r.recorder, Registerer: r.registry, Log: funcr.New(func(_, args string) { r.logged <- args }, funcr.Options{}), Now: func() time.Time { return w.now },
 	})
 	if err != nil {

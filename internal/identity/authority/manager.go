@@ -22,7 +22,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
-// Options of a Manager. All fields are required.
+// Options of a Manager. All fields but Keep are required.
 type Options struct {
 	// Namespace of the control plane, SecretName of its CA there, and of the ConfigMap with the CA's roots.
 	Namespace, SecretName string
@@ -35,8 +35,10 @@ type Options struct {
 	Client client.Client
 	// Reader reads from the API server, not from a cache.
 	Reader client.Reader
-	// Owner of a Secret that is made here, so that it goes when the release is uninstalled.
+	// Owner is what a Secret and a ConfigMap that are made here go with, when the release is uninstalled.
 	Owner func(context.Context) (metav1.OwnerReference, error)
+	// Keep leaves them behind, without an owner, so that a later installation has the same CA.
+	Keep bool
 	// IsLeader tells whether this replica may rotate the CA.
 	IsLeader func() bool
 	// Agents asks all replicas, this one too, what their agents have.
@@ -142,6 +144,9 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	case err != nil:
 		return reconcile.Result{}, err
 	default:
+		if secret, err = m.own(ctx, secret); err != nil {
+			return reconcile.Result{}, err
+		}
 		m.last = secret
 		m.memory = m.memory.take(state, managed(secret))
 		m.metrics.usable.Set(1)

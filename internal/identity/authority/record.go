@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
@@ -37,7 +36,7 @@ func (m *Manager) readRecord(ctx context.Context) (*corev1.ConfigMap, error) {
 		return nil, fmt.Errorf("read ConfigMap %s: %w", m.secretKey(), err)
 	}
 	if len(record.OwnerReferences) == 0 {
-		return record, nil // restored by somebody
+		return record, nil // kept from an earlier installation, or restored by somebody
 	}
 	owner, err := m.opts.Owner(ctx)
 	if err != nil {
@@ -60,14 +59,14 @@ func (m *Manager) writeRecord(ctx context.Context) error {
 	if err != nil && !missing {
 		return fmt.Errorf("read ConfigMap %s: %w", m.secretKey(), err)
 	}
-	if maps.Equal(record.Data, data) {
-		return nil
-	}
-	owner, err := m.opts.Owner(ctx)
-	if err != nil { // the release is being uninstalled: nothing may be left behind
+	owners, err := m.owners(ctx)
+	if err != nil {
 		return fmt.Errorf("owner of ConfigMap %s: %w", m.secretKey(), err)
 	}
-	record.Data, record.OwnerReferences = data, []metav1.OwnerReference{owner}
+	if maps.Equal(record.Data, data) && sameOwners(record, owners) {
+		return nil
+	}
+	record.Data, record.OwnerReferences = data, owners
 	if missing {
 		record.Namespace, record.Name, record.Labels = m.opts.Namespace, m.opts.SecretName, ownLabels()
 		err = m.opts.Client.Create(ctx, record, client.FieldOwner(fieldManager))

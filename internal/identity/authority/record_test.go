@@ -162,3 +162,54 @@ func TestRecordCannotBeRead(t *testing.T) {
 		t.Errorf("error %v, Secret made: %v", err, w.hasSecret())
 	}
 }
+
+// What is kept has no owner that could take it along, whatever an earlier installation gave it; and what is not
+// kept goes with the release again.
+func TestKept(t *testing.T) {
+	w := newWorld(t)
+	w.reconcile(w.replica(true))
+	if len(w.secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
+		t.Fatalf("not kept: Secret %v, ConfigMap %v; want one owner each", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	}
+	ca := string(w.secret().Data[keyRoots])
+	w.keep = true
+	upgraded := w.replica(true)
+	w.reconcile(w.replica(false))
+	if len(w.secret().OwnerReferences) != 1 {
+		t.Error("a replica that does not lead has written the Secret")
+	}
+	w.reconcile(upgraded)
+	if len(w.secret().OwnerReferences)+len(w.theRecord().OwnerReferences) != 0 {
+		t.Errorf("kept: Secret %v, ConfigMap %v; want no owner", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	}
+	w.uninstalled = true
+	w.reconcile(upgraded)
+	w.uninstalled = false
+	again := w.replica(true)
+	w.reconcile(again)
+	if roots(again) != ca {
+		t.Error("the next installation has another root")
+	}
+	w.keep = false
+	w.reconcile(w.replica(true))
+	if len(w.secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
+		t.Errorf("not kept any more: Secret %v, ConfigMap %v; want one owner each", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	}
+}
+
+// A Secret of somebody else keeps the owners that it has.
+func TestOwnersOfSomebodyElsesSecret(t *testing.T) {
+	w := newWorld(t)
+	w.keep = true
+	root := w.newRoot(1000 * time.Hour)
+	theirs := ownSecret(w.data(root, root))
+	theirs.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cert-manager.io/v1", Kind: "Certificate", Name: "mesh", UID: "7"}}
+	if err := w.client.Create(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	r := w.replica(true)
+	w.reconcile(r)
+	if r.Ready() != nil || len(w.secret().OwnerReferences) != 1 {
+		t.Errorf("ready %v, owners %v", r.Ready(), w.secret().OwnerReferences)
+	}
+}

@@ -124,12 +124,11 @@ func (m *Manager) createSecret(ctx context.Context) (*corev1.Secret, rotation.St
 		}
 	}
 	if managed(secret) {
-		// An owner that is gone means that the release is being uninstalled: nothing may be left behind.
-		owner, err := m.opts.Owner(ctx)
+		owners, err := m.owners(ctx)
 		if err != nil {
 			return nil, rotation.State{}, fmt.Errorf("owner for Secret %s: %w", m.secretKey(), err)
 		}
-		secret.OwnerReferences = []metav1.OwnerReference{owner}
+		secret.OwnerReferences = owners
 	}
 	err := m.opts.Client.Create(ctx, secret, client.FieldOwner(fieldManager))
 	if apierrors.IsAlreadyExists(err) {

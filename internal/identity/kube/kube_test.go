@@ -24,6 +24,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/identity/kube"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
 func TestReview(t *testing.T) {
@@ -168,7 +169,8 @@ func TestStarting(t *testing.T) {
 			bundle = "other roots"
 		}
 		if name != "none" {
-			p.Spec.InitContainers = []corev1.Container{{Name: config.ProxyContainer, Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: config.TrustBundleEnv, Value: bundle}}}}
+			p.Spec.InitContainers = sidecartest.Containers()
+			p.Spec.InitContainers[1].Env = []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: config.TrustBundleEnv, Value: bundle}}
 		}
 		stripped, err := kube.Strip(p)
 		if err != nil {

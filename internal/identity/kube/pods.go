@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +15,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // Pods looks up pods in a cache, and where that does not have one at the API server: a cache may be
@@ -106,8 +106,8 @@ func Strip(object any) (any, error) {
 			Labels: pod.Labels, Annotations: ownAnnotations(pod.Annotations),
 		},
 		Spec: corev1.PodSpec{
-			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(pod.Spec.InitContainers),
-			Containers: namedPorts(pod.Spec),
+			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(&pod.Spec),
+			Containers: namedPorts(&pod.Spec),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
 	}, nil
@@ -144,8 +144,8 @@ func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
 
 // bundleVersion is what Strip leaves of the bundle; empty for a pod without one.
 func bundleVersion(pod *corev1.Pod) string {
-	for _, c := range pod.Spec.InitContainers {
-		for _, e := range c.Env {
+	if proxy := sidecar.Proxy(&pod.Spec); proxy != nil {
+		for _, e := range proxy.Env {
 			if e.Name == config.TrustBundleEnv {
 				return e.Value
 			}
@@ -154,12 +154,12 @@ func bundleVersion(pod *corev1.Pod) string {
 	return ""
 }
 
-// ownContainers are the injector's, with what sidecar.Find reads and the names of their variables; of the bundle also
+// ownContainers are the sidecar's, with what sidecar.Find reads and the names of their variables; of the bundle also
 // the version.
-func ownContainers(containers []corev1.Container) []corev1.Container {
+func ownContainers(spec *corev1.PodSpec) []corev1.Container {
 	var out []corev1.Container
-	for _, c := range containers {
-		if c.Name != config.CaptureContainer && c.Name != config.ProxyContainer {
+	for _, c := range []*corev1.Container{sidecar.Capture(spec), sidecar.Proxy(spec)} {
+		if c == nil {
 			continue
 		}
 		own := corev1.Container{Name: c.Name, Args: c.Args, RestartPolicy: c.RestartPolicy}
@@ -175,14 +175,10 @@ func ownContainers(containers []corev1.Container) []corev1.Container {
 	return out
 }
 
-// namedPorts leaves of the application's containers the ports with a name, by which Services find them. Native sidecars
-// come behind the others, as they do where Services look.
-func namedPorts(spec corev1.PodSpec) []corev1.Container {
+// namedPorts leaves of the application's containers the ports with a name, by which Services find them.
+func namedPorts(spec *corev1.PodSpec) []corev1.Container {
 	var out []corev1.Container
-	sidecars := slices.DeleteFunc(slices.Clone(spec.InitContainers), func(c corev1.Container) bool {
-		return c.Name == config.ProxyContainer || c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
-	})
-	for _, c := range slices.Concat(spec.Containers, sidecars) {
+	for _, c := range sidecar.Servers(spec) {
 		var ports []corev1.ContainerPort
 		for _, p := range c.Ports {
 			if p.Name != "" {

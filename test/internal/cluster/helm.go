@@ -19,12 +19,6 @@ const (
 	SystemNamespace = "mizzen-system"
 )
 
-// DevImages are the chart values for the images that make images builds.
-var DevImages = []string{
-	"controller.image.repository=mizzen/controller", "controller.image.tag=dev",
-	"proxy.image.repository=mizzen/proxy", "proxy.image.tag=dev",
-}
-
 // tool finds a program: the one built into the checkout, else the one in PATH.
 func (c *Cluster) tool(name string) (string, error) {
 	built := filepath.Join(c.Root, ".build", "tools", name)
@@ -42,34 +36,54 @@ func (c *Cluster) tool(name string) (string, error) {
 
 // Helm runs the real helm; the error holds what it printed.
 func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
-	bin, err := c.tool("helm")
+	return c.run(ctx, "", "helm", args)
+}
+
+// Kubectl runs the real kubectl on the manifests that it is given, if any; the error holds what it printed.
+func (c *Cluster) Kubectl(ctx context.Context, manifests string, args ...string) (string, error) {
+	return c.run(ctx, manifests, "kubectl", args)
+}
+
+func (c *Cluster) run(ctx context.Context, stdin, tool string, args []string) (string, error) {
+	bin, err := c.tool(tool)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, bin, append(args, "--kubeconfig", c.Kubeconfig)...)
-	cmd.Dir = c.Root
+	// In front: what follows "--" is another program's.
+	cmd := exec.CommandContext(ctx, bin, append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
+	cmd.Dir, cmd.Stdin = c.Root, strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return string(out), fmt.Errorf("helm %s: %w\n%s", strings.Join(args, " "), err, out)
+		return string(out), fmt.Errorf("%s %s: %w\n%s", tool, strings.Join(args, " "), err, out)
 	}
 	return string(out), nil
 }
 
-// InstallMizzen installs or upgrades the chart of the checkout and waits until it runs. Values are
-// "key=value" on top of DevImages, or instead of them where $MIZZEN_HELM_SET names others
-// (with commas between).
+// InstallMizzen installs or upgrades the chart of the checkout and waits until it runs, with no values of before. Values are
+// "key=value", after those of $MIZZEN_HELM_SET (with commas between): the images, where they have other names than those
+// that `make images` builds and the chart names.
 func (c *Cluster) InstallMizzen(ctx context.Context, values ...string) error {
 	defer meta.MaybeResetRESTMapper(c.mapper) // the chart brings a CRD
-	base := DevImages
+	args := []string{"upgrade", "--install", Release, "charts/mizzen", "-n", SystemNamespace, "--create-namespace", "--reset-values", "--wait", "--timeout", "3m"}
+	_, err := c.Helm(ctx, append(args, settings(values)...)...)
+	return err
+}
+
+// RenderMizzen gives the manifests of the chart, without what `helm test` brings.
+func (c *Cluster) RenderMizzen(ctx context.Context, values ...string) (string, error) {
+	args := []string{"template", Release, "charts/mizzen", "-n", SystemNamespace, "--no-hooks"}
+	return c.Helm(ctx, append(args, settings(values)...)...)
+}
+
+func settings(values []string) []string {
+	var base, args []string
 	if env := os.Getenv("MIZZEN_HELM_SET"); env != "" {
 		base = strings.Split(env, ",")
 	}
-	args := []string{"upgrade", "--install", Release, "charts/mizzen", "-n", SystemNamespace, "--create-namespace", "--wait", "--timeout", "3m"}
-	for _, v := range append(append([]string{}, base...), values...) {
+	for _, v := range append(base, values...) {
 		args = append(args, "--set", v)
 	}
-	_, err := c.Helm(ctx, args...)
-	return err
+	return args
 }
 
 // UninstallMizzen removes the release and waits until its objects are gone.

@@ -24,6 +24,8 @@ type RouteKind string
 const (
 	HTTPRoutes RouteKind = "httproutes"
 	GRPCRoutes RouteKind = "grpcroutes"
+	TLSRoutes  RouteKind = "tlsroutes"
+	TCPRoutes  RouteKind = "tcproutes"
 )
 
 // GVR is the resource in the version that Mizzen reads.

@@ -10,8 +10,15 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
+	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
+	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 )
 
@@ -44,8 +51,23 @@ func (n NS) SecureSidecar(ctx context.Context, dir, pod, ip, controlPlane string
 		},
 	})
 	go who.Run(ctx)
-	go secrets.Serve(ctx, l, who.Register)
+	callers := plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry()})
+	go ends.New(ends.Options{
+		Callers: callers, Envoy: agent.InUse(dir), End: n.end, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	}).Run(ctx)
+	go secrets.Serve(ctx, l, who.Register, callers.Register)
 	cluster, err := sdstest.Cluster(&corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}})
 	boot.StaticResources.Clusters = append(boot.StaticResources.Clusters, cluster)
 	return boot, err
+}
+
+// end ends a connection as the sidecar's user does.
+func (n NS) end(c capture.Connection) error {
+	return n.Do(func() error {
+		if _, err := unix.SetfsuidRetUid(config.ProxyUID); err != nil {
+			return err
+		}
+		defer func() { _, _ = unix.SetfsuidRetUid(0) }()
+		return c.End()
+	})
 }

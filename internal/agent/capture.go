@@ -1,0 +1,84 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/mizzen-mesh/mizzen/internal/capture"
+)
+
+const (
+	// answerPause is how long who asks waits for the answer, so that nobody asks all the time.
+	answerPause = 100 * time.Millisecond
+	// captureReminder is how often the log says that they are missing.
+	captureReminder = 10 * time.Second
+)
+
+// notCaptured is what a user gets to see of a pod that the CNI plugin has passed over.
+var notCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic; nothing else of the pod starts before. " +
+	"If this lasts, look at the pod of the DaemonSet mizzen-cni on this node: is it there, is it ready, what does its log say? Where the mesh has no plugin any more (cni.enabled is false), make the pod anew")
+
+// awaitCNI waits until check finds the capture rules. The pod's own containers start after the sidecar is ready, so none
+// of them runs without the rules. Meanwhile whoever asks at listen is told what is missing.
+func awaitCNI(ctx context.Context, listen string, check func(context.Context) error, log *slog.Logger) error {
+	err := check(ctx)
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	listener, lerr := net.Listen("tcp", listen)
+	if lerr != nil {
+		return lerr
+	}
+	server := newServer(withHealth(uncaptured{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(answerPause):
+		case <-r.Context().Done():
+		}
+		http.Error(w, notCaptured.Error(), http.StatusServiceUnavailable)
+	})))
+	go func() { _ = server.Serve(limit(listener)) }()
+	defer server.Close()
+
+	began := time.Now()
+	var told time.Time
+	for pause := firstAsk; err != nil; err = check(ctx) {
+		// What is no answer, as a port that somebody else has, is told and tried again: the kubelet restarts nobody else here.
+		if time.Since(told) >= captureReminder {
+			told = time.Now()
+			log.Error("waiting for the capture rules", "since", time.Since(began).Round(time.Second), "error", reason(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = nextAsk(pause)
+		}
+	}
+	log.Warn("captured", "after", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// uncaptured is the health of a sidecar that waits.
+type uncaptured struct {
+	healthv1.UnimplementedHealthServer
+}
+
+func (uncaptured) Check(context.Context, *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	return nil, status.Error(codes.Unavailable, notCaptured.Error())
+}
+
+func reason(err error) error {
+	if errors.Is(err, capture.ErrNotCaptured) {
+		return notCaptured
+	}
+	return fmt.Errorf("%w (%w)", notCaptured, err)
+}

@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// health is readiness as the kubelet asks for it. The kubelet writes into its event what a gRPC server says, and of an HTTP
+// answer no more than the status.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/probe/grpc/grpc.go
+type health struct {
+	healthv1.UnimplementedHealthServer
+	agent *agent
+}
+
+// Check waits a moment for a sidecar that starts, so that an ordinary start leaves no failed probe in the pod's events.
+func (h health) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	err := h.agent.started(ctx)
+	if err == nil {
+		err = h.agent.readiness(ctx)
+	}
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVING}, nil
+}
+
+// withHealth answers gRPC beside HTTP, on the same port.
+func withHealth(h healthv1.HealthServer, other http.Handler) http.Handler {
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(1 << 10))
+	healthv1.RegisterHealthServer(server, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			server.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,286 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/mizzen-mesh/mizzen/config"
+)
+
+// The agent ends a connection of a caller, whatever Envoy thinks of it and though nobody says anything on it, and needs no
+// privilege for it. It names the connection in a datagram to itself. The rules here take the datagram, and answer what the
+// caller sends on that connection from then on with a reset. Envoy's keepalive makes a silent caller's kernel send
+// something, and meets a reset the next time.
+
+// Sets of connections that are to end, one for each IP family: the caller's address and port, and the port that was called.
+const (
+	endsIPv4 = "ends-ipv4"
+	endsIPv6 = "ends-ipv6"
+)
+
+const (
+	// endsKept is how long a connection is remembered. Until then it must have met a packet; the agent names it again
+	// while it lives.
+	endsKept = time.Minute
+	// maxEnds bounds the kernel's memory.
+	maxEnds = 16384
+)
+
+// ConnectionSet is a set of connections that rules fill. Each stays for Timeout, after the last time it was added.
+type ConnectionSet struct {
+	Name    string
+	Family  byte
+	Timeout time.Duration
+	Size    uint32
+}
+
+func endsSets() []ConnectionSet {
+	return []ConnectionSet{
+		{Name: endsIPv4, Family: unix.NFPROTO_IPV4, Timeout: endsKept, Size: maxEnds},
+		{Name: endsIPv6, Family: unix.NFPROTO_IPV6, Timeout: endsKept, Size: maxEnds},
+	}
+}
+
+func (s ConnectionSet) text() string {
+	address := "ipv4_addr"
+	if s.Family == unix.NFPROTO_IPV6 {
+		address = "ipv6_addr"
+	}
+	return fmt.Sprintf("\tset %s {\n\t\ttype %s . inet_service . inet_service\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t}\n",
+		s.Name, address, s.Size, strings.TrimSuffix(s.Timeout.String(), "0s"))
+}
+
+func (s ConnectionSet) add(conn *nftables.Conn, table *nftables.Table) error {
+	address := nftables.TypeIPAddr
+	if s.Family == unix.NFPROTO_IPV6 {
+		address = nftables.TypeIP6Addr
+	}
+	key, err := nftables.ConcatSetType(address, nftables.TypeInetService, nftables.TypeInetService)
+	if err != nil {
+		return err
+	}
+	return conn.AddSet(&nftables.Set{
+		Table: table, Name: s.Name, KeyType: key, Concatenation: true, Dynamic: true, HasTimeout: true, Timeout: s.Timeout, Size: s.Size,
+	}, nil)
+}
+
+// endsConnections is for a mesh with identities: in another nobody is refused.
+func (s Settings) endsConnections(v Variant) bool { return s.CapturesOwnCalls && v == Full }
+
+// nameEnds take the agent's datagrams. In a NAT chain they cost no packet of a connection that stands.
+func nameEnds(s Settings) []Rule {
+	var rules []Rule
+	for _, set := range endsSets() {
+		rules = append(rules, Rule{
+			Matches: []Match{UDP{}, SocketUID(s.ProxyUID), UDPPort(config.EndsPort), DatagramOf(set), LocalDestination{}},
+			Verdict: AddAndDrop(set), Comment: "the agent names a connection that is to end",
+		})
+	}
+	return rules
+}
+
+// ends answers callers. Each packet from outside passes here, so there is no more in it than one look into a set that is
+// empty nearly always.
+func ends() []Rule {
+	rules := []Rule{{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"}}
+	for _, set := range endsSets() {
+		rules = append(rules, Rule{
+			Matches: []Match{familyIs(set.Family), TCP{}, Opening{}, InSet(set)},
+			Verdict: RemoveAndReturn(set), Comment: "another connection from the same port",
+		}, Rule{
+			// The caller's own reset tells Envoy that there is nobody any more.
+			Matches: []Match{familyIs(set.Family), TCP{}, InSet(set), NoReset{}},
+			Verdict: Reject{}, Comment: "is not to live any more",
+		})
+	}
+	return rules
+}
+
+// Connection is one of a caller to a port of the pod.
+type Connection struct {
+	Caller netip.AddrPort
+	Port   uint16
+}
+
+// ErrNotTaken is that nobody has taken the datagram: the rules are not there, or remember too many connections.
+var ErrNotTaken = errors.New("the capture rules do not take it: this kernel lacks an expression that they need (the log of the init container says so), or they have too many connections to end")
+
+// End has the rules end a connection. It must be called as the sidecar's user. What the application has sent and the caller
+// has not acknowledged is lost, as is what the caller sends.
+func (c Connection) End() error {
+	to, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: config.EndsPort})
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	b := c.Caller.Addr().Unmap().AsSlice()
+	b = append(b, byte(c.Caller.Port()>>8), byte(c.Caller.Port()), byte(c.Port>>8), byte(c.Port))
+	// Who sends what a rule drops is told so.
+	if _, err = to.Write(b); errors.Is(err, unix.EPERM) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return ErrNotTaken
+}
+
+// CanEnd reports whether the rules end connections, by a trial with one that nobody has. It must be called as the sidecar's user.
+func CanEnd() error { return Connection{Caller: netip.AddrPortFrom(nobodyIPv4, 1), Port: 1}.End() }
+
+type (
+	// UDP holds for UDP.
+	UDP struct{}
+	// UDPPort is a destination port of what UDP holds for.
+	UDPPort uint16
+	// familyIs holds for packets of an IP family.
+	familyIs byte
+	// DatagramOf holds for datagrams as long as the name of a connection of the set's family.
+	DatagramOf ConnectionSet
+	// InSet holds for packets of the caller of a connection in the set.
+	InSet ConnectionSet
+	// Opening holds for the first packet of a connection.
+	Opening struct{}
+	// NoReset holds for TCP packets without RST.
+	NoReset struct{}
+	// AddAndDrop adds the connection that a datagram names to the set, and drops the datagram. Where the set is full the
+	// walk goes on.
+	AddAndDrop ConnectionSet
+	// RemoveAndReturn takes the packet's connection out of the set.
+	RemoveAndReturn ConnectionSet
+)
+
+func (s ConnectionSet) addressSize() uint32 {
+	if s.Family == unix.NFPROTO_IPV6 {
+		return 16
+	}
+	return 4
+}
+
+// A datagram is a header, address and two ports.
+func (s ConnectionSet) datagramSize() uint16 { return uint16(8 + s.addressSize() + 4) }
+
+func (UDP) text() string { return "meta l4proto udp" }
+
+func (m UDPPort) text() string { return fmt.Sprintf("udp dport %d", uint16(m)) }
+
+func (m familyIs) text() string {
+	if m == unix.NFPROTO_IPV6 {
+		return "meta nfproto ipv6"
+	}
+	return "meta nfproto ipv4"
+}
+
+func (m DatagramOf) text() string {
+	return fmt.Sprintf("udp length %d", ConnectionSet(m).datagramSize())
+}
+
+func (s ConnectionSet) packetText() string {
+	ip := "ip"
+	if s.Family == unix.NFPROTO_IPV6 {
+		ip = "ip6"
+	}
+	return ip + " saddr . tcp sport . tcp dport"
+}
+
+func (m InSet) text() string { return ConnectionSet(m).packetText() + " @" + m.Name }
+
+func (Opening) text() string { return "tcp flags & (syn | ack) == syn" }
+
+func (NoReset) text() string { return "tcp flags & rst != rst" }
+
+func (v AddAndDrop) text() string {
+	bits := 8 * ConnectionSet(v).addressSize()
+	return fmt.Sprintf("update @%s { @th,64,%d . @th,%d,16 . @th,%d,16 } drop", v.Name, bits, 64+bits, 80+bits)
+}
+
+func (v RemoveAndReturn) text() string {
+	return fmt.Sprintf("delete @%s { %s } return", v.Name, ConnectionSet(v).packetText())
+}
+
+func (UDP) exprs() []any {
+	return []any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, compare(expr.CmpOpEq, []byte{unix.IPPROTO_UDP})}
+}
+
+func (m UDPPort) exprs() []any {
+	return []any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(uint16(m))),
+	}
+}
+
+func (m familyIs) exprs() []any { return ofFamily(byte(m)) }
+
+func (m DatagramOf) exprs() []any {
+	return []any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 4, Len: 2},
+		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(ConnectionSet(m).datagramSize())),
+	}
+}
+
+// Registers of four bytes each, which begin where register does: a key has its parts one behind the other.
+const firstRegister = unix.NFT_REG32_00
+
+// key loads the three parts of a connection.
+func (s ConnectionSet) key(base expr.PayloadBase, address uint32, ports ...uint32) []any {
+	size := s.addressSize()
+	out := []any{&expr.Payload{DestRegister: firstRegister, Base: base, Offset: address, Len: size}}
+	for i, offset := range ports {
+		out = append(out, &expr.Payload{
+			DestRegister: firstRegister + size/4 + uint32(i), Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2,
+		})
+	}
+	return out
+}
+
+// packetKey loads the connection of a packet from outside.
+func (s ConnectionSet) packetKey() []any {
+	address := uint32(12)
+	if s.Family == unix.NFPROTO_IPV6 {
+		address = 8
+	}
+	return s.key(expr.PayloadBaseNetworkHeader, address, 0, 2)
+}
+
+func (m InSet) exprs() []any {
+	return append(ConnectionSet(m).packetKey(), &expr.Lookup{SourceRegister: firstRegister, SetName: m.Name})
+}
+
+// Flags of TCP.
+const syn, rst, ack = 1 << 1, 1 << 2, 1 << 4
+
+func (Opening) exprs() []any { return flagsAre(syn|ack, syn) }
+func (NoReset) exprs() []any { return flagsAre(rst, 0) }
+
+func flagsAre(mask, value byte) []any {
+	return []any{
+		flagsOfTCP(),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
+		compare(expr.CmpOpEq, []byte{value}),
+	}
+}
+
+// opDelete is NFT_DYNSET_OP_DELETE (Linux 5.4).
+const opDelete = 2
+
+func (v RemoveAndReturn) exprs() []any {
+	return append(ConnectionSet(v).packetKey(),
+		&expr.Dynset{SrcRegKey: firstRegister, SetName: v.Name, Operation: opDelete},
+		&expr.Verdict{Kind: expr.VerdictReturn})
+}
+
+func (v AddAndDrop) exprs() []any {
+	const content = 8
+	size := ConnectionSet(v).addressSize()
+	return append(ConnectionSet(v).key(expr.PayloadBaseTransportHeader, content, content+size, content+size+2),
+		&expr.Dynset{SrcRegKey: firstRegister, SetName: v.Name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Timeout},
+		&expr.Verdict{Kind: expr.VerdictDrop})
+}

@@ -1,0 +1,51 @@
+// Package install puts the CNI plugin onto a node: its binary into the runtime's directory, and its entry into the
+// configuration that the runtime reads, for as long as the process lives.
+//
+// It may import internal/cni/conflist, which says what the configuration becomes.
+package install
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/mizzen-mesh/mizzen/internal/cni/conflist"
+)
+
+// Binary copies the plugin into dir, in one step: the runtime may start it at any time. It stays there for good: a runtime may
+// remember the configuration of a pod, and would not get rid of the pod without the plugins that are named in it.
+func Binary(source, dir string) error {
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	target := filepath.Join(dir, conflist.Type)
+	if old, err := os.ReadFile(target); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	return replace(target, data, 0o755)
+}
+
+// replace writes a file in one step, with the mode of the one that was there, else with mode.
+func replace(path string, data []byte, mode fs.FileMode) (err error) {
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	// No runtime reads a file with this ending.
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".mizzen-cni-*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(tmp.Name()))
+		}
+	}()
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

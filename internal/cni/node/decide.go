@@ -1,0 +1,30 @@
+// Package node is the CNI plugin's process on a node: it tells the plugin which pods are captured, and how, and captures those
+// that the plugin has passed over.
+//
+// It may import internal/cni/api, internal/capture and internal/sidecar.
+package node
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/cni/api"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+)
+
+// Decide says what the plugin does with a pod. It is pure. The error says what is wrong with the sidecar's arguments.
+func Decide(pod *corev1.Pod) (api.Answer, error) {
+	switch {
+	case !sidecar.Has(pod):
+		return api.Answer{Reason: "it has no sidecar"}, nil
+	case !sidecar.CapturedByCNI(pod):
+		return api.Answer{Reason: "its init container captures the traffic"}, nil
+	}
+	s, err := capture.ParseArgs(sidecar.CaptureArgs(&pod.Spec))
+	if err != nil {
+		return api.Answer{}, fmt.Errorf("the sidecar's arguments: %w", err)
+	}
+	return api.Answer{Capture: &s}, nil
+}

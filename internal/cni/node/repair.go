@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/cni/api"
+)
+
+const (
+	// repairPause is between two looks at pods whose sidecar waits.
+	repairPause = time.Second
+	// repairAll is how often all pods are looked at, those that run included.
+	repairAll = time.Minute
+)
+
+// Repair captures the pods that the plugin has passed over: while this process was away, before the plugin's entry was in the
+// runtime's configuration, or after somebody else had written that anew. Such a pod has started nothing but its sidecar, which
+// waits for the rules.
+type Repair struct {
+	// Pods gives those that the plugin captures.
+	Pods func() []*corev1.Pod
+	// Proc is where the node's processes are seen.
+	Proc     string
+	Recorder events.EventRecorder
+	// Repaired and Failed count.
+	Repaired, Failed func()
+	Log              *slog.Logger
+}
+
+// NewRepair repairs the pods of a node, and sees its processes below /proc.
+func NewRepair(pods *Pods) *Repair { return &Repair{Pods: pods.captured, Proc: "/proc"} }
+
+// Run repairs until ctx ends.
+func (r *Repair) Run(ctx context.Context) {
+	tick := time.NewTicker(repairPause)
+	defer tick.Stop()
+	var all time.Time
+	for {
+		whole := time.Since(all) >= repairAll
+		if whole {
+			all = time.Now()
+		}
+		r.once(whole)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// once looks at all pods, or at those whose sidecar has not started.
+func (r *Repair) once(all bool) {
+	var pods []*corev1.Pod
+	for _, pod := range r.Pods() {
+		if all || !started(pod) {
+			pods = append(pods, pod)
+		}
+	}
+	if len(pods) == 0 {
+		return
+	}
+	found, err := sandboxes(r.Proc)
+	if err != nil {
+		r.Log.Error("look for the processes of pods", "error", err)
+		return
+	}
+	for _, pod := range pods {
+		// A pod without a process is not connected yet, or not any more.
+		if p, ok := found[string(pod.UID)]; ok {
+			r.pod(pod, p)
+		}
+	}
+}
+
+func (r *Repair) pod(pod *corev1.Pod, p process) {
+	name := api.Pod{Namespace: pod.Namespace, Name: pod.Name}.String()
+	answer, err := Decide(pod)
+	if err != nil || answer.Capture == nil {
+		return // the plugin has said so
+	}
+	text, err := r.capture(*answer.Capture, p, string(pod.UID))
+	switch {
+	case err != nil:
+		r.Failed()
+		r.Log.Error("not captured", "pod", name, "error", err)
+		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "NotCaptured", "Capturing",
+			"the pod's traffic is not captured, and its sidecar waits for that: %v", err)
+	case text != "":
+		r.Repaired()
+		r.Log.Warn("captured a pod that the plugin had passed over", "pod", name, "rules", text)
+		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "CaptureRepaired", "Capturing",
+			"the CNI plugin was not called for this pod, as while mizzen-cni was away from its node; its traffic is captured now: %s", text)
+	}
+}
+
+// capture writes the rules unless they are there, and says what it has written.
+func (r *Repair) capture(s capture.Settings, p process, uid string) (string, error) {
+	netns, err := netnsOf(r.Proc, p, uid)
+	if err != nil {
+		return "", fmt.Errorf("the pod's network namespace: %w", err)
+	}
+	defer netns.Close()
+	var text string
+	err = netns.Do(func(ns.NetNS) error {
+		present, err := capture.Present()
+		if err != nil || present {
+			return err
+		}
+		installed, err := capture.Install(s)
+		text = installed.Describe(s)
+		return err
+	})
+	return text, err
+}
+
+func reference(pod *corev1.Pod) *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+}

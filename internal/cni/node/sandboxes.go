@@ -1,0 +1,109 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+)
+
+// podInCgroup finds a pod's UID in the path of a cgroup, as the kubelet's two drivers write it.
+var podInCgroup = regexp.MustCompile(`pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})\b`)
+
+// process is one of a pod.
+type process struct {
+	pid   int
+	start uint64 // in the kernel's ticks
+}
+
+// sandboxes gives the first process of each pod, by UID. That is the one which holds the pod's network namespace: the runtime
+// starts it when the namespace is ready, and before all others.
+func sandboxes(proc string) (map[string]process, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]process{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		uid := podOf(proc, pid)
+		if uid == "" {
+			continue
+		}
+		start, err := startOf(proc, pid)
+		if err != nil {
+			continue // it has ended
+		}
+		if first, ok := out[uid]; !ok || start < first.start {
+			out[uid] = process{pid, start}
+		}
+	}
+	return out, nil
+}
+
+// podOf is the UID of the pod that a process belongs to; empty where it belongs to none.
+func podOf(proc string, pid int) string {
+	b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return ""
+	}
+	match := podInCgroup.FindSubmatch(b)
+	if match == nil {
+		return ""
+	}
+	return strings.ReplaceAll(string(match[1]), "_", "-")
+}
+
+// startOf is field 22 of proc_pid_stat(5). The second one, in parentheses, may hold anything.
+func startOf(proc string, pid int) (uint64, error) {
+	b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("%d fields", len(fields))
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// netnsOf opens the network namespace of a pod's process.
+func netnsOf(proc string, p process, uid string) (ns.NetNS, error) {
+	path := func(pid string) string { return filepath.Join(proc, pid, "ns", "net") }
+	own := strconv.Itoa(p.pid)
+	netns, err := ns.GetNS(path(own))
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) (ns.NetNS, error) {
+		_ = netns.Close()
+		return nil, err
+	}
+	// The number may be another process' by now.
+	if start, err := startOf(proc, p.pid); err != nil || start != p.start || podOf(proc, p.pid) != uid {
+		return fail(fmt.Errorf("process %d has ended", p.pid))
+	}
+	host, err := os.Stat(path("1"))
+	if errors.Is(err, fs.ErrPermission) {
+		// Some nodes hide their first process even from who may trace all others. The pod's spec says that it is not on the
+		// node's network, which cannot be changed later.
+		return netns, nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	if pod, err := os.Stat(path(own)); err != nil || os.SameFile(host, pod) {
+		return fail(fmt.Errorf("process %d is on the node's own network", p.pid))
+	}
+	return netns, nil
+}

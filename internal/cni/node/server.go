@@ -1,0 +1,133 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/cni/api"
+)
+
+// SocketName is that of the socket in its directory.
+const SocketName = "mizzen-cni.sock"
+
+// Server answers the plugin.
+type Server struct {
+	// Find gives a pod, nil for one that the API server does not know.
+	Find func(context.Context, api.Pod) (*corev1.Pod, error)
+	// Word tells this process from the one before and the one after it.
+	Word string
+	// Captured counts pods that the plugin has captured, and those where it failed.
+	Captured, Failed func()
+	Log              *slog.Logger
+}
+
+// Handler answers on the socket.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+api.PodPath, s.servePod)
+	mux.HandleFunc("POST "+api.ReportPath, s.serveReport)
+	mux.HandleFunc("POST "+api.AlivePath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Word) })
+	return mux
+}
+
+func (s *Server) servePod(w http.ResponseWriter, r *http.Request) {
+	var asked api.Pod
+	if !read(w, r, &asked) {
+		return
+	}
+	pod, err := s.Find(r.Context(), asked)
+	if err != nil {
+		s.Log.Error("pod unknown, it waits in its sidecar if it has one", "pod", asked.String(), "error", err)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if pod == nil {
+		reply(w, api.Answer{Reason: "the API server does not know it"})
+		return
+	}
+	answer, err := Decide(pod)
+	if err != nil {
+		s.Log.Error("pod refused", "pod", asked.String(), "error", err)
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	s.Log.Debug("asked", "pod", asked.String(), "captured", answer.Capture != nil, "reason", answer.Reason)
+	reply(w, answer)
+}
+
+func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
+	var report api.Report
+	if !read(w, r, &report) {
+		return
+	}
+	if report.Error {
+		s.Failed()
+		s.Log.Error("not captured", "pod", report.Pod.String(), "error", report.Text)
+	} else {
+		s.Captured()
+		s.Log.Info("captured", "pod", report.Pod.String(), "rules", report.Text)
+	}
+	reply(w, struct{}{})
+}
+
+func read(w http.ResponseWriter, r *http.Request, out any) bool {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, api.MaxBody))
+	if err == nil {
+		err = json.Unmarshal(b, out)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+	return err == nil
+}
+
+func reply(w http.ResponseWriter, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // who has gone does not ask again
+}
+
+// Listen takes the socket in dir, from the process before it in one step: the plugin finds one of the two.
+func Listen(dir, word string) (net.Listener, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	// Bound under a name of its own, and then moved.
+	tmp := filepath.Join(dir, word+".tmp")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	// By the time that this process ends the name may be that of the next one.
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, filepath.Join(dir, SocketName))); err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(tmp))
+	}
+	return l, nil
+}
+
+// Succeeded reports whether another process has taken the socket in dir.
+func Succeeded(ctx context.Context, dir, word string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	now, err := (api.Client{Socket: filepath.Join(dir, SocketName)}).Alive(ctx)
+	return err == nil && now != word
+}
+
+// RemoveSocket removes the socket in dir.
+func RemoveSocket(dir string) error {
+	if err := os.Remove(filepath.Join(dir, SocketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the socket: %w", err)
+	}
+	return nil
+}

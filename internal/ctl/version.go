@@ -1,0 +1,119 @@
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/version"
+)
+
+type versionOptions struct {
+	clusterFlags
+	connect    connector
+	system     string
+	clientOnly bool
+	output     string
+}
+
+// versionView is what version says; -o json and yaml write it as it is.
+type versionView struct {
+	Client string `json:"client"`
+	// ControlPlane and Sidecars are the numbers of pods by version.
+	ControlPlane map[string]int `json:"controlPlane,omitempty"`
+	Sidecars     map[string]int `json:"sidecars,omitempty"`
+}
+
+// unknownVersion is that of a pod that does not say its own.
+const unknownVersion = "unknown"
+
+func newVersionCommand(connect connector) *cobra.Command {
+	o := versionOptions{connect: connect}
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Show the versions of mizzenctl, the control plane and the sidecars",
+		Long: `Show the versions of mizzenctl itself, of the control plane's pods and of all pods with a sidecar, with the number
+of pods of each. A sidecar has the version of the control plane that injected it, until its pod is made anew.
+
+Without a cluster, or with --client, it is mizzenctl's own alone.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	o.addCluster(flags)
+	flags.StringVar(&o.system, "system-namespace", config.SystemNamespace, "namespace of the control plane")
+	flags.BoolVar(&o.clientOnly, "client", false, "the version of mizzenctl alone: ask no cluster")
+	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
+	return cmd
+}
+
+func (o *versionOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if !slices.Contains(outputs, o.output) {
+		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	}
+	v := versionView{Client: version.Version}
+	var unread error
+	if !o.clientOnly {
+		c, err := o.connect(&o.clusterFlags)
+		if err == nil {
+			err = v.read(ctx, c, o.system)
+		}
+		unread = err
+	}
+	if err := write(stdout, o.output, v, func(p paint) string { return renderVersion(v, p) }); err != nil {
+		return err
+	}
+	if unread == nil || o.kubeconfig != "" || o.context != "" { // a cluster that the command line names must answer
+		return unread
+	}
+	_, err := fmt.Fprintf(stderr, "note: the versions of control plane and sidecars are not known: %v\n", unread)
+	return err
+}
+
+func (v *versionView) read(ctx context.Context, c client.Client, system string) error {
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods); err != nil {
+		return fmt.Errorf("list Pods: %w", err)
+	}
+	v.ControlPlane, v.Sidecars = map[string]int{}, map[string]int{}
+	for i := range pods.Items {
+		switch p := &pods.Items[i]; {
+		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+		case p.Namespace == system && p.Labels["app.kubernetes.io/name"] == "mizzen-controller":
+			v.ControlPlane[cmp.Or(p.Labels["app.kubernetes.io/version"], unknownVersion)]++
+		case sidecar.Has(p):
+			v.Sidecars[cmp.Or(p.Annotations[config.AnnotationInjected], unknownVersion)]++
+		}
+	}
+	return nil
+}
+
+func renderVersion(v versionView, p paint) string {
+	var t table
+	t.row(cell{text: "client"}, cell{v.Client, bold})
+	if v.ControlPlane != nil {
+		t.row(cell{text: "control plane"}, cell{text: byVersion(v.ControlPlane)})
+		t.row(cell{text: "sidecars"}, cell{text: byVersion(v.Sidecars)})
+	}
+	return t.String(p)
+}
+
+func byVersion(pods map[string]int) string {
+	var out []string
+	for _, v := range slices.Sorted(maps.Keys(pods)) {
+		out = append(out, fmt.Sprintf("%s (%s)", printable(v), plural(pods[v], "pod")))
+	}
+	return cmp.Or(strings.Join(out, ", "), "none")
+}

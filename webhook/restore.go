@@ -1,0 +1,111 @@
+package webhook
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+)
+
+// Restore gives a copy of an update of a pod in which the forwarded probes and hooks are those of the running pod where the
+// update has them as their owner wrote them. Without that, nobody could apply an unchanged manifest again: Kubernetes takes no
+// change of a probe. Where the owner has changed something it stays, for Kubernetes to refuse in its own words.
+func Restore(running, update *corev1.Pod) *corev1.Pod {
+	out := update.DeepCopy()
+	own, errs := findOwn(running.Spec.DeepCopy())
+	if own.proxy == nil || len(errs) > 0 {
+		return out
+	}
+	before := map[string]*corev1.Container{}
+	for _, app := range appContainers(&running.Spec) {
+		before[app.Name] = app.Container
+	}
+	for _, app := range appContainers(&out.Spec) {
+		if old := before[app.Name]; old != nil {
+			restoration{own.handlers, app}.all(old)
+		}
+	}
+	return out
+}
+
+// restoration is that of one container.
+type restoration struct {
+	known appprobe.Handlers
+	app   appContainer
+}
+
+func (r restoration) all(old *corev1.Container) {
+	r.probe(appprobe.Liveness, old.LivenessProbe, r.app.LivenessProbe)
+	r.probe(appprobe.Readiness, old.ReadinessProbe, r.app.ReadinessProbe)
+	r.probe(appprobe.Startup, old.StartupProbe, r.app.StartupProbe)
+	if old.Lifecycle != nil && r.app.Lifecycle != nil {
+		r.hook(appprobe.PostStart, old.Lifecycle.PostStart, r.app.Lifecycle.PostStart)
+		r.hook(appprobe.PreStop, old.Lifecycle.PreStop, r.app.Lifecycle.PreStop)
+	}
+}
+
+func (r restoration) probe(kind appprobe.Kind, old, now *corev1.Probe) {
+	if old == nil || now == nil {
+		return
+	}
+	h := appprobe.Handler{HTTPGet: now.HTTPGet, TCPSocket: now.TCPSocket, GRPC: now.GRPC}
+	if now.Exec == nil && r.same(kind, old.HTTPGet, h) {
+		now.ProbeHandler = *old.ProbeHandler.DeepCopy()
+	}
+}
+
+func (r restoration) hook(kind appprobe.Kind, old, now *corev1.LifecycleHandler) {
+	if old == nil || now == nil || count(now.Exec != nil, now.TCPSocket != nil, now.Sleep != nil) > 0 {
+		return
+	}
+	if r.same(kind, old.HTTPGet, appprobe.Handler{HTTPGet: now.HTTPGet}) {
+		now.HTTPGet = old.HTTPGet.DeepCopy()
+	}
+}
+
+// same reports whether a handler that was forwarded is now what the agent knows it to have been.
+//
+// Who writes changes into what is there, as kubectl apply does, leaves what he never wrote: our header, and the whole
+// of our httpGet beside a gRPC probe.
+func (r restoration) same(kind appprobe.Kind, old *corev1.HTTPGetAction, now appprobe.Handler) bool {
+	agentPath := appprobe.Path(r.app.Name, kind)
+	known, ok := r.known[agentPath]
+	if !ok || !isAgentGet(old, agentPath) {
+		return false
+	}
+	if now.HTTPGet != nil && isAgentGet(now.HTTPGet, agentPath) && (now.GRPC != nil || now.TCPSocket != nil) {
+		now.HTTPGet = nil
+	}
+	if count(now.HTTPGet != nil, now.TCPSocket != nil, now.GRPC != nil) != 1 || hostOf(now) != "" {
+		return false
+	}
+	now, errs := resolve(r.app, now, field.NewPath("spec"))
+	if len(errs) > 0 {
+		return false
+	}
+	if get := now.HTTPGet; get != nil {
+		get.HTTPHeaders = withoutKey(get.HTTPHeaders)
+	}
+	known.TimeoutSeconds = 0
+	return equality.Semantic.DeepEqual(withService(known), withService(now))
+}
+
+func withoutKey(headers []corev1.HTTPHeader) []corev1.HTTPHeader {
+	var out []corev1.HTTPHeader
+	for _, h := range headers {
+		if h.Name != appprobe.KeyHeader {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// withService has the default of a gRPC probe's service, which older records lack.
+func withService(h appprobe.Handler) appprobe.Handler {
+	if h.GRPC != nil && h.GRPC.Service == nil {
+		h.GRPC = h.GRPC.DeepCopy()
+		h.GRPC.Service = new("")
+	}
+	return h
+}

@@ -1,0 +1,65 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+)
+
+// Events of one replica are bounded: eventBurst at once, and eventRate a second after that. Further ones wait, as when a new
+// leader tells of all problems of a large mesh; those that would wait for longer than eventWait are left out, and stand in
+// statuses and in /debug/problems alone.
+const (
+	eventRate  = 10
+	eventBurst = 100
+	eventWait  = 5 * time.Minute
+)
+
+// maxNote is the length in bytes up to which the API server takes the note of an event.
+const maxNote = 1024
+
+// Events writes warnings about users' objects.
+type Events struct {
+	recorder events.EventRecorder
+	limiter  *rate.Limiter
+}
+
+// NewEvents gives one that writes to a recorder.
+func NewEvents(recorder events.EventRecorder) *Events {
+	return &Events{recorder: recorder, limiter: rate.NewLimiter(eventRate, eventBurst)}
+}
+
+// Warn writes an event on an object; action is what was done when its problem was found. field and what is told of it tell
+// the problem from others of the object: the recorder takes an event on the same with the same reason for a
+// repetition, whatever its note.
+func (e *Events) Warn(object corev1.ObjectReference, reason, action, field, what, note string) {
+	object.FieldPath = fmt.Sprintf("%s=%.256s", field, what)
+	write := func() { e.recorder.Eventf(&object, nil, corev1.EventTypeWarning, reason, action, "%s", shorten(note)) }
+	reservation := e.limiter.Reserve()
+	switch delay := reservation.Delay(); {
+	case delay == 0:
+		write()
+	case delay <= eventWait:
+		time.AfterFunc(delay, write)
+	default:
+		reservation.Cancel()
+	}
+}
+
+// shorten keeps a note within maxNote.
+func shorten(note string) string {
+	const end = " …"
+	if len(note) <= maxNote {
+		return note
+	}
+	cut := maxNote - len(end)
+	for !utf8.RuneStart(note[cut]) {
+		cut--
+	}
+	return strings.TrimSpace(note[:cut]) + end
+}
