@@ -93,8 +93,7 @@ func refusedWith(status int) func(api.Answer) bool {
 	return func(a api.Answer) bool { return !a.OK && a.Status == status }
 }
 
-func ok(a api.Answer) bool     { return a.OK }
-func failed(a api.Answer) bool { return !a.OK }
+func ok(a api.Answer) bool { return a.OK }
 
 // byAll accepts the answer after which each of so many pods has let a caller in since the last refusal: each has its
 // sidecar decide.

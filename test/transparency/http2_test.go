@@ -333,20 +333,3 @@ func nameOf(line string) string {
 	i := strings.Index(line[1:], ":")
 	return line[:i+1]
 }
-
-// over waits for the end of the connection.
-func (h *h2) over() {
-	h.change.L.Lock()
-	deadline := time.Now().Add(h.patience)
-	timer := time.AfterFunc(h.patience, h.change.Broadcast)
-	defer timer.Stop()
-	for h.end == "" && time.Now().Before(deadline) {
-		h.change.Wait()
-	}
-	end := h.end
-	h.change.L.Unlock()
-	if end == "" {
-		h.fail("the connection does not end")
-	}
-	h.note("the connection ends")
-}
