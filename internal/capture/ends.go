@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -20,8 +21,13 @@ import (
 // privilege for it. It names the connection in a datagram to itself. The rules here take the datagram, and answer what the
 // caller sends on that connection from then on with a reset. Envoy's keepalive makes a silent caller's kernel send
 // something, and meets a reset the next time.
+//
+// A connection has the name by which Envoy knows it, which is settled behind all address translation. Where a caller has
+// connections to two ports of the pod from one port of its own, they would be the same one at Envoy's port, so the kernel
+// gives one of them another port: https://www.netfilter.org/documentation/HOWTO/NAT-HOWTO-6.html ("Implicit Source Port
+// Mapping").
 
-// Sets of connections that are to end, one for each IP family: the caller's address and port, and the port that was called.
+// Sets of connections that are to end, one for each IP family: the caller's address and port.
 const (
 	endsIPv4 = "ends-ipv4"
 	endsIPv6 = "ends-ipv6"
@@ -55,7 +61,7 @@ func (s ConnectionSet) text() string {
 	if s.Family == unix.NFPROTO_IPV6 {
 		address = "ipv6_addr"
 	}
-	return fmt.Sprintf("\tset %s {\n\t\ttype %s . inet_service . inet_service\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t}\n",
+	return fmt.Sprintf("\tset %s {\n\t\ttype %s . inet_service\n\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %s\n\t}\n",
 		s.Name, address, s.Size, strings.TrimSuffix(s.Timeout.String(), "0s"))
 }
 
@@ -64,7 +70,7 @@ func (s ConnectionSet) add(conn *nftables.Conn, table *nftables.Table) error {
 	if s.Family == unix.NFPROTO_IPV6 {
 		address = nftables.TypeIP6Addr
 	}
-	key, err := nftables.ConcatSetType(address, nftables.TypeInetService, nftables.TypeInetService)
+	key, err := nftables.ConcatSetType(address, nftables.TypeInetService)
 	if err != nil {
 		return err
 	}
@@ -90,8 +96,11 @@ func nameEnds(s Settings) []Rule {
 
 // ends answers callers. Each packet from outside passes here, so there is no more in it than one look into a set that is
 // empty nearly always.
-func ends() []Rule {
-	rules := []Rule{{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"}}
+func ends(s Settings) []Rule {
+	rules := []Rule{
+		{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"},
+		{Matches: []Match{NotDestPort(s.InboundPort)}, Verdict: Return{}, Comment: "not to Envoy"},
+	}
 	for _, set := range endsSets() {
 		rules = append(rules, Rule{
 			Matches: []Match{familyIs(set.Family), TCP{}, Opening{}, InSet(set)},
@@ -105,27 +114,20 @@ func ends() []Rule {
 	return rules
 }
 
-// Connection is one of a caller to a port of the pod.
-type Connection struct {
-	Caller netip.AddrPort
-	Port   uint16
-}
-
 // ErrNotTaken is that nobody has taken the datagram: the rules are not there, or remember too many connections.
 var ErrNotTaken = errors.New("the capture rules do not take it: this kernel lacks an expression that they need (the log of the init container says so), or they have too many connections to end")
 
-// End has the rules end a connection. It must be called as the sidecar's user. What the application has sent and the caller
-// has not acknowledged is lost, as is what the caller sends.
-func (c Connection) End() error {
+// EndConnection has the rules end the connection of this caller, as Envoy sees it. It must be called as the sidecar's user. What the
+// application has sent and the caller has not acknowledged is lost, as is what the caller sends.
+func EndConnection(caller netip.AddrPort) error {
 	to, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: config.EndsPort})
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	b := c.Caller.Addr().Unmap().AsSlice()
-	b = append(b, byte(c.Caller.Port()>>8), byte(c.Caller.Port()), byte(c.Port>>8), byte(c.Port))
+	name := binary.BigEndian.AppendUint16(caller.Addr().Unmap().AsSlice(), caller.Port())
 	// Who sends what a rule drops is told so.
-	if _, err = to.Write(b); errors.Is(err, unix.EPERM) {
+	if _, err = to.Write(name); errors.Is(err, unix.EPERM) {
 		return nil
 	} else if err != nil {
 		return err
@@ -134,7 +136,7 @@ func (c Connection) End() error {
 }
 
 // CanEnd reports whether the rules end connections, by a trial with one that nobody has. It must be called as the sidecar's user.
-func CanEnd() error { return Connection{Caller: netip.AddrPortFrom(nobodyIPv4, 1), Port: 1}.End() }
+func CanEnd() error { return EndConnection(netip.AddrPortFrom(nobodyIPv4, 1)) }
 
 type (
 	// UDP holds for UDP.
@@ -145,16 +147,16 @@ type (
 	familyIs byte
 	// DatagramOf holds for datagrams as long as the name of a connection of the set's family.
 	DatagramOf ConnectionSet
-	// InSet holds for packets of the caller of a connection in the set.
+	// InSet holds for packets of callers in the set.
 	InSet ConnectionSet
 	// Opening holds for the first packet of a connection.
 	Opening struct{}
 	// NoReset holds for TCP packets without RST.
 	NoReset struct{}
-	// AddAndDrop adds the connection that a datagram names to the set, and drops the datagram. Where the set is full the
+	// AddAndDrop adds the caller that a datagram names to the set, and drops the datagram. Where the set is full the
 	// walk goes on.
 	AddAndDrop ConnectionSet
-	// RemoveAndReturn takes the packet's connection out of the set.
+	// RemoveAndReturn takes the packet's caller out of the set.
 	RemoveAndReturn ConnectionSet
 )
 
@@ -165,8 +167,8 @@ func (s ConnectionSet) addressSize() uint32 {
 	return 4
 }
 
-// A datagram is a header, address and two ports.
-func (s ConnectionSet) datagramSize() uint16 { return uint16(8 + s.addressSize() + 4) }
+// A datagram is a header, address and port.
+func (s ConnectionSet) datagramSize() uint16 { return uint16(8 + s.addressSize() + 2) }
 
 func (UDP) text() string { return "meta l4proto udp" }
 
@@ -188,7 +190,7 @@ func (s ConnectionSet) packetText() string {
 	if s.Family == unix.NFPROTO_IPV6 {
 		ip = "ip6"
 	}
-	return ip + " saddr . tcp sport . tcp dport"
+	return ip + " saddr . tcp sport"
 }
 
 func (m InSet) text() string { return ConnectionSet(m).packetText() + " @" + m.Name }
@@ -199,7 +201,7 @@ func (NoReset) text() string { return "tcp flags & rst != rst" }
 
 func (v AddAndDrop) text() string {
 	bits := 8 * ConnectionSet(v).addressSize()
-	return fmt.Sprintf("update @%s { @th,64,%d . @th,%d,16 . @th,%d,16 } drop", v.Name, bits, 64+bits, 80+bits)
+	return fmt.Sprintf("update @%s { @th,64,%d . @th,%d,16 } drop", v.Name, bits, 64+bits)
 }
 
 func (v RemoveAndReturn) text() string {
@@ -229,25 +231,22 @@ func (m DatagramOf) exprs() []any {
 // Registers of four bytes each, which begin where register does: a key has its parts one behind the other.
 const firstRegister = unix.NFT_REG32_00
 
-// key loads the three parts of a connection.
-func (s ConnectionSet) key(base expr.PayloadBase, address uint32, ports ...uint32) []any {
+// key loads both parts of a connection's name.
+func (s ConnectionSet) key(base expr.PayloadBase, address, port uint32) []any {
 	size := s.addressSize()
-	out := []any{&expr.Payload{DestRegister: firstRegister, Base: base, Offset: address, Len: size}}
-	for i, offset := range ports {
-		out = append(out, &expr.Payload{
-			DestRegister: firstRegister + size/4 + uint32(i), Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2,
-		})
+	return []any{
+		&expr.Payload{DestRegister: firstRegister, Base: base, Offset: address, Len: size},
+		&expr.Payload{DestRegister: firstRegister + size/4, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
 	}
-	return out
 }
 
-// packetKey loads the connection of a packet from outside.
+// packetKey loads the name of the connection of a packet from outside.
 func (s ConnectionSet) packetKey() []any {
 	address := uint32(12)
 	if s.Family == unix.NFPROTO_IPV6 {
 		address = 8
 	}
-	return s.key(expr.PayloadBaseNetworkHeader, address, 0, 2)
+	return s.key(expr.PayloadBaseNetworkHeader, address, 0)
 }
 
 func (m InSet) exprs() []any {
@@ -280,7 +279,7 @@ func (v RemoveAndReturn) exprs() []any {
 func (v AddAndDrop) exprs() []any {
 	const content = 8
 	size := ConnectionSet(v).addressSize()
-	return append(ConnectionSet(v).key(expr.PayloadBaseTransportHeader, content, content+size, content+size+2),
+	return append(ConnectionSet(v).key(expr.PayloadBaseTransportHeader, content, content+size),
 		&expr.Dynset{SrcRegKey: firstRegister, SetName: v.Name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: v.Timeout},
 		&expr.Verdict{Kind: expr.VerdictDrop})
 }

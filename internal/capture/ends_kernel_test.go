@@ -16,26 +16,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// endEnv makes the test binary an agent that ends a connection: "<caller's address>,<port>".
+// endEnv makes the test binary an agent that ends the connection of this caller.
 const endEnv = "MIZZEN_TEST_END"
 
-func endOne(text string) {
-	var c Connection
-	var caller string
-	if _, err := fmt.Sscanf(text, "%s %d", &caller, &c.Port); err != nil {
-		fmt.Print(err)
-		return
-	}
-	c.Caller = netip.MustParseAddrPort(caller)
-	fmt.Print(c.End())
-}
+func endOne(caller string) { fmt.Print(EndConnection(netip.MustParseAddrPort(caller))) }
 
-// end has a user end a connection, and gives what came out.
-func (n ns) end(uid uint32, caller netip.AddrPort, port int) (answer string) {
+// end has a user end a caller's connection, and gives what came out.
+func (n ns) end(uid uint32, caller netip.AddrPort) (answer string) {
 	n.t.Helper()
 	n.do(func() error {
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{fmt.Sprintf("%s=%s %d", endEnv, caller, port)}
+		cmd.Env = []string{endEnv + "=" + caller.String()}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.CombinedOutput()
 		answer = string(out)
@@ -77,7 +68,6 @@ func TestSilentConnectionsEnd(t *testing.T) {
 				<-done
 			})
 			pod.echo(":8080")
-			pod.echo(":8081")
 			connect := func(port string) (client, server net.Conn) {
 				client = peer.connect(net.JoinHostPort(ip, port))
 				return client, <-accepted
@@ -86,11 +76,8 @@ func TestSilentConnectionsEnd(t *testing.T) {
 			beside, besideServer := connect("8080")
 			named := client.LocalAddr().(*net.TCPAddr).AddrPort()
 
-			if got := pod.end(1338, named, 8080); got != ErrNotTaken.Error() {
+			if got := pod.end(1338, named); got != ErrNotTaken.Error() {
 				t.Errorf("another user: %q, want that it is not taken", got)
-			}
-			if got := pod.end(config.ProxyUID, named, 8081); got != "<nil>" { // another port
-				t.Errorf("the agent: %q", got)
 			}
 			for _, c := range []net.Conn{client, beside} {
 				if _, err := io.WriteString(c, "x"); err != nil {
@@ -105,7 +92,7 @@ func TestSilentConnectionsEnd(t *testing.T) {
 			}
 
 			start := time.Now()
-			if got := pod.end(config.ProxyUID, named, 8080); got != "<nil>" {
+			if got := pod.end(config.ProxyUID, named); got != "<nil>" {
 				t.Fatalf("the agent: %q", got)
 			}
 			ends := map[string]<-chan error{"the caller": gone(client), "the sidecar": gone(server)}
@@ -126,6 +113,55 @@ func TestSilentConnectionsEnd(t *testing.T) {
 	}
 }
 
+// A caller may have connections to two ports of the pod from one port of its own. To Envoy they come from two ports, and each
+// ends by the port that Envoy sees.
+func TestConnectionsFromOnePortEnd(t *testing.T) {
+	for caller, ip := range map[string]string{peerV4: podV4, peerV6: podV6} {
+		t.Run(caller, func(t *testing.T) {
+			pod, peer := newPod(t)
+			s := Default()
+			s.CapturesOwnCalls = true
+			pod.do(func() error { _, err := Install(s); return err })
+			seen := make(chan netip.AddrPort, 2)
+			pod.answer(fmt.Sprintf(":%d", config.InboundPort), func(c net.Conn) {
+				seen <- c.RemoteAddr().(*net.TCPAddr).AddrPort()
+				_, _ = io.Copy(c, c)
+			})
+			const port = 40002
+			connect := func(to string) (c net.Conn, atEnvoy netip.AddrPort) {
+				pod.echo(":" + to)
+				peer.do(func() (err error) {
+					d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(caller), Port: port}, Control: sharesPort}
+					c, err = d.Dial("tcp", net.JoinHostPort(ip, to))
+					return err
+				})
+				t.Cleanup(func() { c.Close() })
+				return c, <-seen
+			}
+			first, _ := connect("8080")
+			second, atEnvoy := connect("8081")
+			if atEnvoy.Port() == port {
+				t.Fatalf("both come from %s to Envoy, which this test is not about", atEnvoy)
+			}
+			if got := pod.end(config.ProxyUID, atEnvoy); got != "<nil>" {
+				t.Fatal(got)
+			}
+			if _, err := io.WriteString(second, "x"); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-gone(second); !isReset(err) {
+				t.Errorf("%v, want a reset", err)
+			}
+			say(t, first, "the other one goes on")
+		})
+	}
+}
+
+// sharesPort lets the caller's port be that of another connection too.
+func sharesPort(_, _ string, c syscall.RawConn) (err error) {
+	return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }), err)
+}
+
 // Bytes that come on such a connection do not reach the sidecar, and the caller is told.
 func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
 	pod, peer := newPod(t)
@@ -136,7 +172,7 @@ func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
 	pod.echo(":8080")
 	c := peer.connect(net.JoinHostPort(podV4, "8080"))
 	say(t, c, "before")
-	if got := pod.end(config.ProxyUID, c.LocalAddr().(*net.TCPAddr).AddrPort(), 8080); got != "<nil>" {
+	if got := pod.end(config.ProxyUID, c.LocalAddr().(*net.TCPAddr).AddrPort()); got != "<nil>" {
 		t.Fatal(got)
 	}
 	if _, err := io.WriteString(c, "after"); err != nil {
@@ -158,7 +194,7 @@ func TestAnotherConnectionFromAnEndedPort(t *testing.T) {
 	pod.echo(":8080")
 	const port = 40001
 	for ip, caller := range map[string]string{podV4: peerV4, podV6: peerV6} {
-		if got := pod.end(config.ProxyUID, netip.AddrPortFrom(netip.MustParseAddr(caller), port), 8080); got != "<nil>" {
+		if got := pod.end(config.ProxyUID, netip.AddrPortFrom(netip.MustParseAddr(caller), port)); got != "<nil>" {
 			t.Fatal(got)
 		}
 		var c net.Conn

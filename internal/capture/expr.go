@@ -36,6 +36,8 @@ type (
 	FromLoopback struct{}
 	// DestPort is a TCP destination port.
 	DestPort uint16
+	// NotDestPort holds for TCP to every other port.
+	NotDestPort uint16
 	// DestPrefix is a range of destination addresses, of the family that the prefix has.
 	DestPrefix netip.Prefix
 	// HasSocket holds where a socket, listening ones included, would take the packet as it stands:
@@ -56,6 +58,7 @@ func (LocalDestination) text() string   { return "fib daddr type local" }
 func (ForeignDestination) text() string { return "fib daddr type != local" }
 func (FromLoopback) text() string       { return `iifname "lo"` }
 func (m DestPort) text() string         { return fmt.Sprintf("tcp dport %d", uint16(m)) }
+func (m NotDestPort) text() string      { return fmt.Sprintf("tcp dport != %d", uint16(m)) }
 
 func (m DestPrefix) text() string {
 	if netip.Prefix(m).Addr().Is4() {
@@ -119,11 +122,14 @@ func (FromLoopback) exprs() []any {
 	}
 }
 
-// DestPort says the protocol itself, so that nft shows what was meant.
-func (m DestPort) exprs() []any {
+// They say the protocol themselves, so that nft shows what was meant.
+func (m DestPort) exprs() []any    { return destPort(expr.CmpOpEq, uint16(m)) }
+func (m NotDestPort) exprs() []any { return destPort(expr.CmpOpNeq, uint16(m)) }
+
+func destPort(op expr.CmpOp, port uint16) []any {
 	return append(tcp(expr.CmpOpEq),
 		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(uint16(m))),
+		compare(op, binaryutil.BigEndian.PutUint16(port)),
 	)
 }
 

@@ -135,6 +135,7 @@ func Apply(r Ruleset) error {
 
 var hooks = map[Hook]*nftables.ChainHook{
 	Output: nftables.ChainHookOutput, Prerouting: nftables.ChainHookPrerouting, Postrouting: nftables.ChainHookPostrouting,
+	Input: nftables.ChainHookInput,
 }
 
 func addChain(conn *nftables.Conn, table *nftables.Table, c Chain) {

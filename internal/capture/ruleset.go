@@ -17,6 +17,8 @@ const (
 	manglePriority = -150
 	dstnatPriority = -100
 	srcnatPriority = 100
+	// afterNAT is when a connection's addresses and ports are settled.
+	afterNAT = 150
 )
 
 // Ruleset is everything in our table.
@@ -26,7 +28,8 @@ type Ruleset struct {
 }
 
 // Hook is where in the network stack a chain sits. A pod's own calls pass Output, what comes in
-// from outside and from loopback passes Prerouting, what leaves for outside and for loopback Postrouting.
+// from outside and from loopback passes Prerouting and, where it is for the pod, Input; what leaves for outside and for
+// loopback Postrouting.
 type Hook string
 
 // The hooks in use.
@@ -34,6 +37,7 @@ const (
 	Output      Hook = "output"
 	Prerouting  Hook = "prerouting"
 	Postrouting Hook = "postrouting"
+	Input       Hook = "input"
 )
 
 // Kind is the type of a base chain.
@@ -90,7 +94,7 @@ func Rules(s Settings, v Variant) Ruleset {
 	if !s.endsConnections(v) {
 		return Ruleset{Chains: chains}
 	}
-	chains = append(chains, Chain{Name: "ends", Kind: Filter, Hook: Prerouting, Priority: manglePriority, Rules: ends()})
+	chains = append(chains, Chain{Name: "ends", Kind: Filter, Hook: Input, Priority: afterNAT, Rules: ends(s)})
 	return Ruleset{Sets: endsSets(), Chains: chains}
 }
 

@@ -36,8 +36,8 @@ type Envoy interface {
 type Options struct {
 	Callers *plaintext.Callers
 	Envoy   Envoy
-	// End ends a connection, capture.Connection.End by default.
-	End        func(capture.Connection) error
+	// End ends the connection of a caller, capture.EndConnection by default.
+	End        func(caller netip.AddrPort) error
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
 	// Now is the clock, time.Now by default.
@@ -73,7 +73,7 @@ type refusal struct {
 // New ends nothing before Run.
 func New(o Options) *Ends {
 	if o.End == nil {
-		o.End = capture.Connection.End
+		o.End = capture.EndConnection
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -141,7 +141,7 @@ func (e *Ends) look(ctx context.Context) error {
 		if e.drains(c, now.Sub(r.since), now) || now.Sub(r.named) < nameAgain {
 			continue
 		}
-		if err := e.o.End(capture.Connection{Caller: c.Caller, Port: c.Port}); err != nil {
+		if err := e.o.End(c.Caller); err != nil {
 			e.fails(c, err)
 			continue
 		}

@@ -61,9 +61,9 @@ func newWorld(t *testing.T) *world {
 	callers := plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry(), Now: clock})
 	w.Ends = New(Options{
 		Callers: callers, Envoy: w.envoy, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Now: clock,
-		End: func(c capture.Connection) error {
+		End: func(caller netip.AddrPort) error {
 			if w.fail == nil {
-				w.ended = append(w.ended, c.Caller.String())
+				w.ended = append(w.ended, caller.String())
 			}
 			return w.fail
 		},

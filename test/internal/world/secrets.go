@@ -61,13 +61,13 @@ func (n NS) SecureSidecar(ctx context.Context, dir, pod, ip, controlPlane string
 	return boot, err
 }
 
-// end ends a connection as the sidecar's user does.
-func (n NS) end(c capture.Connection) error {
+// end ends the connection of a caller as the sidecar's user does.
+func (n NS) end(caller netip.AddrPort) error {
 	return n.Do(func() error {
 		if _, err := unix.SetfsuidRetUid(config.ProxyUID); err != nil {
 			return err
 		}
 		defer func() { _, _ = unix.SetfsuidRetUid(0) }()
-		return c.End()
+		return capture.EndConnection(caller)
 	})
 }
