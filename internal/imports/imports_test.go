@@ -56,6 +56,7 @@ var rules = []struct {
 	{"/internal/identity", []string{module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/identity/issuer", []string{module + "/internal/identity/kube"}},
 	{"/internal/identity/api", []string{kubernetes, envoyProto, grpc, module}},
+	{"/internal/kubecache", []string{envoyProto, grpc, module + "/webhook", module + "/internal/agent", module + "/internal/identity/kube"}},
 	{"/internal/sds", []string{kubernetes, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
 	{"/internal/socketlb", []string{kubernetes, envoyProto, grpc, module}},
