@@ -59,6 +59,7 @@ var rules = []struct {
 	{"/internal/kubecache", []string{envoyProto, grpc, module + "/webhook", module + "/internal/agent", module + "/internal/identity/kube"}},
 	{"/internal/sds", []string{kubernetes, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/sidecar", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent", module + "/internal/capture"}},
 	{"/internal/socketlb", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/ctl", []string{envoyProto, module + "/xds/envoy", module + "/xds/kube", module + "/xds/server", module + "/internal/agent"}},

@@ -1,7 +1,7 @@
 // Package kubecache says what the control plane's cache keeps in memory of each object. The process and every test that
 // makes a cache take Options, so that no test reads what the product has dropped.
 //
-// It may import config, internal/identity/api, internal/sidecar and xds/kube.
+// It may import config, internal/identity/api, internal/sidecar with its contract, and xds/kube.
 package kubecache
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
@@ -81,7 +82,7 @@ func ownContainers(spec *corev1.PodSpec) []corev1.Container {
 		own := corev1.Container{Name: c.Name, Args: c.Args, RestartPolicy: c.RestartPolicy}
 		for _, e := range c.Env {
 			kept := corev1.EnvVar{Name: e.Name}
-			if e.Name == config.TrustBundleEnv {
+			if e.Name == contract.TrustBundleEnv {
 				kept.Value = api.Version(e.Value)
 			}
 			own.Env = append(own.Env, kept)

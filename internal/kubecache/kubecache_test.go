@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -22,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	identitykube "github.com/mizzen-mesh/mizzen/internal/identity/kube"
@@ -90,12 +90,8 @@ func identityReads(t *testing.T, pods []*corev1.Pod, kept, whole cache.Cache) {
 		for _, ip := range pod.Status.PodIPs {
 			addresses[netip.MustParseAddr(ip.IP)] = true
 		}
-		if proxy := sidecar.Proxy(&pod.Spec); proxy != nil && pod.Status.Phase == corev1.PodPending {
-			for _, e := range proxy.Env {
-				if e.Name == config.TrustBundleEnv {
-					starting[api.Version(e.Value)]++
-				}
-			}
+		if bundle, ok := sidecar.TrustBundle(&pod.Spec); ok && pod.Status.Phase == corev1.PodPending {
+			starting[api.Version(bundle)]++
 		}
 	}
 	for a := range addresses {
@@ -119,9 +115,10 @@ func identityReads(t *testing.T, pods []*corev1.Pod, kept, whole cache.Cache) {
 func sidecarReads(t *testing.T, pods []*corev1.Pod, kept cache.Cache) {
 	for _, pod := range pods {
 		cached := get(t, kept, pod)
-		if sidecar.Has(pod) != sidecar.Has(cached) || sidecar.CapturedByCNI(pod) != sidecar.CapturedByCNI(cached) ||
-			!slices.Equal(sidecar.CaptureArgs(&pod.Spec), sidecar.CaptureArgs(&cached.Spec)) {
-			t.Errorf("%s: the sidecar is not the same", pod.Name)
+		want, err := sidecar.Captured(&pod.Spec)
+		got, gotErr := sidecar.Captured(&cached.Spec)
+		if sidecar.Has(pod) != sidecar.Has(cached) || sidecar.CapturedByCNI(pod) != sidecar.CapturedByCNI(cached) || !reflect.DeepEqual(want, got) || err != nil || gotErr != nil {
+			t.Errorf("%s: captured is %+v, %v, want %+v, %v", pod.Name, got, gotErr, want, err)
 		}
 	}
 }

@@ -18,18 +18,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
 	"github.com/mizzen-mesh/mizzen/internal/podtest"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
 // meshed is a pod whose node captures its traffic.
 func meshed(args ...string) *corev1.Pod {
 	proxy := sidecartest.Containers()[1]
-	proxy.Args = append(append(proxy.Args, "--control-plane=a:1", config.CaptureByCNIFlag), args...)
+	proxy.Args = append(append(proxy.Args, "--control-plane=a:1", "--"+contract.CaptureByCNIFlag), args...)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", UID: "0c5a"},
 		Spec:       corev1.PodSpec{NodeName: "n", InitContainers: []corev1.Container{proxy, {Name: "migrate"}}},

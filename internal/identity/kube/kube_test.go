@@ -20,11 +20,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/identity/kube"
 	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
@@ -168,7 +168,7 @@ func TestStarting(t *testing.T) {
 		}
 		if name != "none" {
 			p.Spec.InitContainers = sidecartest.Containers()
-			p.Spec.InitContainers[1].Env = []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: config.TrustBundleEnv, Value: bundle}}
+			p.Spec.InitContainers[1].Env = []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: contract.TrustBundleEnv, Value: bundle}}
 		}
 		stripped, err := kubecache.Pod(p)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
@@ -100,21 +99,10 @@ func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
 	}
 	out := map[string]int{}
 	for i := range list.Items {
-		if version := bundleVersion(&list.Items[i]); version != "" && list.Items[i].Status.Phase == corev1.PodPending {
+		// Of the bundle the cache keeps its version (kubecache.Pod).
+		if version, ok := sidecar.TrustBundle(&list.Items[i].Spec); ok && list.Items[i].Status.Phase == corev1.PodPending {
 			out[version]++
 		}
 	}
 	return out, nil
-}
-
-// bundleVersion returns what the cache keeps of the bundle (kubecache.Pod); empty for a pod without one.
-func bundleVersion(pod *corev1.Pod) string {
-	if proxy := sidecar.Proxy(&pod.Spec); proxy != nil {
-		for _, e := range proxy.Env {
-			if e.Name == config.TrustBundleEnv {
-				return e.Value
-			}
-		}
-	}
-	return ""
 }
