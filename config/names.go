@@ -61,15 +61,5 @@ const (
 	TokenFile   = "token"
 )
 
-// CaptureByCNIFlag tells the sidecar, and whoever looks at its pod, that the node's CNI plugin captures the pod's traffic.
-const CaptureByCNIFlag = "--capture-by-cni"
-
-// TrustBundleEnv is the environment variable that holds the mesh's roots, PEM, as they were at injection.
-const TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
-
-// KeepKeyEnv is the environment variable with the key by which the agent knows what it has kept in KeepDir. Without it
-// nothing is kept.
-const KeepKeyEnv = "MIZZEN_KEEP_KEY"
-
 // SystemNamespace is where the control plane is installed unless the chart says otherwise.
 const SystemNamespace = "mizzen-system"

@@ -6,21 +6,18 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // tokenLife is how long a token is good for, in seconds. The kubelet replaces it when 80 % are over.
 // https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
 const tokenLife = 3600
-
-// identityFlag tells the agent where certificates come from.
-const identityFlag = "--identity-address="
 
 // CheckTrustBundle gives an error unless the text is PEM with one CA certificate at least and nothing else.
 func CheckTrustBundle(bundle []byte) error {
@@ -49,10 +46,10 @@ func addIdentity(proxy *corev1.Container, controlPlane string, trustBundle []byt
 	if err != nil {
 		return fmt.Errorf("controlPlaneAddress: %q: want <host>:<port>", controlPlane)
 	}
-	if !slices.ContainsFunc(proxy.Args, func(arg string) bool { return strings.HasPrefix(arg, identityFlag) }) {
-		proxy.Args = append(proxy.Args, identityFlag+net.JoinHostPort(host, strconv.Itoa(config.IdentityPort)))
+	if !contract.IsSet(proxy.Args, contract.IdentityAddressFlag) {
+		proxy.Args = append(proxy.Args, contract.Arg(contract.IdentityAddressFlag, net.JoinHostPort(host, strconv.Itoa(config.IdentityPort))))
 	}
-	setEnv(proxy, config.TrustBundleEnv, string(trustBundle))
+	setEnv(proxy, contract.TrustBundleEnv, string(trustBundle))
 	if !hasIdentity(proxy) {
 		proxy.VolumeMounts = append(proxy.VolumeMounts, corev1.VolumeMount{
 			Name: config.TokenVolume, MountPath: config.TokenDir, ReadOnly: true,
@@ -68,8 +65,8 @@ func hasIdentity(proxy *corev1.Container) bool {
 // addKeepKey has the newest roots kept for a container that restarts. On a node's own IPC namespace, where they would be left
 // behind for ever, they are not.
 func addKeepKey(spec *corev1.PodSpec, proxy *corev1.Container, key string) {
-	if !spec.HostIPC && envValue(proxy, config.KeepKeyEnv) == "" {
-		setEnv(proxy, config.KeepKeyEnv, key)
+	if !spec.HostIPC && envValue(proxy, contract.KeepKeyEnv) == "" {
+		setEnv(proxy, contract.KeepKeyEnv, key)
 	}
 }
 

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 func roots(t testing.TB) []byte {
@@ -69,7 +69,7 @@ func TestHandlerGivesRoots(t *testing.T) {
 			r := newRigWith(t, func() ([]byte, error) { return tt.bundle, tt.err })
 			response := r.post(t, plainPod, nil)
 			if tt.want == "" {
-				if patch := string(response.Patch); !response.Allowed || !strings.Contains(patch, config.TrustBundleEnv) ||
+				if patch := string(response.Patch); !response.Allowed || !strings.Contains(patch, contract.TrustBundleEnv) ||
 					!strings.Contains(patch, `"audience":"mizzen.dev"`) {
 					t.Errorf("%+v", response)
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // defaultContainerAnnotation names the container that kubectl logs and exec choose; without it kubectl
@@ -77,7 +78,10 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 	drain(out, settings.DrainDelay.Duration, own.proxy != nil, &report)
 	reservePorts(&out.Spec, &report)
 
-	made := sidecarContainers(cfg, settings, Workload(pod), len(trustBundle) > 0)
+	made, err := sidecarContainers(cfg, settings, Workload(pod), len(trustBundle) > 0)
+	if err != nil {
+		return nil, Report{}, err
+	}
 	if err := mark(made); err != nil {
 		return nil, Report{}, err
 	}
@@ -133,11 +137,21 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 }
 
 // sidecarContainers are what injection puts in front of a pod's init containers.
-func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) []corev1.Container {
-	if cfg.CNI.Enabled {
-		return []corev1.Container{capturedByCNI(proxyContainer(cfg, s, workload, false), captured(s, identity))}
+func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) ([]corev1.Container, error) {
+	captured, err := captured(s, identity)
+	if err != nil {
+		return nil, err
 	}
-	return []corev1.Container{proxyContainer(cfg, s, workload, identity), captureContainer(s, identity)}
+	byCNI := cfg.CNI.Enabled
+	args := contract.Run{
+		ControlPlane: cfg.ControlPlaneAddress, LogLevel: s.LogLevel, LogAnswers: s.LogAnswers, Concurrency: int(*s.Concurrency),
+		ConfigScope: s.ConfigScope, AwaitCapture: identity && !byCNI, CaptureByCNI: byCNI,
+	}.Args(captured)
+	proxy := proxyContainer(s, args, workload)
+	if byCNI {
+		return []corev1.Container{holdsStart(proxy)}, nil
+	}
+	return []corev1.Container{proxy, captureContainer(s, captured)}, nil
 }
 
 // NewProbeKey makes a key that nobody guesses.
@@ -169,7 +183,7 @@ func appContainers(spec *corev1.PodSpec) []appContainer {
 func moveOwnToFront(spec *corev1.PodSpec) {
 	captureRank := 0
 	for _, c := range spec.InitContainers {
-		if c.Name == config.CaptureContainer && slices.Contains(c.Args, awaitSidecarFlag) {
+		if c.Name == config.CaptureContainer && contract.IsOn(c.Args, contract.AwaitSidecarFlag) {
 			captureRank = 2
 		}
 	}

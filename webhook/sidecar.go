@@ -1,9 +1,10 @@
 package webhook
 
 import (
+	"fmt"
 	"math"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,29 +12,21 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // metricsPort is the name under which scrapers find the agent's port.
 const metricsPort = "mizzen-metrics"
 
-// awaitSidecarFlag has the capture container hold the pod's start until the sidecar is ready.
-const awaitSidecarFlag = "--await-sidecar"
-
 // captureContainer writes the nftables rules and ends when the sidecar is ready: it holds the pod's start. No hook or probe of
 // the sidecar itself does that as well. A postStart hook keeps the kubelet from saying anything about the pod, and fails into
 // a back-off; a startup probe is looked at once a second.
-func captureContainer(s config.Sidecar, identity bool) corev1.Container {
-	args := append([]string{
-		"capture",
-		"--proxy-uid=" + strconv.Itoa(config.ProxyUID),
-		"--outbound-port=" + strconv.Itoa(config.OutboundPort),
-		"--inbound-port=" + strconv.Itoa(config.InboundPort),
-	}, captured(s, identity)...)
-	args = append(args, awaitSidecarFlag)
+func captureContainer(s config.Sidecar, captured contract.Captured) corev1.Container {
+	capture := contract.DefaultCapture()
+	capture.Captured = captured
 	var env []corev1.EnvVar
-	if identity {
-		args = append(args, "--node-addresses=$(HOST_IPS)")
-		env = append(env, fieldEnv("HOST_IPS", "status.hostIPs"))
+	if captured.CapturesOwnCalls {
+		env = append(env, fieldEnv(contract.HostIPsEnv, contract.HostIPsPath))
 	}
 	security := restrictedSecurity(0)
 	security.RunAsNonRoot = new(false)
@@ -42,7 +35,7 @@ func captureContainer(s config.Sidecar, identity bool) corev1.Container {
 		Name:                     config.CaptureContainer,
 		Image:                    s.Image,
 		ImagePullPolicy:          s.ImagePullPolicy,
-		Args:                     args,
+		Args:                     capture.Args(),
 		Env:                      env,
 		SecurityContext:          security,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -84,61 +77,40 @@ func captureResources(apps []corev1.Container) corev1.ResourceRequirements {
 	return out
 }
 
-// capturedByCNI has a proxy wait for the node's CNI plugin, and hold the pod's start itself: there is no other container that
+// holdsStart has a proxy that waits for the node's CNI plugin hold the pod's start itself: there is no other container that
 // could. The kubelet looks once a second, and for as long as it takes.
-func capturedByCNI(proxy corev1.Container, captured []string) corev1.Container {
-	proxy.Args = append(append(proxy.Args, config.CaptureByCNIFlag), captured...)
+func holdsStart(proxy corev1.Container) corev1.Container {
 	proxy.StartupProbe = proxy.ReadinessProbe.DeepCopy()
 	proxy.StartupProbe.PeriodSeconds, proxy.StartupProbe.FailureThreshold = 1, math.MaxInt32
 	return proxy
 }
 
-// captured are the arguments that say what is captured, for the init container or for the node's CNI plugin.
-func captured(s config.Sidecar, identity bool) []string {
-	args := []string{
+// captured says what is captured, for the init container or for the node's CNI plugin.
+func captured(s config.Sidecar, identity bool) (contract.Captured, error) {
+	c := contract.Captured{
+		CapturesOwnCalls: identity,
 		// The kubelet and scrapers reach the agent directly.
-		"--exclude-inbound-ports=" + joinPorts(append([]int32{config.AgentPort}, s.ExcludeInboundPorts...)),
+		ExcludeInboundPorts: append([]uint16{config.AgentPort}, portNumbers(s.ExcludeInboundPorts)...), ExcludeOutboundPorts: portNumbers(s.ExcludeOutboundPorts),
 	}
-	if identity {
-		args = append(args, "--capture-own-calls")
+	for _, text := range s.ExcludeOutboundCIDRs {
+		cidr, err := netip.ParsePrefix(text)
+		if err != nil { // the configuration is valid
+			return c, fmt.Errorf("excludeOutboundCIDRs: %w", err)
+		}
+		c.ExcludeOutboundCIDRs = append(c.ExcludeOutboundCIDRs, cidr)
 	}
-	if len(s.ExcludeOutboundPorts) > 0 {
-		args = append(args, "--exclude-outbound-ports="+joinPorts(s.ExcludeOutboundPorts))
-	}
-	if len(s.ExcludeOutboundCIDRs) > 0 {
-		args = append(args, "--exclude-outbound-cidrs="+strings.Join(s.ExcludeOutboundCIDRs, ","))
-	}
-	return args
+	return c, nil
 }
 
 // proxyContainer runs the agent, which runs Envoy. As a native sidecar it is up before the pod's own
 // init containers start, and stops after the application.
-func proxyContainer(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) corev1.Container {
-	args := []string{
-		"run",
-		"--control-plane=" + cfg.ControlPlaneAddress,
-		"--log-level=" + s.LogLevel,
-		"--concurrency=" + strconv.Itoa(int(*s.Concurrency)),
-	}
-	if s.ConfigScope != "" {
-		args = append(args, "--config-scope="+s.ConfigScope)
-	}
-	if identity {
-		args = append(args, "--await-capture")
-	}
-	if s.LogAnswers {
-		args = append(args, "--log-answers")
-	}
-	env := []corev1.EnvVar{
-		fieldEnv("POD_NAME", "metadata.name"),
-		fieldEnv("POD_NAMESPACE", "metadata.namespace"),
-		fieldEnv("POD_UID", "metadata.uid"),
-		fieldEnv("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-		fieldEnv("NODE_NAME", "spec.nodeName"),
-		fieldEnv("POD_IPS", "status.podIPs"),
+func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Container {
+	var env []corev1.EnvVar
+	for _, f := range contract.PodFields {
+		env = append(env, fieldEnv(f.Name, f.Path))
 	}
 	if workload != "" {
-		env = append(env, corev1.EnvVar{Name: "WORKLOAD", Value: workload})
+		env = append(env, corev1.EnvVar{Name: contract.WorkloadEnv, Value: workload})
 	}
 	security := restrictedSecurity(config.ProxyUID)
 	security.ReadOnlyRootFilesystem = new(false) // config.ProxyDir
@@ -265,10 +237,10 @@ func anyContainerAsks(pod *corev1.Pod, name corev1.ResourceName) bool {
 	})
 }
 
-func joinPorts(ports []int32) string {
-	texts := make([]string, len(ports))
-	for i, port := range ports {
-		texts[i] = strconv.Itoa(int(port))
+func portNumbers(ports []int32) []uint16 {
+	var out []uint16
+	for _, port := range ports {
+		out = append(out, uint16(port)) // the configuration is valid
 	}
-	return strings.Join(texts, ",")
+	return out
 }

@@ -70,3 +70,11 @@ func unreserved(list string) []int32 {
 	}
 	return free
 }
+
+func joinPorts(ports []int32) string {
+	texts := make([]string, len(ports))
+	for i, port := range ports {
+		texts[i] = strconv.Itoa(int(port))
+	}
+	return strings.Join(texts, ",")
+}

@@ -28,6 +28,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
+	"github.com/mizzen-mesh/mizzen/internal/kubecache"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -89,7 +90,7 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 	mapper.Add(gv.WithKind("Namespace"), meta.RESTScopeRoot)
 	mapper.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
 	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
-	o := kube.CacheOptions()
+	o := kubecache.Options()
 	o.Scheme, o.Mapper = scheme, mapper
 	o.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
 		var lw toolscache.ListerWatcher = toolstesting.NewFakeControllerSource()

@@ -16,7 +16,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -28,7 +27,6 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
 // Token reviews go past the client's own rate limit, which is meant for controllers; the issuer bounds them.
@@ -48,13 +46,6 @@ type identity struct {
 	replicas *replicas.Replicas
 	// refused writes an event about a pod that wanted what it may not have; action is what was refused to do.
 	refused func(action, namespace, pod, uid string, why error)
-}
-
-// cacheOptions keep in memory what is used.
-func cacheOptions() cache.Options {
-	o := kube.CacheOptions()
-	o.ByObject[&corev1.Pod{}] = cache.ByObject{Transform: identitykube.Strip}
-	return o
 }
 
 // trustBundle gives the mesh's roots to each pod that is injected.

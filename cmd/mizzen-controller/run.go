@@ -26,6 +26,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/kubecache"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
 	"github.com/mizzen-mesh/mizzen/internal/version"
@@ -70,7 +71,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		// Within the grace period that the chart gives.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
-		Cache:                   cacheOptions(),
+		Cache:                   kubecache.Options(),
 		Scheme:                  objects,
 	})
 	if err != nil {

@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 func captureCommand() *cobra.Command {
-	var given capture.Flags
-	var dryRun, await bool
+	var given contract.CaptureFlags
+	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "capture",
+		Use:   contract.CaptureCommand,
 		Short: "Lead the pod's TCP traffic through the sidecar",
 		Long: `Lead the pod's TCP traffic through the sidecar.
 
@@ -25,15 +26,16 @@ Needs root with the capability NET_ADMIN and nothing else. Running it again repl
 		Example: "  mizzen-proxy capture --exclude-outbound-ports=3306,5432 --exclude-outbound-cidrs=169.254.169.254/32",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := given.Settings()
-			if err != nil {
+			s := capture.Default()
+			var err error
+			if s.Capture, err = given.Capture(); err != nil {
 				return usageError{err}
 			}
 			if dryRun {
 				fmt.Fprint(cmd.OutOrStdout(), capture.Rules(s, capture.Full))
 				return nil
 			}
-			if err := install(cmd, s); err != nil || !await {
+			if err := install(cmd, s); err != nil || !given.AwaitSidecar {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
@@ -42,10 +44,7 @@ Needs root with the capability NET_ADMIN and nothing else. Running it again repl
 		},
 	}
 	f := cmd.Flags()
-	given.AddPorts(f)
 	given.Add(f)
-	given.AddNodeAddresses(f)
-	f.BoolVar(&await, "await-sidecar", false, "end when the sidecar is ready, and not before; what it waits for is printed")
 	f.BoolVar(&dryRun, "dry-run", false, "print the rules in nft syntax and change nothing")
 	return cmd
 }

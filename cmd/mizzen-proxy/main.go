@@ -1,5 +1,6 @@
 // Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar,
-// "capture" once at the start, before everything else. It may import internal/agent, internal/capture, config and internal/version.
+// "capture" once at the start, before everything else. It may import internal/agent, internal/capture,
+// internal/sidecar/contract, config and internal/version.
 package main
 
 import (

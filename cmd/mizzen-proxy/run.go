@@ -5,14 +5,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
-	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // gcPercent keeps the agent, of which there is one in every pod, small. There is no memory limit: one near to
@@ -22,9 +20,14 @@ const gcPercent = 50
 
 func runCommand() *cobra.Command {
 	s := agent.Defaults()
-	var captured capture.Flags
+	return runCommandFor(&s)
+}
+
+// runCommandFor reads flags into s.
+func runCommandFor(s *agent.Settings) *cobra.Command {
+	var captured contract.CapturedFlags
 	cmd := &cobra.Command{
-		Use:   "run",
+		Use:   contract.RunCommand,
 		Short: "Start Envoy, watch it, and drain it at the end",
 		Long: `Start Envoy, watch it, and drain it at the end.
 
@@ -43,26 +46,15 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			// They are for the CNI plugin, which could not say to anybody that they are wrong.
-			if _, err := captured.Settings(); err != nil {
+			if _, err := captured.Captured(); err != nil {
 				return usageError{err}
 			}
-			return run(s)
+			return run(*s)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.ControlPlane, "control-plane", s.ControlPlane, "host:port of the control plane's ADS server (required)")
-	f.StringVar(&s.IdentityAddress, "identity-address", s.IdentityAddress,
-		"host:port of the control plane's identity server; empty is no certificate, and no TLS to the control plane")
-	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "log level of Envoy and the agent: "+strings.Join(agent.LogLevels, ", "))
-	f.BoolVar(&s.LogAnswers, "log-answers", s.LogAnswers, "write a line for each request that the sidecar answered itself")
-	f.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
+	s.Run.Add(f, agent.LogLevels)
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
-	f.BoolVar(&s.AwaitCapture, "await-capture", s.AwaitCapture,
-		"start Envoy when the rules of \"capture --capture-own-calls\" are in place, which may run after this")
-	f.StringVar(&s.Node.ConfigScope, "config-scope", s.Node.ConfigScope,
-		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
-	f.BoolVar(&s.CaptureByCNI, strings.TrimPrefix(config.CaptureByCNIFlag, "--"), s.CaptureByCNI,
-		"start nothing before the node's CNI plugin has captured the pod's traffic, as the flags of \"capture\" say it, which stand here for that plugin")
 	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,26 +13,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
 // Settings are everything the agent is told from outside.
 type Settings struct {
-	// ControlPlane is the host:port of the ADS server.
-	ControlPlane string
-	// LogLevel is one of LogLevels.
-	LogLevel string
-	// LogAnswers writes a line for each request that the sidecar answered itself.
-	LogAnswers bool
-	// Concurrency is the number of Envoy's worker threads; 0 is one per CPU.
-	Concurrency int
+	contract.Run
+
 	// DrainTimeout bounds how long active requests are waited for at the end.
 	DrainTimeout time.Duration
-	// AwaitCapture starts Envoy only once the capture rules for a pod with identity are in place.
-	AwaitCapture bool
-	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so that they may be missing.
-	CaptureByCNI bool
-	// Node is the pod that the agent runs in. Its ConfigScope comes from a flag.
+	// Node is the pod that the agent runs in. Its ConfigScope is that of Run.
 	Node node.Node
 	// Probes are carried out for the kubelet.
 	Probes appprobe.Handlers
@@ -42,9 +32,6 @@ type Settings struct {
 
 	// EnvoyPath is the Envoy binary.
 	EnvoyPath string
-	// IdentityAddress is the host:port of the control plane's identity server. Empty is no identity: no
-	// certificate, and plain gRPC to the ADS server.
-	IdentityAddress string
 	// TrustBundle holds the mesh's roots in PEM; it comes with IdentityAddress.
 	TrustBundle string
 	// TokenFile holds the service account token that is shown for a certificate.
@@ -61,8 +48,7 @@ type Settings struct {
 // Defaults gives the settings that hold unless somebody says otherwise.
 func Defaults() Settings {
 	return Settings{
-		LogLevel:     "warning",
-		Concurrency:  2,
+		Run:          contract.Run{LogLevel: "warning", Concurrency: 2},
 		DrainTimeout: 5 * time.Second,
 		TokenFile:    filepath.Join(config.TokenDir, config.TokenFile),
 		EnvoyPath:    "/usr/local/bin/envoy",
@@ -77,40 +63,18 @@ var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical
 
 // ReadEnv fills in what the injector gives in the container's environment. Every error names the variable.
 func (s *Settings) ReadEnv(getenv func(string) string) error {
-	var errs []error
-	required := func(name string) string {
-		value := getenv(name)
-		if value == "" {
-			errs = append(errs, fmt.Errorf("environment variable %s is not set", name))
-		}
-		return value
-	}
+	env, err := contract.ReadEnv(getenv)
 	s.Node = node.Node{
-		Pod:            required("POD_NAME"),
-		Namespace:      required("POD_NAMESPACE"),
-		UID:            required("POD_UID"),
-		ServiceAccount: required("SERVICE_ACCOUNT"),
-		NodeName:       getenv("NODE_NAME"),
-		Version:        version.Version,
-		ConfigScope:    s.Node.ConfigScope,
-		Workload:       getenv("WORKLOAD"),
+		Pod: env.Pod, Namespace: env.Namespace, UID: env.UID, ServiceAccount: env.ServiceAccount, IPs: env.IPs,
+		NodeName: env.NodeName, Version: version.Version, ConfigScope: s.ConfigScope, Workload: env.Workload,
 	}
-	if ips := required("POD_IPS"); ips != "" {
-		for ip := range strings.SplitSeq(ips, ",") {
-			addr, err := netip.ParseAddr(ip)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("environment variable POD_IPS: %q: want IP addresses, separated by commas", ip))
-				continue
-			}
-			s.Node.IPs = append(s.Node.IPs, addr)
+	s.TrustBundle, s.KeepKey = env.TrustBundle, env.KeepKey
+	errs := []error{err}
+	if getenv(appprobe.EnvVar) != "" {
+		if s.ProbeKey = getenv(appprobe.KeyEnv); s.ProbeKey == "" {
+			errs = append(errs, fmt.Errorf("environment variable %s is not set", appprobe.KeyEnv))
 		}
 	}
-	if getenv(appprobe.EnvVar) != "" {
-		s.ProbeKey = required(appprobe.KeyEnv)
-	}
-	s.TrustBundle = getenv(config.TrustBundleEnv)
-	s.KeepKey = getenv(config.KeepKeyEnv)
-	var err error
 	if s.Probes, err = appprobe.Unmarshal(getenv(appprobe.EnvVar)); err != nil {
 		errs = append(errs, fmt.Errorf("environment variable %w", err))
 	}
@@ -128,7 +92,7 @@ func (s *Settings) Validate() error {
 			errs = append(errs, err)
 		}
 		if s.TrustBundle == "" {
-			errs = append(errs, fmt.Errorf("environment variable %s is not set; --identity-address needs it", config.TrustBundleEnv))
+			errs = append(errs, fmt.Errorf("environment variable %s is not set; --identity-address needs it", contract.TrustBundleEnv))
 		}
 	}
 	if !slices.Contains(LogLevels, s.LogLevel) {
@@ -140,8 +104,8 @@ func (s *Settings) Validate() error {
 	if s.DrainTimeout < 0 || s.DrainTimeout > time.Hour {
 		errs = append(errs, fmt.Errorf("--drain-timeout: %s: want 0s to 1h", s.DrainTimeout))
 	}
-	if !config.ValidConfigScope(s.Node.ConfigScope) {
-		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.Node.ConfigScope, strings.Join(config.ConfigScopes, ", ")))
+	if !config.ValidConfigScope(s.ConfigScope) {
+		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.ConfigScope, strings.Join(config.ConfigScopes, ", ")))
 	}
 	return errors.Join(errs...)
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 func TestReadEnv(t *testing.T) {
@@ -31,7 +31,7 @@ func TestReadEnv(t *testing.T) {
 		{"bad probes", "MIZZEN_APP_PROBES", "{", "environment variable MIZZEN_APP_PROBES: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := Settings{Node: node.Node{ConfigScope: config.ScopeDemand}}
+			s := Settings{Run: contract.Run{ConfigScope: config.ScopeDemand}}
 			err := s.ReadEnv(func(name string) string {
 				if name == tt.variable {
 					return tt.value
@@ -64,8 +64,8 @@ func TestValidate(t *testing.T) {
 		{"port too high", func(s *Settings) { s.ControlPlane = "host:70000" }, `--control-plane: "host:70000"`},
 		{"log level", func(s *Settings) { s.LogLevel = "loud" }, `--log-level: "loud": want one of trace, debug`},
 		{"concurrency", func(s *Settings) { s.Concurrency = -1 }, `--concurrency: -1: want 0`},
-		{"scope", func(s *Settings) { s.Node.ConfigScope = config.ScopeAll }, ""},
-		{"bad scope", func(s *Settings) { s.Node.ConfigScope = "mesh" }, `--config-scope: "mesh": want one of all, namespace, demand`},
+		{"scope", func(s *Settings) { s.ConfigScope = config.ScopeAll }, ""},
+		{"bad scope", func(s *Settings) { s.ConfigScope = "mesh" }, `--config-scope: "mesh": want one of all, namespace, demand`},
 		{"drain timeout", func(s *Settings) { s.DrainTimeout = -time.Second }, `--drain-timeout: -1s: want 0s to 1h`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

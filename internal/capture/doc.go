@@ -4,6 +4,6 @@
 // goldens in testdata hold. Install is the one side effect: it hands a Ruleset to the kernel over
 // netlink, so that the image needs neither nft nor a shell.
 //
-// The package may import the netlink libraries and config (the fixed port numbers and the UID), and
-// nothing else of this module.
+// The package may import the netlink libraries, config (the fixed port numbers and the UID) and internal/sidecar/contract (what the
+// pod's containers are told), and nothing else of this module.
 package capture

@@ -105,9 +105,15 @@ func (i *inventory) whyPlain(p *podInfo, seen agentapi.Caller, target *podInfo) 
 		return "the pod itself, past its own sidecar"
 	}
 	ports, cidrs := p.excluded()
-	leftOut := append(slices.Clone(ports), cidrs...)
+	var leftOut []string
+	for _, port := range ports {
+		leftOut = append(leftOut, strconv.Itoa(int(port)))
+	}
+	for _, cidr := range cidrs {
+		leftOut = append(leftOut, cidr.String())
+	}
 	switch {
-	case slices.Contains(ports, strconv.Itoa(int(seen.Port))), slices.ContainsFunc(cidrs, func(c string) bool { return holdsAny(c, target.IPs) }):
+	case slices.Contains(ports, seen.Port), slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return slices.ContainsFunc(target.IPs, c.Contains) }):
 		return "its capture leaves this call out: " + strings.Join(leftOut, ", ")
 	case len(leftOut) > 0:
 		return "it has a sidecar whose capture leaves out " + strings.Join(leftOut, ", ") + "; or it called an address that is no pod's and no Service's"
@@ -134,21 +140,9 @@ func (i *inventory) whyNoSidecar(p *podInfo) string {
 }
 
 // excluded are the outbound ports and ranges that the capture of a pod leaves out.
-func (p *podInfo) excluded() (ports, cidrs []string) {
-	for _, arg := range sidecar.CaptureArgs(&p.source.Spec) {
-		if list, ok := strings.CutPrefix(arg, "--exclude-outbound-ports="); ok && list != "" {
-			ports = append(ports, strings.Split(list, ",")...)
-		}
-		if list, ok := strings.CutPrefix(arg, "--exclude-outbound-cidrs="); ok && list != "" {
-			cidrs = append(cidrs, strings.Split(list, ",")...)
-		}
-	}
-	return ports, cidrs
-}
-
-func holdsAny(cidr string, addresses []netip.Addr) bool {
-	p, err := netip.ParsePrefix(cidr)
-	return err == nil && slices.ContainsFunc(addresses, p.Contains)
+func (p *podInfo) excluded() (ports []uint16, cidrs []netip.Prefix) {
+	captured, _ := sidecar.Captured(&p.source.Spec) // a container whose arguments are wrong in part does not start
+	return captured.ExcludeOutboundPorts, captured.ExcludeOutboundCIDRs
 }
 
 // group is the key under which callers that are alike are told as one.

@@ -1,16 +1,17 @@
-// Package sidecar tells whether a pod has a sidecar. The webhook, the control plane and mizzenctl all ask here, so that
-// none of them takes a pod for one without where another does not.
+// Package sidecar tells whether a pod has a sidecar, and what the injector told it (contract). The webhook, the control plane
+// and mizzenctl all ask here, so that none of them takes a pod for one without where another does not.
+//
+// It may import config and contract.
 //
 // The answer comes from the pod's spec. Its containers are what runs, and nobody can change them once the pod is there;
 // annotations and labels may be changed by whoever may patch the pod, or be lost when it is copied.
 package sidecar
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // Containers are those of a sidecar, as indices of the pod's init containers. Capture is -1 where the node's CNI plugin
@@ -35,18 +36,31 @@ func Find(spec *corev1.PodSpec) (Containers, bool) {
 	return found, found.Proxy >= 0 && (found.Capture >= 0 || byCNI(&spec.InitContainers[found.Proxy]))
 }
 
-// CaptureArgs are the arguments that say what is captured of a pod with a sidecar (capture.ParseArgs); those of the proxy
-// where the node's CNI plugin captures.
-func CaptureArgs(spec *corev1.PodSpec) []string {
+// Captured returns what is captured of a pod with a sidecar: it stands in the arguments of the container that captures, or of
+// the proxy where the node's CNI plugin does. What is wrong there is left out, and told.
+func Captured(spec *corev1.PodSpec) (contract.Captured, error) {
 	found, ok := Find(spec)
 	switch {
 	case !ok:
-		return nil
+		return contract.Captured{}, nil
 	case found.Capture >= 0:
-		return spec.InitContainers[found.Capture].Args
+		return contract.ReadCaptured(spec.InitContainers[found.Capture].Args)
 	default:
-		return spec.InitContainers[found.Proxy].Args
+		return contract.ReadCaptured(spec.InitContainers[found.Proxy].Args)
 	}
+}
+
+// TrustBundle returns the mesh's roots that a pod was injected with; false for a pod without a sidecar, or whose sidecar has no
+// identity.
+func TrustBundle(spec *corev1.PodSpec) (string, bool) {
+	if proxy := Proxy(spec); proxy != nil {
+		for _, e := range proxy.Env {
+			if e.Name == contract.TrustBundleEnv {
+				return e.Value, true
+			}
+		}
+	}
+	return "", false
 }
 
 // CapturedByCNI reports whether the node's CNI plugin is to capture the pod's traffic.
@@ -117,13 +131,13 @@ func Servers(spec *corev1.PodSpec) []*corev1.Container {
 }
 
 func isCapture(c *corev1.Container) bool {
-	return c.Name == config.CaptureContainer && len(c.Args) > 0 && c.Args[0] == "capture"
+	return c.Name == config.CaptureContainer && len(c.Args) > 0 && c.Args[0] == contract.CaptureCommand
 }
 
-func byCNI(c *corev1.Container) bool { return slices.Contains(c.Args, config.CaptureByCNIFlag) }
+func byCNI(c *corev1.Container) bool { return contract.IsOn(c.Args, contract.CaptureByCNIFlag) }
 
 func isProxy(c *corev1.Container) bool {
-	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == "run" && isNative(c)
+	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == contract.RunCommand && isNative(c)
 }
 
 // isNative reports whether an init container is a native sidecar, which runs on beside the others.

@@ -2,13 +2,16 @@ package sidecar_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
@@ -32,7 +35,7 @@ func TestHas(t *testing.T) {
 		"a proxy with another task": {func(p *corev1.Pod) { p.Spec.InitContainers[1].Args = []string{"wait"} }, false},
 		"captured by its node": {func(p *corev1.Pod) {
 			p.Spec.InitContainers = p.Spec.InitContainers[1:]
-			p.Spec.InitContainers[0].Args = []string{"run", config.CaptureByCNIFlag}
+			p.Spec.InitContainers[0].Args = []string{"run", "--" + contract.CaptureByCNIFlag}
 		}, true},
 		"names of app containers": {func(p *corev1.Pod) {
 			p.Spec.Containers, p.Spec.InitContainers = p.Spec.InitContainers, nil
@@ -84,22 +87,30 @@ func TestApps(t *testing.T) {
 	}
 }
 
-func TestCaptureArgs(t *testing.T) {
-	byInit := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: sidecartest.Containers("--a")}}
+// What is captured stands in the arguments of the container that captures, or of the proxy.
+func TestCaptured(t *testing.T) {
+	byInit := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: sidecartest.Containers("--exclude-inbound-ports=15020,22", "--new-flag=1", "--capture-own-calls")}}
 	byNode := byInit.DeepCopy()
 	byNode.Spec.InitContainers = byNode.Spec.InitContainers[1:]
-	byNode.Spec.InitContainers[0].Args = []string{"run", config.CaptureByCNIFlag, "--b"}
+	byNode.Spec.InitContainers[0].Args = []string{"run", "--control-plane=a:1", "--" + contract.CaptureByCNIFlag, "--exclude-outbound-ports=25"}
+	wrong := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: sidecartest.Containers("--exclude-inbound-ports=22,x")}}
 	for _, c := range []struct {
 		pod   *corev1.Pod
-		want  []string
+		want  contract.Captured
 		byCNI bool
+		err   string
 	}{
-		{byInit, []string{"capture", "--a"}, false},
-		{byNode, []string{"run", config.CaptureByCNIFlag, "--b"}, true},
-		{&corev1.Pod{}, nil, false},
+		{byInit, contract.Captured{CapturesOwnCalls: true, ExcludeInboundPorts: []uint16{22, 15020}}, false, ""},
+		{byNode, contract.Captured{ExcludeOutboundPorts: []uint16{25}}, true, ""},
+		{wrong, contract.Captured{ExcludeInboundPorts: []uint16{22}}, false, `--exclude-inbound-ports: "x": want a port number`},
+		{&corev1.Pod{}, contract.Captured{}, false, ""},
 	} {
-		if got := sidecar.CaptureArgs(&c.pod.Spec); !slices.Equal(got, c.want) || sidecar.CapturedByCNI(c.pod) != c.byCNI {
-			t.Errorf("%q, by CNI %v; want %q, %v", got, sidecar.CapturedByCNI(c.pod), c.want, c.byCNI)
+		got, err := sidecar.Captured(&c.pod.Spec)
+		if !reflect.DeepEqual(got, c.want) || sidecar.CapturedByCNI(c.pod) != c.byCNI {
+			t.Errorf("%+v, by CNI %v; want %+v, %v", got, sidecar.CapturedByCNI(c.pod), c.want, c.byCNI)
+		}
+		if text := fmt.Sprint(err); c.err == "" && err != nil || !strings.Contains(text, c.err) {
+			t.Errorf("error %v, want %q", err, c.err)
 		}
 	}
 }

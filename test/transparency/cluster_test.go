@@ -23,6 +23,7 @@ import (
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/internal/kubecache"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
@@ -64,7 +65,7 @@ func newSource(ctx context.Context, objects []runtime.Object) (*kube.Source, err
 		}
 		sources[gvk].Add(o)
 	}
-	options := kube.CacheOptions()
+	options := kubecache.Options()
 	options.Scheme, options.Mapper = scheme, mapper
 	options.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
 		gvk, err := kindOf(scheme, of)

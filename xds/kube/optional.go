@@ -70,26 +70,11 @@ type optional struct {
 
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 
-func crdMetadata() *metav1.PartialObjectMetadata {
+// CRDMetadata returns what a cache keeps of a CRD.
+func CRDMetadata() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(crdKind)
 	return o
-}
-
-// CacheOptions are those of the cache that a Source reads: what nobody looks at is not held. Of CRDs
-// the names are enough, and kubectl's annotation alone can have 256 KiB.
-func CacheOptions() cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			crdMetadata(): {Transform: func(o any) (any, error) {
-				if crd, ok := o.(*metav1.PartialObjectMetadata); ok {
-					crd.Annotations, crd.Labels, crd.ManagedFields = nil, nil, nil
-				}
-				return o, nil
-			}},
-		},
-	}
 }
 
 // Object gives an object of an optional kind, nil if there is none. It is the cache's own: read only.
@@ -173,7 +158,7 @@ func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 }
 
 func (s *Source) crdExists(ctx context.Context, name string) (bool, error) {
-	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, crdMetadata())
+	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, CRDMetadata())
 	return err == nil, client.IgnoreNotFound(err)
 }
 

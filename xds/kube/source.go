@@ -55,7 +55,7 @@ type Source struct {
 	crdChanged chan struct{}
 }
 
-// NewSource registers informers and an index on the cache, which is made with CacheOptions and need not
+// NewSource registers informers and an index on the cache, which is made with kubecache.Options and need not
 // be started yet. mapper tells what the cluster serves. Pods and the metadata of namespaces are watched if a mesh with
 // identities wants them.
 func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
@@ -76,7 +76,7 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods 
 		&discoveryv1.EndpointSlice{}: func(o client.Object) {
 			s.note(func(c *Changes) { c.Endpoints[serviceOf(o)] = struct{}{} })
 		},
-		crdMetadata(): func(client.Object) { signal(s.crdChanged) },
+		CRDMetadata(): func(client.Object) { signal(s.crdChanged) },
 	}
 	if pods {
 		watches[&corev1.Pod{}] = func(o client.Object) {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -36,10 +34,6 @@ type Pod struct {
 	// Problems are its annotations that cannot be used: they may have been written after it was admitted.
 	Problems []Problem
 }
-
-// excludeInboundArg is the flag of the capture container with the ports that it leaves alone. The pod's
-// annotation alone does not tell them: without one the mesh's list of the time of the injection holds.
-const excludeInboundArg = "--exclude-inbound-ports="
 
 // BuildPod gives the model of a pod. Annotations that cannot be used are left out and told.
 func BuildPod(pod *corev1.Pod) *Pod {
@@ -74,26 +68,15 @@ func BuildPod(pod *corev1.Pod) *Pod {
 // meshed reports whether a pod has a sidecar with an identity. Sidecars that were injected before identities were turned
 // on have none: they take no mTLS before their pod is made anew.
 func meshed(pod *corev1.Pod) bool {
-	return sidecar.Has(pod) && slices.ContainsFunc(sidecar.Proxy(&pod.Spec).Env, func(e corev1.EnvVar) bool {
-		return e.Name == config.TrustBundleEnv
-	})
+	_, identity := sidecar.TrustBundle(&pod.Spec)
+	return identity && sidecar.Has(pod)
 }
 
+// plainPorts are those that the pod was injected with. Its annotation alone does not tell them: without one the mesh's list of the
+// time of the injection holds. A container whose arguments are wrong in part does not start.
 func plainPorts(pod *corev1.Pod) []uint16 {
-	var out []uint16
-	for _, arg := range sidecar.CaptureArgs(&pod.Spec) {
-		list, ok := strings.CutPrefix(arg, excludeInboundArg)
-		if !ok {
-			continue
-		}
-		for text := range strings.SplitSeq(list, ",") {
-			if port, err := strconv.ParseUint(text, 10, 16); err == nil {
-				out = append(out, uint16(port))
-			}
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	captured, _ := sidecar.Captured(&pod.Spec)
+	return captured.ExcludeInboundPorts
 }
 
 // SPIFFEID names a service account in a trust domain.

@@ -101,7 +101,7 @@ func TestPodsOfTheInjector(t *testing.T) {
 		if yaml.Unmarshal(text, &pod) != nil {
 			continue
 		}
-		if sidecar.CaptureArgs(&pod.Spec) == nil {
+		if sidecar.Proxy(&pod.Spec) == nil {
 			continue // not injected
 		}
 		found++

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // roots are whom the workload trusts: one at least.
@@ -46,7 +46,7 @@ func parseRoots(text string) (roots, error) {
 func startRoots(o Options) (roots, error) {
 	given, err := parseRoots(o.Bundle)
 	if err != nil {
-		return roots{}, fmt.Errorf("environment variable %s: %w", config.TrustBundleEnv, err)
+		return roots{}, fmt.Errorf("environment variable %s: %w", contract.TrustBundleEnv, err)
 	}
 	text, err := o.Keep.read()
 	if text == "" && err == nil {

@@ -22,8 +22,9 @@ func Decide(pod *corev1.Pod) (api.Answer, error) {
 	case !sidecar.CapturedByCNI(pod):
 		return api.Answer{Reason: "its init container captures the traffic"}, nil
 	}
-	s, err := capture.ParseArgs(sidecar.CaptureArgs(&pod.Spec))
-	if err != nil {
+	s := capture.Default()
+	var err error
+	if s.Captured, err = sidecar.Captured(&pod.Spec); err != nil {
 		return api.Answer{}, fmt.Errorf("the sidecar's arguments: %w", err)
 	}
 	return api.Answer{Capture: &s}, nil

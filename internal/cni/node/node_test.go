@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,16 +18,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
+	"github.com/mizzen-mesh/mizzen/internal/podtest"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
 // meshed is a pod whose node captures its traffic.
 func meshed(args ...string) *corev1.Pod {
 	proxy := sidecartest.Containers()[1]
-	proxy.Args = append(append(proxy.Args, "--control-plane=a:1", config.CaptureByCNIFlag), args...)
+	proxy.Args = append(append(proxy.Args, "--control-plane=a:1", "--"+contract.CaptureByCNIFlag), args...)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "cart", UID: "0c5a"},
 		Spec:       corev1.PodSpec{NodeName: "n", InitContainers: []corev1.Container{proxy, {Name: "migrate"}}},
@@ -197,5 +201,42 @@ func TestSandboxes(t *testing.T) {
 	want := map[string]process{a: {30, 100}, b: {40, 300}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(process{})); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// The node learns of a pod of the injector, whatever has become of it, what it would learn of the whole one.
+func TestReadersMissNothingOfWatchedPods(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	captures, starts := 0, 0
+	for i := range 200 {
+		whole, err := podtest.Random(r, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, err := strip(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := object.(*corev1.Pod)
+		want, err := Decide(whole)
+		got, gotErr := Decide(kept)
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || err != nil || gotErr != nil {
+			t.Errorf("Decide: %v, %v, -whole +watched\n%s", err, gotErr, diff)
+		}
+		if sidecar.CapturedByCNI(whole) != sidecar.CapturedByCNI(kept) || started(whole) != started(kept) || whole.Status.Phase != kept.Status.Phase ||
+			cmp.Diff(reference(whole), reference(kept)) != "" {
+			t.Errorf("of %+v is left %+v", whole, kept)
+		}
+		if want.Capture != nil {
+			captures++
+		}
+		if started(whole) {
+			starts++
+		}
+	}
+	if captures == 0 || starts == 0 {
+		t.Errorf("%d pods are captured and %d started, so that it is not tested", captures, starts)
 	}
 }

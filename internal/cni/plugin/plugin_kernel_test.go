@@ -18,10 +18,10 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
 	"github.com/mizzen-mesh/mizzen/internal/cni/node"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
@@ -80,7 +80,7 @@ func TestPlugin(t *testing.T) {
 		Log: slog.New(slog.DiscardHandler), Captured: func() { reports <- "captured" }, Failed: func() { reports <- "failed" },
 		Find: func(_ context.Context, p api.Pod) (*corev1.Pod, error) {
 			proxy := sidecartest.Containers()[1]
-			proxy.Args = append(proxy.Args, config.CaptureByCNIFlag, "--exclude-outbound-ports=25")
+			proxy.Args = append(proxy.Args, "--"+contract.CaptureByCNIFlag, "--exclude-outbound-ports=25")
 			switch pod := (&corev1.Pod{Spec: corev1.PodSpec{InitContainers: []corev1.Container{proxy}}}); p.Name {
 			case "meshed":
 				return pod, nil

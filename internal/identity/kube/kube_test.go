@@ -20,10 +20,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/identity/kube"
+	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
@@ -146,12 +147,9 @@ func reader(t *testing.T, p *corev1.Pod) client.Reader {
 	t.Helper()
 	b := fake.NewClientBuilder()
 	if p != nil {
-		stripped, err := kube.Strip(p)
+		stripped, err := kubecache.Pod(p)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if s := stripped.(*corev1.Pod); s.Annotations != nil || s.Spec.NodeName != "" {
-			t.Errorf("the cache keeps %+v", s)
 		}
 		b.WithObjects(stripped.(*corev1.Pod))
 	}
@@ -170,9 +168,9 @@ func TestStarting(t *testing.T) {
 		}
 		if name != "none" {
 			p.Spec.InitContainers = sidecartest.Containers()
-			p.Spec.InitContainers[1].Env = []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: config.TrustBundleEnv, Value: bundle}}
+			p.Spec.InitContainers[1].Env = []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: contract.TrustBundleEnv, Value: bundle}}
 		}
-		stripped, err := kube.Strip(p)
+		stripped, err := kubecache.Pod(p)
 		if err != nil {
 			t.Fatal(err)
 		}

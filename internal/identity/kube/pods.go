@@ -4,16 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
@@ -94,38 +90,6 @@ func get(ctx context.Context, r client.Reader, key types.NamespacedName, uid str
 	return pod, nil
 }
 
-// Strip leaves of a pod in the cache what Pods and mesh.BuildPod read.
-func Strip(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			Labels: pod.Labels, Annotations: ownAnnotations(pod.Annotations),
-		},
-		Spec: corev1.PodSpec{
-			ServiceAccountName: pod.Spec.ServiceAccountName, HostNetwork: pod.Spec.HostNetwork, InitContainers: ownContainers(&pod.Spec),
-			Containers: namedPorts(&pod.Spec),
-		},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase, PodIPs: pod.Status.PodIPs},
-	}, nil
-}
-
-func ownAnnotations(annotations map[string]string) map[string]string {
-	var out map[string]string
-	for key, value := range annotations {
-		if strings.HasPrefix(key, config.Group+"/") {
-			if out == nil {
-				out = map[string]string{}
-			}
-			out[key] = value
-		}
-	}
-	return out
-}
-
 // Starting counts the pods that have not started yet, by the version of the bundle that they were injected with. They
 // trust no other until they have a certificate.
 func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
@@ -135,59 +99,10 @@ func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
 	}
 	out := map[string]int{}
 	for i := range list.Items {
-		if version := bundleVersion(&list.Items[i]); version != "" && list.Items[i].Status.Phase == corev1.PodPending {
+		// Of the bundle the cache keeps its version (kubecache.Pod).
+		if version, ok := sidecar.TrustBundle(&list.Items[i].Spec); ok && list.Items[i].Status.Phase == corev1.PodPending {
 			out[version]++
 		}
 	}
 	return out, nil
-}
-
-// bundleVersion is what Strip leaves of the bundle; empty for a pod without one.
-func bundleVersion(pod *corev1.Pod) string {
-	if proxy := sidecar.Proxy(&pod.Spec); proxy != nil {
-		for _, e := range proxy.Env {
-			if e.Name == config.TrustBundleEnv {
-				return e.Value
-			}
-		}
-	}
-	return ""
-}
-
-// ownContainers are the sidecar's, with what sidecar.Find reads and the names of their variables; of the bundle also
-// the version.
-func ownContainers(spec *corev1.PodSpec) []corev1.Container {
-	var out []corev1.Container
-	for _, c := range []*corev1.Container{sidecar.Capture(spec), sidecar.Proxy(spec)} {
-		if c == nil {
-			continue
-		}
-		own := corev1.Container{Name: c.Name, Args: c.Args, RestartPolicy: c.RestartPolicy}
-		for _, e := range c.Env {
-			kept := corev1.EnvVar{Name: e.Name}
-			if e.Name == config.TrustBundleEnv {
-				kept.Value = api.Version(e.Value)
-			}
-			own.Env = append(own.Env, kept)
-		}
-		out = append(out, own)
-	}
-	return out
-}
-
-// namedPorts leaves of the application's containers the ports with a name, by which Services find them.
-func namedPorts(spec *corev1.PodSpec) []corev1.Container {
-	var out []corev1.Container
-	for _, c := range sidecar.Servers(spec) {
-		var ports []corev1.ContainerPort
-		for _, p := range c.Ports {
-			if p.Name != "" {
-				ports = append(ports, corev1.ContainerPort{Name: p.Name, ContainerPort: p.ContainerPort, Protocol: p.Protocol})
-			}
-		}
-		if ports != nil {
-			out = append(out, corev1.Container{Ports: ports})
-		}
-	}
-	return out
 }

@@ -5,15 +5,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
 // Containers are a sidecar's, with identity, as far as anybody but Kubernetes looks at them.
 func Containers(captureArgs ...string) []corev1.Container {
 	return []corev1.Container{
-		{Name: config.CaptureContainer, Args: append([]string{"capture"}, captureArgs...)},
+		{Name: config.CaptureContainer, Args: append([]string{contract.CaptureCommand}, captureArgs...)},
 		{
-			Name: config.ProxyContainer, Args: []string{"run"}, RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
-			Env: []corev1.EnvVar{{Name: config.TrustBundleEnv, Value: "roots"}},
+			Name: config.ProxyContainer, Args: []string{contract.RunCommand}, RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+			Env: []corev1.EnvVar{{Name: contract.TrustBundleEnv, Value: "roots"}},
 		},
 	}
 }
