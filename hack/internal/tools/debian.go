@@ -41,6 +41,8 @@ APT::Architecture %[3]q;
 APT::Architectures { %[3]q; };
 APT::Sandbox::User "root";
 Acquire::Languages "none";
+Acquire::Retries "3";
+APT::Update::Error-Mode "any";
 `
 
 // DebianFor makes the base image's layer for an architecture, as Go and Debian name it, from the packages that the
