@@ -86,6 +86,9 @@ func TestStatement(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
+	if n := bytes.Count(text, []byte(`"sha256":"bb"`)); n != 1 {
+		t.Errorf("a package of both platforms is named %d times", n)
+	}
 }
 
 func TestBuilder(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,7 +37,7 @@ type (
 	}
 	runDetails struct {
 		Builder  builderID   `json:"builder"`
-		Metadata runMetadata `json:"metadata"`
+		Metadata runMetadata `json:"metadata,omitzero"`
 	}
 	builderID struct {
 		ID string `json:"id"`
@@ -80,7 +81,11 @@ func (b Build) statement(files []file, artifacts []named) statement {
 			Digest: map[string]string{"sha256": in.WheelHash},
 		})
 		for _, p := range in.Debian.Packages {
-			materials = append(materials, resource{URI: p.PackageURL(in.Debian.Release), Digest: map[string]string{"sha256": p.SHA256}})
+			uri := p.PackageURL(in.Debian.Release)
+			// Packages for all architectures are in each base.
+			if !slices.ContainsFunc(materials, func(r resource) bool { return r.URI == uri }) {
+				materials = append(materials, resource{URI: uri, Digest: map[string]string{"sha256": p.SHA256}})
+			}
 		}
 	}
 	s.Predicate = predicate{
