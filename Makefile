@@ -88,6 +88,18 @@ kubeconfig: $(CLUSTER) ## Print the line for your shell: eval "$(make kubeconfig
 load: bin ## Build the images and load them into the cluster (ONLY="proxy controller" for some)
 	@$(CLUSTER) images --load $(ONLY)
 
+##@ Releases
+
+RELEASE := go run -C hack -trimpath -buildvcs=false ./cmd/release
+
+.PHONY: release
+release: ## Build a release into .build/release: make release VERSION=v0.1.0 (docs/release.md)
+	@$(RELEASE)
+
+.PHONY: release-check
+release-check: ## The same, twice, the second time from another path and without Go's build cache, and compare all bytes
+	@$(RELEASE) -check fresh
+
 ##@ Other
 
 .PHONY: clean

@@ -54,9 +54,11 @@ var All = []Image{
 	{Ref: "mizzen-test/app:dev", Dockerfile: "test/e2e/Dockerfile", Target: "testapp", Binaries: []string{"testapp"}},
 }
 
-// packages are built into .build/bin, those that exist.
-var packages = []string{
-	"./cmd/mizzen-controller", "./cmd/mizzen-proxy", "./cmd/mizzenctl", "./cmd/mizzen-cni", "./cmd/mizzen-cni-node",
+// Programs are the packages of Mizzen's own binaries.
+var Programs = []string{"./cmd/mizzen-controller", "./cmd/mizzen-proxy", "./cmd/mizzenctl", "./cmd/mizzen-cni", "./cmd/mizzen-cni-node"}
+
+// examples are the packages of further binaries; those that exist are built.
+var examples = []string{
 	"./examples/grpc-balance/native-tools", "./examples/grpc-balance/native-tools-2", "./test/e2e/testapp",
 }
 
@@ -76,18 +78,13 @@ func (b *Builder) Bin() error {
 	}
 	began := time.Now()
 	var present []string
-	for _, p := range packages {
+	for _, p := range append(slices.Clone(Programs), examples...) {
 		if files, _ := filepath.Glob(filepath.Join(b.Root, p, "*.go")); len(files) > 0 {
 			present = append(present, p)
 		}
 	}
 	// One call for all: they share most of their dependencies.
-	args := []string{"build", "-trimpath", "-buildvcs=false",
-		"-tags=grpcnotrace", // without grpc's tracing pages the sidecar agent is a third smaller
-		"-ldflags",
-		"-s -w -X github.com/mizzen-mesh/mizzen/internal/version.Version=" + b.Version,
-		"-o", b.Build("bin") + string(filepath.Separator)}
-	cmd := exec.Command("go", append(args, present...)...)
+	cmd := exec.Command("go", append(BuildArgs(b.Version, b.Build("bin")), present...)...)
 	cmd.Dir = b.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -95,6 +92,14 @@ func (b *Builder) Bin() error {
 	}
 	b.Log.Printf("%d binaries built in %.1f s, in %s", len(present), time.Since(began).Seconds(), b.Build("bin"))
 	return b.envoy()
+}
+
+// BuildArgs are the arguments of go that build binaries of a version into a directory. Packages follow.
+func BuildArgs(version, dir string) []string {
+	return []string{"build", "-trimpath", "-buildvcs=false",
+		"-tags=grpcnotrace", // without grpc's tracing pages the sidecar agent is a third smaller
+		"-ldflags", "-s -w -X github.com/mizzen-mesh/mizzen/internal/version.Version=" + version,
+		"-o", dir + string(filepath.Separator)}
 }
 
 // envoy puts the Envoy binary where the Dockerfile finds it. A build context

@@ -1,5 +1,6 @@
 // Package ociimage writes and reads image archives in the format of `docker
-// save`, which containerd and buildah both import.
+// save`, which containerd and buildah both import, and writes archives of OCI
+// image layouts, which releases have.
 package ociimage
 
 import (
@@ -29,14 +30,14 @@ func FromBinary(archive, ref, binary string) error {
 		return err
 	}
 	name := filepath.Base(binary)
-	return FromFiles(archive, ref, []File{{name, 0o755, data}}, map[string]any{"Entrypoint": []string{"/" + name}, "User": "65535:65535"})
+	return FromFiles(archive, ref, []File{{Name: name, Mode: 0o755, Data: data}}, map[string]any{"Entrypoint": []string{"/" + name}, "User": "65535:65535"})
 }
 
 // FromFiles writes the image of some files and nothing else. The config is that
 // of FromLayer.
 func FromFiles(archive, ref string, files []File, config map[string]any) error {
 	var layer bytes.Buffer
-	if err := writeTar(&layer, files...); err != nil {
+	if err := WriteTar(&layer, files...); err != nil {
 		return err
 	}
 	return FromLayer(archive, ref, layer.Bytes(), config)
@@ -65,28 +66,20 @@ func FromLayer(archive, ref string, layer []byte, config map[string]any) error {
 	if err != nil {
 		return err
 	}
-	err = writeTar(f, File{m[0].Config, 0o644, full}, File{"layer.tar", 0o644, layer}, File{"manifest.json", 0o644, index})
+	err = WriteTar(f,
+		File{Name: m[0].Config, Mode: 0o644, Data: full},
+		File{Name: "layer.tar", Mode: 0o644, Data: layer},
+		File{Name: "manifest.json", Mode: 0o644, Data: index})
 	return errors.Join(err, f.Close())
 }
 
 // File is one file of a tar archive.
 type File struct {
-	Name string // path without a leading slash
-	Mode int64
-	Data []byte
-}
-
-func writeTar(to io.Writer, files ...File) error {
-	w := tar.NewWriter(to)
-	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.Name, Mode: f.Mode, Size: int64(len(f.Data)), Typeflag: tar.TypeReg}); err != nil {
-			return err
-		}
-		if _, err := w.Write(f.Data); err != nil {
-			return err
-		}
-	}
-	return w.Close()
+	Name     string // path without a leading slash
+	Mode     int64
+	Data     []byte
+	Dir      bool // a directory, without data
+	UID, GID int
 }
 
 // Info is what an archive holds.

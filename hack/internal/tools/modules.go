@@ -1,5 +1,10 @@
 package tools
 
+import (
+	"path/filepath"
+	"slices"
+)
+
 // Module is one of hack's own Go modules, which pins versions in its go.mod
 // and go.sum and from which binaries are built. Each is its own module because
 // Kubernetes, containerd, Helm … ask for versions of shared libraries that do
@@ -59,4 +64,11 @@ var Modules = []Module{
 		Packages: []string{cniPkg + "/main/bridge", cniPkg + "/main/loopback", cniPkg + "/ipam/host-local", cniPkg + "/meta/portmap"},
 	},
 	{Name: "pause", Packages: []string{moduleSelf}},
+}
+
+// Helm returns the path of Helm.
+func (b *Builder) Helm() (string, error) {
+	i := slices.IndexFunc(Modules, func(m Module) bool { return m.Name == "helm" })
+	dir, err := b.Build(Modules[i])
+	return filepath.Join(dir, "helm"), err
 }
