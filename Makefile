@@ -31,6 +31,10 @@ demo: $(CLUSTER) ## Show the story on a cluster: the embedded one, or that of KU
 test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the same cluster
 	@hack/test.sh
 
+.PHONY: e2e
+e2e: $(CLUSTER) ## Run chosen end-to-end tests: RUN=Story, RUN='Canary|Crash' (LIST=1: only print which)
+	@RUN='$(RUN)' LIST='$(LIST)' hack/e2e.sh
+
 .PHONY: conformance
 conformance: $(CLUSTER) ## Run the Gateway API's conformance suite alone (ARGS="-run-test MeshPorts" for one test)
 	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load && $(CLUSTER) conformance; fi
