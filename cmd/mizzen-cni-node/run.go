@@ -42,7 +42,8 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	count, registry := counters()
+	registry := prometheus.NewRegistry()
+	count := counters(registry)
 	config := &install.Config{
 		Dir: o.confDir, Entry: conflist.Entry{Socket: filepath.Join(o.runDir, node.SocketName)}, Log: log,
 	}
@@ -150,15 +151,14 @@ func statusServer(listen string, registry *prometheus.Registry, ready func() err
 	return &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: removal}
 }
 
-// counters gives functions that count pods by who captured them and how that went.
-func counters() (count func(by, result string) func(), registry *prometheus.Registry) {
+// counters returns functions that count pods by who captured them and how that went.
+func counters(r prometheus.Registerer) (count func(by, result string) func()) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_cni_pods_total",
 		Help: "Pods by who captured their traffic (plugin, or repair where the plugin was not called) and result (captured, failed).",
 	}, []string{"by", "result"})
-	registry = prometheus.NewRegistry()
-	registry.MustRegister(total)
-	return func(by, result string) func() { return total.WithLabelValues(by, result).Inc }, registry
+	r.MustRegister(total)
+	return func(by, result string) func() { return total.WithLabelValues(by, result).Inc }
 }
 
 func newRecorder(ctx context.Context, client kubernetes.Interface, log *slog.Logger) (events.EventRecorder, func()) {

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -86,24 +86,12 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		log:      log,
 		admin:    newAdminClient(s.adminSocket()),
 		prober:   probe.New(s.Node.IPs[0], s.Node.CallerAddresses),
-		metrics:  newMetrics(),
+		metrics:  newMetrics(prometheus.NewRegistry()),
 
 		startDone: make(chan struct{}),
 	}
 	if s.IdentityAddress != "" {
-		a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
-		a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
-		if err := capture.CanEnd(); err != nil {
-			log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
-		}
-		if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
-			return err
-		}
-		register := func(r grpc.ServiceRegistrar) {
-			a.plain.Register(r)
-			a.addresses.Register(r)
-		}
-		if a.identity, err = newIdentity(s, register, a.metrics.registry, log); err != nil {
+		if err := a.setUpIdentity(); err != nil {
 			return err
 		}
 	}

@@ -23,15 +23,21 @@ const scrapeTimeout = 8 * time.Second
 
 // metrics are the agent's own. All of Envoy's names begin with "envoy_", so the two never meet.
 type metrics struct {
-	registry *prometheus.Registry
+	registry registry
 	scrapes  chan struct{}
 	envoyUp  prometheus.Gauge
 	probes   *prometheus.CounterVec
 }
 
-func newMetrics() *metrics {
+// registry is what the agent needs of a *prometheus.Registry.
+type registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
+func newMetrics(r registry) *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: r,
 		scrapes:  make(chan struct{}, scrapesAtOnce),
 		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_envoy_up",

@@ -9,9 +9,11 @@ type metrics struct {
 	usable  prometheus.Gauge
 	expiry  prometheus.Gauge
 	lacking prometheus.Gauge
+	// bundle has one series, of the present version.
+	bundle *prometheus.GaugeVec
 }
 
-func newMetrics(r prometheus.Registerer, m *Manager) (*metrics, error) {
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	out := &metrics{
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_identity_ca_secret_errors_total",
@@ -29,8 +31,12 @@ func newMetrics(r prometheus.Registerer, m *Manager) (*metrics, error) {
 			Name: "mizzen_identity_bundle_lacking",
 			Help: "During a rotation: sidecars, pods that start and replicas, as this replica sees them, that do not have the present trust bundle.",
 		}),
+		bundle: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "mizzen_identity_bundle_info",
+			Help: "1, with the version of the trust bundle.",
+		}, []string{"version"}),
 	}
-	for _, c := range []prometheus.Collector{out.errors, out.usable, out.expiry, out.lacking, bundleInfo{m}} {
+	for _, c := range []prometheus.Collector{out.errors, out.usable, out.expiry, out.lacking, out.bundle} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -38,16 +44,8 @@ func newMetrics(r prometheus.Registerer, m *Manager) (*metrics, error) {
 	return out, nil
 }
 
-// bundleInfo tells the version of the bundle as a label.
-type bundleInfo struct{ m *Manager }
-
-var bundleInfoDesc = prometheus.NewDesc("mizzen_identity_bundle_info",
-	"1, with the version of the trust bundle.", []string{"version"}, nil)
-
-func (b bundleInfo) Describe(out chan<- *prometheus.Desc) { out <- bundleInfoDesc }
-
-func (b bundleInfo) Collect(out chan<- prometheus.Metric) {
-	if v := b.m.view.Load(); v.version != "" {
-		out <- prometheus.MustNewConstMetric(bundleInfoDesc, prometheus.GaugeValue, 1, v.version)
-	}
+// use takes over the version of the trust bundle.
+func (m *metrics) use(version string) {
+	m.bundle.Reset()
+	m.bundle.WithLabelValues(version).Set(1)
 }
