@@ -34,7 +34,12 @@ conformance() {
 }
 
 # Data races show where goroutines meet.
-races() { MIZZEN_ENVOY=$tools/envoy go test -race ./xds/... ./webhook/... ./internal/agent/... ./internal/identity/... ./internal/webhookcert/... ./internal/leader/...; }
+races() {
+	local packages
+	packages=$(concurrent)
+	# shellcheck disable=SC2086
+	MIZZEN_ENVOY=$tools/envoy go test -race $packages
+}
 
 # What the tests that failed have said, again and in one place, for their output is long.
 failures() {
