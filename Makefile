@@ -31,6 +31,10 @@ demo: $(CLUSTER) ## Show the story on a cluster: the embedded one, or that of KU
 test: $(CLUSTER) ## Run everything that must pass; the end-to-end tests use the same cluster
 	@hack/test.sh
 
+.PHONY: e2e
+e2e: $(CLUSTER) ## Run chosen end-to-end tests: RUN=Story, RUN='Canary|Crash' (LIST=1: only print which)
+	@RUN='$(RUN)' LIST='$(LIST)' hack/e2e.sh
+
 .PHONY: conformance
 conformance: $(CLUSTER) ## Run the Gateway API's conformance suite alone (ARGS="-run-test MeshPorts" for one test)
 	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load && $(CLUSTER) conformance; fi
@@ -46,13 +50,17 @@ bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some
 
 ##@ Development
 
+.PHONY: check
+check: ## Run what a change should pass first: format, vet, lint, generated files, vulnerabilities, unit tests (3 minutes)
+	@hack/check.sh
+
 .PHONY: lint
 lint: ## Run golangci-lint (builds it first, some minutes once)
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+	@hack/check.sh linted
 
 .PHONY: generate
-generate: ## Write what is generated: the CRDs in the chart, deep copies, docs/reference.md
-	go generate ./api/... ./config
+generate: ## Write what is generated: the CRDs in the chart, deep copies, docs/reference.md, docs/metrics.md
+	go generate ./api/... ./config ./cmd/... ./internal/agent
 
 .PHONY: bin
 bin: $(CLUSTER) ## Build the binaries into .build/bin

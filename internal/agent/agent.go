@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -64,7 +64,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 	}
 	// Without an IP family in the address Go listens on both where the node has both. Who asks before there is an answer waits.
-	listener, err := net.Listen("tcp", s.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
 	if err != nil {
 		return err
 	}
@@ -86,24 +86,12 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		log:      log,
 		admin:    newAdminClient(s.adminSocket()),
 		prober:   probe.New(s.Node.IPs[0], s.Node.CallerAddresses),
-		metrics:  newMetrics(),
+		metrics:  newMetrics(prometheus.NewRegistry()),
 
 		startDone: make(chan struct{}),
 	}
 	if s.IdentityAddress != "" {
-		a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
-		a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
-		if err := capture.CanEnd(); err != nil {
-			log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
-		}
-		if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
-			return err
-		}
-		register := func(r grpc.ServiceRegistrar) {
-			a.plain.Register(r)
-			a.addresses.Register(r)
-		}
-		if a.identity, err = newIdentity(s, register, a.metrics.registry, log); err != nil {
+		if err := a.setUpIdentity(); err != nil { //nolint:contextcheck // a Unix socket needs no wait
 			return err
 		}
 	}
@@ -128,7 +116,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		envoy.stop(stopGrace)
 		return err
 	case <-ctx.Done():
-		a.drain(envoy)
+		a.drain(ctx, envoy)
 		envoy.stop(stopGrace)
 		return nil
 	}
@@ -168,12 +156,12 @@ func writeBootstrap(s Settings) error {
 	return nil
 }
 
-// drain waits until nothing is active, at most DrainTimeout. The kubelet ends a native sidecar after
+// drain waits until nothing is active, at most DrainTimeout, also after the end of ctx. The kubelet ends a native sidecar after
 // all of the pod's other containers, so there is nobody left who could begin something new:
 // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
-func (a *agent) drain(envoy *envoyProcess) {
+func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 	a.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), a.settings.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.settings.DrainTimeout)
 	defer cancel()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()

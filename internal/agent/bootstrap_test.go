@@ -3,9 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -13,10 +11,9 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
-
-var update = flag.Bool("update", false, "rewrite the goldens")
 
 func testSettings(controlPlane string, ips ...string) Settings {
 	s := Defaults()
@@ -72,19 +69,7 @@ func TestBootstrapGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			pretty.WriteByte('\n')
-			path := filepath.Join("testdata", "bootstrap-"+tt.name+".json")
-			if *update {
-				if err := os.WriteFile(path, pretty.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(pretty.Bytes(), want) {
-				t.Errorf("differs from %s (go test -update rewrites it):\n%s", path, pretty.Bytes())
-			}
+			golden.Check(t, filepath.Join("testdata", "bootstrap-"+tt.name+".json"), pretty.Bytes())
 			t.Run("envoy", func(t *testing.T) { envoytest.Validate(t, raw) })
 		})
 	}

@@ -12,8 +12,31 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
+	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
+	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
+
+// setUpIdentity makes the parts that a mesh with identities has.
+func (a *agent) setUpIdentity() error {
+	s, log := a.settings, a.log
+	a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
+	a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
+	if err := capture.CanEnd(); err != nil {
+		log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
+	}
+	var err error
+	if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
+		return err
+	}
+	register := func(r grpc.ServiceRegistrar) {
+		a.plain.Register(r)
+		a.addresses.Register(r)
+	}
+	a.identity, err = newIdentity(s, register, a.metrics.registry, log)
+	return err
+}
 
 // newAddresses ask the ADS server with the identity that there is by then.
 func newAddresses(s Settings, current func() *identity.Identity, r prometheus.Registerer, log *slog.Logger) (*addresses.Addresses, error) {

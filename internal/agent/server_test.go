@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -35,7 +36,7 @@ func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 		log:      slog.New(slog.DiscardHandler),
 		admin:    newAdminClient(s.adminSocket()),
 		prober:   probe.New(s.Node.IPs[0], false),
-		metrics:  newMetrics(),
+		metrics:  newMetrics(prometheus.NewRegistry()),
 	}
 	server := httptest.NewServer(a.handler())
 	t.Cleanup(server.Close)

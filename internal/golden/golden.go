@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,30 @@ func Check(t testing.TB, path string, got []byte) {
 	}
 	if !bytes.Equal(want, got) {
 		t.Errorf("%s differs (-want +got); accept with -update:\n%s", path, cmp.Diff(string(want), string(got)))
+	}
+}
+
+// CheckSection compares got with the part of the file at path between the lines "<!-- begin name -->" and
+// "<!-- end name -->", or writes that part with -update. So several tests can share a page.
+func CheckSection(t testing.TB, path, name string, got []byte) {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := []byte("<!-- begin "+name+" -->\n"), []byte("<!-- end "+name+" -->\n")
+	before, rest, began := bytes.Cut(file, begin)
+	want, after, ended := bytes.Cut(rest, end)
+	switch {
+	case !began || !ended:
+		t.Fatalf("%s: want a section between the lines %q and %q", path, bytes.TrimSpace(begin), bytes.TrimSpace(end))
+	case bytes.Equal(want, got):
+	case *update:
+		if err := os.WriteFile(path, slices.Concat(before, begin, got, end, after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s: section %s differs (-want +got); accept with -update:\n%s", path, name, cmp.Diff(string(want), string(got)))
 	}
 }
 

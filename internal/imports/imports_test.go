@@ -51,6 +51,7 @@ var rules = []struct {
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/spiffe", []string{clientGo, runtime, envoyProto, grpc, module}},
 	{"/internal/lookout", []string{envoyProto, grpc, module}},
+	{"/internal/metricsdoc", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/netlimit", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/replicas", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/identity", []string{module + "/xds", module + "/webhook", module + "/internal/agent"}},

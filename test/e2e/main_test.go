@@ -2,6 +2,7 @@
 //
 //	MIZZEN_E2E=1 go test ./test/e2e -timeout 30m                      everything
 //	MIZZEN_E2E=1 go test ./test/e2e -run TestE2E/shared/Probes -v     one scenario
+//	MIZZEN_E2E_LIST=1 go test ./test/e2e -run TestE2E/./Probe         the names of the selected scenarios, without a cluster
 //
 // The cluster is $KUBECONFIG's, else the embedded one's. The tests install the chart, take the control plane
 // away and uninstall it, so one run at a time owns the cluster's Mizzen.
@@ -25,6 +26,9 @@ var mesh *cluster.Cluster
 var withoutMesh = os.Getenv("MIZZEN_E2E_WITHOUT_MESH") != ""
 
 func TestMain(m *testing.M) {
+	if listing {
+		os.Exit(m.Run())
+	}
 	if os.Getenv("MIZZEN_E2E") == "" {
 		fmt.Println("e2e: skipped; MIZZEN_E2E=1 runs it on $KUBECONFIG or the embedded cluster")
 		os.Exit(m.Run())

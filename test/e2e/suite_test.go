@@ -1,9 +1,14 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 )
+
+// listing makes TestE2E print the scenarios that -run selects, without a cluster. hack/e2e.sh asks it first.
+var listing = os.Getenv("MIZZEN_E2E_LIST") != ""
 
 // scenario is one test. Its function gets an env and a name for its namespaces.
 type scenario struct {
@@ -85,13 +90,19 @@ var phases = []struct {
 }
 
 func TestE2E(t *testing.T) {
-	if mesh == nil {
+	if mesh == nil && !listing {
 		t.Skip("MIZZEN_E2E is not set")
 	}
+	selected := 0
 	for _, phase := range phases {
 		t.Run(phase.name, func(t *testing.T) {
 			for _, s := range phase.of {
 				t.Run(s.name, func(t *testing.T) {
+					selected++
+					if listing {
+						fmt.Printf("scenario %s/%s\n", phase.name, s.name)
+						return
+					}
 					if phase.parallel {
 						t.Parallel()
 					}
@@ -101,5 +112,8 @@ func TestE2E(t *testing.T) {
 				})
 			}
 		})
+	}
+	if selected == 0 && !listing {
+		t.Error("-run selects no scenario; MIZZEN_E2E_LIST=1 lists all")
 	}
 }

@@ -87,7 +87,7 @@ func New(o Options) (*Manager, error) {
 	m := &Manager{opts: o, serving: rotation.NewServing(o.Serving, o.Now)}
 	m.view.Store(&view{pool: x509.NewCertPool(), replaced: make(chan struct{})})
 	var err error
-	m.metrics, err = newMetrics(o.Registerer, m)
+	m.metrics, err = newMetrics(o.Registerer)
 	return m, err
 }
 

@@ -30,6 +30,7 @@ func (m *Manager) use() {
 		m.bundleSince = now
 		v.replaced = make(chan struct{})
 		defer close(old.replaced)
+		m.metrics.use(v.version)
 		m.opts.Log.Info("trust bundle", "version", v.version, "roots", len(s.Trusted()))
 	}
 	m.view.Store(v)

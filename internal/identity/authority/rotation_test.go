@@ -176,7 +176,7 @@ func (m *mesh) verify(leaf *x509.Certificate, bundle string) error {
 }
 
 // run gives the first call that fails, and the roots that signed.
-func (m *mesh) run(d time.Duration, each func(step int)) (error, []string) {
+func (m *mesh) run(d time.Duration, each func(step int)) (error, []string) { //nolint:revive,staticcheck // the error is the result
 	var signers []string
 	for n := 1; n <= int(d/(15*time.Second)); n++ {
 		if each != nil {
