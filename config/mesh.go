@@ -41,7 +41,7 @@ type Mesh struct {
 // CNI says who writes the capture rules of a pod.
 type CNI struct {
 	// Enabled leaves it to the CNI plugin of each node, so that pods need no init container with NET_ADMIN. The chart's
-	// cni.enabled sets it together with the plugin. Default false.
+	// cni.enabled sets it together with the plugin and the webhook's path, which is what counts at admission. Default false.
 	Enabled bool `json:"enabled,omitempty"`
 }
 

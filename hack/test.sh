@@ -41,9 +41,6 @@ races() {
 	MIZZEN_ENVOY=$tools/envoy go test -race $packages
 }
 
-# All files of a release for both platforms, from two paths: the same bytes. Go's build cache serves both.
-releases() { ALLOW_DIRTY=1 VERSION=v0.0.0-test go run -C hack -trimpath -buildvcs=false ./cmd/release -check cached; }
-
 # What the tests that failed have said, again and in one place, for their output is long.
 failures() {
 	awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3] = 1; next }
@@ -92,7 +89,6 @@ step 'feature tests' features
 step 'the same under the race detector' races
 step 'tests of the embedded cluster' go test -C hack ./...
 step 'binaries' "$cluster" bin
-step 'a release, built twice' releases
 if [ -z "${KUBECONFIG:-}" ]; then
 	step 'an older Kubernetes' older
 	step 'embedded cluster' embedded

@@ -20,12 +20,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Path is where the API server expects the handler of NewHandler.
-const Path = "/inject"
+// Paths are where the API server expects the handler of NewHandler. The path says who captures the traffic of pods: a container
+// of each, or the CNI plugin of its node. So that follows the webhook's configuration, which is replaced at once, and no
+// replica from before a change injects pods for a plugin that is gone.
+const (
+	Path    = "/inject"
+	PathCNI = "/inject/cni"
+)
 
 // Options of the admission handler.
 type Options struct {
-	// Config of the mesh, with defaults set and valid for injection (Mesh.ValidateForInjection).
+	// Config of the mesh, with defaults set and valid for injection (Mesh.ValidateForInjection). In place of CNI.Enabled the
+	// request's path counts.
 	Config *config.Mesh
 	// Version is written into the annotation of each injected pod.
 	Version string
@@ -65,7 +71,7 @@ type injector struct {
 	told *rate.Limiter
 }
 
-// NewHandler gives the HTTP handler for Path. A body that is no AdmissionReview gets a 4xx; everything
+// NewHandler gives the HTTP handler for Path and PathCNI. A body that is no AdmissionReview gets a 4xx; everything
 // else is answered with an AdmissionReview. Panics if the counters are registered twice.
 func NewHandler(o Options) http.Handler {
 	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -79,9 +85,13 @@ func NewHandler(o Options) http.Handler {
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(h.total, refused)
 	}
-	// The webhook recovers panics.
+	captures := func(byCNI bool) *admission.Webhook {
+		of, cfg := *h, *o.Config
+		cfg.CNI.Enabled, of.Config = byCNI, &cfg
+		return &admission.Webhook{Handler: &of} // which recovers panics
+	}
 	return &endpoint{
-		webhook: &admission.Webhook{Handler: h}, log: o.Log, turns: newTurns(), bodyTime: bodyTime, refused: refused, logged: newLogLimit(),
+		webhooks: map[string]*admission.Webhook{Path: captures(false), PathCNI: captures(true)}, log: o.Log, turns: newTurns(), bodyTime: bodyTime, refused: refused, logged: newLogLimit(),
 	}
 }
 

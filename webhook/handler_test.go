@@ -105,11 +105,56 @@ func (r *rig) post(t *testing.T, pod string, change func(*admissionv1.AdmissionR
 }
 
 func (r *rig) send(method, contentType, body string) *httptest.ResponseRecorder {
+	return r.sendTo(Path, method, contentType, body)
+}
+
+func (r *rig) sendTo(path, method, contentType, body string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	request := httptest.NewRequest(method, Path, strings.NewReader(body))
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
 	request.Header.Set("Content-Type", contentType)
 	r.ServeHTTP(w, request)
 	return w
+}
+
+// The path says who captures, whatever the replica's configuration says.
+func TestPathSaysWhoCaptures(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		cfg := testMesh()
+		cfg.CNI.Enabled = enabled
+		r := &rig{Handler: NewHandler(Options{
+			Config: cfg, Version: testVersion, Log: logr.Discard(),
+			NamespaceLabels: func(context.Context, string) (map[string]string, error) {
+				return map[string]string{config.LabelInjection: config.InjectionEnabled}, nil
+			},
+		})}
+		for path, byCNI := range map[string]bool{Path: false, PathCNI: true} {
+			w := r.sendTo(path, http.MethodPost, "application/json", `{
+				"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u1", "namespace": "shop", "operation": "CREATE",
+				"resource": {"version": "v1", "resource": "pods"}, "object": `+plainPod+`}}`)
+			var answer admissionv1.AdmissionReview
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+				t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+			}
+			patch, err := jsonpatch.DecodePatch(answer.Response.Patch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := patch.Apply([]byte(plainPod))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pod corev1.Pod
+			if err := json.Unmarshal(raw, &pod); err != nil {
+				t.Fatal(err)
+			}
+			if got := sidecar.CapturedByCNI(&pod); !sidecar.Has(&pod) || got != byCNI {
+				t.Errorf("%s with cni.enabled %t: captured by the plugin: %t", path, enabled, got)
+			}
+		}
+		if w := r.sendTo("/other", http.MethodPost, "application/json", "{}"); w.Code != http.StatusNotFound {
+			t.Errorf("another path: %d", w.Code)
+		}
+	}
 }
 
 const plainPod = `{"metadata": {"generateName": "web-"}, "spec": {"containers": [{"name": "web", "image": "w"}]}}`

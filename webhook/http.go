@@ -20,9 +20,10 @@ import (
 // endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
 // cannot read; here that is a 4xx, which load balancers, probes and people understand.
 type endpoint struct {
-	webhook *admission.Webhook
-	log     logr.Logger
-	turns   *turns
+	// webhooks by path.
+	webhooks map[string]*admission.Webhook
+	log      logr.Logger
+	turns    *turns
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
@@ -44,6 +45,11 @@ func refuse(status int, reason, format string, args ...any) error {
 }
 
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	webhook, ok := e.webhooks[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
 	leave, ok := e.turns.enter(r.Context(), r.RemoteAddr)
 	if !ok {
 		w.Header().Set("Retry-After", "1") // which the API server does
@@ -56,7 +62,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.refuse(w, r, err)
 		return
 	}
-	response := e.webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *review.Request})
+	response := webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *review.Request})
 	answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: &response.AdmissionResponse}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(answer); err != nil {

@@ -99,7 +99,7 @@ func TestEventsAreBounded(t *testing.T) {
 	r := newRig(t)
 	e := r.Handler.(*endpoint)
 	written := make(chan string, 1000)
-	e.webhook.Handler.(*injector).Recorder = &events.FakeRecorder{Events: written}
+	e.webhooks[Path].Handler.(*injector).Recorder = &events.FakeRecorder{Events: written}
 	const pod = `{"metadata":{"name":"a"},"spec":{"hostNetwork":true,"containers":[{"name":"a"}]}}`
 	for range 1000 {
 		if response := r.post(t, pod, nil); !response.Allowed {

@@ -16,7 +16,6 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
-	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
 // finishTimeout bounds the wait for admissions in flight at the end. The chart's webhooks time out
@@ -114,12 +113,10 @@ func (s *server) stop(ctx context.Context, log logr.Logger) {
 // admission is under way on it. "Connection: close" makes Go's HTTP/2 server send a GOAWAY instead, after
 // which the client repeats elsewhere what was not taken up.
 func webhookHandler(injector http.Handler, leaving func() bool) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc(webhook.Path, func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if leaving() {
 			w.Header().Set("Connection", "close")
 		}
 		injector.ServeHTTP(w, r)
 	})
-	return mux
 }
