@@ -34,6 +34,7 @@ var phases = []struct {
 		{"Copies", testCopies},
 		{"OtherAdmission", testOtherAdmission},
 		{"Drain", testDrain},
+		{"Kubectl", testKubectl},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},
