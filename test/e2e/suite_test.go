@@ -39,6 +39,7 @@ var phases = []struct {
 		{"Copies", testCopies},
 		{"OtherAdmission", testOtherAdmission},
 		{"Drain", testDrain},
+		{"Kubectl", testKubectl},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},

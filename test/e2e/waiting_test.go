@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,5 +66,104 @@ func (e *env) endsWhileItWaits(pod string) {
 	figure(e.T, "a pod whose sidecar waits is gone after its deletion", round(took).String(), "≤ 10 s")
 	if took > 10*time.Second {
 		e.Errorf("%s: gone %s after its deletion, with 30 s of grace", pod, took)
+	}
+}
+
+const fewWaitingPods = 10
+
+// waitingPods is how many pods start while the control plane is away, and waitingTime for how long they are looked at then.
+// MIZZEN_WAITING=100,5m is for a figure of docs/performance.md.
+var waitingPods, waitingTime = func() (int, time.Duration) {
+	pods, d, given := strings.Cut(os.Getenv("MIZZEN_WAITING"), ",")
+	if !given {
+		return fewWaitingPods, 10 * time.Second
+	}
+	n, err := strconv.Atoi(pods)
+	long, err2 := time.ParseDuration(d)
+	if err != nil || err2 != nil || n < 2 {
+		panic("MIZZEN_WAITING=" + os.Getenv("MIZZEN_WAITING") + ": want a number of pods, at least 2, and how long they wait: 100,5m")
+	}
+	return n, long
+}()
+
+// usage is the CPU time of a pod's sidecar until a moment, as the kubelet tells it.
+type usage struct {
+	at  time.Time
+	cpu time.Duration
+}
+
+// sidecarUsage is that of pods of the namespace whose sidecar the kubelet knows.
+func (e *env) sidecarUsage(names []string) (map[string]usage, error) {
+	p, err := e.CoreV1().Pods(e.ns).Get(e.ctx, names[0], metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := e.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes/"+p.Spec.NodeName+"/proxy/stats/summary").
+		Param("only_cpu_and_memory", "true").DoRaw(e.ctx)
+	if err != nil {
+		return nil, err
+	}
+	var summary struct {
+		Pods []struct {
+			PodRef     struct{ Name, Namespace string }
+			Containers []struct {
+				Name string
+				CPU  struct {
+					Time                 time.Time
+					UsageCoreNanoSeconds int64
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &summary); err != nil {
+		return nil, err
+	}
+	out := map[string]usage{}
+	for _, p := range summary.Pods {
+		for _, c := range p.Containers {
+			if p.PodRef.Namespace == e.ns && c.Name == config.ProxyContainer && c.CPU.UsageCoreNanoSeconds > 0 {
+				out[p.PodRef.Name] = usage{c.CPU.Time, time.Duration(c.CPU.UsageCoreNanoSeconds)}
+			}
+		}
+	}
+	for _, name := range names {
+		if _, ok := out[name]; !ok {
+			return nil, nil
+		}
+	}
+	return out, nil
+}
+
+// atRestWhileTheyWait: sidecars that wait for the control plane take a thousandth of a core each, Envoy included.
+func (e *env) atRestWhileTheyWait(names []string) {
+	e.Helper()
+	const most = 0.001
+	var first, last map[string]usage
+	e.eventually(readyTimeout, func() (missing string, err error) {
+		if first, err = e.sidecarUsage(names); first == nil && err == nil {
+			missing = "the kubelet's figures of all sidecars"
+		}
+		return missing, err
+	})
+	e.eventually(waitingTime+readyTimeout, func() (missing string, err error) {
+		if last, err = e.sidecarUsage(names); err != nil || last == nil {
+			return "the kubelet's figures of all sidecars", err
+		}
+		for _, name := range names {
+			if d := last[name].at.Sub(first[name].at); d < waitingTime {
+				return fmt.Sprintf("figures of %s for %s, not %s", name, d, waitingTime), nil
+			}
+		}
+		return "", nil
+	})
+	cores, untilThen := 0.0, time.Duration(0)
+	for _, name := range names {
+		cores += float64(last[name].cpu-first[name].cpu) / float64(last[name].at.Sub(first[name].at))
+		untilThen += first[name].cpu
+	}
+	figure(e.T, fmt.Sprintf("CPU of %d sidecars that wait for the control plane", len(names)),
+		fmt.Sprintf("%.4f cores (and %s each to start)", cores, (untilThen/time.Duration(len(names))).Round(time.Millisecond)), fmt.Sprintf("≤ %.3f", most*float64(len(names))))
+	if cores > most*float64(len(names)) {
+		e.Errorf("%d sidecars that wait take %.4f cores, want at most %.3f", len(names), cores, most*float64(len(names)))
 	}
 }
