@@ -94,8 +94,9 @@ func TestParseRefuses(t *testing.T) {
 		doc  string
 		want []string // each in the error
 	}{
+		//nolint:misspell // on purpose
 		"unknown fields, all of them": {"sidecar: {imge: x}\ntrafic: {}\n", []string{
-			`sidecar.imge: Invalid value: "x": unknown field`, "trafic: Invalid value: {}: unknown field"}},
+			`sidecar.imge: Invalid value: "x": unknown field`, "trafic: Invalid value: {}: unknown field"}}, //nolint:misspell // on purpose
 		"fields are case sensitive":  {"ClusterDomain: x", []string{"ClusterDomain: Invalid value"}},
 		"duplicate":                  {"clusterDomain: a\nclusterDomain: b\n", []string{"line 2", `"clusterDomain" already set`}},
 		"two documents":              {"clusterDomain: a\n---\nclusterDomain: b\n", []string{"more than one YAML document"}},

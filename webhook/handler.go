@@ -74,7 +74,7 @@ func NewHandler(o Options) http.Handler {
 	}, []string{"result", "reason"})}
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_webhook_refused_requests_total",
-		Help: "Requests that are no admissions, by reason: too many at a time (busy), its body too large (size), too slow (slow) or no AdmissionReview (body), method, content-type.",
+		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or no AdmissionReview (body), a wrong method (method) or content type (content-type).",
 	}, []string{"reason"})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(h.total, refused)

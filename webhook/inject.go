@@ -92,7 +92,7 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 				made[i].Resources = *settings.Resources.DeepCopy()
 			}
 		}
-		report.Namespace = append(changed, noRoom(out, ns.Quotas, settings.Resources)...)
+		report.Namespace = slices.Concat(changed, noRoom(out, ns.Quotas, settings.Resources))
 		if why, want := RefusesCapture(ns.Labels); why != "" && !cfg.CNI.Enabled {
 			report.Namespace = append(report.Namespace, why+"; want "+want)
 		}
@@ -204,7 +204,7 @@ func annotate(pod *corev1.Pod, key, value string) {
 func join(errs ...error) error {
 	var texts []string
 	for _, err := range errs {
-		switch e := err.(type) {
+		switch e := err.(type) { //nolint:errorlint // a list that is wrapped has a text of its own
 		case nil:
 		case utilerrors.Aggregate:
 			for _, one := range e.Errors() {

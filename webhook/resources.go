@@ -77,10 +77,10 @@ func resourceNames(r corev1.ResourceRequirements, limitRanges []*corev1.LimitRan
 	}
 	for _, lr := range limitRanges {
 		for _, item := range lr.Spec.Limits {
-			_, min := item.Min[corev1.ResourceEphemeralStorage]
-			_, max := item.Max[corev1.ResourceEphemeralStorage]
+			_, least := item.Min[corev1.ResourceEphemeralStorage]
+			_, most := item.Max[corev1.ResourceEphemeralStorage]
 			_, ratio := item.MaxLimitRequestRatio[corev1.ResourceEphemeralStorage]
-			if item.Type == corev1.LimitTypeContainer && (min || max || ratio) {
+			if item.Type == corev1.LimitTypeContainer && (least || most || ratio) {
 				others[corev1.ResourceEphemeralStorage] = true
 			}
 		}

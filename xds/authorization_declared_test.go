@@ -96,7 +96,7 @@ func TestDeclaredHTTPIsStrict(t *testing.T) {
 		"without identity": {"", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var conn net.Conn = dial(t, pod.inbound.String())
+			conn := dial(t, pod.inbound.String())
 			if c.id != "" {
 				conn = tls.Client(conn, meshTLS(t, a, c.id))
 			}

@@ -276,7 +276,7 @@ func TestAuthorizationByCaller(t *testing.T) {
 // say sends a byte and wants it back.
 func say(t *testing.T, a *ca.Authority, pod *called, id string) error {
 	t.Helper()
-	var conn net.Conn = dial(t, pod.inbound.String())
+	conn := dial(t, pod.inbound.String())
 	if id != "" {
 		conn = tls.Client(conn, meshTLS(t, a, id))
 	}

@@ -77,12 +77,12 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 	}
 	gv := corev1.SchemeGroupVersion
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{gv})
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("TLSRoute"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayv1.SchemeGroupVersion.WithKind("TCPRoute"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
-	mapper.Add(gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayv1beta1.GroupVersion).WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
+	mapper.Add(schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
 	mapper.Add(gv.WithKind("Pod"), meta.RESTScopeNamespace)

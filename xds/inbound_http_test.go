@@ -70,7 +70,7 @@ func TestInboundHTTPIsTransparent(t *testing.T) {
 		}}
 	}, app)
 	for _, id := range []string{"", idClient} {
-		var conn net.Conn = dial(t, pod.inbound.String())
+		conn := dial(t, pod.inbound.String())
 		if id != "" {
 			conn = tls.Client(conn, meshTLS(t, a, id))
 		}

@@ -3,6 +3,7 @@ package xds_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,7 +33,7 @@ func getURL(transport http.RoundTripper, url string) error {
 	}
 	defer res.Body.Close()
 	if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d, %v", res.StatusCode, err)
+		return fmt.Errorf("status %d, %v", res.StatusCode, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }
@@ -196,7 +197,7 @@ func TestWhoSpeaksFirst(t *testing.T) {
 // A strict pod that hears nothing lets nobody in.
 func TestSilenceAtAStrictPod(t *testing.T) {
 	pod := startCalled(t, newCA(t), idCart, all(config.Strict), serveBytes(t, greet))
-	if got, err := readN(dial(t, pod.inbound.String()), 1); err != io.EOF {
+	if got, err := readN(dial(t, pod.inbound.String()), 1); !errors.Is(err, io.EOF) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -161,7 +161,8 @@ func TestRangesOfPods(t *testing.T) {
 	ranges("10.1.0.0/24", "10.1.1.0/24")
 	// b goes and c comes, which are no reasons. A Service is published after that, and still there is none.
 	f.pods.Delete(b)
-	for p.address("pod/10.1.1.1:80") != mesh.PlainText {
+	for who := ""; who != mesh.PlainText; {
+		who = p.address("pod/10.1.1.1:80")
 	}
 	f.pods.Add(injectedPod("shop", "c", "cart", "10.1.0.2"))
 	f.services.Add(httpService("more", "10.96.0.2"))

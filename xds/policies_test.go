@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
@@ -47,7 +46,7 @@ func meshedPod(name, app string) *corev1.Pod {
 	}
 }
 
-func policyFor(name, app string) *v1alpha1.AuthorizationPolicy {
+func policyFor(name, app string) *v1alpha1.AuthorizationPolicy { //nolint:unparam // it reads better
 	return &v1alpha1.AuthorizationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: "p", Generation: 1},
 		Spec: v1alpha1.AuthorizationPolicySpec{
@@ -101,7 +100,7 @@ func TestPoliciesOfPods(t *testing.T) {
 	other.Spec.DryRun = true
 	f.authorization.Add(other)
 	follow("two hold", func() bool { return judged("cart-0") && class("cart-0") != before && class("web-0") == "permissive" })
-	f.authorization.Delete(other.DeepCopyObject().(runtime.Object))
+	f.authorization.Delete(other.DeepCopyObject())
 	follow("one holds", func() bool { return class("cart-0") == before })
 
 	f.pods.Modify(meshedPod("web-0", "cart"))

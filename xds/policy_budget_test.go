@@ -17,9 +17,9 @@ func TestRetryConstraint(t *testing.T) {
 		budget      *mesh.RetryBudget
 		least, most int32
 	}{
-		"none":        {budget: &mesh.RetryBudget{Percent: 0, MinConcurrent: 1}, least: clients*each + 1, most: clients * each * 5 / 4},
-		"all":         {budget: &mesh.RetryBudget{Percent: 0, MinConcurrent: 1000}, least: clients * each * (1 + attempts), most: clients * each * (1 + attempts)},
-		"the mesh's ": {least: clients*each + 1, most: clients * each * 2},
+		"none":       {budget: &mesh.RetryBudget{Percent: 0, MinConcurrent: 1}, least: clients*each + 1, most: clients * each * 5 / 4},
+		"all":        {budget: &mesh.RetryBudget{Percent: 0, MinConcurrent: 1000}, least: clients * each * (1 + attempts), most: clients * each * (1 + attempts)},
+		"the mesh's": {least: clients*each + 1, most: clients * each * 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startBackend(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -32,7 +32,7 @@ func run(ctx context.Context, o *options) error {
 	log.Info("mizzen-cni-node starts", "version", version.Version, "node", o.node)
 	restConfig, err := rest.InClusterConfig()
 	if err != nil {
-		return fmt.Errorf("Kubernetes client configuration: %w", err)
+		return fmt.Errorf("client configuration of Kubernetes: %w", err)
 	}
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
@@ -94,13 +94,13 @@ func run(ctx context.Context, o *options) error {
 	}
 	stop()
 	<-watched
-	return errors.Join(err, leave(o, config, server, word, log))
+	return errors.Join(err, leave(ctx, o, config, server, word, log))
 }
 
 // leave takes the entry out, unless a successor is there that wants it. Without it pods start as if the plugin had never been
 // there; those with a sidecar wait in it.
-func leave(o *options, config *install.Config, server *http.Server, word string, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(context.Background(), removal)
+func leave(ctx context.Context, o *options, config *install.Config, server *http.Server, word string, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
 	defer cancel()
 	if node.Succeeded(ctx, o.runDir, word) {
 		log.Info("a successor has taken over")
@@ -155,7 +155,7 @@ func statusServer(listen string, registry *prometheus.Registry, ready func() err
 func counters(r prometheus.Registerer) (count func(by, result string) func()) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_cni_pods_total",
-		Help: "Pods by who captured their traffic (plugin, or repair where the plugin was not called) and result (captured, failed).",
+		Help: "Pods whose traffic was captured, by who did it (plugin, or repair where the plugin was not called) and result (captured, failed).",
 	}, []string{"by", "result"})
 	r.MustRegister(total)
 	return func(by, result string) func() { return total.WithLabelValues(by, result).Inc }

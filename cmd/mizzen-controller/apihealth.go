@@ -36,7 +36,7 @@ func newAPIHealth(client rest.Interface, r prometheus.Registerer, log logr.Logge
 		now:   time.Now,
 		up: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_kubernetes_api_up",
-			Help: "1 when the Kubernetes API server answered the last probe. At 0 what is served is kept as it was.",
+			Help: "1 if the Kubernetes API server answered the last probe, else 0. At 0 the control plane goes on with what it has.",
 		}),
 		log: log,
 	}

@@ -117,7 +117,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	pages.peers.Handle("GET "+issuer.DebugPath, out.issuer.Debug())
 	c.ready.add("identity", func() (string, error) { return out.authority.Note(), out.authority.Ready() })
 	return out, c.mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(c.opts.identityPort)))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(c.opts.identityPort)))
 		if err != nil {
 			return fmt.Errorf("identity server: %w", err)
 		}

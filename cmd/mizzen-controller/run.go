@@ -59,7 +59,7 @@ func run(ctx context.Context, o *options, mesh *config.Mesh) error {
 func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.Logger) (*controller, error) {
 	restConfig, err := ctrl.GetConfig()
 	if err != nil {
-		return nil, fmt.Errorf("Kubernetes client configuration: %w", err)
+		return nil, fmt.Errorf("client configuration of Kubernetes: %w", err)
 	}
 	objects, err := scheme()
 	if err != nil {
@@ -209,10 +209,10 @@ func (c *controller) run(ctx context.Context) error {
 	case err = <-failed:
 		c.ready.shuttingDown.Store(true)
 	}
-	c.webhook.stop(c.log)
+	c.webhook.stop(ctx, c.log)
 	stop()
 	<-ended
-	c.status.stop(c.log)
+	c.status.stop(ctx, c.log)
 	return err
 }
 

@@ -39,7 +39,7 @@ const (
 // refusedRequests counts what is refused before anybody looks at what it says.
 var refusedRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name: "mizzen_refused_requests_total",
-	Help: "Requests and connections refused to strangers, by server (webhook, status, xds) and reason: too many connections (connections), a page that is not for them (debug).",
+	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a page that is not for this client (debug).",
 }, []string{"server", "reason"})
 
 func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
@@ -84,7 +84,7 @@ func newServer(name string, port int, handler http.Handler, tlsConfig *tls.Confi
 
 // run serves until stop is called.
 func (s *server) run() error {
-	l, err := net.Listen("tcp", s.http.Addr)
+	l, err := net.Listen("tcp", s.http.Addr) //nolint:noctx // stop ends it
 	if err != nil {
 		return fmt.Errorf("%s server: %w", s.name, err)
 	}
@@ -100,9 +100,9 @@ func (s *server) run() error {
 	return fmt.Errorf("%s server: %w", s.name, err)
 }
 
-// stop lets requests in flight finish.
-func (s *server) stop(log logr.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+// stop lets requests in flight finish, also after the end of ctx.
+func (s *server) stop(ctx context.Context, log logr.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
 		log.Error(err, "requests cut off at shutdown", "server", s.name)

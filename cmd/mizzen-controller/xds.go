@@ -103,7 +103,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 		case <-ctx.Done():
 			return nil
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(o.Port)))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(o.Port)))
 		if err != nil {
 			return fmt.Errorf("xDS server: %w", err)
 		}

@@ -13,8 +13,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := ctl.NewCommand().ExecuteContext(ctx); err != nil {
+	err := ctl.NewCommand().ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "mizzenctl: %v\n", err)
 		code := 1
 		if exit := (*ctl.ExitError)(nil); errors.As(err, &exit) {

@@ -64,7 +64,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 	}
 	// Without an IP family in the address Go listens on both where the node has both. Who asks before there is an answer waits.
-	listener, err := net.Listen("tcp", s.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		startDone: make(chan struct{}),
 	}
 	if s.IdentityAddress != "" {
-		if err := a.setUpIdentity(); err != nil {
+		if err := a.setUpIdentity(); err != nil { //nolint:contextcheck // a Unix socket needs no wait
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		envoy.stop(stopGrace)
 		return err
 	case <-ctx.Done():
-		a.drain(envoy)
+		a.drain(ctx, envoy)
 		envoy.stop(stopGrace)
 		return nil
 	}
@@ -156,12 +156,12 @@ func writeBootstrap(s Settings) error {
 	return nil
 }
 
-// drain waits until nothing is active, at most DrainTimeout. The kubelet ends a native sidecar after
+// drain waits until nothing is active, at most DrainTimeout, also after the end of ctx. The kubelet ends a native sidecar after
 // all of the pod's other containers, so there is nobody left who could begin something new:
 // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
-func (a *agent) drain(envoy *envoyProcess) {
+func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 	a.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), a.settings.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.settings.DrainTimeout)
 	defer cancel()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()

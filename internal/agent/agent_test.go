@@ -82,7 +82,7 @@ func startLogging(t *testing.T, log io.Writer, controlPlane string, change func(
 }
 
 // wait gives what Run returned. It can be asked more than once.
-func (r *running) wait(limit time.Duration) (error, bool) {
+func (r *running) wait(limit time.Duration) (error, bool) { //nolint:revive // the error is the result
 	select {
 	case err := <-r.ended:
 		r.ended <- err

@@ -23,8 +23,8 @@ const (
 	captureReminder = 10 * time.Second
 )
 
-// notCaptured is what a user gets to see of a pod that the CNI plugin has passed over.
-var notCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic; nothing else of the pod starts before. " +
+// errNotCaptured is what a user gets to see of a pod that the CNI plugin has passed over.
+var errNotCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic; nothing else of the pod starts before. " +
 	"If this lasts, look at the pod of the DaemonSet mizzen-cni on this node: is it there, is it ready, what does its log say? Where the mesh has no plugin any more (cni.enabled is false), make the pod anew")
 
 // awaitCNI waits until check finds the capture rules. The pod's own containers start after the sidecar is ready, so none
@@ -34,7 +34,7 @@ func awaitCNI(ctx context.Context, listen string, check func(context.Context) er
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	listener, lerr := net.Listen("tcp", listen)
+	listener, lerr := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if lerr != nil {
 		return lerr
 	}
@@ -43,7 +43,7 @@ func awaitCNI(ctx context.Context, listen string, check func(context.Context) er
 		case <-time.After(answerPause):
 		case <-r.Context().Done():
 		}
-		http.Error(w, notCaptured.Error(), http.StatusServiceUnavailable)
+		http.Error(w, errNotCaptured.Error(), http.StatusServiceUnavailable)
 	})))
 	go func() { _ = server.Serve(limit(listener)) }()
 	defer server.Close()
@@ -73,12 +73,12 @@ type uncaptured struct {
 }
 
 func (uncaptured) Check(context.Context, *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
-	return nil, status.Error(codes.Unavailable, notCaptured.Error())
+	return nil, status.Error(codes.Unavailable, errNotCaptured.Error())
 }
 
 func reason(err error) error {
 	if errors.Is(err, capture.ErrNotCaptured) {
-		return notCaptured
+		return errNotCaptured
 	}
-	return fmt.Errorf("%w (%w)", notCaptured, err)
+	return fmt.Errorf("%w (%w)", errNotCaptured, err)
 }

@@ -57,7 +57,7 @@ func envoyArgs(s Settings) []string {
 
 // startEnvoy starts the child. Its output goes where the agent's goes.
 func startEnvoy(s Settings) (*envoyProcess, error) {
-	p := &envoyProcess{cmd: exec.Command(s.EnvoyPath, envoyArgs(s)...), done: make(chan struct{})}
+	p := &envoyProcess{cmd: exec.Command(s.EnvoyPath, envoyArgs(s)...), done: make(chan struct{})} //nolint:noctx // Envoy outlives the context, to drain
 	p.cmd.Stdout, p.cmd.Stderr = os.Stdout, os.Stderr
 	// Envoy must not outlive the agent.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

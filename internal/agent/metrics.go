@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -41,7 +42,7 @@ func newMetrics(r registry) *metrics {
 		scrapes:  make(chan struct{}, scrapesAtOnce),
 		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_envoy_up",
-			Help: "Whether Envoy answered this scrape; its metrics follow if it did.",
+			Help: "1 if Envoy answered this scrape, else 0. If it did, its metrics follow.",
 		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_app_probes_total",
@@ -50,7 +51,7 @@ func newMetrics(r registry) *metrics {
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "mizzen_agent_build_info",
-		Help:        "Always 1; the label says which version runs.",
+		Help:        "Always 1; the label is the version of the agent.",
 		ConstLabels: prometheus.Labels{"version": version.Version},
 	})
 	build.Set(1)
@@ -135,7 +136,7 @@ func copyLines(w io.Writer, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 32<<10)
 	for {
 		line, err := in.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			// Longer than any series of ours: copy it as it is.
 			if _, err := w.Write(line); err != nil {
 				return err

@@ -1,10 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"log/slog"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
+	"github.com/mizzen-mesh/mizzen/internal/answers"
 	"github.com/mizzen-mesh/mizzen/internal/metricsdoc"
 )
 
@@ -19,5 +25,28 @@ func TestMetricsPageIsFresh(t *testing.T) {
 	if err := a.setUpIdentity(); err != nil {
 		t.Fatal(err)
 	}
-	metricsdoc.Check(t, "../../docs/metrics.md", "sidecar", r)
+	metricsdoc.Check(t, "../../docs/metrics.md", "sidecar", r, answersMetric(t))
+}
+
+// answersMetric is the statistic of Envoy that the agent renames, of a Service and of what is none.
+func answersMetric(t *testing.T) *dto.MetricFamily {
+	t.Helper()
+	var text bytes.Buffer
+	for _, line := range []string{
+		"# TYPE envoy_mizzen_answers counter\n",
+		`envoy_mizzen_answers{proxy_status="mizzen-outbound; error=x; details=\"no-endpoints\"",cluster="outbound/shop/cart/80"} 1` + "\n",
+		`envoy_mizzen_answers{proxy_status="mizzen-outbound; error=x; details=\"no-endpoints\"",cluster="passthrough"} 1` + "\n",
+	} {
+		text.Write(answers.Rename([]byte(line)))
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := families[answers.Metric]
+	if len(f.GetMetric()) != 2 {
+		t.Fatalf("renamed to %v, want two series of %s", families, answers.Metric)
+	}
+	return f
 }

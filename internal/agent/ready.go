@@ -29,7 +29,7 @@ func (a *agent) readiness(ctx context.Context) error {
 	defer cancel()
 	state, err := a.admin.state(ctx)
 	if err != nil {
-		return fmt.Errorf("Envoy does not answer yet: %w", err)
+		return fmt.Errorf("Envoy does not answer yet: %w", err) //nolint:staticcheck // a name
 	}
 	if state == "LIVE" && a.configured.Load() {
 		return nil
@@ -42,7 +42,7 @@ func (a *agent) readiness(ctx context.Context) error {
 		a.configured.Store(true)
 		return nil
 	}
-	return fmt.Errorf("Envoy is %s: %s", state, a.waitingFor(stats))
+	return fmt.Errorf("Envoy is %s: %s", state, a.waitingFor(stats)) //nolint:staticcheck // a name
 }
 
 // Statistics that tell how far the first configuration has come.

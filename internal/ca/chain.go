@@ -68,9 +68,9 @@ func (a *Authority) findChain(certs []*x509.Certificate, leaf Leaf) error {
 
 func chainReason(err error) error {
 	if invalid := (x509.CertificateInvalidError{}); errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		return fmt.Errorf("stands on a certificate that %w: %v", ErrExpired, err)
+		return fmt.Errorf("stands on a certificate that %w: %w", ErrExpired, err)
 	}
-	return fmt.Errorf("%w: %v", ErrNoChain, err)
+	return fmt.Errorf("%w: %w", ErrNoChain, err)
 }
 
 func selfSigned(certs []*x509.Certificate) []*x509.Certificate {

@@ -37,7 +37,7 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrUnparsable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUnparsable, err)
 		}
 		certs = append(certs, cert)
 	}

@@ -29,7 +29,7 @@ const seenLooks, seenPause, seenLeast = 30, 10 * time.Millisecond, 1500 * time.M
 // to a port of the pod's own. It must be called as the sidecar's user, ip is an address of the pod. Without the rules the
 // trial goes nowhere.
 func CallersSeen(ip netip.Addr) bool {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String())
+	l, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String()) //nolint:noctx // an address needs no wait
 	if err != nil {
 		return false
 	}

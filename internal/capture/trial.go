@@ -25,7 +25,7 @@ var ErrNotCaptured = errors.New("the pod has no capture rules")
 // privilege. Any other error says why there was no trial.
 func Captured(ctx context.Context) error {
 	// Without a network namespace's IPv4 loopback there is none at all: the kernel gives it the address with the device.
-	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(config.InboundPort)))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(config.InboundPort)))
 	if err != nil {
 		return fmt.Errorf("try the capture rules: %w", err)
 	}

@@ -66,7 +66,7 @@ func TestAskAll(t *testing.T) {
 	}
 }
 
-func TestTell(t *testing.T) {
+func TestTell(*testing.T) {
 	told := make(chan struct{})
 	stop := tell(time.Millisecond, func() { told <- struct{}{} })
 	<-told

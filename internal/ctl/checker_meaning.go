@@ -129,7 +129,7 @@ func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPoli
 			c.checkPeer(o, fmt.Sprintf("spec.rules[%d].from[%d]", i, j), from, policy.Namespace)
 		}
 		for j, port := range rule.Ports {
-			if want, wrong := c.around.portMistake(pods, int32(port)); wrong {
+			if want, wrong := c.around.portMistake(pods, port); wrong {
 				c.add(o.finding(severityWarning, fmt.Sprintf("spec.rules[%d].ports[%d]", i, j), fmt.Sprint(port),
 					"no container of the selected pods has this port, so no call matches", want))
 			}

@@ -45,7 +45,7 @@ func TestReadCluster(t *testing.T) {
 		t.Errorf("no CRDs: %+v, %v", got, err)
 	}
 	got, err = read(func(list client.ObjectList) error {
-		if gvkOf(t, list) == gatewayv1.SchemeGroupVersion.WithKind("ReferenceGrantList") {
+		if gvkOf(t, list) == schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrantList") {
 			return absent
 		}
 		return nil

@@ -81,7 +81,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	for i := range pods.Items {
 		inv.addPod(&pods.Items[i])
 	}
-	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Compare(b.Key) })
 	var namespaces corev1.NamespaceList
 	if err := c.List(ctx, &namespaces); err != nil {
 		inv.note("what namespaces say of injection and mTLS is not known: list Namespaces: %w", err)

@@ -15,7 +15,7 @@ import (
 )
 
 // injectedPod is a pod as the injector leaves it, running since an hour.
-func injectedPod(namespace, name, ip string, changes ...func(*corev1.Pod)) *corev1.Pod {
+func injectedPod(namespace, name, ip string, changes ...func(*corev1.Pod)) *corev1.Pod { //nolint:unparam // as plainPod
 	p := plainPod(namespace, name, ip, func(p *corev1.Pod) {
 		p.Annotations = map[string]string{config.AnnotationInjected: "1.0"}
 		p.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=15020,9100")

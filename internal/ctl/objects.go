@@ -41,14 +41,14 @@ func objectName(kind string, o client.Object) string {
 
 // kinds of objects that Mizzen reads of what users write, by the apiVersion that is read.
 var kinds = map[schema.GroupVersionKind]func() client.Object{
-	corev1.SchemeGroupVersion.WithKind("Service"):            func() client.Object { return &corev1.Service{} },
-	gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
-	gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"):       func() client.Object { return &gatewayv1.GRPCRoute{} },
-	gatewayv1.SchemeGroupVersion.WithKind("TLSRoute"):        func() client.Object { return &gatewayv1.TLSRoute{} },
-	gatewayv1.SchemeGroupVersion.WithKind("TCPRoute"):        func() client.Object { return &gatewayv1.TCPRoute{} },
-	gatewayv1.SchemeGroupVersion.WithKind("ReferenceGrant"):  func() client.Object { return &gatewayv1.ReferenceGrant{} },
-	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):    func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
-	gatewayxv1alpha1.SchemeGroupVersion.WithKind(policyKind): func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
+	corev1.SchemeGroupVersion.WithKind("Service"):                           func() client.Object { return &corev1.Service{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"):       func() client.Object { return &gatewayv1.GRPCRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"):        func() client.Object { return &gatewayv1.TLSRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"):        func() client.Object { return &gatewayv1.TCPRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"):  func() client.Object { return &gatewayv1.ReferenceGrant{} },
+	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):                   func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
+	schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind(policyKind): func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
 }
 
 // policyKind is the kind of the Gateway API's policy for Services.

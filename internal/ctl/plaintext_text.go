@@ -75,10 +75,10 @@ func callsText(connections, requests, open uint64) string {
 
 func (s plainSource) text() string {
 	names := some(s.Names)
-	switch {
-	case s.Kind == callerPod:
+	switch s.Kind {
+	case callerPod:
 		return s.Namespace + "/" + names
-	case s.Kind == callerNode:
+	case callerNode:
 		return "node " + names
 	}
 	return names

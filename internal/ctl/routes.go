@@ -126,7 +126,7 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 		}
 		if o.port != 0 && w.built[key] != nil && len(v.Ports) == 0 {
 			if len(keys) == 1 {
-				return fmt.Errorf("Service %s has no port %d; want one of %s", key, o.port, portList(w.built[key]))
+				return fmt.Errorf("Service %s has no port %d; want one of %s", key, o.port, portList(w.built[key])) //nolint:staticcheck // a kind
 			}
 			continue // of several Services those that have it
 		}
@@ -239,7 +239,7 @@ func (o *routesOptions) named(ctx context.Context, w *world, name string) ([]mes
 	case t.kind != "" && t.kind != "Service":
 		return o.servicesFor(ctx, w, t)
 	case w.source[t.Key] == nil:
-		return nil, fmt.Errorf("Service %s does not exist%s", t.Key, w.others(t.Namespace))
+		return nil, fmt.Errorf("Service %s does not exist%s", t.Key, w.others(t.Namespace)) //nolint:staticcheck // a kind
 	}
 	return []mesh.Key{t.Key}, nil
 }

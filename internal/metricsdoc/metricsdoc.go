@@ -68,9 +68,11 @@ func (r *Recorder) Families(t testing.TB) []*dto.MetricFamily {
 			out = append(out, d.family(t, c))
 		}
 	}
-	slices.SortFunc(out, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(out, byName)
 	return out
 }
+
+func byName(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) }
 
 // Description is what a prometheus.Desc says.
 type Description struct {
@@ -179,13 +181,15 @@ func typeOf(t testing.TB, name string, c prometheus.Collector) dto.MetricType {
 }
 
 // Check lints the recorder's metrics, and compares them with a section of docs/metrics.md, or writes it with -update.
-// path leads from the test's package to the file.
-func Check(t *testing.T, path, section string, r *Recorder) {
+// path leads from the test's package to the file. More are metrics that come from elsewhere than a registry.
+func Check(t *testing.T, path, section string, r *Recorder, more ...*dto.MetricFamily) {
 	t.Helper()
 	families := r.Families(t)
 	if len(families) == 0 {
 		t.Fatal("no metrics are registered")
 	}
+	families = append(families, more...)
+	slices.SortFunc(families, byName)
 	for _, problem := range Lint(t, families) {
 		t.Error(problem)
 	}
@@ -211,8 +215,12 @@ func table(families []*dto.MetricFamily) []byte {
 	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
 	for _, f := range families {
 		var labels []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			labels = append(labels, "`"+l.GetName()+"`")
+		for _, sample := range f.GetMetric() {
+			for _, l := range sample.GetLabel() {
+				if name := "`" + l.GetName() + "`"; !slices.Contains(labels, name) {
+					labels = append(labels, name)
+				}
+			}
 		}
 		help := strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(f.GetHelp())
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), help)

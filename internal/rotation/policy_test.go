@@ -15,7 +15,7 @@ var (
 
 func TestStep(t *testing.T) {
 	p := testPolicy
-	at := func(d time.Duration) time.Time { return epoch.Add(d) }
+	at := epoch.Add
 	fresh, err := p.Generate(epoch)
 	if err != nil {
 		t.Fatal(err)

@@ -13,9 +13,10 @@ import (
 const (
 	// Cluster is the bootstrap's cluster of the agent.
 	Cluster = "sds"
-	// Workload is the secret with the workload's certificate and key, Bundle the one with the mesh's roots.
+	// Workload is the secret with the workload's certificate and key.
 	Workload = "workload"
-	Bundle   = "bundle"
+	// Bundle is the secret with the mesh's roots.
+	Bundle = "bundle"
 	// PlainTextLog is the access log with those who are not of the mesh (envoy.service.accesslog.v3).
 	PlainTextLog = "plaintext"
 	// MTLSLog is the one with callers of the mesh, at ports where sidecars do not look into the bytes.

@@ -168,8 +168,9 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	if authoritative {
 		m.remember(state)
 		if err = state.Signer.CheckTime(m.opts.Now()); err != nil {
-			err = &secretError{secret: secret, err: err, remedy: remedyLeader}
-			m.complain(err.(*secretError))
+			bad := &secretError{secret: secret, err: err, remedy: remedyLeader}
+			m.complain(bad)
+			err = bad
 		}
 	}
 	if state.Signer == nil {

@@ -17,24 +17,24 @@ func newMetrics(r prometheus.Registerer, s *rotation.Serving) (*metrics, error) 
 	m := &metrics{
 		secretErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_webhook_ca_secret_errors_total",
-			Help: "Looks at the webhook's CA Secret that found it unusable, by reason.",
+			Help: "Reads of the webhook's CA Secret that found it unusable, by reason.",
 		}, []string{"reason"}),
 		secretUsable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_webhook_ca_secret_usable",
-			Help: "1 when the webhook's CA Secret, as last read, can be used.",
+			Help: "1 if the webhook's CA Secret could be used when it was last read, else 0.",
 		}),
 		caExpiry: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_webhook_ca_expiry_timestamp_seconds",
-			Help: "When the CA that signs the webhook's serving certificates expires.",
+			Help: "Unix time at which the CA that signs the webhook's serving certificates expires.",
 		}),
 		mended: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mizzen_webhook_ca_bundle_mended_total",
-			Help: "caBundles that this replica wrote because they were not what they must be.",
+			Help: "Wrong caBundles that this replica corrected.",
 		}),
 	}
 	leafExpiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mizzen_webhook_certificate_expiry_timestamp_seconds",
-		Help: "When the serving certificate of this replica expires; 0 when there is none.",
+		Help: "Unix time at which the serving certificate of this replica expires; 0 if it has none.",
 	}, func() float64 {
 		cert, err := s.Certificate()
 		if err != nil {

@@ -31,7 +31,7 @@ func (a *apiServer) observe(now time.Time, bundle []byte) []byte {
 // simulate runs replicas that look at the cluster at random times, and leadership that wanders, over
 // several CA generations. At every step every API server, prompt or slow, calls every replica. It
 // gives the first x509 error, and how many signers there were.
-func simulate(t *testing.T, p rotation.Policy, lag time.Duration, seed uint64) (error, int) {
+func simulate(t *testing.T, p rotation.Policy, lag time.Duration, seed uint64) (error, int) { //nolint:revive,staticcheck // the error is the result
 	rng := rand.New(rand.NewPCG(seed, seed))
 	w := newWorld(t, webhookConfig())
 	replicas := []*replica{w.replica(p, true), w.replica(p, false), w.replica(p, false)}

@@ -31,7 +31,7 @@ func testAPIServerOutage(t *testing.T) {
 	e.reachable(client, grpcCall)
 	replicas := e.controlPlaneAddresses()
 	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
-	e.must(e.polled(10*time.Second, e.executed("server", 100)))
+	e.must(e.polled(10*time.Second, e.executed(100)))
 
 	e.must(syscall.Kill(pid, syscall.SIGSTOP))
 	stopped := time.Now()
@@ -42,11 +42,11 @@ func testAPIServerOutage(t *testing.T) {
 		e.eventually(30*time.Second, func() (string, error) {
 			ready, err := fetch(addr + "/readyz")
 			if err != nil {
-				return err.Error(), nil
+				return err.Error(), nil //nolint:nilerr // it may go away
 			}
 			metrics, err := fetch(addr + "/metrics")
 			if err != nil {
-				return err.Error(), nil
+				return err.Error(), nil //nolint:nilerr // it may go away
 			}
 			if !strings.Contains(ready, "200 OK") || !strings.Contains(ready, "[!] kubernetes-api") {
 				return "readiness with a word about the API server: " + ready, nil

@@ -185,7 +185,7 @@ func testAuthorization(t *testing.T) {
 		for _, p := range e.podsOf("server") {
 			status, body, err := e.Get(e.ctx, p, config.AgentPort, "metrics")
 			if err != nil || status != 200 {
-				return "", fmt.Errorf("metrics of %s: %d, %v", p.Name, status, err)
+				return "", fmt.Errorf("metrics of %s: %d, %v", p.Name, status, err) //nolint:errorlint // err may be nil
 			}
 			for line := range strings.Lines(string(body)) {
 				if strings.HasPrefix(line, "envoy_http_rbac_shadow_denied{") && !strings.HasSuffix(line, " 0\n") {

@@ -43,7 +43,7 @@ func testCopies(t *testing.T) {
 			e.create(original)
 			e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "original"}, readyTimeout))
 			injected := (of.meshed || of.label != "") && !withoutMesh
-			for _, c := range copies(e, target) {
+			for _, c := range copies(e) {
 				e.must(c.make())
 				pod := cluster.Pod{Namespace: e.ns, Name: c.name}
 				e.must(e.WaitPodReady(e.ctx, pod, readyTimeout))
@@ -66,7 +66,7 @@ type podCopy struct {
 	without bool
 }
 
-func copies(e *env, target api.Call) []podCopy {
+func copies(e *env) []podCopy {
 	debug := func(name string, flags ...string) podCopy {
 		return podCopy{name: name, make: func() error {
 			_, err := e.Kubectl(e.ctx, "", append([]string{"debug", "original", "-n", e.ns, "--copy-to=" + name}, flags...)...)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func interesting(pods []corev1.Pod) []corev1.Pod {
 			bad = append(bad, p)
 		}
 	}
-	all := append(bad, good...)
+	all := slices.Concat(bad, good)
 	return all[:min(len(all), dumpPods)]
 }
 

@@ -141,7 +141,7 @@ func (l *load) stop() api.Result {
 	// with its next bytes.
 	l.e.eventually(30*time.Second, func() (string, error) {
 		if err := l.e.JSON(l.e.ctx, "POST", l.from, api.ControlPort, l.path+"/stop", nil, nil); err != nil {
-			return "the end of the load: " + err.Error(), nil
+			return "the end of the load: " + err.Error(), nil //nolint:nilerr // it may go away
 		}
 		return "", nil
 	})
@@ -200,9 +200,9 @@ func (e *env) polled(timeout time.Duration, f func() (missing string, err error)
 	return cluster.Poll(e.ctx, timeout, func(context.Context) (string, error) { return f() })
 }
 
-// executed is a condition: the pods of an application have carried out at least n calls together.
-func (e *env) executed(app string, n int) func() (string, error) {
-	pods := e.podsOf(app)
+// executed is a condition: the pods of the server have carried out at least n calls together.
+func (e *env) executed(n int) func() (string, error) {
+	pods := e.podsOf("server")
 	return func() (string, error) {
 		sum := 0
 		for _, p := range pods {
@@ -213,7 +213,7 @@ func (e *env) executed(app string, n int) func() (string, error) {
 			sum += executed
 		}
 		if sum < n {
-			return fmt.Sprintf("%s: %d of %d calls carried out", app, sum, n), nil
+			return fmt.Sprintf("%s: %d of %d calls carried out", "server", sum, n), nil
 		}
 		return "", nil
 	}

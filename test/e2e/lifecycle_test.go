@@ -108,7 +108,7 @@ func testShutdown(t *testing.T) {
 		})
 	}()
 	// Some calls must come before the end, or the connection would be made during it.
-	e.must(e.polled(time.Minute, e.executed("server", 40)))
+	e.must(e.polled(time.Minute, e.executed(40)))
 	e.must(e.Scale(e.ctx, e.ns, "outcaller", 0))
 	select {
 	case err := <-logDone:

@@ -159,7 +159,7 @@ func (e *env) proxy(pod cluster.Pod) server.ProxyStatus {
 				err = json.Unmarshal(page, &proxies)
 			}
 			if err != nil {
-				return err.Error(), nil // on its way down
+				return err.Error(), nil //nolint:nilerr // on its way down
 			}
 			for _, status := range proxies {
 				if status.Proxy == pod.Namespace+"/"+pod.Name {

@@ -21,7 +21,7 @@ func testOutage(t *testing.T) {
 	e.ready("server")
 	e.reachable(client, grpcCall)
 	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
-	e.must(e.polled(10*time.Second, e.executed("server", 100)))
+	e.must(e.polled(10*time.Second, e.executed(100)))
 
 	waiting := []string{"waiting-0", "waiting-1", "waiting-2"}
 	for _, name := range waiting {

@@ -72,7 +72,7 @@ var programs = []program{
 	{name: "redis", port: 6379, declared: "tcp-redis", replicas: 3, want: says("30")},
 	{name: "memcached", port: 11211, declared: "memcache", want: says("kept")},
 	{name: "rabbitmq", port: 5672, declared: "amqp", want: says("passed")},
-	{name: "mosquitto", port: 1883, declared: "mqtt", want: says("heard")},
+	{name: "mosquitto", port: 1883, declared: "mqtt", want: says("heard")}, //nolint:misspell // its name
 	{name: "kafka", port: 9092, declared: "tcp-client", undeclaredPort: 9094, want: says("passed")},
 	{name: "nats", port: 4222, declared: "nats", want: says("answered")},
 	{name: "zookeeper", port: 2181, declared: "tcp-client", replicas: 3, want: says("kept")},

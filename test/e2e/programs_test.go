@@ -80,7 +80,7 @@ func testPrograms(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	t.Run("rollout", func(t *testing.T) { e.programRollout(t, from("caller"), addresses["caller"]) })
+	t.Run("rollout", func(t *testing.T) { e.programRollout(t, from("caller")) })
 	e.annotate(config.AnnotationMTLS, string(config.Strict))
 	if !withoutMesh {
 		e.eventually(modeTime, func() (string, error) {
@@ -139,7 +139,7 @@ func (e *env) brokenByProbes(t *testing.T) {
 }
 
 // programRollout restarts the server behind nginx and HAProxy while both are in use. No call fails.
-func (e *env) programRollout(t *testing.T, from cluster.Pod, address string) {
+func (e *env) programRollout(t *testing.T, from cluster.Pod) {
 	ctx, stop := context.WithCancel(e.ctx)
 	defer stop()
 	var wg sync.WaitGroup

@@ -26,9 +26,9 @@ func testRetrySafety(t *testing.T) {
 	failing := grpcCall
 	failing.Code = unavailable
 	for name, c := range map[string]api.Call{"POSTs answered 503": post, "gRPC calls answered UNAVAILABLE": failing} {
-		before := e.executions("server")
+		before := e.executions()
 		r := e.startLoad(client, api.Load{Call: c, Calls: calls, Concurrency: 8}).wait(2 * time.Minute)
-		executed := e.executions("server") - before
+		executed := e.executions() - before
 		figure(t, fmt.Sprintf("executions of %d %s", r.Calls, name), fmt.Sprint(executed), fmt.Sprint(calls))
 		if r.Calls != calls || r.Failed != calls || executed != calls {
 			t.Errorf("%s: %d executions, want %d; %s", name, executed, calls, failures(r))
@@ -43,9 +43,9 @@ func testRetrySafety(t *testing.T) {
 func (e *env) tried(from cluster.Pod, c api.Call, want int) {
 	e.Helper()
 	e.eventually(statusTime, func() (string, error) {
-		before := e.executions("server")
+		before := e.executions()
 		e.call(from, c)
-		if n := e.executions("server") - before; n != want {
+		if n := e.executions() - before; n != want {
 			return fmt.Sprintf("a call that fails is tried %d times, want %d", n, want), nil
 		}
 		return "", nil
@@ -72,9 +72,9 @@ func testStorm(t *testing.T) {
 
 	e.failAll("server", unavailable)
 	tries := func(what string, c api.Call, calls, limit int) {
-		before := e.executions("server")
+		before := e.executions()
 		r := e.startLoad(client, api.Load{Call: c, Rate: rate, Calls: calls}).wait(time.Minute)
-		n := e.executions("server") - before
+		n := e.executions() - before
 		figure(t, fmt.Sprintf("tries of %d calls, all UNAVAILABLE %s", calls, what), fmt.Sprintf("%d, %.3f of what was offered", n, float64(n)/float64(calls)), fmt.Sprintf("≤ %d", limit))
 		if r.Failed != calls || n > limit || n <= calls {
 			t.Errorf("%s: %d tries, want more than %d and at most %d; %s", what, n, calls, limit, failures(r))

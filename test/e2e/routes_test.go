@@ -74,11 +74,11 @@ func by(deployment string) func(api.Answer) bool {
 	return func(a api.Answer) bool { return a.OK && strings.HasPrefix(a.Pod, deployment+"-") }
 }
 
-// executions is how many calls the pods of an application have carried out together.
-func (e *env) executions(app string) int {
+// executions is how many calls the pods of the server have carried out together.
+func (e *env) executions() int {
 	e.Helper()
 	sum := 0
-	for _, p := range e.podsOf(app) {
+	for _, p := range e.podsOf("server") {
 		var n int
 		e.must(e.JSON(e.ctx, "GET", p, api.ControlPort, "/executed", nil, &n))
 		sum += n

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,6 @@ func (l *timingLog) add(what string, took time.Duration) {
 func (l *timingLog) table() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rows := append(l.rows, nil, []string{"sum of all parts", fmt.Sprintf("%6.1f s", l.sum.Seconds())})
+	rows := append(slices.Clone(l.rows), nil, []string{"sum of all parts", fmt.Sprintf("%6.1f s", l.sum.Seconds())})
 	return "\n" + figures.Table([]string{"part", "took"}, rows)
 }

@@ -61,9 +61,9 @@ func testTimeouts(t *testing.T) {
 	// The third try begins well before the deadline, and would end after it.
 	const calls = 6
 	b.Delay, b.Code, b.Timeout = 350*time.Millisecond, unavailable, time.Second
-	before := e.executions("server")
+	before := e.executions()
 	e.failsAfter("B, tries that fail after 350 ms, deadline 1 s", e.startLoad(client, api.Load{Call: b, Calls: calls, Concurrency: 3}), time.Second, 50*time.Millisecond, late)
-	tries := e.executions("server") - before
+	tries := e.executions() - before
 	figure(t, fmt.Sprintf("tries of %d calls to B", calls), fmt.Sprint(tries), fmt.Sprint(3*calls))
 	if tries != 3*calls {
 		t.Errorf("%d calls to B were %d tries, want three each", calls, tries)

@@ -38,7 +38,7 @@ func testUninstall(t *testing.T) {
 	e.ready("server")
 	e.reachable(client, grpcCall)
 	running := e.startLoad(client, api.Load{Call: grpcCall, Rate: 100})
-	e.must(e.polled(10*time.Second, e.executed("server", 100)))
+	e.must(e.polled(10*time.Second, e.executed(100)))
 	e.policy("written", fmt.Sprintf("  action: Allow\n  rules:\n  - from: [{namespace: %s}]\n", e.ns))
 	secret, _ := e.caSecret()
 	e.must(e.UninstallMizzen(e.ctx))

@@ -68,7 +68,7 @@ func testChangesHarmNobody(t *testing.T, o option) {
 		w.await("the newest Service answers", func() error {
 			status, body, err := get(client(t, false), fmt.Sprintf("http://10.96.%d.1/", round+1))
 			if err != nil || status != http.StatusOK {
-				return fmt.Errorf("status %d, body %q, error %v", status, body, err)
+				return fmt.Errorf("status %d, body %q, error %v", status, body, err) //nolint:errorlint // err may be nil
 			}
 			return nil
 		})

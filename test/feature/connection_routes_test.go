@@ -178,7 +178,7 @@ func testTCPRouteChanges(t *testing.T, o option) {
 			w.change(map[string]service{"db": db})
 			w.await("connections go to "+step.want, func() error {
 				if line, err := greeting(addr); line != "hello from "+step.want+"\n" {
-					return fmt.Errorf("%q, %v", line, err)
+					return fmt.Errorf("%q, %v", line, err) //nolint:errorlint // err may be nil
 				}
 				return nil
 			})
@@ -234,9 +234,9 @@ func testTLSRoute(t *testing.T, o option) {
 		connectionRule(mesh.TLSRoute, "*.example.com", share{"10.96.0.22", 1}), // of a younger route
 		connectionRule(mesh.TLSRoute, "nowhere.example.com"),
 	}
-	any := []mesh.Rule{connectionRule(mesh.TLSRoute, "", share{"10.96.0.22", 1})}
+	anyName := []mesh.Rule{connectionRule(mesh.TLSRoute, "", share{"10.96.0.22", 1})}
 	services["named"] = service{ips: []string{"10.96.0.10"}, port: port("https", 443), endpoints: []string{"10.244.0.5:9000"}, rules: producer(443, named...)}
-	services["any"] = service{ips: []string{"10.96.0.11"}, port: port("", 443), endpoints: []string{"10.244.0.5:9000"}, rules: producer(443, any...)}
+	services["any"] = service{ips: []string{"10.96.0.11"}, port: port("", 443), endpoints: []string{"10.244.0.5:9000"}, rules: producer(443, anyName...)}
 	services["plain"] = service{ips: []string{"10.96.0.12"}, port: port("", 443), endpoints: []string{"10.244.0.6:9000"}}
 	newWorld(t, services, o)
 	for _, tt := range []struct{ addr, name, want string }{

@@ -17,7 +17,7 @@ import (
 // at once, not at the bound, and so is the next; when the Service is back, it answers.
 func TestDeletedWhileWaiting(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
-	services, urls := webs(1, 3, "10.244.0.5:8080")
+	services, urls := webs(1, 3)
 	without := maps.Clone(services)
 	delete(without, "web-1-1")
 	const text = "mizzen: no Service has the address 10.96.1.2:80\n"
@@ -76,10 +76,10 @@ func TestDeletedWhileWaiting(t *testing.T) {
 func TestAtOnce(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
 	const callers = 100
-	services, urls := webs(3, callers+1, "10.244.0.5:8080")
+	services, urls := webs(3, callers+1)
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", h2), func(t *testing.T) {
-			w := newWorld(t, services, onDemand, tapped, workers(2))
+			w := newWorld(t, services, onDemand, tapped, twoWorkers)
 			at := func(name string, urls []string) {
 				// So that each waits: a busy machine may serve the first before it makes the last.
 				w.tap.holdBack(requests(envoy.RouteType))
@@ -116,7 +116,7 @@ func TestAtOnce(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
 	greeter(t, "10.244.0.5:9000")
-	services, urls := webs(1, 20, "10.244.0.5:8080")
+	services, urls := webs(1, 20)
 	for i := range 4 {
 		services[fmt.Sprintf("db-%d", i)] = service{
 			ips: []string{fmt.Sprintf("10.96.0.%d", 20+i)}, port: port("tcp", 9000), endpoints: []string{"10.244.0.5:9000"},

@@ -24,8 +24,8 @@ const (
 // waited for the route, and no later one.
 func TestIdleStreamsLive(t *testing.T) {
 	serveIdle(t, "10.244.0.5:8080")
-	first, urls := webs(1, len(streamKinds), "10.244.0.5:8080")
-	later, laterURLs := webs(2, len(streamKinds), "10.244.0.5:8080")
+	first, urls := webs(1, len(streamKinds))
+	later, laterURLs := webs(2, len(streamKinds))
 	for name, s := range later {
 		first[name] = s
 	}
@@ -163,7 +163,7 @@ func slowReader(c *http.Client, url string) error {
 	defer res.Body.Close()
 	time.Sleep(idle)
 	if n, err := io.Copy(io.Discard, res.Body); n != largeSize || err != nil {
-		return fmt.Errorf("%d of %d bytes, error %v", n, largeSize, err)
+		return fmt.Errorf("%d of %d bytes, error %v", n, largeSize, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func bothDirections(method, contentType string) func(*http.Client, string) error
 		}
 		w.Close()
 		if rest, err := io.ReadAll(res.Body); err != nil || len(rest) != 0 {
-			return fmt.Errorf("at the end: %q, error %v", rest, err)
+			return fmt.Errorf("at the end: %q, error %v", rest, err) //nolint:errorlint // err may be nil
 		}
 		return nil
 	}
@@ -231,7 +231,7 @@ func tunnel(head string) func(*http.Client, string) error {
 func ping(r io.Reader) error {
 	b := make([]byte, 4)
 	if _, err := io.ReadFull(r, b); err != nil || string(b) != "ping" {
-		return fmt.Errorf("read %q, error %v", b, err)
+		return fmt.Errorf("read %q, error %v", b, err) //nolint:errorlint // err may be nil
 	}
 	return nil
 }

@@ -17,11 +17,11 @@ import (
 )
 
 // webs are HTTP Services at 10.96.<third>.1 and so on, all with one endpoint, and their URLs.
-func webs(third, n int, endpoint string) (map[string]service, []string) {
+func webs(third, n int) (map[string]service, []string) {
 	services, urls := map[string]service{}, []string{}
 	for i := range n {
 		ip := fmt.Sprintf("10.96.%d.%d", third+i/250, i%250+1)
-		services[fmt.Sprintf("web-%d-%d", third, i)] = service{ips: []string{ip}, port: port("http", 80), endpoints: []string{endpoint}}
+		services[fmt.Sprintf("web-%d-%d", third, i)] = service{ips: []string{ip}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}
 		urls = append(urls, "http://"+ip+"/")
 	}
 	return services, urls
@@ -66,7 +66,7 @@ func TestBoundedWait(t *testing.T) {
 	const limit = time.Second
 	httpBackend(t, "10.244.0.5:8080")
 	greeter(t, "10.244.0.5:9000")
-	services, urls := webs(1, 4, "10.244.0.5:8080")
+	services, urls := webs(1, 4)
 	for i := range 2 {
 		services[fmt.Sprintf("db-%d", i)] = service{
 			ips: []string{fmt.Sprintf("10.96.0.%d", 20+i)}, port: port("tcp", 9000), endpoints: []string{"10.244.0.5:9000"},
@@ -138,7 +138,7 @@ func TestBoundedWait(t *testing.T) {
 func TestBackInTime(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
 	greeter(t, "10.244.0.5:9000")
-	services, urls := webs(1, 2, "10.244.0.5:8080")
+	services, urls := webs(1, 2)
 	services["db"] = service{ips: []string{"10.96.0.20"}, port: port("tcp", 9000), endpoints: []string{"10.244.0.5:9000"}}
 	w := newWorld(t, services, onDemand)
 	w.stop()
@@ -178,7 +178,7 @@ func TestBodies(t *testing.T) {
 		fmt.Fprintf(w, "%d %x %v", n, h.Sum(nil), err)
 	}))
 	sizes := []int{0, 5, 300_000, 10_000_000}
-	services, urls := webs(1, len(sizes)*4, "10.244.0.5:8080")
+	services, urls := webs(1, len(sizes)*4)
 	w := newWorld(t, services, onDemand, tapped)
 	w.tap.holdBack(requests(envoy.RouteType))
 	var all sync.WaitGroup
@@ -211,7 +211,7 @@ func TestBodies(t *testing.T) {
 func TestSlowHead(t *testing.T) {
 	const limit = time.Second
 	httpBackend(t, "10.244.0.5:8080")
-	services, _ := webs(1, 1, "10.244.0.5:8080")
+	services, _ := webs(1, 1)
 	newWorld(t, services, onDemand, bound(limit))
 	read := func(r *bufio.Reader) (int, string) {
 		res, err := http.ReadResponse(r, nil)

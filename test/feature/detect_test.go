@@ -17,12 +17,12 @@ import (
 var protocols = map[string]string{"undeclared": "10.96.0.60:9100", "declared": "10.96.0.61:9100", "outside": "10.244.0.5:9100"}
 
 // sameNumber is a mesh of which two Services have one port number, one of them without a protocol.
-func sameNumber(t *testing.T) *world {
+func sameNumber(t *testing.T) {
 	endpoints := []string{"10.244.0.5:9100"}
-	return newWorld(t, map[string]service{
+	newWorld(t, map[string]service{
 		"undeclared": {ips: []string{"10.96.0.60"}, port: port("db", 9100), endpoints: endpoints},
 		"declared":   {ips: []string{"10.96.0.61"}, port: port("tcp-db", 9100), endpoints: endpoints},
-	}, workers(2)) // as many as by default
+	}, twoWorkers) // as many as by default
 }
 
 // sink counts the bytes of each connection until its end.

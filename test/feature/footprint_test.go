@@ -46,7 +46,7 @@ func footprint(t *testing.T, n int) (f figures) {
 			}
 			services[fmt.Sprintf("service-%d", i)] = s
 		}
-		w := newWorld(t, services, workers(2), func(w *world) { w.node.Namespace = "team-0" })
+		w := newWorld(t, services, twoWorkers, func(w *world) { w.node.Namespace = "team-0" })
 		for i := range min(used, n) {
 			w.answers("http://" + serviceIP(i) + "/")
 		}

@@ -128,9 +128,10 @@ func TestHTTP2OnTheWire(t *testing.T) {
 
 func serveHTTP2(t *testing.T, addr string) {
 	serveTCP(t, addr, func(c net.Conn) {
+		//nolint:staticcheck // net/http has no settings for frames on one connection
 		(&http2.Server{MaxReadFrameSize: 1 << 20, MaxConcurrentStreams: 10_000}).ServeConn(c, &http2.ServeConnOpts{
 			BaseConfig: &http.Server{MaxHeaderBytes: 4 << 20, ReadHeaderTimeout: 10 * time.Second},
-			Handler:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }),
+			Handler:    http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }),
 		})
 	})
 }

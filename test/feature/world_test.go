@@ -81,7 +81,7 @@ func bound(d time.Duration) option {
 }
 
 // workers is the number of Envoy's threads.
-func workers(n int) option { return func(w *world) { w.concurrency = n } }
+func twoWorkers(w *world) { w.concurrency = 2 }
 
 // tapped puts a tap before the server.
 func tapped(w *world) { w.tap = newTap(w.t) }
@@ -291,7 +291,7 @@ func (w *world) answers(url string) {
 	w.await(url+" answers", func() error {
 		status, body, err := get(client(w.t, false), url)
 		if err != nil || status != http.StatusOK {
-			return fmt.Errorf("status %d, body %q, error %v", status, body, err)
+			return fmt.Errorf("status %d, body %q, error %v", status, body, err) //nolint:errorlint // err may be nil
 		}
 		return nil
 	})

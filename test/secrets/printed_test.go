@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func shapes(t *testing.T, keyPEM []byte) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := []string{string(raw), hex.EncodeToString(raw), d.D.String(), encode(string(keyPEM))[20:60], base64.StdEncoding.EncodeToString(sec1)[:60]}
+	out := []string{string(raw), hex.EncodeToString(raw), new(big.Int).SetBytes(raw).String(), encode(string(keyPEM))[20:60], base64.StdEncoding.EncodeToString(sec1)[:60]}
 	for line := range strings.SplitSeq(string(pem.EncodeToMemory(block)), "\n") {
 		if len(line) > 20 && !strings.Contains(line, "-----") {
 			out = append(out, line)

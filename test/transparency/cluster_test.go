@@ -28,17 +28,17 @@ import (
 
 // kinds are what the API server has: all that the control plane watches.
 var kinds = map[schema.GroupVersionKind]meta.RESTScope{
-	corev1.SchemeGroupVersion.WithKind("Service"):                                    meta.RESTScopeNamespace,
-	corev1.SchemeGroupVersion.WithKind("Pod"):                                        meta.RESTScopeNamespace,
-	corev1.SchemeGroupVersion.WithKind("Namespace"):                                  meta.RESTScopeRoot,
-	discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"):                         meta.RESTScopeNamespace,
-	networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"):                          meta.RESTScopeRoot,
-	gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"):                               meta.RESTScopeNamespace,
-	gatewayv1.SchemeGroupVersion.WithKind("GRPCRoute"):                               meta.RESTScopeNamespace,
-	gatewayv1beta1.SchemeGroupVersion.WithKind("ReferenceGrant"):                     meta.RESTScopeNamespace,
-	gatewayxv1alpha1.SchemeGroupVersion.WithKind("XBackendTrafficPolicy"):            meta.RESTScopeNamespace,
-	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):                            meta.RESTScopeNamespace,
-	{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}: meta.RESTScopeRoot,
+	corev1.SchemeGroupVersion.WithKind("Service"):                                        meta.RESTScopeNamespace,
+	corev1.SchemeGroupVersion.WithKind("Pod"):                                            meta.RESTScopeNamespace,
+	corev1.SchemeGroupVersion.WithKind("Namespace"):                                      meta.RESTScopeRoot,
+	discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"):                             meta.RESTScopeNamespace,
+	networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"):                              meta.RESTScopeRoot,
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"):                    meta.RESTScopeNamespace,
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"):                    meta.RESTScopeNamespace,
+	schema.GroupVersion(gatewayv1beta1.GroupVersion).WithKind("ReferenceGrant"):          meta.RESTScopeNamespace,
+	schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind("XBackendTrafficPolicy"): meta.RESTScopeNamespace,
+	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):                                meta.RESTScopeNamespace,
+	{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}:     meta.RESTScopeRoot,
 }
 
 // newSource gives the informers of the control plane with these objects, which never change.

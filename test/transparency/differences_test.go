@@ -21,7 +21,6 @@ type difference struct {
 
 // Ways in regular expressions.
 const (
-	everywhere = `.*`
 	// callerReads: the caller's sidecar takes the connection for HTTP.
 	callerReads = `mesh to (mesh|strict|plain|judged)(, routed)?, (http|grpc|undeclared)`
 	// judgedReads: the server's sidecar does.

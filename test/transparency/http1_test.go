@@ -112,12 +112,11 @@ func (s *side) chunked(m *message) {
 	}
 }
 
-// request receives one, notes it and gives it; it ends the script where none comes.
-func (s *side) request() *message {
+// request receives one and notes it; it ends the script where none comes.
+func (s *side) request() {
 	m := s.requestHead()
 	s.body(m, true)
 	s.notes(m, "request")
-	return m
 }
 
 // requestHead is request up to the body.

@@ -322,7 +322,7 @@ func (h *h2) noteStream(s *stream, kind string) {
 	if s.ended {
 		b.WriteString("    END_STREAM\n")
 	}
-	if s.reset != "" && !(s.ended && s.reset == "NO_ERROR") {
+	if s.reset != "" && (!s.ended || s.reset != "NO_ERROR") {
 		fmt.Fprintf(&b, "    RST_STREAM %s\n", s.reset)
 	}
 	h.note("%s", strings.TrimRight(b.String(), "\n"))

@@ -126,7 +126,7 @@ func routes(l layout) []runtime.Object {
 	var out []runtime.Object
 	for _, p := range l.protocols {
 		for slot := range slots {
-			port := gatewayv1.PortNumber(l.port(p, slot))
+			port := l.port(p, slot)
 			meta := metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s-%d", l.serviceName(), port)}
 			parents := gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
 				Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Name: gatewayv1.ObjectName(l.serviceName()), Port: &port,

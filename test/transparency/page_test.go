@@ -96,16 +96,16 @@ func joined(p []protocol) string {
 func extent(d *difference) (number int, layoutsOf string) {
 	var names []string
 	for _, x := range exchanges() {
-		any := false
+		found := false
 		for _, w := range x.ways() {
 			if known(x.name, w) == d {
-				any = true
+				found = true
 				if !slices.Contains(names, w.layout) {
 					names = append(names, w.layout)
 				}
 			}
 		}
-		if any {
+		if found {
 			number++
 		}
 	}

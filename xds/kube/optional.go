@@ -43,12 +43,12 @@ var optionalKinds = map[Kind]struct {
 	version schema.GroupVersion
 	object  client.Object
 }{
-	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.HTTPRoute{}},
-	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.GRPCRoute{}},
-	TLSRoute:       {"tlsroutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.TLSRoute{}},
-	TCPRoute:       {"tcproutes.gateway.networking.k8s.io", gatewayv1.SchemeGroupVersion, &gatewayv1.TCPRoute{}},
-	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", gatewayv1beta1.SchemeGroupVersion, &gatewayv1beta1.ReferenceGrant{}},
-	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", gatewayxv1alpha1.SchemeGroupVersion, &gatewayxv1alpha1.XBackendTrafficPolicy{}},
+	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.HTTPRoute{}},
+	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GRPCRoute{}},
+	TLSRoute:       {"tlsroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TLSRoute{}},
+	TCPRoute:       {"tcproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TCPRoute{}},
+	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1beta1.GroupVersion), &gatewayv1beta1.ReferenceGrant{}},
+	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", schema.GroupVersion(gatewayxv1alpha1.GroupVersion), &gatewayxv1alpha1.XBackendTrafficPolicy{}},
 
 	AuthorizationPolicy: {"authorizationpolicies.mizzen.dev", v1alpha1.GroupVersion, &v1alpha1.AuthorizationPolicy{}},
 }
@@ -219,8 +219,8 @@ func (s *Source) set(kind Kind, o *optional, before, now client.Object) {
 		if s.optional[kind] != o {
 			return // a late event of a watch that has been stopped
 		}
-		switch {
-		case now == nil:
+		switch now {
+		case nil:
 			delete(o.objects, keyOf(before))
 			c.Objects[ID{kind, keyOf(before)}] = struct{}{}
 		default:

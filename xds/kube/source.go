@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -223,11 +224,11 @@ func (s *Source) Services(ctx context.Context) ([]*corev1.Service, error) {
 func (s *Source) Service(ctx context.Context, key mesh.Key) (*corev1.Service, error) {
 	var svc corev1.Service
 	err := s.cache.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &svc)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("get Service %s: %w", key, err)
-	}
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("get Service %s: %w", key, err)
 	}
 	return &svc, nil
 }
@@ -245,11 +246,11 @@ func (s *Source) Pods(ctx context.Context) ([]*corev1.Pod, error) {
 func (s *Source) Pod(ctx context.Context, key mesh.Key) (*corev1.Pod, error) {
 	var pod corev1.Pod
 	err := s.cache.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &pod)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("get Pod %s: %w", key, err)
-	}
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("get Pod %s: %w", key, err)
 	}
 	return &pod, nil
 }
@@ -275,11 +276,11 @@ func (s *Source) Namespaces(ctx context.Context) ([]*metav1.PartialObjectMetadat
 func (s *Source) Namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
 	ns := NamespaceMetadata()
 	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, ns)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("get namespace %s: %w", name, err)
-	}
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("get namespace %s: %w", name, err)
 	}
 	return ns, nil
 }

@@ -40,19 +40,19 @@ func Authorize(policies []Policy, c Call) (verdict, wouldBe Verdict) {
 }
 
 func authorize(policies []Policy, c Call) Verdict {
-	first := func(deny bool) (name string, any bool) {
+	first := func(deny bool) (name string, found bool) {
 		for _, p := range policies {
-			if any = any || p.Deny == deny; p.Deny == deny && p.matches(c) {
+			if found = found || p.Deny == deny; p.Deny == deny && p.matches(c) {
 				return p.Name, true
 			}
 		}
-		return "", any
+		return "", found
 	}
 	if by, _ := first(true); by != "" {
 		return Verdict{By: by}
 	}
-	by, any := first(false)
-	return Verdict{Allowed: by != "" || !any, By: by}
+	by, allows := first(false)
+	return Verdict{Allowed: by != "" || !allows, By: by}
 }
 
 func (p Policy) matches(c Call) bool {

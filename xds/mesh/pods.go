@@ -196,7 +196,7 @@ func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 	return slices.Compact(out)
 }
 
-// PodAddrs: see PodRefs.
+// PodAddrs gives addresses; see PodRefs.
 func (p *Pods) PodAddrs(endpointSlices []*discoveryv1.EndpointSlice) []netip.Addr {
 	var out []netip.Addr
 	for _, slice := range endpointSlices {

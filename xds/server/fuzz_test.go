@@ -49,12 +49,12 @@ func (a *alone) tell(req *discoveryv3.DeltaDiscoveryRequest) error {
 
 // answer acknowledges, or refuses, everything that is not yet, and reports whether there was something.
 func (a *alone) answer(refusal string) (bool, error) {
-	any := false
+	some := false
 	for typeURL, sub := range a.subs {
 		if sub.nonce == "" {
 			continue
 		}
-		any = true
+		some = true
 		req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, ResponseNonce: sub.nonce}
 		if refusal != "" {
 			req.ErrorDetail = &rpcstatus.Status{Message: refusal}
@@ -63,7 +63,7 @@ func (a *alone) answer(refusal string) (bool, error) {
 			return true, err
 		}
 	}
-	return any, nil
+	return some, nil
 }
 
 // size counts all names that the stream keeps.

@@ -254,13 +254,12 @@ func (p *proxy) take(typeURL string, want ...string) *discoveryv3.DeltaDiscovery
 
 // warm takes clusters, which have endpoints of the same name, as Envoy does: it acknowledges them when
 // their endpoints are there.
-func (p *proxy) warm(names ...string) *discoveryv3.DeltaDiscoveryResponse {
+func (p *proxy) warm(names ...string) {
 	p.t.Helper()
 	res := p.expect(envoy.ClusterType, names...)
 	p.subscribe(envoy.EndpointType, names...)
 	p.take(envoy.EndpointType, names...)
 	p.ack(res)
-	return res
 }
 
 // response gives the next response; wanted says what the test fails without.

@@ -47,8 +47,9 @@ type mesh struct {
 	key *ecdsa.PrivateKey
 }
 
-func newMesh(t *testing.T, trustDomain string) *mesh {
+func newMesh(t *testing.T) *mesh {
 	t.Helper()
+	const trustDomain = "cluster.local"
 	m := &mesh{t: t}
 	id, err := spiffe.Of(trustDomain, "mizzen-system", "mizzen-controller")
 	if err != nil {
@@ -130,9 +131,9 @@ func (m *mesh) dial(cert *tls.Certificate, change func(*tls.Config)) grpc.DialOp
 	return grpc.WithTransportCredentials(credentials.NewTLS(c))
 }
 
-func startTLS(t *testing.T, m *mesh, refused func(node.Identity, error)) *control {
+func startTLS(t *testing.T, m *mesh) *control {
 	t.Helper()
-	c := startWith(t, server.Options{TLS: m.TLS(true), Identify: m.Identify, Refused: refused})
+	c := startWith(t, server.Options{TLS: m.TLS(true), Identify: m.Identify})
 	c.set(t, cluster("base", ""))
 	return c
 }
@@ -140,8 +141,8 @@ func startTLS(t *testing.T, m *mesh, refused func(node.Identity, error)) *contro
 var shopOne = node.Node{Namespace: "shop", Pod: "one", UID: "0f2f6a1c", ServiceAccount: "web", NodeName: "n1", Version: "test"}
 
 func TestStreamOfTheCertificatesPod(t *testing.T) {
-	m := newMesh(t, "cluster.local")
-	c := startTLS(t, m, nil)
+	m := newMesh(t)
+	c := startTLS(t, m)
 	p := c.connect(t, shopOne.Proto(), m.dial(m.issue(leaf(t, shopOne, "cluster.local")), nil))
 	p.subscribe(envoy.ClusterType)
 	p.take(envoy.ClusterType, "base")
@@ -165,12 +166,12 @@ func TestStreamOfTheCertificatesPod(t *testing.T) {
 
 // A connection does not outlive its certificate. One with a certificate that lives on is not touched.
 func TestConnectionEndsWithItsCertificate(t *testing.T) {
-	m := newMesh(t, "cluster.local")
+	m := newMesh(t)
 	m.off.Store(int64(-30*time.Minute + 2*time.Second))
 	short := m.issue(leaf(t, shopOne, "cluster.local"))
 	m.off.Store(0)
 	long := m.issue(leaf(t, shopOne, "cluster.local"))
-	c := startTLS(t, m, nil)
+	c := startTLS(t, m)
 	stays := c.connect(t, shopOne.Proto(), m.dial(long, nil))
 	stays.subscribe(envoy.ClusterType)
 	stays.take(envoy.ClusterType, "base")
@@ -192,8 +193,8 @@ func TestConnectionEndsWithItsCertificate(t *testing.T) {
 
 // One pod cannot take the streams of all, from however many connections. Those that end make room.
 func TestStreamsOfOnePod(t *testing.T) {
-	m := newMesh(t, "cluster.local")
-	c := startTLS(t, m, nil)
+	m := newMesh(t)
+	c := startTLS(t, m)
 	own := m.issue(leaf(t, shopOne, "cluster.local"))
 	connect := func() *proxy {
 		p := c.connect(t, shopOne.Proto(), m.dial(own, nil))
@@ -226,7 +227,7 @@ func TestStreamsOfOnePod(t *testing.T) {
 
 // Whoever has a certificate of the mesh speaks for its pod only.
 func TestStreamForAnotherPod(t *testing.T) {
-	m := newMesh(t, "cluster.local")
+	m := newMesh(t)
 	other := func(change func(*node.Node)) *corev3.Node {
 		n := shopOne
 		change(&n)
@@ -279,7 +280,7 @@ func TestStreamForAnotherPod(t *testing.T) {
 
 // Whoever has none does not get as far as a request.
 func TestConnectionWithoutACertificateOfTheMesh(t *testing.T) {
-	m, foreign := newMesh(t, "cluster.local"), newMesh(t, "cluster.local")
+	m, foreign := newMesh(t), newMesh(t)
 	good := m.issue(leaf(t, shopOne, "cluster.local"))
 	m.off.Store(int64(-45 * time.Minute))
 	expired := m.issue(leaf(t, shopOne, "cluster.local"))
@@ -330,8 +331,8 @@ func TestConnectionWithoutACertificateOfTheMesh(t *testing.T) {
 
 // The server's certificate is chosen for each handshake, so that a new CA takes effect without a restart.
 func TestServerCertificate(t *testing.T) {
-	m := newMesh(t, "cluster.local")
-	c := startTLS(t, m, nil)
+	m := newMesh(t)
+	c := startTLS(t, m)
 	cert := m.issue(leaf(t, shopOne, "cluster.local"))
 	serial := func() string {
 		conn, err := tls.Dial("tcp", c.addr, func() *tls.Config {

@@ -34,7 +34,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "mizzen_xds_connected_proxies", Help: "Sidecars with an open ADS stream, by version of their agent."}, []string{"version"}),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_responses_total",
-			Help: "Delta xDS responses sent, by resource type and cause: the sidecar subscribed, or something changed."}, []string{"type", "cause"}),
+			Help: "Delta xDS responses sent, by resource type and cause: a request of the sidecar (subscribe), or a change (change)."}, []string{"type", "cause"}),
 		resources: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_resources_sent_total", Help: "Resources sent, by resource type."}, byType),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -43,14 +43,14 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "mizzen_xds_nacks_total", Help: "Responses that a sidecar refused, by resource type."}, byType),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_refused_streams_total",
-			Help: "ADS streams refused or ended, by reason: the node could not be read (node), the client's certificate is missing or not valid (certificate), has expired since (expired) or is that of another pod (identity), too many streams of one address (streams), the sidecar asked for too much (names)."},
+			Help: "ADS streams refused or ended, by reason: unreadable node (node), a client certificate that is missing or not valid (certificate), has expired since (expired) or belongs to another pod (identity), too many streams from one address (streams), too many requests or names (names)."},
 			[]string{"reason"}),
 		beyond: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mizzen_xds_pod_addresses_refused_total",
-			Help: "Addresses of pods of which a sidecar was not told who is there, because it asked for too many at a time. The control plane's log names it."}),
+			Help: "Pod addresses that a sidecar got no answer for, because it asked for too many at a time. The control plane's log names the sidecar."}),
 		convergence: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mizzen_xds_convergence_seconds",
-			Help:    "From the publication of a change to its acknowledgement by one sidecar, by resource type.",
+			Help:    "Time from the publication of a change to its acknowledgement by one sidecar, by resource type.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, byType),
 	}
 	if r == nil {
@@ -60,7 +60,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(s.sum(count)) })
 	}
 	r.MustRegister(m.connected, m.responses, m.resources, m.bytes, m.nacks, m.refused, m.beyond, m.convergence,
-		gauge("mizzen_xds_pending_changes", "Changes that sidecars have not been told of yet, summed over all.", (*stream).queued),
+		gauge("mizzen_xds_pending_changes", "Changes that have not been sent to a sidecar yet, summed over all sidecars.", (*stream).queued),
 		gauge("mizzen_xds_unacknowledged_responses", "Responses that sidecars have not acknowledged yet.", (*stream).unacknowledged))
 	return m
 }

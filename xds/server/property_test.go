@@ -92,7 +92,6 @@ func (w *world) step() {
 		case !is:
 			s = modelService{number: i, targets: []string{name}, epoch: w.epoch}
 			w.touched[name]++
-			what = -1
 		case what == 0:
 			delete(next, name)
 			continue

@@ -139,7 +139,7 @@ func (s *stream) snapshot() ProxyStatus {
 	return out
 }
 
-// shortType is the last word of a type URL: "Cluster", "ClusterLoadAssignment", …
+// shortType is the last word of a type URL, as "Cluster" or "ClusterLoadAssignment".
 func shortType(typeURL string) string {
 	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
 }

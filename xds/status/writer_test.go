@@ -111,7 +111,7 @@ func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
 
 // statuses say of route r what parent web thinks.
 func statuses(generation int64, accepted bool) map[mesh.Key][]Status {
-	s := want("web", generation, accepted)
+	s := want(generation, accepted)
 	s.Object = kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
 	return map[mesh.Key][]Status{web: {s}}
 }

@@ -31,8 +31,9 @@ func main() {
 	grpcAddr := flag.String("grpc", ":50051", "address of the gRPC server")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx, *httpAddr, *grpcAddr); err != nil {
+	err := run(ctx, *httpAddr, *grpcAddr)
+	stop()
+	if err != nil {
 		slog.Error("native-tools-2", "error", err)
 		os.Exit(1)
 	}
@@ -44,7 +45,7 @@ func run(ctx context.Context, httpAddr, grpcAddr string) error {
 	if err != nil {
 		return err
 	}
-	lis, err := net.Listen("tcp", grpcAddr)
+	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", grpcAddr)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func run(ctx context.Context, httpAddr, grpcAddr string) error {
 	case <-ctx.Done():
 	}
 	slog.Info("stopping: open calls may finish")
-	bound, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	context.AfterFunc(bound, grpcServer.Stop)
 	grpcServer.GracefulStop()

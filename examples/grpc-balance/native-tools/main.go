@@ -24,8 +24,9 @@ func main() {
 	grpcPort := flag.Int("target-grpc-port", 50051, "gRPC port of the Service that is called")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx, *addr, newClients(*httpPort, *grpcPort)); err != nil {
+	err := run(ctx, *addr, newClients(*httpPort, *grpcPort))
+	stop()
+	if err != nil {
 		slog.Error("native-tools", "error", err)
 		os.Exit(1)
 	}
@@ -43,7 +44,7 @@ func run(ctx context.Context, addr string, c *clients) error {
 		return err
 	case <-ctx.Done():
 	}
-	bound, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	return srv.Shutdown(bound)
 }

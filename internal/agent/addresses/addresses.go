@@ -87,13 +87,13 @@ func New(o Options) *Addresses {
 		complaints: rate.NewLimiter(rate.Every(10*time.Second), 3),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_pod_address_refusals_total",
-			Help: "Connections to pods' own addresses that the sidecar refused, by reason: the control plane did not say in time who is there (unknown), calls to too many other addresses wait for it (too-many).",
+			Help: "Connections to pod addresses that the sidecar refused, by reason: no answer of the control plane in time about the pod (unknown), too many addresses that wait for such an answer (too-many).",
 		}, []string{"reason"}),
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(a.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mizzen_agent_pod_addresses",
-			Help: "Pods' own addresses that the application calls, as far as the agent remembers them.",
+			Help: "Pod addresses that the application has called and that the agent remembers.",
 		}, func() float64 { return float64(a.count()) }))
 	}
 	return a

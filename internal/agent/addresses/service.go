@@ -32,7 +32,7 @@ func (s service) ShouldRateLimit(ctx context.Context, req *ratelimitv3.RateLimit
 	}
 	identity, err := s.addresses.Who(ctx, addr)
 	if err != nil {
-		return &ratelimitv3.RateLimitResponse{OverallCode: ratelimitv3.RateLimitResponse_OVER_LIMIT}, nil
+		return &ratelimitv3.RateLimitResponse{OverallCode: ratelimitv3.RateLimitResponse_OVER_LIMIT}, nil //nolint:nilerr // this is the answer to it
 	}
 	answer := map[string]*structpb.Value{sds.AddressCluster: structpb.NewStringValue(sds.PlainCluster)}
 	if identity != sds.PlainText {

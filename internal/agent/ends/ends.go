@@ -82,7 +82,7 @@ func New(o Options) *Ends {
 		o: o, refused: map[key]*refusal{},
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_ended_connections_total",
-			Help: "Connections that lived and were ended, because the port became strict (reason plaintext) or policies refuse the caller (policy).",
+			Help: "Open connections that were ended, by reason: the port became strict (plaintext), or policies refuse the caller (policy).",
 		}, []string{"reason"}),
 	}
 	o.Registerer.MustRegister(e.ended)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -108,7 +109,10 @@ func FuzzRefusal(f *testing.F) {
 		w.Body.WriteString(body)
 		res := w.Result()
 		res.StatusCode, res.Header = status, http.Header{"Retry-After": {after}}
-		err := refusal(res).(*refusedError)
+		var err *refusedError
+		if !errors.As(refusal(res), &err) {
+			t.Fatal("no refusal")
+		}
 		if err.after < 0 || err.after > time.Minute || len(err.Error()) > maxError+100 {
 			t.Errorf("%v, after %s", err, err.after)
 		}

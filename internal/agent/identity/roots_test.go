@@ -26,7 +26,7 @@ func TestRootsAreToldWhenEnvoyHasThem(t *testing.T) {
 		} else {
 			r.await("a question", func() bool { return len(server.Haves()) > 0 })
 		}
-		both := append(server.State().Roots, authoritytest.NewRoot(t, "second"))
+		both := append(slices.Clone(server.State().Roots), authoritytest.NewRoot(t, "second"))
 		server.Change(func(s *authoritytest.State) { s.Roots = both })
 		r.await("new roots", func() bool { return len(r.current.Load().roots.certs) == 2 })
 		if acknowledge {

@@ -42,8 +42,8 @@ func newMeshed(o Options, since time.Time) *meshed {
 		would:   map[refusedKey]*agentapi.Refusal{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_dry_run_refusals_total",
-			Help: "Times that a connection, or a request where the sidecar reads HTTP, was seen that policies in dry run would refuse, by caller, port " +
-				"and the Deny that matches: each minute that it goes on, and as it ends. Callers without mTLS have no name.",
+			Help: "Connections, or requests where the sidecar reads HTTP, that policies in dry run would refuse, by caller, port and the Deny that " +
+				"matches. Each counts once a minute while it lasts, and once at its end. Callers without mTLS have no name.",
 		}, []string{"caller", "port", "policy"}),
 	}
 	o.Registerer.MustRegister(m.refused)

@@ -1,6 +1,7 @@
 package plaintext
 
 import (
+	"errors"
 	"io"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestLongRequestsOfTheMesh(t *testing.T) {
 	}
 	read := func(kind accessdatav3.AccessLogType) {
 		t.Helper()
-		if err := (service{callers: c}).StreamAccessLogs(&stream{messages: []*accesslogv3.StreamAccessLogsMessage{named(sds.MTLSLog, http(said(kind)))}}); err != io.EOF {
+		if err := (service{callers: c}).StreamAccessLogs(&stream{messages: []*accesslogv3.StreamAccessLogsMessage{named(sds.MTLSLog, http(said(kind)))}}); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package plaintext
 
 import (
+	"errors"
 	"io"
 	"net/netip"
 	"testing"
@@ -88,7 +89,7 @@ func TestCallers(t *testing.T) {
 	c := clocked()
 	read := func(messages ...*accesslogv3.StreamAccessLogsMessage) {
 		t.Helper()
-		if err := (service{callers: c}).StreamAccessLogs(&stream{messages: messages}); err != io.EOF {
+		if err := (service{callers: c}).StreamAccessLogs(&stream{messages: messages}); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 	}

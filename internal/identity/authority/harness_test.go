@@ -101,16 +101,13 @@ func (w *world) replica(leader bool) *replica {
 }
 
 // reconcile looks once and wants no error.
-func (w *world) reconcile(replicas ...*replica) reconcile.Result {
+func (w *world) reconcile(replicas ...*replica) {
 	w.t.Helper()
-	var res reconcile.Result
 	for _, r := range replicas {
-		var err error
-		if res, err = r.Reconcile(w.t.Context(), request); err != nil {
+		if _, err := r.Reconcile(w.t.Context(), request); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	return res
 }
 
 // after lets time pass and has each replica look as often as it asks for, and not more seldom than once a

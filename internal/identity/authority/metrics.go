@@ -17,23 +17,23 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	out := &metrics{
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_identity_ca_secret_errors_total",
-			Help: "Looks at the Secret of the mesh's CA that found it unusable, by reason.",
+			Help: "Reads of the Secret of the mesh's CA that found it unusable, by reason.",
 		}, []string{"reason"}),
 		usable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_identity_ca_secret_usable",
-			Help: "1 when the Secret of the mesh's CA, as last read, can be used.",
+			Help: "1 if the Secret of the mesh's CA could be used when it was last read, else 0.",
 		}),
 		expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_identity_ca_expiry_timestamp_seconds",
-			Help: "When the CA that signs the certificates of sidecars expires, or one that it stands on.",
+			Help: "Unix time at which the CA that signs sidecars' certificates expires, or a certificate of its chain that expires before.",
 		}),
 		lacking: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_identity_bundle_lacking",
-			Help: "During a rotation: sidecars, pods that start and replicas, as this replica sees them, that do not have the present trust bundle.",
+			Help: "During a rotation: sidecars, starting pods and replicas that do not have the current trust bundle, as this replica sees them.",
 		}),
 		bundle: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mizzen_identity_bundle_info",
-			Help: "1, with the version of the trust bundle.",
+			Help: "Always 1; the label is the version of the trust bundle.",
 		}, []string{"version"}),
 	}
 	for _, c := range []prometheus.Collector{out.errors, out.usable, out.expiry, out.lacking, out.bundle} {

@@ -15,17 +15,17 @@ import (
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 	certs := r.TLS.PeerCertificates
 	if err := s.opt.CA.Verify(certs); err != nil {
-		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
+		_ = s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
 		return
 	}
 	pod, err := s.opt.CA.Pod(certs[0])
 	if err != nil {
-		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
+		_ = s.refuse(w, r, refusal{http.StatusForbidden, "certificate", err})
 		return
 	}
 	have := r.URL.Query().Get(api.HaveParameter)
 	if raw, err := hex.DecodeString(have); err != nil || len(raw) > 32 {
-		s.refuse(w, r, refusal{http.StatusBadRequest, "request", errVersion})
+		_ = s.refuse(w, r, refusal{http.StatusBadRequest, "request", errVersion})
 		return
 	}
 	leave := s.agents.enter(pod.UID, have, certs[0])
@@ -55,7 +55,7 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 // peers answers a replica of the control plane.
 func (s *Server) peers(w http.ResponseWriter, r *http.Request) {
 	if err := s.opt.CA.Peer(r.TLS.PeerCertificates); err != nil {
-		s.refuse(w, r, refusal{http.StatusForbidden, "certificate", fmt.Errorf("%s is for the replicas of the control plane: %w", r.URL.Path, err)})
+		_ = s.refuse(w, r, refusal{http.StatusForbidden, "certificate", fmt.Errorf("%s is for the replicas of the control plane: %w", r.URL.Path, err)})
 		return
 	}
 	if r.TLS.PeerCertificates[0].NotAfter.Sub(s.opt.Now()) < peerMargin {

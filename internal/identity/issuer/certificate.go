@@ -145,7 +145,7 @@ func (s *Server) checkPod(ctx context.Context, c Caller, from netip.Addr) error 
 }
 
 // judge says what is wrong, and whether that stays so.
-func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong error, final bool) {
+func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong error, final bool) { //nolint:revive // the error is the result
 	name := c.Namespace + "/" + c.Pod
 	refused := func(reason, format string, args ...any) error {
 		return refusal{http.StatusForbidden, reason, fmt.Errorf("pod %s: "+format, append([]any{name}, args...)...)}

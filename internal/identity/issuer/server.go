@@ -168,7 +168,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		close(s.stopping)
-		ctx, cancel := context.WithTimeout(context.Background(), finishTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTime)
 		defer cancel()
 		if h.Shutdown(ctx) != nil {
 			_ = h.Close()

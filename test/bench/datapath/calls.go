@@ -26,7 +26,7 @@ func (s scenario) calls(target string) ([]call, func(), error) {
 		case s.kind == connect:
 			one = s.dialCall(target)
 		default:
-			c, err := net.Dial("tcp", target)
+			c, err := net.Dial("tcp", target) //nolint:noctx // over loopback
 			if err != nil {
 				return nil, closeAll, err
 			}
@@ -46,9 +46,9 @@ func (s scenario) httpCall(target string) (call, func()) {
 	t.Protocols.SetHTTP1(s.kind == http1)
 	t.Protocols.SetUnencryptedHTTP2(s.kind != http1)
 	return func() error {
-		req, err := http.NewRequest(http.MethodGet, "http://"+target+s.path(), nil)
+		req, err := http.NewRequest(http.MethodGet, "http://"+target+s.path(), nil) //nolint:noctx // what is measured is the call
 		if s.kind == grpc {
-			req, err = http.NewRequest(http.MethodPost, "http://"+target+s.path(), bytes.NewReader(grpcMessage))
+			req, err = http.NewRequest(http.MethodPost, "http://"+target+s.path(), bytes.NewReader(grpcMessage)) //nolint:noctx // as above
 			req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
 		}
 		if err != nil {
@@ -81,7 +81,7 @@ func (s scenario) echoCall(c net.Conn) call {
 // dialCall does the same on a connection of its own.
 func (s scenario) dialCall(target string) call {
 	return func() error {
-		c, err := net.Dial("tcp", target)
+		c, err := net.Dial("tcp", target) //nolint:noctx // over loopback
 		if err != nil {
 			return err
 		}

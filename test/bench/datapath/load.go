@@ -46,7 +46,7 @@ func (s scenario) h2load(target string, d time.Duration) (outcome, error) {
 	case grpc:
 		args = append(args, "-H", "content-type: application/grpc", "-H", "te: trailers", "-d", "body")
 	}
-	cmd := exec.Command("h2load", append(args, "http://"+target+s.path())...)
+	cmd := exec.Command("h2load", append(args, "http://"+target+s.path())...) //nolint:noctx // it has a duration
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -25,7 +25,7 @@ func head(out io.Writer, others float64) error {
 	if err != nil {
 		return err
 	}
-	version, err := exec.Command(path, "--version").Output()
+	version, err := exec.Command(path, "--version").Output() //nolint:noctx // it ends by itself
 	if err != nil {
 		return fmt.Errorf("%s --version: %w", path, err)
 	}

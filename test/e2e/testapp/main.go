@@ -25,8 +25,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "testapp:", err)
 		os.Exit(1)
 	}
@@ -108,7 +109,7 @@ func runOutcaller(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	load, err := client.Start(context.Background(), api.Load{Call: *c, Rate: *rate})
+	load, err := client.Start(context.WithoutCancel(ctx), api.Load{Call: *c, Rate: *rate})
 	if err != nil {
 		return err
 	}

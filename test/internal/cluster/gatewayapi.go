@@ -109,7 +109,7 @@ func (c *Cluster) RemoveGatewayAPI(ctx context.Context) error {
 
 // eachOfGatewayAPI calls f for every object of a channel, all of which have cluster scope.
 func (c *Cluster) eachOfGatewayAPI(channel string, f func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api") //nolint:noctx // it ends by itself
 	list.Dir = c.Root
 	dir, err := list.Output()
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 
 // GVR is the resource in the version that Mizzen reads.
 func (k RouteKind) GVR() schema.GroupVersionResource {
-	return gatewayv1.SchemeGroupVersion.WithResource(string(k))
+	return schema.GroupVersion(gatewayv1.GroupVersion).WithResource(string(k))
 }
 
 // Route is what all kinds of route have in common.

@@ -19,11 +19,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
-// Client and Server of the example, their replicas, and the client's endpoints.
+// The example.
 const (
-	Client, Server = "native-tools", "native-tools-2"
-	Replicas       = 3
-	HTTP, GRPC     = "http_client", "grpc_client"
+	// Client is the workload that calls.
+	Client = "native-tools"
+	// Server is the workload that is called.
+	Server = "native-tools-2"
+	// Replicas of the server.
+	Replicas = 3
+	// HTTP is the client's endpoint that calls over HTTP.
+	HTTP = "http_client"
+	// GRPC is the client's endpoint that calls over gRPC.
+	GRPC = "grpc_client"
 
 	clientPort     = 8080
 	rolloutTimeout = 3 * time.Minute
@@ -157,7 +164,7 @@ func (s *Story) Reachable(ctx context.Context) error {
 	}
 	return cluster.Poll(ctx, 30*time.Second, func(ctx context.Context) (string, error) {
 		if _, err := s.call(ctx, pod.Name, HTTP); err != nil {
-			return err.Error(), nil
+			return err.Error(), nil //nolint:nilerr // it may go away
 		}
 		return "", nil
 	})

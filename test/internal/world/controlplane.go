@@ -66,7 +66,7 @@ func NewControlPlane(services []Service) (*ControlPlane, error) {
 		Ahead: server.Ahead{WholeMesh: int(*c.cfg.OnDemand.WholeMesh), Namespace: int(*c.cfg.OnDemand.Namespace)},
 	})
 	change := c.inbound(mesh.Inbound{Mode: config.Permissive})
-	set := append(change.Set, envoy.BaseClusters(c.cfg)...)
+	set := slices.Concat(change.Set, envoy.BaseClusters(c.cfg))
 	for _, s := range services {
 		model, resources, err := c.build(s)
 		if err != nil {

@@ -83,6 +83,7 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 	if err != nil {
 		return nil, err
 	}
+	//nolint:noctx // Close ends it
 	e.cmd = exec.Command(binary, "-c", e.bootstrapFile(), "--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "-l", "warning",
 		"--drain-time-s", "86400", "--drain-strategy", "immediate") // as internal/agent starts it
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -169,7 +170,7 @@ func (e *Envoy) CPU() (time.Duration, error) {
 
 // Get asks the admin interface.
 func (e *Envoy) Get(path string) ([]byte, error) {
-	res, err := e.admin.Get("http://envoy" + path)
+	res, err := e.admin.Get("http://envoy" + path) //nolint:noctx // a socket on this machine
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func Main(f func() error) {
 		run = again
 	}
 	if err := run(); err != nil {
-		if exit, ok := err.(*exec.ExitError); ok {
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 			os.Exit(exit.ExitCode()) // the child has said why
 		}
 		fmt.Fprintln(os.Stderr, err)
@@ -57,9 +57,9 @@ func again() error {
 	if err := os.Chmod(dir, 0o755); err != nil { // the sidecar's user goes through it
 		return err
 	}
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // ends the child; the directory is still to be removed
-	runtime.LockOSThread()                               // Pdeathsig is about the thread: https://go.dev/issue/27505
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)  // ends the child; the directory is still to be removed
+	runtime.LockOSThread()                                // Pdeathsig is about the thread: https://go.dev/issue/27505
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx // a signal to this process ends it
 	cmd.Env = append(os.Environ(), dirEnv+"="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -143,7 +143,7 @@ func (n NS) Do(f func() error) error {
 func (n NS) Listen(addr string) (net.Listener, error) {
 	var l net.Listener
 	err := n.Do(func() (err error) {
-		l, err = net.Listen("tcp", addr)
+		l, err = net.Listen("tcp", addr) //nolint:noctx // an address needs no wait
 		return err
 	})
 	return l, err

@@ -36,7 +36,7 @@ func (n NS) SecureSidecar(ctx context.Context, dir, pod, ip, controlPlane string
 		return nil, err
 	}
 	path := filepath.Join(dir, "sds.sock")
-	l, err := net.Listen("unix", path)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
@@ -45,8 +45,8 @@ func (n NS) SecureSidecar(ctx context.Context, dir, pod, ip, controlPlane string
 	}
 	who := addresses.New(addresses.Options{
 		Node: of.Proto(), Log: slog.New(slog.DiscardHandler),
-		Dial: func(context.Context) (c net.Conn, err error) {
-			err = n.Do(func() error { c, err = net.Dial("tcp", controlPlane); return err })
+		Dial: func(ctx context.Context) (c net.Conn, err error) {
+			err = n.Do(func() error { c, err = (&net.Dialer{}).DialContext(ctx, "tcp", controlPlane); return err })
 			return c, err
 		},
 	})

@@ -80,7 +80,7 @@ func Bundle(roots ...*ca.Authority) string {
 // Start serves on an address of 127.0.0.1 until the test ends, with one root that signs.
 func Start(t testing.TB, life time.Duration) *Server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

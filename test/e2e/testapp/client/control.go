@@ -26,7 +26,7 @@ func Control() http.Handler {
 		if !decode(w, r, &spec) {
 			return
 		}
-		id, err := l.start(spec)
+		id, err := l.start(spec) //nolint:contextcheck // the load outlives the request
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return

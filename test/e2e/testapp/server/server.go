@@ -70,7 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
-	bound, cancel := context.WithTimeout(context.Background(), s.opts.ShutdownTimeout)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, stop := range s.stop {
@@ -96,7 +96,7 @@ func (s *Server) listen(failed chan<- error) error {
 		{s.opts.Echo, s.serveTCP(echoLines)},
 	} {
 		for _, addr := range p.addrs {
-			lis, err := net.Listen("tcp", addr)
+			lis, err := net.Listen("tcp", addr) //nolint:noctx // stopped with its server
 			if err != nil {
 				return fmt.Errorf("listen %s: %w", addr, err)
 			}
@@ -108,7 +108,7 @@ func (s *Server) listen(failed chan<- error) error {
 		}
 	}
 	for _, addr := range s.opts.UDP {
-		conn, err := net.ListenPacket("udp", addr)
+		conn, err := net.ListenPacket("udp", addr) //nolint:noctx // ends with the program
 		if err != nil {
 			return fmt.Errorf("listen udp %s: %w", addr, err)
 		}
