@@ -50,13 +50,17 @@ bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some
 
 ##@ Development
 
+.PHONY: check
+check: ## Run what a change should pass first: format, vet, lint, generated files, vulnerabilities, unit tests (3 minutes)
+	@hack/check.sh
+
 .PHONY: lint
 lint: ## Run golangci-lint (builds it first, some minutes once)
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+	@hack/check.sh linted
 
 .PHONY: generate
-generate: ## Write what is generated: the CRDs in the chart, deep copies, docs/reference.md
-	go generate ./api/... ./config
+generate: ## Write what is generated: the CRDs in the chart, deep copies, docs/reference.md, docs/metrics.md
+	go generate ./api/... ./config ./cmd/... ./internal/agent
 
 .PHONY: bin
 bin: $(CLUSTER) ## Build the binaries into .build/bin

@@ -6,29 +6,9 @@ cd "$(dirname "$0")/.."
 
 cluster=.build/tools/cluster
 tools=$PWD/.build/tools
-times=()
 
-# step NAME COMMAND ...: runs it, notes how long it took, and stops everything if it fails.
-step() {
-	local name=$1 began=$SECONDS
-	shift
-	printf '\n── %s\n' "$name"
-	if ! "$@"; then
-		printf '\n✗ %s failed\n' "$name" >&2
-		exit 1
-	fi
-	times+=("$(printf '%6d s  %s' $((SECONDS - began)) "$name")")
-}
-
-formatted() {
-	local files
-	files=$(gofmt -l api cmd config examples hack internal test webhook xds)
-	[ -z "$files" ] || { printf 'gofmt -w these:\n%s\n' "$files"; return 1; }
-}
-
-vetted() { go vet ./... && go vet -C hack ./...; }
-
-tidy() { go mod tidy -diff && go -C hack mod tidy -diff; }
+# shellcheck source=hack/steps.sh
+. hack/steps.sh
 
 # The packages but for the end-to-end tests, which need the cluster, and the feature tests.
 unit() {
@@ -97,6 +77,8 @@ step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
 step 'gofmt' formatted
 step 'go vet' vetted
 step 'go mod tidy' tidy
+step 'golangci-lint' linted
+step 'generated files' generated
 step 'unit and golden tests' unit
 step 'feature tests' features
 step 'the same under the race detector' races

@@ -12,9 +12,13 @@ import (
 )
 
 // Path gives the Envoy binary: MIZZEN_ENVOY (set by make) or .build/tools/envoy in the repository.
-// Where there is none the test fails under make and in CI, and is skipped in a plain `go test`.
+// Where there is none the test fails under make and in CI, and is skipped in a plain `go test`. With -short it is
+// always skipped.
 func Path(t testing.TB) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: no test with Envoy")
+	}
 	path, required := os.LookupEnv("MIZZEN_ENVOY")
 	if path == "" {
 		path = filepath.Join(repoRoot(), ".build", "tools", "envoy")
@@ -50,10 +54,10 @@ func check(envoy, dir string, bootstrap []byte) (warnings []string, err error) {
 	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(envoy, "--mode", "validate", "-c", file, "-l", "warning", "--log-format", "[%l] %v")
+	cmd := exec.Command(envoy, "--mode", "validate", "-c", file, "-l", "warning", "--log-format", "[%l] %v") //nolint:noctx // it ends by itself
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("Envoy refuses the configuration: %w\n%s", err, out)
+		return nil, fmt.Errorf("Envoy refuses the configuration: %w\n%s", err, out) //nolint:staticcheck // a name
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, "[warning]") && !strings.Contains(line, knowingly) {
