@@ -58,3 +58,14 @@ vulnerabilities() {
 	fi
 	go run "$govulncheck" "${db[@]}" ./...
 }
+
+# The packages that have something to race: they start goroutines, guard data against those of others or run tests in
+# parallel, and have tests. Packages of pure functions are instrumented too where these use them. What is below test/
+# and examples/ is no product.
+concurrent() {
+	local dir
+	grep -rlE --include='*.go' '^[[:space:]]*go (func\(|[[:alpha:]][[:alnum:]_.]*\()|\.Go\(|\.Parallel\(\)|"sync(/atomic)?"|"golang\.org/x/sync/' api cmd config internal webhook xds |
+		xargs -n1 dirname | LC_ALL=C sort -u | while read -r dir; do
+		compgen -G "$dir/*_test.go" >/dev/null && echo "./$dir"
+	done
+}
