@@ -48,7 +48,7 @@ spec:
         imagePullPolicy: IfNotPresent
         args: [server, "--http=:8080"]
         ports: [{containerPort: 8080}]
-        readinessProbe: {periodSeconds: 1, httpGet: {path: /healthz, port: 8079}}
+        readinessProbe: {periodSeconds: 1, httpGet: {path: /, port: 8080}}
 ---
 apiVersion: v1
 kind: Service
@@ -90,7 +90,7 @@ var kubectlRows = []kubectlRow{
 	{state: "applied", args: "diff -f -", stdin: kubectlApp},
 	{state: "applied", args: "apply --server-side --field-manager=gitops -f -", stdin: kubectlApp},
 	{state: "applied twice", args: "apply --server-side --field-manager=gitops -f -", stdin: kubectlApp},
-	{state: "starting", args: "rollout status deployment/app"},
+	{state: "starting", args: "rollout status deployment/app --timeout=60s"},
 	{state: "running", args: "get deployment app --no-headers"},
 	{state: "running", args: "get pods -l app=app --no-headers", differs: `app-POD 2/2 Running 0 AGE`, why: "kubectl counts a native sidecar as a container"},
 	{state: "running", args: "logs deployment/app --tail=1 --since=1ms"},
@@ -99,13 +99,13 @@ var kubectlRows = []kubectlRow{
 	{state: "running", args: "label pods -l app=app tier=web"},
 	{state: "running", args: "annotate pods -l app=app example.com/by=hand"},
 	{state: "running", args: "set env deployment/app A=b"},
-	{state: "changed", args: "rollout status deployment/app"},
+	{state: "changed", args: "rollout status deployment/app --timeout=60s"},
 	{state: "running", args: "rollout restart deployment/app"},
-	{state: "restarted", args: "rollout status deployment/app"},
+	{state: "restarted", args: "rollout status deployment/app --timeout=60s"},
 	{state: "running", args: "rollout undo deployment/app"},
-	{state: "undone", args: "rollout status deployment/app"},
+	{state: "undone", args: "rollout status deployment/app --timeout=60s"},
 	{state: "running", args: "scale deployment/app --replicas=2"},
-	{state: "scaled", args: "rollout status deployment/app"},
+	{state: "scaled", args: "rollout status deployment/app --timeout=60s"},
 	{state: "running", args: "drain NODE --dry-run=server --ignore-daemonsets --pod-selector=app=app"},
 	{state: "nothing there", args: "run once --image=IMAGE --image-pull-policy=IfNotPresent --restart=Never --attach --rm --quiet --command -- /testapp call --target=http://app:8080/ --timeout=5s"},
 	{state: "nothing there", args: "create job once --image=IMAGE -- /testapp call --target=http://app:8080/ --timeout=5s"},
