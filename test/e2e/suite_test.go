@@ -39,7 +39,6 @@ var phases = []struct {
 		{"Copies", testCopies},
 		{"OtherAdmission", testOtherAdmission},
 		{"Drain", testDrain},
-		{"Kubectl", testKubectl},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},

@@ -2,7 +2,6 @@ package transparency
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -21,22 +20,9 @@ This page is made by ` + "`go test ./test/transparency -update`" + ` from the ta
 
 `
 
-const kubectlHead = `
-## kubectl
-
-These commands are run one after the other in a namespace without the label and in one with it, at the same time. What
-kubectl says is the same in both, but for what is in bold. The end-to-end test ` + "`Kubectl`" + ` makes the table and fails when it is not true
-any more; it also fails where a command takes ten seconds longer with sidecars.
-
-`
-
 // docs/transparency.md says what the table of differences says.
 func TestPageIsFresh(t *testing.T) {
-	commands, err := os.ReadFile("../e2e/testdata/kubectl.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden.Check(t, "../../docs/transparency.md", append(page(), append([]byte(kubectlHead), commands...)...))
+	golden.Check(t, "../../docs/transparency.md", page())
 }
 
 // counts are exchanges in all ways in which they are tried, and those of them of which the table says that they differ.
