@@ -53,7 +53,7 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 		},
 	}
 	f := cmd.Flags()
-	s.Run.Add(f, agent.LogLevels)
+	s.Add(f, agent.LogLevels)
 	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
 	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 )
 
@@ -57,14 +56,6 @@ func TestRulesGolden(t *testing.T) {
 			}
 		})
 	}
-}
-
-func join[T any](in []T, text func(T) string) string {
-	out := make([]string, len(in))
-	for i, v := range in {
-		out[i] = text(v)
-	}
-	return strings.Join(out, ",")
 }
 
 // The node's process tells its settings to a plugin that may be of another version.
