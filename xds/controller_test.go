@@ -57,7 +57,7 @@ func (m lateMapper) RESTMapping(gk schema.GroupKind, versions ...string) (*meta.
 	return m.RESTMapper.RESTMapping(gk, versions...)
 }
 
-func newLateCluster(t *testing.T, times int32) *fakeCluster {
+func newLateCluster(t *testing.T, times int32, first ...func(*fakeCluster)) *fakeCluster {
 	t.Helper()
 	late := new(atomic.Int32)
 	late.Store(times)
@@ -70,6 +70,9 @@ func newLateCluster(t *testing.T, times int32) *fakeCluster {
 		namespaces: toolstesting.NewFakeControllerSource(), crds: toolstesting.NewFakeControllerSource(),
 	}
 	f.namespaces.Add(namespace("shop", ""))
+	for _, add := range first {
+		add(f)
+	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
 		if err := add(scheme); err != nil {

@@ -163,13 +163,14 @@ func TestPodsWaitForTheirNamespace(t *testing.T) {
 // An API server that has just started may not serve AuthorizationPolicies yet. Where there is a CRD of them no sidecar
 // is answered before they are read.
 func TestPoliciesAreWaitedFor(t *testing.T) {
-	f := newLateCluster(t, 2) // when the source is made, and when it runs
-	f.crds.Add(&metav1.PartialObjectMetadata{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"},
-		ObjectMeta: metav1.ObjectMeta{Name: "authorizationpolicies.mizzen.dev"},
+	f := newLateCluster(t, 2, func(f *fakeCluster) { // when the source is made, and when it runs
+		f.crds.Add(&metav1.PartialObjectMetadata{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"},
+			ObjectMeta: metav1.ObjectMeta{Name: "authorizationpolicies.mizzen.dev"},
+		})
+		f.pods.Add(meshedPod("cart-0", "cart"))
+		f.authorization.Add(policyFor("first", "cart"))
 	})
-	f.pods.Add(meshedPod("cart-0", "cart"))
-	f.authorization.Add(policyFor("first", "cart"))
 	go func() { _ = f.source.Run(t.Context()) }()
 	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: config.Default(), Log: logr.Discard(), Statuses: noStatuses{}})
 	if !f.source.Sync(t.Context()) {
