@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // Who asks the agent reads in his error what he would read if he asked the application.
@@ -85,17 +86,6 @@ func application(t *testing.T, serve func(net.Conn)) string {
 		return l.Addr().String()
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	go listentest.Serve(l, serve)
 	return l.Addr().String()
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // forwardEnv makes the test binary a sidecar: it takes connections at the inbound port and makes each anew, in the
@@ -35,24 +36,17 @@ func forward() {
 		}
 	}
 	fmt.Printf("callers seen: %t\n", seen)
-	for {
-		c, err := l.Accept()
+	listentest.Serve(l, func(c net.Conn) {
+		caller := c.RemoteAddr().(*net.TCPAddr).IP.String()
+		_, port, _ := net.SplitHostPort(originalDestination(c.(*net.TCPConn)))
+		app, err := dialAt(config.CallerPriority, net.JoinHostPort(caller, port))
 		if err != nil {
+			fmt.Fprint(c, err)
 			return
 		}
-		go func() {
-			defer c.Close()
-			caller := c.RemoteAddr().(*net.TCPAddr).IP.String()
-			_, port, _ := net.SplitHostPort(originalDestination(c.(*net.TCPConn)))
-			app, err := dialAt(config.CallerPriority, net.JoinHostPort(caller, port))
-			if err != nil {
-				fmt.Fprint(c, err)
-				return
-			}
-			defer app.Close()
-			_, _ = io.Copy(c, app)
-		}()
-	}
+		defer app.Close()
+		_, _ = io.Copy(c, app)
+	})
 }
 
 // forwards starts the sidecar as its own user, without any capability. It is to find that callers are seen, or not.
@@ -93,18 +87,7 @@ func (n ns) answer(addr string, serve func(net.Conn)) {
 	var l net.Listener
 	n.do(func() (err error) { l, err = net.Listen("tcp", addr); return err })
 	n.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	go listentest.Serve(l, serve)
 }
 
 // Where many pods start there is no CPU for the sidecar; it sees callers all the same.

@@ -35,6 +35,16 @@ func (n ns) end(uid uint32, caller netip.AddrPort) (answer string) {
 	return answer
 }
 
+// newPodWithIdentity is newPod with the rules of a mesh with identities.
+func newPodWithIdentity(t *testing.T) (pod, peer ns) {
+	t.Helper()
+	pod, peer = newPod(t)
+	s := Default()
+	s.CapturesOwnCalls = true
+	pod.do(func() error { _, err := Install(s); return err })
+	return pod, peer
+}
+
 // keepAlive has the kernel ask after a second of silence, as Envoy's listener does later.
 func keepAlive(c net.Conn) {
 	_ = c.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 9})
@@ -55,10 +65,7 @@ func gone(c net.Conn) <-chan error {
 func TestSilentConnectionsEnd(t *testing.T) {
 	for name, ip := range map[string]string{"IPv4": podV4, "IPv6": podV6} {
 		t.Run(name, func(t *testing.T) {
-			pod, peer := newPod(t)
-			s := Default()
-			s.CapturesOwnCalls = true
-			pod.do(func() error { _, err := Install(s); return err })
+			pod, peer := newPodWithIdentity(t)
 			accepted := make(chan net.Conn, 3)
 			done := make(chan struct{})
 			t.Cleanup(func() { close(done) })
@@ -118,10 +125,7 @@ func TestSilentConnectionsEnd(t *testing.T) {
 func TestConnectionsFromOnePortEnd(t *testing.T) {
 	for caller, ip := range map[string]string{peerV4: podV4, peerV6: podV6} {
 		t.Run(caller, func(t *testing.T) {
-			pod, peer := newPod(t)
-			s := Default()
-			s.CapturesOwnCalls = true
-			pod.do(func() error { _, err := Install(s); return err })
+			pod, peer := newPodWithIdentity(t)
 			seen := make(chan netip.AddrPort, 2)
 			pod.answer(fmt.Sprintf(":%d", config.InboundPort), func(c net.Conn) {
 				seen <- c.RemoteAddr().(*net.TCPAddr).AddrPort()
@@ -164,10 +168,7 @@ func sharesPort(_, _ string, c syscall.RawConn) (err error) {
 
 // Bytes that come on such a connection do not reach the sidecar, and the caller is told.
 func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
-	pod, peer := newPod(t)
-	s := Default()
-	s.CapturesOwnCalls = true
-	pod.do(func() error { _, err := Install(s); return err })
+	pod, peer := newPodWithIdentity(t)
 	pod.echo(fmt.Sprintf(":%d", config.InboundPort))
 	pod.echo(":8080")
 	c := peer.connect(net.JoinHostPort(podV4, "8080"))
@@ -186,10 +187,7 @@ func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
 
 // A caller may take the port of a connection that has ended for another one.
 func TestAnotherConnectionFromAnEndedPort(t *testing.T) {
-	pod, peer := newPod(t)
-	s := Default()
-	s.CapturesOwnCalls = true
-	pod.do(func() error { _, err := Install(s); return err })
+	pod, peer := newPodWithIdentity(t)
 	pod.echo(fmt.Sprintf(":%d", config.InboundPort))
 	pod.echo(":8080")
 	const port = 40001

@@ -50,6 +50,7 @@ var rules = []struct {
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/spiffe", []string{clientGo, runtime, envoyProto, grpc, module}},
+	{"/internal/listentest", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/lookout", []string{envoyProto, grpc, module}},
 	{"/internal/metricsdoc", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/netlimit", []string{kubernetes, envoyProto, grpc, module}},

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 func port(name string, number int32) corev1.ServicePort {
@@ -55,18 +57,7 @@ func serveTCP(t *testing.T, addr string, handle func(net.Conn)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				handle(c)
-			}()
-		}
-	}()
+	go listentest.Serve(l, handle)
 }
 
 // client speaks HTTP/1.1 or, with h2, HTTP/2 in plain text with prior knowledge, over one connection.

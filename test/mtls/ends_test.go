@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
@@ -27,19 +28,10 @@ func nothingLost(t *testing.T, pods *world.Pods) {
 	}
 	defer l.Close()
 	got := make(chan int64, 100)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				n, _ := io.Copy(io.Discard, c)
-				got <- n
-			}()
-		}
-	}()
+	go listentest.Serve(l, func(c net.Conn) {
+		n, _ := io.Copy(io.Discard, c)
+		got <- n
+	})
 	target := fmt.Sprintf("%s:%d", world.ServerIP, sinkPort)
 	for name, asProxy := range map[string]bool{"without a sidecar": true, "in the mesh": false} {
 		for _, wait := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 	"github.com/mizzen-mesh/mizzen/test/internal/wire"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
@@ -179,19 +180,10 @@ func serveGreeter(t *testing.T, n world.NS) {
 
 // greetAll says the first word to each client, and says back what it hears.
 func greetAll(l net.Listener) {
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.WriteString(c, "welcome\n")
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	go listentest.Serve(l, func(c net.Conn) {
+		_, _ = io.WriteString(c, "welcome\n")
+		_, _ = io.Copy(c, c)
+	})
 }
 
 // peerPath is answered with the address that the application sees as the caller's.
