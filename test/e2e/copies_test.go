@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -184,24 +183,4 @@ func testOtherAdmission(t *testing.T) {
 		e.hasSidecar(p)
 	}
 	e.reachable(e.client(), httpCall)
-}
-
-// kubectl drain takes pods with a sidecar as it takes others, without --delete-emptydir-data.
-func testDrain(t *testing.T) {
-	for _, meshed := range []bool{true, false} {
-		e := newEnv(t, meshed)
-		name := "drained-" + e.ns // pods of all namespaces are drained
-		e.server(name, 1)
-		e.ready(name)
-		pod := e.podsOf(name)[0]
-		p, err := e.CoreV1().Pods(e.ns).Get(e.ctx, pod.Name, metav1.GetOptions{})
-		e.must(err)
-		out, err := e.Kubectl(e.ctx, "", "drain", p.Spec.NodeName, "--dry-run=server", "--ignore-daemonsets", "--pod-selector=app="+name)
-		if err != nil || !strings.Contains(out, pod.Name) {
-			t.Errorf("%s: %v, want it to evict %s\n%s", e.kind(), err, pod.Name, out)
-		}
-		if e.meshed {
-			e.hasSidecar(pod)
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -31,13 +32,28 @@ func testKubectl(t *testing.T) {
 	}
 	node := plain.anyNode()
 	t.Cleanup(func() { // a drain that failed half way leaves the node cordoned
-		if out, err := mesh.Kubectl(t.Context(), "", "uncordon", node); err != nil {
-			t.Errorf("%v\n%s", err, out)
+		if _, err := mesh.Kubectl(context.Background(), "", "uncordon", node); err != nil {
+			t.Error(err)
 		}
 	})
 	for _, c := range kubectlCommands {
-		without, with := c.sideBySide(plain, meshed, node)
-		c.compare(meshed, without, with)
+		look := func() (problems string, err error) {
+			without, with, err := c.sideBySide(plain, meshed, node)
+			if err != nil {
+				return "", err
+			}
+			t.Logf("kubectl %s: %s, with a sidecar %s", c.command, round(without.took), round(with.took))
+			return strings.Join(c.problems(without, with, meshed.meshed), "\n"), nil
+		}
+		if c.unsteady {
+			plain.eventually(readyTimeout, look)
+			continue
+		}
+		problems, err := look()
+		plain.must(err)
+		if problems != "" {
+			t.Errorf("kubectl %s: %s", c.command, problems)
+		}
 	}
 }
 
@@ -48,11 +64,9 @@ type kubectlOutcome struct {
 	took time.Duration
 }
 
-func (c kubectlCommand) sideBySide(plain, meshed *env, node string) (without, with kubectlOutcome) {
+// sideBySide gives the command in both namespaces at a time.
+func (c kubectlCommand) sideBySide(plain, meshed *env, node string) (without, with kubectlOutcome, err error) {
 	var group errgroup.Group
-	if c.alone {
-		group.SetLimit(1)
-	}
 	for e, outcome := range map[*env]*kubectlOutcome{plain: &without, meshed: &with} {
 		group.Go(func() (err error) {
 			if c.after != nil {
@@ -64,10 +78,7 @@ func (c kubectlCommand) sideBySide(plain, meshed *env, node string) (without, wi
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		plain.Fatalf("kubectl %s: %v", c.command, err)
-	}
-	return without, with
+	return without, with, group.Wait()
 }
 
 // run fails where kubectl could not be run. A file among the words of the command is one of the manifests.
@@ -94,30 +105,40 @@ func (c kubectlCommand) run(e *env, node string) (kubectlOutcome, error) {
 	return outcome, err
 }
 
-// compare asserts what a command has printed. Without the mesh there are no differences.
-func (c kubectlCommand) compare(meshed *env, without, with kubectlOutcome) {
-	meshed.Helper()
-	meshed.Logf("kubectl %s: %s, with a sidecar %s", c.command, round(without.took), round(with.took))
-	if !strings.Contains(without.out, c.says) || without.exit != c.exit {
-		meshed.Errorf("kubectl %s: exit code %d, want %d, with %q in:\n%s", c.command, without.exit, c.exit, c.says, without.out)
+// problems are what is not as the table says. Without the mesh there are no differences.
+func (c kubectlCommand) problems(without, with kubectlOutcome, meshed bool) []string {
+	var problems []string
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if !strings.Contains(without.out, c.says) || c.says == "" && without.out != "" || without.exit != c.exit {
+		problem("exit code %d, want %d, with %q in:\n%s", without.exit, c.exit, c.says, without.out)
 	}
 	want := kubectlOutcome{out: without.out, exit: without.exit}
-	if meshed.meshed {
-		for _, d := range c.differs {
-			changed := regexp.MustCompile(d.without).ReplaceAllString(want.out, d.with)
-			if changed == want.out {
-				meshed.Errorf("kubectl %s: nothing reads %q without a sidecar, of which the table says that it differs:\n%s", c.command, d.without, want.out)
-			}
-			want.out, want.exit = changed, want.exit+d.exit
-		}
+	if meshed {
+		want = c.withSidecar(without, problem)
 	}
 	if with.out != want.out || with.exit != want.exit {
-		meshed.Errorf("kubectl %s, with a sidecar: exit code %d, want %d. It printed\n%s\nwant\n%s\nwithout a sidecar\n%s",
-			c.command, with.exit, want.exit, with.out, want.out, without.out)
+		problem("exit code %d with a sidecar, want %d. It printed\n%s\nwant\n%s\nwithout a sidecar\n%s", with.exit, want.exit, with.out, want.out, without.out)
 	}
 	if allowed := without.took + c.longer + kubectlSlack; with.took > allowed {
-		meshed.Errorf("kubectl %s took %s with a sidecar and %s without, want at most %s", c.command, with.took, without.took, allowed)
+		problem("took %s with a sidecar and %s without, want at most %s", with.took, without.took, allowed)
 	}
+	return problems
+}
+
+// withSidecar is what has to come out with a sidecar. An entry of the table that changes nothing is a problem.
+func (c kubectlCommand) withSidecar(without kubectlOutcome, problem func(string, ...any)) kubectlOutcome {
+	want := without
+	for _, d := range c.differs {
+		want.exit += d.exit
+		for i := 0; i < len(d.instead); i += 2 {
+			changed := regexp.MustCompile(d.instead[i]).ReplaceAllString(want.out, d.instead[i+1])
+			if changed == want.out {
+				problem("the table says that %q differs with a sidecar, which is not in:\n%s", d.instead[i], want.out)
+			}
+			want.out = changed
+		}
+	}
+	return want
 }
 
 // kubectlSlack is what a command may take longer on a machine that does two at a time.
@@ -128,6 +149,7 @@ var noise = []struct {
 	pattern *regexp.Regexp
 	name    string
 }{
+	{regexp.MustCompile(`already (un)?cordoned`), "${1}cordoned"},                                               // the node is one for both
 	{regexp.MustCompile(`(?mi)^waiting for .*\n`), ""},                                                          // how often a rollout was looked at
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{6,10}(-[bcdfghjklmnpqrstvwxz2456789]{5})?\b`), "-HASH"}, // of what a controller has made
 	{regexp.MustCompile(`\b\d+ \(\d+[smh]+ ago\)`), "SOME"},                                                     // restarts
@@ -135,7 +157,8 @@ var noise = []struct {
 	{regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b`), "ADDRESS"},
 	{regexp.MustCompile(`"(Elapsed|time)":[^,}]*`), `"$1":TIME`},
 	{regexp.MustCompile(`\d{4}/\d\d/\d\d \d\d:\d\d:\d\d`), "TIME"},
-	{regexp.MustCompile(`[ \t]+`), " "}, // columns
+	{regexp.MustCompile(`(?s)Please review the fields above.*`), ""}, // advice
+	{regexp.MustCompile(`[ \t]+`), " "},                              // columns
 }
 
 func normalised(out, namespace, node string) string {
@@ -245,6 +268,7 @@ func TestKubectlPage(t *testing.T) {
 func kubectlPage() []byte {
 	var b strings.Builder
 	b.WriteString("| `kubectl` | says | with a sidecar |\n|---|---|---|\n")
+	written := map[string]bool{}
 	for _, c := range kubectlCommands {
 		says := "nothing"
 		if c.says != "" {
@@ -253,22 +277,27 @@ func kubectlPage() []byte {
 		if c.exit != 0 {
 			says += fmt.Sprintf(", exit code %d", c.exit)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.command, says, c.seen())
+		row := fmt.Sprintf("| `%s` | %s | %s |\n", c.command, says, c.seen())
+		if !written[row] {
+			b.WriteString(row)
+		}
+		written[row] = true
 	}
 	return []byte(b.String())
 }
 
 // seen is what differs, in words.
 func (c kubectlCommand) seen() string {
-	var seen []string
-	for _, d := range c.differs {
-		seen = append(seen, d.seen)
+	seen := "the same"
+	if len(c.differs) > 0 {
+		seen = ""
+		for _, d := range c.differs {
+			seen += "; **" + d.seen + "**"
+		}
+		seen = strings.TrimPrefix(seen, "; ")
 	}
 	if c.slower != "" {
-		seen = append(seen, "up to "+c.longer.String()+" later: "+c.slower)
+		seen += ", later: " + c.slower
 	}
-	if len(seen) == 0 {
-		return "the same"
-	}
-	return "**" + strings.Join(seen, "**; **") + "**"
+	return seen
 }

@@ -38,7 +38,6 @@ var phases = []struct {
 		{"UnknownAppProtocol", testUnknownAppProtocol},
 		{"Copies", testCopies},
 		{"OtherAdmission", testOtherAdmission},
-		{"Drain", testDrain},
 		{"Shutdown", testShutdown},
 		{"ConfigScope", testConfigScope},
 		{"Authorization", testAuthorization},
