@@ -178,6 +178,9 @@ func (e *env) noFailures(what string, r api.Result, atLeast int) {
 
 // sweep deletes what killed runs left behind, and waits for it: its pods would take room.
 func sweep(ctx context.Context) error {
+	if err := returnNodes(ctx); err != nil {
+		return err
+	}
 	list, err := mesh.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel})
 	if err != nil {
 		return err
