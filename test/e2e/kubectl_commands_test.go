@@ -105,6 +105,7 @@ var kubectlCommands = []kubectlCommand{
 		seen: "says `configured` of the pod with an init container of its own, which stays as it is: kubectl sends the order of a list " +
 			"that has other members, as it does of volumes without the mesh",
 	}}},
+	{command: "diff -f states.yaml"},
 	{command: "create job once --image=IMAGE -- /testapp call --target=http://server:8080/healthz", says: "job.batch/once created"},
 	{command: "create cronjob nightly --schedule=@yearly --image=IMAGE -- /testapp call --target=http://server:8080/healthz", says: "cronjob.batch/nightly created"},
 	{command: "create job tonight --from=cronjob/nightly", says: "job.batch/tonight created"},

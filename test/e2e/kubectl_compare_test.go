@@ -22,7 +22,7 @@ func (c kubectlCommand) problems(without, with kubectlOutcome, meshed bool) []st
 	if with.out != want.out || with.exit != want.exit {
 		problem("exit code %d with a sidecar, want %d. It printed\n%s\nwant\n%s\nwithout a sidecar\n%s", with.exit, want.exit, with.out, want.out, without.out)
 	}
-	if allowed := without.took + c.longer + kubectlSlack; with.took > allowed {
+	if allowed := 2*without.took + c.longer + kubectlSlack; with.took > allowed {
 		problem("took %s with a sidecar and %s without, want at most %s", with.took, without.took, allowed)
 	}
 	return problems
@@ -44,7 +44,8 @@ func (c kubectlCommand) withSidecar(without kubectlOutcome, problem func(string,
 	return want
 }
 
-// kubectlSlack is what a command may take longer on a machine that does two at a time.
+// kubectlSlack is what a command may take longer in any case: two are given at a time, and where the machine is busy both
+// take longer, which is why the comparison is rough.
 const kubectlSlack = 3 * time.Second
 
 // noise is what differs between two namespaces, and between two runs, in what kubectl prints.
@@ -55,7 +56,7 @@ var noise = []struct {
 	{regexp.MustCompile(`already (un)?cordoned`), "${1}cordoned"},                                               // the node is one for both
 	{regexp.MustCompile(`(?mi)^waiting for .*\n`), ""},                                                          // how often a rollout was looked at
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{6,10}(-[bcdfghjklmnpqrstvwxz2456789]{5})?\b`), "-HASH"}, // of what a controller has made
-	{regexp.MustCompile(`\b\d+ \(\d+[smh]+ ago\)`), "SOME"},                                                     // restarts
+	{regexp.MustCompile(`\b\d+ \((\d+[smh])+ ago\)`), "SOME"},                                                   // restarts
 	{regexp.MustCompile(`\b(\d+[smh])+\b`), "AGE"},
 	{regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b`), "ADDRESS"},
 	{regexp.MustCompile(`"(Elapsed|time)":[^,}]*`), `"$1":TIME`},
@@ -82,15 +83,17 @@ func TestKubectlProblems(t *testing.T) {
 		change   func(c *kubectlCommand, without, with *kubectlOutcome)
 		problems int
 	}{
-		"as the table says":            {func(*kubectlCommand, *kubectlOutcome, *kubectlOutcome) {}, 0},
-		"a difference more":            {func(_ *kubectlCommand, _, with *kubectlOutcome) { with.out += " Warning" }, 1},
-		"another exit code":            {func(_ *kubectlCommand, _, with *kubectlOutcome) { with.exit = 0 }, 1},
-		"a known difference is gone":   {func(_ *kubectlCommand, without, with *kubectlOutcome) { *with = *without }, 1},
-		"nothing could differ so":      {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.differs[0].instead[0] = "3/3" }, 2},
-		"another text without":         {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.says = "NAME" }, 1},
-		"a text where there was none":  {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.says = "" }, 1},
-		"another exit code without":    {func(_ *kubectlCommand, without, with *kubectlOutcome) { without.exit++; with.exit++ }, 1},
-		"longer than the table allows": {func(_ *kubectlCommand, _, with *kubectlOutcome) { with.took += kubectlSlack + time.Millisecond }, 1},
+		"as the table says":           {func(*kubectlCommand, *kubectlOutcome, *kubectlOutcome) {}, 0},
+		"a difference more":           {func(_ *kubectlCommand, _, with *kubectlOutcome) { with.out += " Warning" }, 1},
+		"another exit code":           {func(_ *kubectlCommand, _, with *kubectlOutcome) { with.exit = 0 }, 1},
+		"a known difference is gone":  {func(_ *kubectlCommand, without, with *kubectlOutcome) { *with = *without }, 1},
+		"nothing could differ so":     {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.differs[0].instead[0] = "3/3" }, 2},
+		"another text without":        {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.says = "NAME" }, 1},
+		"a text where there was none": {func(c *kubectlCommand, _, _ *kubectlOutcome) { c.says = "" }, 1},
+		"another exit code without":   {func(_ *kubectlCommand, without, with *kubectlOutcome) { without.exit++; with.exit++ }, 1},
+		"longer than the table allows": {func(_ *kubectlCommand, _, with *kubectlOutcome) {
+			with.took += time.Second + kubectlSlack + time.Millisecond
+		}, 1},
 	} {
 		c, without, with := table(), without, with
 		tt.change(&c, &without, &with)

@@ -17,7 +17,7 @@ type scenario struct {
 }
 
 // phases in order: each is done before the next begins. Only the first runs its scenarios side by side:
-// the others measure, or take the control plane away from everybody. Until GatewayAPI the cluster has no CRDs
+// the others measure, or take the control plane or the node away from everybody. Until GatewayAPI the cluster has no CRDs
 // of the Gateway API, from there on it has. Uninstalling comes last.
 var phases = []struct {
 	name     string
@@ -25,7 +25,6 @@ var phases = []struct {
 	of       []scenario
 }{
 	{"shared", true, []scenario{
-		{"Kubectl", testKubectl},
 		{"Transparency", testTransparency},
 		{"CallerAddresses", testCallerAddresses},
 		{"Probes", testProbes},
@@ -59,6 +58,7 @@ var phases = []struct {
 		{"Start", testStart},
 		{"Jobs", testJobs},
 		{"Footprint", testFootprint},
+		{"Kubectl", testKubectl},
 	}},
 	{"routes", false, []scenario{
 		{"GatewayAPI", testGatewayAPI},
