@@ -1,6 +1,6 @@
 // Package transparency keeps the promise "nothing else changes": it makes the same raw exchange directly and through
 // sidecars, in many layouts, and compares what both ends saw. What differs stands in one table (differences), of which
-// docs/transparency.md is made.
+// docs/transparency.md is made, but for what is there of kubectl.
 //
 // It needs no cluster. Pods are network namespaces with what the injector gives them: the real capture rules and the
 // real agent with its Envoy. The control plane is the product's own, in this process, over an API server that is none.
