@@ -97,9 +97,9 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 			i.metrics.requests.WithLabelValues(result).Inc()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	asking, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
-	conn, err := i.client.dial(ctx, "tcp", false)
+	conn, err := i.client.dial(asking, "tcp", false)
 	if err != nil {
 		result = resultUnavailable
 		return err
@@ -114,7 +114,7 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	answer, date, err := i.client.certificate(ctx, conn, csr, token)
+	answer, date, err := i.client.certificate(asking, conn, csr, token)
 	if err != nil {
 		result = resultOf(err)
 		return err
