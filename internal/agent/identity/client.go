@@ -92,8 +92,8 @@ func (i *Identity) Dial(ctx context.Context, host, address string) (net.Conn, er
 	return dial(ctx, "tcp", address, i.current.Load().tls(host, "h2"))
 }
 
-// certificate sends a signing request over a connection that is for it alone. date is when the control plane answered, by its own clock; zero if
-// it does not say.
+// certificate sends a signing request over a connection that is for it alone, and which the caller closes. date is when the
+// control plane answered, by its own clock; zero if it does not say.
 func (c *client) certificate(ctx context.Context, conn net.Conn, csr, token string) (answer api.Certificate, date time.Time, err error) {
 	body, err := json.Marshal(api.CertificateRequest{CSR: csr})
 	if err != nil {
