@@ -188,8 +188,13 @@ func TestRunRestsUntilSomethingLives(t *testing.T) {
 	}()
 	<-looked
 	w.says(sds.PlainTextLog, begins, "10.0.0.5:1", "")
-	if got := <-ended; got.String() != "10.0.0.5:1" {
-		t.Errorf("ended %s", got)
+	select {
+	case got := <-ended:
+		if got.String() != "10.0.0.5:1" {
+			t.Errorf("ended %s", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a connection that is not to live lives on")
 	}
 	cancel()
 	<-done
