@@ -68,13 +68,18 @@ func (a *agent) awaitReady(ctx context.Context) {
 	}
 	defer a.missing.Store(nil)
 	last, pause := "", firstAsk
+	before, reached := "", firstAsk // of the reason before last, and how long the pauses were by then
 	for {
 		err := a.readiness(ctx)
 		if err == nil {
 			break
 		}
 		if reason := err.Error(); reason != last {
-			last, pause = reason, firstAsk // something goes on
+			if reason == before { // it was nothing: Envoy seems connected for the moment in which a call fails
+				before, last, pause = "", reason, max(pause, reached)
+			} else { // something goes on
+				before, last, reached, pause = last, reason, pause, firstAsk
+			}
 			a.missing.Store(&reason)
 		}
 		select {
