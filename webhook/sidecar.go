@@ -124,9 +124,11 @@ func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Con
 		Ports:           []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: &corev1.Probe{
 			// gRPC, because what it answers stands in the pod's events.
-			ProbeHandler:     corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: config.AgentPort, Service: new("")}},
-			PeriodSeconds:    2,
-			TimeoutSeconds:   3, // a starved node must not make a healthy pod unready
+			ProbeHandler:  corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: config.AgentPort, Service: new("")}},
+			PeriodSeconds: 2,
+			// A sidecar that starts answers when it is ready, or shortly before this is over: so it is seldom asked while the
+			// control plane is away. And a starved node must not make a healthy pod unready.
+			TimeoutSeconds:   6,
 			FailureThreshold: 3,
 		},
 		Resources:                *s.Resources.DeepCopy(),

@@ -3,17 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 )
 
 // runEnv makes the test binary mizzen-proxy itself.
@@ -41,27 +36,10 @@ func TestCollectorRests(t *testing.T) {
 // ticksOf gives the CPU ticks that an agent takes for so many scrapes of its metrics.
 func ticksOf(t *testing.T, scrapes int, env ...string) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	cmd := exec.Command("/proc/self/exe", "run", "--control-plane=127.0.0.1:1", "--concurrency=1", "--log-level=error",
-		"--envoy="+envoytest.Path(t), "--dir="+t.TempDir(), "--listen="+addr)
-	cmd.Env = append([]string{
-		runEnv + "=1", "POD_NAME=cart-1", "POD_NAMESPACE=shop", "POD_UID=0c5a", "SERVICE_ACCOUNT=cart", "POD_IPS=127.0.0.1",
-	}, env...)
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	}()
+	s := startSidecar(t, env, "--control-plane=127.0.0.1:1", "--concurrency=1", "--log-level=error")
+	defer s.stop()
 	scrape := func() error {
-		res, err := http.Get("http://" + addr + "/metrics")
+		res, err := http.Get(s.url("/metrics"))
 		if err != nil {
 			return err
 		}
@@ -79,13 +57,13 @@ func ticksOf(t *testing.T, scrapes int, env ...string) int {
 			t.Fatal(err)
 		}
 	}
-	before := ticks(t, cmd.Process.Pid)
+	before := ticks(t, s.pid)
 	for range scrapes {
 		if err := scrape(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return ticks(t, cmd.Process.Pid) - before
+	return ticks(t, s.pid) - before
 }
 
 // ticks are the user's and the system's of a process. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html

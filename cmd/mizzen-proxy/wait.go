@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/agent"
 )
 
 // startupURL is where the agent says that the sidecar is ready.
@@ -20,12 +22,12 @@ var startupURL = "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startu
 const firstAsk, slowestAsk = 10 * time.Millisecond, time.Second
 
 // waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. What is missing is written
-// to out whenever it is something else. The agent answers when it is ready or some time has passed, so whoever got an
-// answer may ask again at once.
+// to out whenever it is something else. The agent answers when it is ready, or some time has passed and something else is
+// missing than what it is told is known, so whoever got an answer may ask again at once.
 func waitReady(ctx context.Context, url string, out io.Writer) error {
-	reason := ""
+	reason, question := "", url
 	for pause := firstAsk; ; {
-		answered, missing := ask(ctx, url)
+		answered, missing := ask(ctx, question)
 		switch {
 		case ctx.Err() != nil:
 			if reason == "" {
@@ -40,7 +42,9 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 		if missing != reason && answered {
 			fmt.Fprintln(out, "the sidecar is not ready:", missing)
 		}
-		reason = missing
+		if reason = missing; answered {
+			question = url + "?" + agent.KnownParameter + "=" + neturl.QueryEscape(missing)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

@@ -51,6 +51,8 @@ type agent struct {
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
+	// missing is what awaitReady has found last, nil while it does not look.
+	missing atomic.Pointer[string]
 	// startDone is closed once the sidecar has been ready.
 	startDone chan struct{}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,14 +165,27 @@ func TestReadiness(t *testing.T) {
 	r.awaitReady(503, "connected, no clusters yet")
 	cp.send(clusterType)
 	r.awaitReady(503, "connected, no listeners yet")
-	if code, body := r.get("/startupz"); code != 503 || !strings.Contains(body, "no listeners yet") {
-		t.Errorf("/startupz: %d %q, want 503 and the reason after its wait", code, body)
+	code, reason := r.get("/startupz")
+	if code != 503 || !strings.Contains(reason, "no listeners yet") {
+		t.Errorf("/startupz: %d %q, want 503 and the reason after its wait", code, reason)
 	}
 	started := make(chan int, 1)
 	go func() {
-		code, _ := r.get("/startupz") // asked before Envoy is ready, answered when it is
+		// Who knows what is missing is answered when Envoy is ready.
+		code, _ := r.get("/startupz?" + KnownParameter + "=" + url.QueryEscape(strings.TrimSpace(reason)))
 		started <- code
 	}()
+	for range 2 { // longer than the other would wait if it were as this
+		if code, _ := r.get("/startupz?" + KnownParameter + "=something+else"); code != 503 {
+			t.Errorf("/startupz: %d, want 503", code)
+		}
+	}
+	select {
+	case code := <-started:
+		t.Errorf("/startupz: %d, want no answer while the same is missing", code)
+		started <- code
+	default:
+	}
 	cp.send(listenerType)
 	if code := <-started; code != 200 {
 		t.Errorf("/startupz: %d, want 200", code)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -19,9 +20,14 @@ type health struct {
 	agent *agent
 }
 
-// Check waits a moment for a sidecar that starts, so that an ordinary start leaves no failed probe in the pod's events.
+// Check waits for a sidecar that starts, nearly as long as the probe does: an ordinary start leaves no failed probe in the pod's
+// events, and one that takes its time is seldom asked.
 func (h health) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
-	err := h.agent.started(ctx)
+	wait := startupWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = time.Until(deadline) - probeMargin
+	}
+	err := h.agent.started(ctx, wait)
 	if err == nil {
 		err = h.agent.readiness(ctx)
 	}

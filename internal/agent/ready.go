@@ -27,22 +27,28 @@ func (a *agent) readiness(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
+	if !a.configured.Load() {
+		stats, err := a.admin.stats(ctx, firstConfigStats)
+		if err != nil {
+			return notAnswered(err)
+		}
+		if stats[statLDSOK] == 0 {
+			return errors.New(a.waitingFor(stats))
+		}
+	}
 	state, err := a.admin.state(ctx)
 	if err != nil {
-		return fmt.Errorf("Envoy does not answer yet: %w", err) //nolint:staticcheck // a name
+		return notAnswered(err)
 	}
-	if state == "LIVE" && a.configured.Load() {
-		return nil
+	if state != "LIVE" {
+		return fmt.Errorf("Envoy is %s: waiting for the listeners to start", state) //nolint:staticcheck // a name
 	}
-	stats, err := a.admin.stats(ctx, firstConfigStats)
-	if err != nil {
-		return err
-	}
-	if state == "LIVE" && stats[statLDSOK] > 0 {
-		a.configured.Store(true)
-		return nil
-	}
-	return fmt.Errorf("Envoy is %s: %s", state, a.waitingFor(stats)) //nolint:staticcheck // a name
+	a.configured.Store(true)
+	return nil
+}
+
+func notAnswered(err error) error {
+	return fmt.Errorf("Envoy does not answer yet: %w", err) //nolint:staticcheck // a name
 }
 
 // Statistics that tell how far the first configuration has come.
@@ -65,10 +71,8 @@ func (a *agent) waitingFor(stats map[string]uint64) string {
 		return "waiting for " + controlPlane + ": not connected"
 	case stats[statCDSOK] == 0:
 		return "waiting for " + controlPlane + ": connected, no clusters yet"
-	case stats[statLDSOK] == 0:
-		return "waiting for " + controlPlane + ": connected, no listeners yet"
 	}
-	return "waiting for the listeners to start"
+	return "waiting for " + controlPlane + ": connected, no listeners yet"
 }
 
 func (a *agent) serveReady(w http.ResponseWriter, r *http.Request) {

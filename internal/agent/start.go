@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,9 +19,13 @@ const (
 	askGrowth  = 1.25
 )
 
-// startupWait is how long those who ask for the start are kept waiting before they hear what is missing. The kubelet's probe
-// waits a little longer.
-const startupWait = 2 * time.Second
+// startupWait is how long those who ask for the start are kept waiting before they hear what is missing, and knownWait for how
+// long more if they know that already. A probe that gives a time is answered probeMargin before it is over.
+const (
+	startupWait = 2 * time.Second
+	knownWait   = 10 * time.Second
+	probeMargin = time.Second
+)
 
 // sayAfter is when a start that takes longer than usual is logged with its reason, and sayAgain when it is once more.
 const sayAfter, sayAgain = 3 * time.Second, time.Minute
@@ -52,21 +57,30 @@ func (a *agent) awaitReady(ctx context.Context) {
 			select {
 			case <-a.identity.Obtained():
 				waiting = false
-			case <-time.After(slowestAsk):
+			case <-a.identity.Failed():
+				say.waiting(a.identity.Missing())
+			case <-time.After(time.Until(say.next)):
 				say.waiting(a.identity.Missing())
 			case <-ctx.Done():
 				return
 			}
 		}
 	}
+	defer a.missing.Store(nil)
 	last, pause := "", firstAsk
+	before, reached := "", firstAsk // of the reason before last, and how long the pauses were by then
 	for {
 		err := a.readiness(ctx)
 		if err == nil {
 			break
 		}
 		if reason := err.Error(); reason != last {
-			last, pause = reason, firstAsk // something goes on
+			if reason == before { // it was nothing: Envoy seems connected for the moment in which a call fails
+				before, last, pause = "", reason, max(pause, reached)
+			} else { // something goes on
+				before, last, reached, pause = last, reason, pause, firstAsk
+			}
+			a.missing.Store(&reason)
 		}
 		select {
 		case <-time.After(pause):
@@ -102,9 +116,9 @@ func (c *complaint) ended() {
 	}
 }
 
-// started waits until the sidecar has been ready once, as long as startupWait; the error says what is missing then.
-func (a *agent) started(ctx context.Context) error {
-	timer := time.NewTimer(startupWait)
+// started waits until the sidecar has been ready once, no longer than that; the error says what is missing then.
+func (a *agent) started(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-a.startDone:
@@ -112,13 +126,25 @@ func (a *agent) started(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return a.readiness(ctx)
 	}
+	if missing := a.missing.Load(); missing != nil {
+		return errors.New(*missing) // as of a moment ago: nobody but awaitReady need ask Envoy
+	}
+	return a.readiness(ctx)
 }
 
-// serveStarted answers as soon as the sidecar has been ready (what holds the pod's start asks).
+// KnownParameter tells /startupz what is missing, as its last answer said.
+const KnownParameter = "known"
+
+// serveStarted answers as soon as the sidecar has been ready (what holds the pod's start asks), or something is missing that
+// who asks does not know.
 func (a *agent) serveStarted(w http.ResponseWriter, r *http.Request) {
-	if err := a.started(r.Context()); err != nil {
+	known := r.FormValue(KnownParameter)
+	err := a.started(r.Context(), startupWait)
+	if err != nil && err.Error() == known {
+		err = a.started(r.Context(), knownWait)
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}

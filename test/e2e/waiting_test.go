@@ -134,10 +134,10 @@ func (e *env) sidecarUsage(names []string) (map[string]usage, error) {
 	return out, nil
 }
 
-// atRestWhileTheyWait: a sidecar that waits for the control plane takes 1.5 % of a core at most, Envoy included.
+// atRestWhileTheyWait: a sidecar that waits for the control plane takes 0.5 % of a core at most, Envoy included.
 func (e *env) atRestWhileTheyWait(names []string) {
 	e.Helper()
-	const most = 0.015
+	const most = 0.005
 	var first, last map[string]usage
 	e.eventually(readyTimeout, func() (missing string, err error) {
 		if first, err = e.sidecarUsage(names); first == nil && err == nil {

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// lookAgain is how often connections that live are held against what Envoy has in use. While none lives nothing is asked.
+	// lookAgain is how often connections that live are held against what Envoy has in use. While none lives nothing is done.
 	lookAgain = time.Second
 	// nameAgain is how often a connection that lives on is named to the capture rules, which forget it after a while.
 	nameAgain = 10 * time.Second
@@ -49,6 +49,8 @@ type Ends struct {
 	o     Options
 	ended *prometheus.CounterVec
 
+	// quiet is that nothing lived when it was looked last.
+	quiet bool
 	// known is that admission is what has been in use since so many updates.
 	known     bool
 	updates   uint64
@@ -103,6 +105,13 @@ func (e *Ends) Run(ctx context.Context) {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
+		if e.quiet { // a sidecar that nobody calls rests
+			select {
+			case <-ctx.Done():
+				return
+			case <-e.o.Callers.Heard():
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -118,7 +127,8 @@ func (e *Ends) Run(ctx context.Context) {
 // before it began.
 func (e *Ends) look(ctx context.Context) error {
 	live := e.o.Callers.Live()
-	if len(live) == 0 {
+	e.quiet = len(live) == 0
+	if e.quiet {
 		clear(e.refused)
 		return nil
 	}

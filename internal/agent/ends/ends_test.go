@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,13 +52,19 @@ type world struct {
 	envoy *fakeEnvoy
 	now   time.Time
 	ended []string
+	// clock is called whenever the time is asked for.
+	clock func()
 	fail  error
 	log   accesslogv3.AccessLogServiceClient
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, envoy: &fakeEnvoy{}, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	clock := func() time.Time { return w.now }
+	w.clock = func() {}
+	clock := func() time.Time {
+		w.clock()
+		return w.now
+	}
 	callers := plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry(), Now: clock})
 	w.Ends = New(Options{
 		Callers: callers, Envoy: w.envoy, Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Now: clock,
@@ -161,6 +168,37 @@ const (
 	requestBegin = accessdatav3.AccessLogType_DownstreamStart
 	requestEnd   = accessdatav3.AccessLogType_DownstreamEnd
 )
+
+// While nothing lives Run rests, and it looks again when something does.
+func TestRunRestsUntilSomethingLives(t *testing.T) {
+	w := newWorld(t)
+	ended := make(chan netip.AddrPort, 1)
+	w.o.End = func(caller netip.AddrPort) error {
+		ended <- caller
+		return nil
+	}
+	looked := make(chan struct{})
+	w.clock = sync.OnceFunc(func() { close(looked) })
+	w.use(strict)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx)
+	}()
+	<-looked
+	w.says(sds.PlainTextLog, begins, "10.0.0.5:1", "")
+	select {
+	case got := <-ended:
+		if got.String() != "10.0.0.5:1" {
+			t.Errorf("ended %s", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a connection that is not to live lives on")
+	}
+	cancel()
+	<-done
+}
 
 func TestBytesEnd(t *testing.T) {
 	w := newWorld(t)

@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -23,6 +25,8 @@ const (
 	signTimeout = 15 * time.Second
 	// pollTimeout bounds a request for the roots, which waits for a change.
 	pollTimeout = api.BundleWait + 15*time.Second
+	// maxHeader bounds an answer's header in bytes.
+	maxHeader = 16 << 10
 	// maxError bounds what is shown of an answer's error, in bytes.
 	maxError = 1 << 10
 )
@@ -31,9 +35,8 @@ const (
 type client struct {
 	address, host, dialled string
 	current                func() *credentials
-	// sign presents no certificate: one that is out of date would end the handshake in which it is to be
-	// replaced. Its connections are few and are not kept; those of poll are.
-	sign, poll *http.Client
+	// poll keeps its connections.
+	poll *http.Client
 }
 
 func newClient(address, dialled string, current func() *credentials) (*client, error) {
@@ -42,28 +45,23 @@ func newClient(address, dialled string, current func() *credentials) (*client, e
 		return nil, err
 	}
 	c := &client{address: address, host: host, dialled: dialled, current: current}
-	c.sign, c.poll = c.http(signTimeout, false), c.http(pollTimeout, true)
+	c.poll = &http.Client{
+		Timeout: pollTimeout,
+		Transport: &http.Transport{
+			DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return c.dial(ctx, network, true)
+			},
+			MaxIdleConns:           1,
+			MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:     true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	return c, nil
 }
 
-func (c *client) http(timeout time.Duration, withCertificate bool) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return c.dial(ctx, network, withCertificate)
-			},
-			DisableKeepAlives:      !withCertificate,
-			MaxIdleConns:           1,
-			MaxResponseHeaderBytes: 16 << 10,
-			DisableCompression:     true,
-		},
-		// A token is for nobody else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
-// dial makes a connection with the roots, and the certificate, of the moment.
+// dial makes a connection with the roots, and the certificate, of the moment. Who asks for a certificate presents none: one
+// that is out of date would end the handshake in which it is to be replaced.
 func (c *client) dial(ctx context.Context, network string, withCertificate bool) (net.Conn, error) {
 	now := c.current()
 	settings := now.tls(c.host, "http/1.1")
@@ -94,9 +92,9 @@ func (i *Identity) Dial(ctx context.Context, host, address string) (net.Conn, er
 	return dial(ctx, "tcp", address, i.current.Load().tls(host, "h2"))
 }
 
-// certificate sends a signing request. date is when the control plane answered, by its own clock; zero if
-// it does not say.
-func (c *client) certificate(ctx context.Context, csr, token string) (answer api.Certificate, date time.Time, err error) {
+// certificate sends a signing request over a connection that is for it alone, and which the caller closes. date is when the
+// control plane answered, by its own clock; zero if it does not say.
+func (c *client) certificate(ctx context.Context, conn net.Conn, csr, token string) (answer api.Certificate, date time.Time, err error) {
 	body, err := json.Marshal(api.CertificateRequest{CSR: csr})
 	if err != nil {
 		return answer, date, err
@@ -107,9 +105,15 @@ func (c *client) certificate(ctx context.Context, csr, token string) (answer api
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := c.sign.Do(req)
+	req.Close = true
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := req.Write(conn); err != nil {
+		return answer, date, cmp.Or(ctx.Err(), err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxHeader+api.MaxBody+1)), req)
 	if err != nil {
-		return answer, date, plain(err)
+		return answer, date, cmp.Or(ctx.Err(), err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

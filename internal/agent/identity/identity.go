@@ -53,6 +53,8 @@ type Identity struct {
 	current  atomic.Pointer[credentials]
 	// obtained is closed with the first certificate.
 	obtained chan struct{}
+	// failed receives after a failure to obtain one.
+	failed chan struct{}
 	// renew asks for a certificate before its time.
 	renew chan struct{}
 	// trouble is why there is no certificate yet, or no newer one.
@@ -87,7 +89,7 @@ func New(o Options) (*Identity, error) {
 	}
 	i := &Identity{
 		opts: o, log: o.Log, metrics: newMetrics(o.Registerer),
-		obtained: make(chan struct{}), renew: make(chan struct{}, 1),
+		obtained: make(chan struct{}), failed: make(chan struct{}, 1), renew: make(chan struct{}, 1),
 	}
 	i.sds = sdsserver.New(o.Log, func(string) { i.metrics.rejected.Inc() })
 	if i.client, err = newClient(o.Address, cmp.Or(o.Dial, o.Address), i.current.Load); err != nil {
@@ -103,6 +105,9 @@ func New(o Options) (*Identity, error) {
 
 // Obtained is closed once there is a certificate.
 func (i *Identity) Obtained() <-chan struct{} { return i.obtained }
+
+// Failed receives when Missing may say something else. It is for one receiver.
+func (i *Identity) Failed() <-chan struct{} { return i.failed }
 
 // Missing says why there is no certificate yet. It is empty once there is one.
 func (i *Identity) Missing() string {

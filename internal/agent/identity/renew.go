@@ -16,7 +16,7 @@ const (
 	// firstBackoff doubles with each failure, up to slowBackoff, or busyBackoff while the workload has no
 	// certificate and so its pod waits. What is refused is asked again as slowly as the rest of the time.
 	firstBackoff = 200 * time.Millisecond
-	busyBackoff  = time.Second
+	busyBackoff  = 2 * time.Second
 	slowBackoff  = 30 * time.Second
 	// minRenewal keeps a control plane whose certificates end at once from being asked without a pause.
 	minRenewal = time.Second / 2
@@ -76,13 +76,17 @@ func (i *Identity) obtain(ctx context.Context) bool {
 			why := explain(err)
 			i.trouble.Store(&why)
 			i.complain(&said, err)
+			select {
+			case i.failed <- struct{}{}:
+			default:
+			}
 			pause(ctx, i.backoff(failures, err))
 		}
 	}
 	return false
 }
 
-// tryOnce makes a key and asks for its certificate.
+// tryOnce makes a key and asks for its certificate. It connects first: where nobody is there, no more than that is done.
 func (i *Identity) tryOnce(ctx context.Context) (err error) {
 	result := resultInvalid
 	defer func() {
@@ -93,6 +97,14 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 			i.metrics.requests.WithLabelValues(result).Inc()
 		}
 	}()
+	asking, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	conn, err := i.client.dial(asking, "tcp", false)
+	if err != nil {
+		result = resultUnavailable
+		return err
+	}
+	defer conn.Close()
 	token, err := readToken(i.opts.TokenFile)
 	if err != nil {
 		result = resultToken
@@ -102,7 +114,7 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	answer, date, err := i.client.certificate(ctx, csr, token)
+	answer, date, err := i.client.certificate(asking, conn, csr, token)
 	if err != nil {
 		result = resultOf(err)
 		return err

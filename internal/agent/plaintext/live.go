@@ -132,6 +132,9 @@ func (c *Callers) Live() []Connection {
 	return out
 }
 
+// Heard receives after something was heard of a connection that lives. It is for one receiver.
+func (c *Callers) Heard() <-chan struct{} { return c.heard }
+
 // Ended forgets a connection that has ended, where nobody will tell of it.
 func (c *Callers) Ended(conn Connection) {
 	of := c

@@ -35,9 +35,9 @@ const (
 	otherCaller = "other"
 )
 
-func newMeshed(o Options, since time.Time) *meshed {
+func newMeshed(o Options, since time.Time, heard chan struct{}) *meshed {
 	m := &meshed{
-		callers: &Callers{now: o.Now, since: since, seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}},
+		callers: &Callers{now: o.Now, since: since, seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}, heard: heard},
 		known:   map[[3]string]bool{},
 		would:   map[refusedKey]*agentapi.Refusal{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{

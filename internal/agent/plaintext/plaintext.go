@@ -50,6 +50,9 @@ type Callers struct {
 	calls *prometheus.CounterVec
 	since time.Time
 
+	// heard receives after something was heard of a connection; meshed has the same.
+	heard chan struct{}
+
 	mu        sync.Mutex
 	seen      map[key]*agentapi.Caller
 	ports     map[uint16]bool
@@ -70,14 +73,14 @@ func New(o Options) *Callers {
 		o.Now = time.Now
 	}
 	c := &Callers{
-		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{},
+		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}, heard: make(chan struct{}, 1),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_plaintext_calls_total",
 			Help: "Connections that reached the application without mTLS of the mesh, by port; requests where the sidecar reads HTTP.",
 		}, []string{"port", "kind"}),
 	}
 	o.Registerer.MustRegister(c.calls)
-	c.meshed = newMeshed(o, c.since)
+	c.meshed = newMeshed(o, c.since, c.heard)
 	return c
 }
 
@@ -123,6 +126,10 @@ func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 		c.live.goesOn(socket, at, now, kind == requestGoesOn)
 	default:
 		c.live.began(socket, at, now, kind == request)
+	}
+	select {
+	case c.heard <- struct{}{}:
+	default:
 	}
 	caller := c.seen[at]
 	if caller == nil {
