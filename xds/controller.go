@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -37,6 +38,8 @@ type Options struct {
 	Statuses Statuses
 	// Registerer for metrics; nil for none.
 	Registerer prometheus.Registerer
+	// Quiet is how long a change is held back after the last one, MaxHold how long at most; quietTime and maxHold if 0.
+	Quiet, MaxHold time.Duration
 }
 
 // Statuses takes what the statuses of routes and policies shall say; status.Writer writes them.
@@ -75,6 +78,7 @@ type Controller struct {
 
 // NewController gives a controller; Run starts it.
 func NewController(o Options) *Controller {
+	o.Quiet, o.MaxHold = cmp.Or(o.Quiet, quietTime), cmp.Or(o.MaxHold, maxHold)
 	pods := podsOf(o.Config)
 	return &Controller{
 		opt:         o,
@@ -116,7 +120,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil
 		case <-c.opt.Source.Changed():
 			if c.take(ctx, c.opt.Source.Take()) {
-				timer.Reset(min(quietTime, time.Until(c.holdUntil)))
+				timer.Reset(min(c.opt.Quiet, time.Until(c.holdUntil)))
 			}
 		case <-c.calls.changed():
 			c.takeWanted()
@@ -169,7 +173,7 @@ func (c *Controller) first(ctx context.Context) error {
 // whether there is something new to hold.
 func (c *Controller) take(ctx context.Context, changes kube.Changes) bool {
 	if !c.waiting() {
-		c.holdUntil, c.heldSince = time.Now().Add(maxHold), changes.Since
+		c.holdUntil, c.heldSince = time.Now().Add(c.opt.MaxHold), changes.Since
 	}
 	judged := c.takePolicies(changes)
 	for key := range changes.Pods {

@@ -14,21 +14,16 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	toolstesting "k8s.io/client-go/tools/cache/testing"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
-	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/kubetest"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -61,73 +56,27 @@ func newLateCluster(t *testing.T, times int32, first ...func(*fakeCluster)) *fak
 	t.Helper()
 	late := new(atomic.Int32)
 	late.Store(times)
+	api, err := kubetest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := &fakeCluster{
-		services: toolstesting.NewFakeControllerSource(), slices: toolstesting.NewFakeControllerSource(),
-		http: toolstesting.NewFakeControllerSource(), grpc: toolstesting.NewFakeControllerSource(),
-		tls: toolstesting.NewFakeControllerSource(), tcp: toolstesting.NewFakeControllerSource(),
-		grants: toolstesting.NewFakeControllerSource(), policies: toolstesting.NewFakeControllerSource(),
-		pods: toolstesting.NewFakeControllerSource(), authorization: toolstesting.NewFakeControllerSource(),
-		namespaces: toolstesting.NewFakeControllerSource(), crds: toolstesting.NewFakeControllerSource(),
+		services: api.Source(&corev1.Service{}), slices: api.Source(&discoveryv1.EndpointSlice{}), pods: api.Source(&corev1.Pod{}),
+		http: api.Source(&gatewayv1.HTTPRoute{}), grpc: api.Source(&gatewayv1.GRPCRoute{}),
+		tls: api.Source(&gatewayv1.TLSRoute{}), tcp: api.Source(&gatewayv1.TCPRoute{}),
+		grants: api.Source(&gatewayv1beta1.ReferenceGrant{}), policies: api.Source(&gatewayxv1alpha1.XBackendTrafficPolicy{}),
+		authorization: api.Source(&v1alpha1.AuthorizationPolicy{}),
+		namespaces:    api.Source(kube.NamespaceMetadata()), crds: api.Source(kube.CRDMetadata()),
 	}
 	f.namespaces.Add(namespace("shop", ""))
 	for _, add := range first {
 		add(f)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	gv := corev1.SchemeGroupVersion
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{gv})
-	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersion(gatewayv1beta1.GroupVersion).WithKind("ReferenceGrant"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace)
-	mapper.Add(v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"), meta.RESTScopeNamespace)
-	mapper.Add(gv.WithKind("Service"), meta.RESTScopeNamespace)
-	mapper.Add(gv.WithKind("Pod"), meta.RESTScopeNamespace)
-	mapper.Add(gv.WithKind("Namespace"), meta.RESTScopeRoot)
-	mapper.Add(discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace)
-	mapper.Add(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, meta.RESTScopeRoot)
-	o := kubecache.Options()
-	o.Scheme, o.Mapper = scheme, mapper
-	o.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
-		var lw toolscache.ListerWatcher = toolstesting.NewFakeControllerSource()
-		switch of := of.(type) {
-		case *metav1.PartialObjectMetadata:
-			lw = map[string]toolscache.ListerWatcher{"Namespace": f.namespaces, "CustomResourceDefinition": f.crds}[of.Kind]
-		case *corev1.Service:
-			lw = f.services
-		case *discoveryv1.EndpointSlice:
-			lw = f.slices
-		case *gatewayv1.HTTPRoute:
-			lw = f.http
-		case *gatewayv1.GRPCRoute:
-			lw = f.grpc
-		case *gatewayv1.TLSRoute:
-			lw = f.tls
-		case *gatewayv1.TCPRoute:
-			lw = f.tcp
-		case *gatewayv1beta1.ReferenceGrant:
-			lw = f.grants
-		case *gatewayxv1alpha1.XBackendTrafficPolicy:
-			lw = f.policies
-		case *corev1.Pod:
-			lw = f.pods
-		case *v1alpha1.AuthorizationPolicy:
-			lw = f.authorization
-		}
-		return toolscache.NewSharedIndexInformer(lw, of, resync, by)
-	}
-	c, err := cache.New(&rest.Config{}, o)
+	c, err := api.Cache()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, lateMapper{mapper, late}, true, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, lateMapper{api.Mapper(), late}, true, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()

@@ -8,18 +8,10 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
-	toolstesting "k8s.io/client-go/tools/cache/testing"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,9 +19,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 	identitykube "github.com/mizzen-mesh/mizzen/internal/identity/kube"
 	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/kubetest"
 	"github.com/mizzen-mesh/mizzen/internal/podtest"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -141,22 +133,16 @@ func TestCachedPodsAreSmall(t *testing.T) {
 // cached returns a real cache with these pods, indexed as the process does it.
 func cached(t *testing.T, pods []*corev1.Pod, o cache.Options) cache.Cache {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+	cluster, err := kubetest.New()
+	if err != nil {
 		t.Fatal(err)
 	}
-	source := toolstesting.NewFakeControllerSource()
 	for _, pod := range pods {
-		source.Add(pod)
+		if err := cluster.Apply(pod); err != nil {
+			t.Fatal(err)
+		}
 	}
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion})
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
-	mapper.Add(kube.CRDMetadata().GroupVersionKind(), meta.RESTScopeRoot)
-	o.Scheme, o.Mapper = scheme, mapper
-	o.NewInformer = func(_ toolscache.ListerWatcher, of runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
-		return toolscache.NewSharedIndexInformer(source, of, resync, by)
-	}
-	c, err := cache.New(&rest.Config{}, o)
+	c, err := cluster.CacheWith(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,15 +60,20 @@ type Server struct {
 
 // New serves the certificate of an identity, and a bundle with the root that signed it.
 func New(a *ca.Authority, id string) (*Server, error) {
-	s := &Server{cache: cache.NewLinearCache(resource.SecretType), acknowledged: map[string]int{}}
 	cert, err := Issue(a, id, 0, time.Hour)
 	if err != nil {
 		return nil, err
 	}
+	return Of(cert, a.CertPEM())
+}
+
+// Of serves a certificate, and a bundle of roots in PEM.
+func Of(cert *tls.Certificate, roots []byte) (*Server, error) {
+	s := &Server{cache: cache.NewLinearCache(resource.SecretType), acknowledged: map[string]int{}}
 	if err := s.Certificate(cert); err != nil {
 		return nil, err
 	}
-	return s, s.Bundle(a)
+	return s, s.bundle(roots)
 }
 
 // Serve answers on the listener until ctx ends; others may add services of their own.
@@ -99,6 +104,10 @@ func (s *Server) Bundle(roots ...*ca.Authority) error {
 	for _, r := range roots {
 		pem = append(pem, r.CertPEM()...)
 	}
+	return s.bundle(pem)
+}
+
+func (s *Server) bundle(pem []byte) error {
 	return s.set(sds.Bundle, &tlsv3.Secret{Type: &tlsv3.Secret_ValidationContext{
 		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inlined(pem)},
 	}})

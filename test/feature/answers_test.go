@@ -43,7 +43,7 @@ func TestAnswersSayThatTheSidecarMadeThem(t *testing.T) {
 		}
 		services[s.name] = svc
 	}
-	w := newWorld(t, services)
+	w := newMesh(t, services)
 	at := func(name string) string { return services[name].ips[0] + ":80" }
 	for _, tt := range []struct {
 		name, to, head, service, reason string
@@ -124,7 +124,7 @@ func ask(t *testing.T, to, request string) (*http.Response, string) {
 }
 
 // counted is the agent's metric of the sidecar.
-func counted(t *testing.T, w *world, service, reason string) (n int) {
+func counted(t *testing.T, w *testMesh, service, reason string) (n int) {
 	t.Helper()
 	text, err := w.ask("/stats/prometheus?filter=" + answers.Stat)
 	if err != nil {

@@ -23,7 +23,7 @@ func testChangesHarmNobody(t *testing.T, o option) {
 		"web": {ips: []string{"10.96.0.60"}, port: port("http", 80), endpoints: []string{first}},
 		"db":  {ips: []string{"10.96.0.61"}, port: port("tcp", 9000), endpoints: []string{"10.244.0.7:9000"}},
 	}
-	w := newWorld(t, services, o)
+	w := newMesh(t, services, o)
 	db := dialGreeter(t, "10.96.0.61:9000")
 
 	var calls, lastFromSecond atomic.Int64

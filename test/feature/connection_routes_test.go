@@ -11,41 +11,25 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	kubeclient "sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// share is a backend of a route: a Service of namespace "shop" at port 9000, or one that does not exist.
-type share struct {
-	ip     string
-	weight uint32
-}
-
-const noSuchService = ""
-
-func connectionRule(kind mesh.RouteKind, name string, shares ...share) mesh.Rule {
-	r := mesh.Rule{Origin: mesh.Origin{Route: mesh.RouteID{Kind: kind, Key: mesh.Key{Namespace: "shop", Name: "route"}}}, Action: &mesh.Action{}}
-	if kind == mesh.TLSRoute {
-		r.Match.TLS = &mesh.TLSMatch{ServerName: name}
+// shares are backends at port 9000, by weight.
+func shares(weights map[string]int32) []gatewayv1.BackendRef {
+	var out []gatewayv1.BackendRef
+	for _, name := range slices.Sorted(maps.Keys(weights)) {
+		b := backend(name, 9000)
+		b.Weight = new(weights[name])
+		out = append(out, b)
 	}
-	for _, s := range shares {
-		b := mesh.Backend{Weight: s.weight}
-		if s.ip != noSuchService {
-			ip := netip.MustParseAddr(s.ip)
-			b.Valid, b.Target = true, mesh.Target{Port: 9000, Families: []mesh.Family{mesh.FamilyOf(ip)}, ClusterIPs: []netip.Addr{ip}}
-		}
-		r.Action.Backends = append(r.Action.Backends, b)
-	}
-	r.Action.Refuse = len(shares) == 0
-	return r
-}
-
-func producer(number uint16, rules ...mesh.Rule) map[uint16]mesh.PortRules {
-	return map[uint16]mesh.PortRules{number: {Producer: rules}}
+	return out
 }
 
 // greeting is what the server says first, or nothing where the connection is closed at once.
@@ -112,12 +96,12 @@ func testTCPRouteShares(t *testing.T, o option) {
 	for i, name := range []string{"tcp", "http", "undeclared"} {
 		t.Run(name, func(t *testing.T) {
 			services := maps.Clone(backends)
-			shares := connectionRule(mesh.TCPRoute, "", share{"10.96.0.20", 60}, share{"10.96.0.21", 20}, share{"10.96.0.22", 8}, share{"10.96.0.23", 7}, share{noSuchService, 5})
+			route := tcpRoute("shop", "shares", parent("shop", "db"), shares(map[string]int32{"v1": 60, "v2": 20, "nobody": 8, "dead": 7, "does-not-exist": 5})...)
 			number := int32(7000 + i)
-			services["db"] = service{ips: []string{"10.96.0.10"}, port: port(name, number), rules: producer(uint16(number), shares)}
+			services["db"] = service{ips: []string{"10.96.0.10"}, port: port(name, number), with: []kubeclient.Object{route}}
 			// Another Service of the same port number has no routes.
 			services["plain"] = service{ips: []string{"10.96.0.11"}, port: port(name, number), endpoints: []string{v2}}
-			newWorld(t, services, o)
+			newMesh(t, services, o)
 			const n = 1000
 			got := greetings(t, fmt.Sprintf("10.96.0.10:%d", number), n)
 			const listening = 1 - 0.07
@@ -142,11 +126,14 @@ func testTCPRouteChanges(t *testing.T, o option) {
 	greeter(t, v1)
 	greeter(t, v2)
 	db := service{ips: []string{"10.96.0.10"}, port: port("tcp", 7000), endpoints: []string{v1}}
-	w := newWorld(t, map[string]service{
+	w := newMesh(t, map[string]service{
 		"db": db,
 		"v1": {ips: []string{"10.96.0.20"}, port: port("tcp", 9000), endpoints: []string{v1}},
 		"v2": {ips: []string{"10.96.0.21"}, port: port("tcp", 9000), endpoints: []string{v2}},
 	}, o)
+	to := func(name string) []kubeclient.Object {
+		return []kubeclient.Object{tcpRoute("shop", "to", parent("shop", "db"), backend(name, 9000))}
+	}
 	old := dialGreeter(t, addr)
 	done := make(chan struct{})
 	var load sync.WaitGroup
@@ -166,15 +153,15 @@ func testTCPRouteChanges(t *testing.T, o option) {
 	})
 	for range 3 {
 		for _, step := range []struct {
-			rules map[uint16]mesh.PortRules
-			want  string
+			routes []kubeclient.Object
+			want   string
 		}{
-			{producer(7000, connectionRule(mesh.TCPRoute, "", share{"10.96.0.21", 1})), v2},
-			{producer(7000, connectionRule(mesh.TCPRoute, "", share{"10.96.0.20", 1})), v1},
-			{producer(7000, connectionRule(mesh.TCPRoute, "", share{"10.96.0.21", 1})), v2},
+			{to("v2"), v2},
+			{to("v1"), v1},
+			{to("v2"), v2},
 			{nil, v1},
 		} {
-			db.rules = step.rules
+			db.with = step.routes
 			w.change(map[string]service{"db": db})
 			w.await("connections go to "+step.want, func() error {
 				if line, err := greeting(addr); line != "hello from "+step.want+"\n" {
@@ -198,16 +185,28 @@ func TestTCPRouteOfConsumers(t *testing.T) {
 	for _, addr := range []string{v1, v2, v3} {
 		greeter(t, addr)
 	}
-	to := func(ip string) []mesh.Rule { return []mesh.Rule{connectionRule(mesh.TCPRoute, "", share{ip, 1})} }
-	db := func(ip string, rules mesh.PortRules) service {
-		return service{namespace: "data", ips: []string{ip}, port: port("tcp", 7000), endpoints: []string{v1}, rules: map[uint16]mesh.PortRules{7000: rules}}
+	db := func(ip, portName string, with ...kubeclient.Object) service {
+		return service{namespace: "data", ips: []string{ip}, port: port(portName, 7000), endpoints: []string{v1}, with: with}
 	}
-	newWorld(t, map[string]service{
-		"v2":       {ips: []string{"10.96.0.21"}, port: port("tcp", 9000), endpoints: []string{v2}},
-		"v3":       {ips: []string{"10.96.0.22"}, port: port("tcp", 9000), endpoints: []string{v3}},
-		"both":     db("10.96.0.10", mesh.PortRules{Producer: to("10.96.0.21"), Consumer: map[string][]mesh.Rule{"shop": to("10.96.0.22")}}),
-		"others":   db("10.96.0.11", mesh.PortRules{Producer: to("10.96.0.21"), Consumer: map[string][]mesh.Rule{"elsewhere": to("10.96.0.22")}}),
-		"requests": db("10.96.0.12", mesh.PortRules{Producer: to("10.96.0.21"), Consumer: map[string][]mesh.Rule{"shop": {}}}),
+	// Routes of the Service's own namespace, and of the caller's or a third one. All send to Services of the caller's.
+	producer := func(of string) kubeclient.Object {
+		to := backend("v2", 9000)
+		to.Namespace = new(gatewayv1.Namespace("shop"))
+		return tcpRoute("data", of, parent("data", of), to)
+	}
+	consumer := func(namespace, of string) kubeclient.Object {
+		to := backend("v3", 9000)
+		to.Namespace = new(gatewayv1.Namespace("shop"))
+		return tcpRoute(namespace, of, parent("data", of), to)
+	}
+	requests := backend("requests", 7000)
+	requests.Namespace = new(gatewayv1.Namespace("data"))
+	newMesh(t, map[string]service{
+		"v2":       {ips: []string{"10.96.0.21"}, port: port("tcp", 9000), endpoints: []string{v2}, with: []kubeclient.Object{grant("shop", "TCPRoute", "data")}},
+		"v3":       {ips: []string{"10.96.0.22"}, port: port("tcp", 9000), endpoints: []string{v3}, with: []kubeclient.Object{grant("shop", "TCPRoute", "elsewhere")}},
+		"both":     db("10.96.0.10", "tcp", producer("both"), consumer("shop", "both")),
+		"others":   db("10.96.0.11", "tcp", producer("others"), consumer("elsewhere", "others")),
+		"requests": db("10.96.0.12", "", producer("requests"), httpRoute("shop", "requests", parent("data", "requests"), requests)),
 	}, onDemand)
 	for ip, want := range map[string]string{"10.96.0.10": v3, "10.96.0.11": v2, "10.96.0.12": v1} {
 		if line, err := greeting(ip + ":7000"); line != "hello from "+want+"\n" || err != nil {
@@ -223,22 +222,26 @@ func TestTLSRoute(t *testing.T) { bothWays(t, testTLSRoute) }
 func testTLSRoute(t *testing.T, o option) {
 	backends := map[string]string{"10.96.0.20": "10.244.0.5:9000", "10.96.0.21": "10.244.0.6:9000", "10.96.0.22": "10.244.0.7:9000"}
 	services := map[string]service{}
+	named := func(ip string) string { return "to-" + ip[strings.LastIndexByte(ip, '.')+1:] }
 	for ip, addr := range backends {
 		serveTLS(t, addr)
-		services["to-"+ip] = service{ips: []string{ip}, port: port("tls", 9000), endpoints: []string{addr}}
+		services[named(ip)] = service{ips: []string{ip}, port: port("tls", 9000), endpoints: []string{addr}}
 	}
-	named := []mesh.Rule{
-		connectionRule(mesh.TLSRoute, "a.example.com", share{"10.96.0.20", 1}),
-		connectionRule(mesh.TLSRoute, "*.b.example.com", share{"10.96.0.22", 1}),
-		connectionRule(mesh.TLSRoute, "*.example.com", share{"10.96.0.21", 1}),
-		connectionRule(mesh.TLSRoute, "*.example.com", share{"10.96.0.22", 1}), // of a younger route
-		connectionRule(mesh.TLSRoute, "nowhere.example.com"),
-	}
-	anyName := []mesh.Rule{connectionRule(mesh.TLSRoute, "", share{"10.96.0.22", 1})}
-	services["named"] = service{ips: []string{"10.96.0.10"}, port: port("https", 443), endpoints: []string{"10.244.0.5:9000"}, rules: producer(443, named...)}
-	services["any"] = service{ips: []string{"10.96.0.11"}, port: port("", 443), endpoints: []string{"10.244.0.5:9000"}, rules: producer(443, anyName...)}
+	nobody := backend("to-20", 9000)
+	nobody.Weight = new(int32(0))
+	byName := parent("shop", "named")
+	services["named"] = service{ips: []string{"10.96.0.10"}, port: port("https", 443), endpoints: []string{"10.244.0.5:9000"}, with: []kubeclient.Object{
+		tlsRoute("a", byName, "a.example.com", backend("to-20", 9000)),
+		tlsRoute("b", byName, "*.b.example.com", backend("to-22", 9000)),
+		tlsRoute("c", byName, "*.example.com", backend("to-21", 9000)),
+		tlsRoute("d", byName, "*.example.com", backend("to-22", 9000)), // which comes after it
+		tlsRoute("e", byName, "nowhere.example.com", nobody),
+	}}
+	services["any"] = service{ips: []string{"10.96.0.11"}, port: port("", 443), endpoints: []string{"10.244.0.5:9000"}, with: []kubeclient.Object{
+		tlsRoute("any", parent("shop", "any"), "", backend("to-22", 9000)),
+	}}
 	services["plain"] = service{ips: []string{"10.96.0.12"}, port: port("", 443), endpoints: []string{"10.244.0.6:9000"}}
-	newWorld(t, services, o)
+	newMesh(t, services, o)
 	for _, tt := range []struct{ addr, name, want string }{
 		{"10.96.0.10:443", "a.example.com", "10.244.0.5:9000"},
 		{"10.96.0.10:443", "A.Example.com", "10.244.0.5:9000"},

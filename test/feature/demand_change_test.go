@@ -36,7 +36,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 		}, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, services, onDemand, tapped, bound(8*time.Second))
+			w := newMesh(t, services, onDemand, tapped, bound(8*time.Second))
 			w.answers(urls[0])
 			w.tap.holdBack(tt.hold)
 			if tt.other {
@@ -79,7 +79,7 @@ func TestAtOnce(t *testing.T) {
 	services, urls := webs(3, callers+1)
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", h2), func(t *testing.T) {
-			w := newWorld(t, services, onDemand, tapped, twoWorkers)
+			w := newMesh(t, services, onDemand, tapped, twoWorkers)
 			at := func(name string, urls []string) {
 				// So that each waits: a busy machine may serve the first before it makes the last.
 				w.tap.holdBack(requests(envoy.RouteType))
@@ -122,7 +122,7 @@ func TestReconnect(t *testing.T) {
 			ips: []string{fmt.Sprintf("10.96.0.%d", 20+i)}, port: port("tcp", 9000), endpoints: []string{"10.244.0.5:9000"},
 		}
 	}
-	w := newWorld(t, services, onDemand, tapped)
+	w := newMesh(t, services, onDemand, tapped)
 	for _, url := range urls[:8] {
 		w.answers(url)
 	}

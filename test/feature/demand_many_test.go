@@ -32,7 +32,7 @@ func TestFirstCallsOverChangingServices(t *testing.T) {
 		out[fmt.Sprintf("last-%d", n)] = service{ips: []string{fmt.Sprintf("10.96.255.%d", n%250+1)}, port: port("http", 80), endpoints: backends}
 		return out
 	}
-	w := newWorld(t, services(0), onDemand, twoWorkers)
+	w := newMesh(t, services(0), onDemand, twoWorkers)
 	stop := make(chan struct{})
 	var changes sync.Mutex
 	var all sync.WaitGroup

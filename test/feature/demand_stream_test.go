@@ -29,7 +29,7 @@ func TestIdleStreamsLive(t *testing.T) {
 	for name, s := range later {
 		first[name] = s
 	}
-	w := newWorld(t, first, onDemand, tapped, bound(shortBound))
+	w := newMesh(t, first, onDemand, tapped, bound(shortBound))
 	for _, url := range laterURLs {
 		w.answers(url + "nothing")
 	}

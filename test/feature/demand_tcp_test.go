@@ -49,7 +49,7 @@ func TestTCPOnDemand(t *testing.T) {
 		"echo":    db("10.96.0.21", "10.244.0.6:9000"),
 		"nobody":  {ips: []string{"10.96.0.22"}, port: port("tcp", 9000)},
 	}
-	w := newWorld(t, services, onDemand)
+	w := newMesh(t, services, onDemand)
 	for range 2 {
 		if g := dialGreeter(t, "10.96.0.20:9000"); g.hello != "hello from 10.244.0.5:9000" || g.echo("a") != "a" {
 			t.Errorf("server speaks first: %q", g.hello)
@@ -110,7 +110,7 @@ func TestTCPEarlyBytes(t *testing.T) {
 	for i := range sizes {
 		services[fmt.Sprintf("db-%d", i)] = service{ips: []string{fmt.Sprintf("10.96.0.%d", 20+i)}, port: port("tcp", 9000), endpoints: []string{"10.244.0.6:9000"}}
 	}
-	w := newWorld(t, services, onDemand, tapped)
+	w := newMesh(t, services, onDemand, tapped)
 	w.tap.holdBack(responses(envoy.ClusterType))
 	var sending, all sync.WaitGroup
 	for i, size := range sizes {

@@ -75,15 +75,15 @@ func TestBoundedWait(t *testing.T) {
 	const text = "mizzen: the control plane did not send the routes for 10.96.1.%d:80 in time\n"
 	for _, tt := range []struct {
 		name       string
-		away, back func(*world)
+		away, back func(*testMesh)
 	}{
-		{"the control plane is silent", func(w *world) {
+		{"the control plane is silent", func(w *testMesh) {
 			w.tap.holdBack(func(m message) bool { return m.response != nil })
-		}, func(w *world) { w.tap.release() }},
-		{"the control plane is away", func(w *world) { w.stop() }, (*world).startControlPlane},
+		}, func(w *testMesh) { w.tap.release() }},
+		{"the control plane is away", func(w *testMesh) { w.stop() }, (*testMesh).startControlPlane},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, services, onDemand, tapped, bound(limit))
+			w := newMesh(t, services, onDemand, tapped, bound(limit))
 			w.answers(urls[0])
 			dialGreeter(t, "10.96.0.20:9000")
 			tt.away(w)
@@ -140,7 +140,7 @@ func TestBackInTime(t *testing.T) {
 	greeter(t, "10.244.0.5:9000")
 	services, urls := webs(1, 2)
 	services["db"] = service{ips: []string{"10.96.0.20"}, port: port("tcp", 9000), endpoints: []string{"10.244.0.5:9000"}}
-	w := newWorld(t, services, onDemand)
+	w := newMesh(t, services, onDemand)
 	w.stop()
 	w.await("Envoy is alone", func() error {
 		if w.stat("control_plane.connected_state") != 0 {
@@ -179,7 +179,7 @@ func TestBodies(t *testing.T) {
 	}))
 	sizes := []int{0, 5, 300_000, 10_000_000}
 	services, urls := webs(1, len(sizes)*4)
-	w := newWorld(t, services, onDemand, tapped)
+	w := newMesh(t, services, onDemand, tapped)
 	w.tap.holdBack(requests(envoy.RouteType))
 	var all sync.WaitGroup
 	for i, url := range urls {
@@ -212,7 +212,7 @@ func TestSlowHead(t *testing.T) {
 	const limit = time.Second
 	httpBackend(t, "10.244.0.5:8080")
 	services, _ := webs(1, 1)
-	newWorld(t, services, onDemand, bound(limit))
+	newMesh(t, services, onDemand, bound(limit))
 	read := func(r *bufio.Reader) (int, string) {
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {

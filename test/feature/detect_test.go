@@ -19,7 +19,7 @@ var protocols = map[string]string{"undeclared": "10.96.0.60:9100", "declared": "
 // sameNumber is a mesh of which two Services have one port number, one of them without a protocol.
 func sameNumber(t *testing.T) {
 	endpoints := []string{"10.244.0.5:9100"}
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"undeclared": {ips: []string{"10.96.0.60"}, port: port("db", 9100), endpoints: endpoints},
 		"declared":   {ips: []string{"10.96.0.61"}, port: port("tcp-db", 9100), endpoints: endpoints},
 	}, twoWorkers) // as many as by default
@@ -79,7 +79,7 @@ func TestWriteThenClose(t *testing.T) {
 func TestDetectionFollowsServices(t *testing.T) {
 	counts := sink(t, "10.244.0.5:9100")
 	httpBackend(t, "10.244.0.6:9101")
-	w := newWorld(t, map[string]service{"first": {ips: []string{"10.96.0.63"}, port: port("", 9102), endpoints: []string{"10.244.0.5:9100"}}})
+	w := newMesh(t, map[string]service{"first": {ips: []string{"10.96.0.63"}, port: port("", 9102), endpoints: []string{"10.244.0.5:9100"}}})
 	w.change(map[string]service{
 		"bytes": {ips: []string{"10.96.0.64"}, port: port("", 9103), endpoints: []string{"10.244.0.5:9100"}},
 		"web":   {ips: []string{"10.96.0.65"}, port: port("", 9104), endpoints: []string{"10.244.0.6:9101"}},
@@ -183,7 +183,7 @@ func TestDetectedConnections(t *testing.T) {
 		n, _ := io.Copy(w, r.Body)
 		w.Header().Set(http.TrailerPrefix+"Count", fmt.Sprint(n))
 	}))
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"undeclared": {ips: []string{"10.96.0.60"}, port: port("db", 9100), endpoints: []string{"10.244.0.5:9100"}},
 		"web":        {ips: []string{"10.96.0.62"}, port: port("", 9101), endpoints: []string{"10.244.0.6:9101"}},
 	}, onDemand)

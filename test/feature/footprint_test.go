@@ -6,25 +6,30 @@ import (
 	"time"
 )
 
-// TestFootprint: what a sidecar holds that uses 10 of many Services, with the product's defaults, and what
-// is sent to it.
+// TestFootprint: what a sidecar holds that uses 10 of many Services, with the product's defaults and without identities, and
+// what is sent to it.
 func TestFootprint(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
-	empty := footprint(t, 0)
+	empty := map[string]figures{
+		"with identities": footprint(t, "with identities", 0), "without identities": footprint(t, "without identities", 0, withoutIdentities),
+	}
 	for _, tt := range []struct {
+		name     string
+		options  []option
 		services int
 		// most megabytes of memory more than in an empty mesh, and sent.
 		memory, sent float64
 	}{
-		{1000, 5, 1},
-		{10_000, 15, 3},
+		{"with identities", nil, 1000, 6, 1},
+		{"with identities", nil, 10_000, 15, 3},
+		{"without identities", []option{withoutIdentities}, 1000, 5, 1},
 	} {
-		f := footprint(t, tt.services)
-		memory, sent := float64(f.allocated-empty.allocated)/1e6, float64(f.sent)/1e6
-		report("10 of %d Services used: %.2f MB more than in an empty mesh (%.2f MB), %.2f MB sent, %d bytes for one more",
-			tt.services, memory, float64(empty.allocated)/1e6, sent, f.one)
+		f := footprint(t, tt.name, tt.services, tt.options...)
+		memory, sent := float64(f.allocated-empty[tt.name].allocated)/1e6, float64(f.sent)/1e6
+		report("%s, 10 of %d Services used: %.2f MB more than in an empty mesh (%.2f MB), %.2f MB sent, %d bytes for one more",
+			tt.name, tt.services, memory, float64(empty[tt.name].allocated)/1e6, sent, f.one)
 		if memory > tt.memory || sent > tt.sent || f.one > 2000 {
-			t.Errorf("%d Services: want at most %.0f MB more, %.0f MB sent, 2000 bytes for one more", tt.services, tt.memory, tt.sent)
+			t.Errorf("%s, %d Services: want at most %.0f MB more, %.0f MB sent, 2000 bytes for one more", tt.name, tt.services, tt.memory, tt.sent)
 		}
 	}
 }
@@ -32,9 +37,9 @@ func TestFootprint(t *testing.T) {
 // figures are bytes: allocated in Envoy, sent to it, and sent for one more Service.
 type figures struct{ allocated, sent, one int64 }
 
-func footprint(t *testing.T, n int) (f figures) {
+func footprint(t *testing.T, name string, n int, options ...option) (f figures) {
 	const namespaces, used = 20, 10
-	t.Run(fmt.Sprintf("%d Services", n), func(t *testing.T) {
+	t.Run(fmt.Sprintf("%s, %d Services", name, n), func(t *testing.T) {
 		services := map[string]service{}
 		for i := range n {
 			s := service{namespace: fmt.Sprintf("team-%d", i%namespaces), ips: []string{serviceIP(i)}, port: port("http", 80)}
@@ -46,7 +51,7 @@ func footprint(t *testing.T, n int) (f figures) {
 			}
 			services[fmt.Sprintf("service-%d", i)] = s
 		}
-		w := newWorld(t, services, twoWorkers, func(w *world) { w.node.Namespace = "team-0" })
+		w := newMesh(t, services, append(options, twoWorkers, func(w *testMesh) { w.pod.Namespace = "team-0" })...)
 		for i := range min(used, n) {
 			w.answers("http://" + serviceIP(i) + "/")
 		}
@@ -66,7 +71,7 @@ func footprint(t *testing.T, n int) (f figures) {
 }
 
 // settled reads a figure until it has stayed the same, but for a difference, for half a second.
-func (w *world) settled(what string, difference int64, read func() (int64, error)) int64 {
+func (w *testMesh) settled(what string, difference int64, read func() (int64, error)) int64 {
 	w.t.Helper()
 	var figure int64
 	since := time.Now()

@@ -15,7 +15,7 @@ func TestLargeBodiesAreSentAgain(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	}))
-	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080", "10.244.0.6:8080"}}})
+	newMesh(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080", "10.244.0.6:8080"}}})
 	body := bytes.Repeat([]byte("x"), 4_000_000)
 	for _, h2 := range []bool{false, true} {
 		for range 10 {

@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	kubeclient "sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // TestMirrorsComeAndGo: a Service that a sidecar already calls gets a rule that mirrors, to a Service that nobody calls
@@ -15,33 +16,35 @@ import (
 func TestMirrorsComeAndGo(t *testing.T) { bothWays(t, testMirrorsComeAndGo) }
 
 func testMirrorsComeAndGo(t *testing.T, o option) {
-	const backend, mirror, url = "10.244.0.5:8081", "10.244.0.6:8081", "http://10.96.0.10/"
-	httpBackend(t, backend)
+	const server, mirror, url = "10.244.0.5:8081", "10.244.0.6:8081", "http://10.96.0.10/"
+	httpBackend(t, server)
 	var copies atomic.Int32
 	serveHTTP(t, mirror, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { copies.Add(1) }))
-	target := func(namespace, name string) mesh.Target {
-		return mesh.Target{Service: mesh.Key{Namespace: namespace, Name: name}, Port: 80, Families: []mesh.Family{mesh.IPv4}}
+	withMirror := func() *gatewayv1.HTTPRoute {
+		r := httpRoute("shop", "mirrored", parent("shop", "web"), backend("web", 80))
+		to := backend("copy", 80)
+		to.Namespace = new(gatewayv1.Namespace("other"))
+		r.Spec.Rules[0].Filters = []gatewayv1.HTTPRouteFilter{{
+			Type: gatewayv1.HTTPRouteFilterRequestMirror, RequestMirror: &gatewayv1.HTTPRequestMirrorFilter{BackendRef: to.BackendObjectReference},
+		}}
+		return r
 	}
-	rules := func(mirrors ...mesh.Mirror) map[uint16]mesh.PortRules {
-		return map[uint16]mesh.PortRules{80: {Producer: []mesh.Rule{{
-			Match:  mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}},
-			Action: &mesh.Action{Backends: []mesh.Backend{{Target: target("shop", "web"), Weight: 1, Valid: true}}, Mirrors: mirrors},
-		}}}}
-	}
-	web := service{ips: []string{"10.96.0.10"}, port: port("http", 80), endpoints: []string{backend}}
-	w := newWorld(t, map[string]service{
-		"web":  web,
-		"copy": {namespace: "other", ips: []string{"10.96.0.11"}, port: port("http", 80), endpoints: []string{mirror}},
+	plain := httpRoute("shop", "mirrored", parent("shop", "web"), backend("web", 80))
+	web := service{ips: []string{"10.96.0.10"}, port: port("http", 80), endpoints: []string{server}}
+	w := newMesh(t, map[string]service{
+		"web": web,
+		"copy": {namespace: "other", ips: []string{"10.96.0.11"}, port: port("http", 80), endpoints: []string{mirror},
+			with: []kubeclient.Object{grant("other", "HTTPRoute", "shop")}},
 	}, o)
 	call := func() {
 		status, body, err := get(client(t, false), url)
-		if err != nil || status != http.StatusOK || body != backend {
+		if err != nil || status != http.StatusOK || body != server {
 			t.Fatalf("status %d, body %q, error %v", status, body, err)
 		}
 	}
 	for range 2 {
 		call()
-		web.rules = rules(mesh.Mirror{Target: target("other", "copy"), PerMillion: 1_000_000})
+		web.with = []kubeclient.Object{withMirror()}
 		w.change(map[string]service{"web": web})
 		before := copies.Load()
 		w.await("requests are mirrored", func() error {
@@ -50,7 +53,7 @@ func testMirrorsComeAndGo(t *testing.T, o option) {
 			}
 			return nil
 		})
-		web.rules = rules()
+		web.with = []kubeclient.Object{plain}
 		w.change(map[string]service{"web": web})
 		quiet := 0
 		w.await("they are mirrored no more", func() error {

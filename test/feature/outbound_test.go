@@ -81,14 +81,17 @@ func get(c *http.Client, url string) (int, string, error) {
 
 // TestHTTP: one client connection, three endpoints, every call balanced, in every protocol version,
 // declared and detected, over IPv4 and IPv6.
-func TestHTTP(t *testing.T) { bothWays(t, testHTTP) }
+func TestHTTP(t *testing.T) {
+	bothWays(t, testHTTP)
+	t.Run("without identities", func(t *testing.T) { testHTTP(t, withoutIdentities) })
+}
 
 func testHTTP(t *testing.T, o option) {
 	backends := []string{"10.244.0.5:8081", "10.244.0.6:8081", "10.244.0.7:8081"}
 	for _, b := range append(backends, "[fd00:244::5]:8081") {
 		httpBackend(t, b)
 	}
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"declared": {ips: []string{"10.96.0.10"}, port: port("http", 8081), endpoints: backends},
 		"detected": {ips: []string{"10.96.0.11", "fd00:96::11"}, port: port("", 8081), endpoints: append(backends, "[fd00:244::5]:8081")},
 	}, o)
@@ -130,7 +133,7 @@ func testOpaque(t *testing.T, o option) {
 	greeter(t, "10.244.0.5:9000")
 	httpBackend(t, "10.244.0.6:9000")
 	endpoints := []string{"10.244.0.5:9000"}
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"declared":   {ips: []string{"10.96.0.20"}, port: port("tcp-db", 9000), endpoints: endpoints},
 		"well-known": {ips: []string{"10.96.0.21"}, port: port("db", 3306), endpoints: endpoints},
 		"undeclared": {ips: []string{"10.96.0.22"}, port: port("db", 9001), endpoints: endpoints},
@@ -197,7 +200,7 @@ func (g *greeted) echo(text string) string {
 
 // TestNoEndpoints: a clear 503 at once, UNAVAILABLE for gRPC, and a closed connection for TCP.
 func TestNoEndpoints(t *testing.T) {
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"web": {ips: []string{"10.96.0.30"}, port: port("http", 80)},
 		"db":  {ips: []string{"10.96.0.31"}, port: port("tcp", 5000)},
 	})
@@ -235,7 +238,7 @@ func TestNoEndpoints(t *testing.T) {
 func TestNothingIsAdded(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	serveHTTP(t, "10.244.0.5:8080", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Clone(context.Background()) }))
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"web":   {ips: []string{"10.96.0.40"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}},
 		"other": {ips: []string{"10.96.0.41"}, port: port("http", 80)},
 	})
@@ -269,7 +272,7 @@ func TestNothingIsAdded(t *testing.T) {
 // TestUnknownServiceAddress: an address of the Service range that no Service has, on a port number
 // that others use, gets a clear answer. (Addresses outside the range: see test/e2e.)
 func TestUnknownServiceAddress(t *testing.T) {
-	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.50"}, port: port("http", 80)}})
+	newMesh(t, map[string]service{"web": {ips: []string{"10.96.0.50"}, port: port("http", 80)}})
 	status, body, err := get(client(t, false), "http://10.96.0.51/")
 	if err != nil || status != http.StatusServiceUnavailable || body != "mizzen: no Service has the address 10.96.0.51:80\n" {
 		t.Errorf("status %d, body %q, error %v", status, body, err)
@@ -291,7 +294,7 @@ func TestHTTP1AsSent(t *testing.T) {
 		requests <- request.String()
 		fmt.Fprint(c, "HTTP/1.1 404 Nowhere At All\r\nX-WeIrD: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	})
-	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
+	newMesh(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
 	for name, request := range map[string]string{
 		"HTTP/1.1":              "GET /a HTTP/1.1\r\nHost: web\r\nX-MiXeD: 1\r\nConnection: close\r\n\r\n",
 		"HTTP/1.0 without Host": "GET /a HTTP/1.0\r\nX-MiXeD: 1\r\n\r\n",

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	kubeclient "sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // TestSessionsHoldFromTheFirstCall: a sidecar that has never called a Service sends the first request of a
@@ -26,10 +27,10 @@ func testSessionsHoldFromTheFirstCall(t *testing.T, o option) {
 	for i := range perMethod*len(methods) + 1 {
 		services[fmt.Sprintf("s-%d", i)] = service{
 			ips: []string{serviceIP(i)}, port: port("http", 80), endpoints: backends,
-			traffic: mesh.TrafficPolicy{Session: &mesh.Session{Name: "s"}},
+			with: []kubeclient.Object{session(fmt.Sprintf("s-%d", i), "s")},
 		}
 	}
-	newWorld(t, services, o)
+	newMesh(t, services, o)
 	// The Services have the same endpoints, so the session of the first holds at each.
 	send := func(method string, i int, cookie string) (endpoint, set string) {
 		t.Helper()
@@ -70,7 +71,7 @@ func TestPolicyOfBytes(t *testing.T) {
 		greeters = append(greeters, fmt.Sprintf("10.244.0.%d:3306", i+5))
 		greeter(t, greeters[i])
 	}
-	newWorld(t, map[string]service{
+	newMesh(t, map[string]service{
 		"limited": {ips: []string{"10.96.0.10"}, port: port("mysql", 3306), endpoints: greeters[:1],
 			annotations: map[string]string{config.AnnotationMaxConnections: "2"}},
 		"hashed": {ips: []string{"10.96.0.11"}, port: port("mysql", 3306), endpoints: greeters,

@@ -13,6 +13,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -82,10 +83,17 @@ func requests(typeURL string) func(message) bool {
 	return func(m message) bool { return m.request.GetTypeUrl() == typeURL }
 }
 
-// serve passes on between an address and the server's, until stop.
-func (p *tap) serve(address, server string) (listens string, stop func()) {
+// serve passes on between an address and the server's, until stop. With identities it is the control plane to Envoy, and the
+// pod to the server.
+func (p *tap) serve(address string, w *testMesh) (listens string, stop func()) {
 	p.t.Helper()
-	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	up, down := insecure.NewCredentials(), insecure.NewCredentials()
+	if w.Authority != nil {
+		certificate, err := w.Certificate(w.pod)
+		w.must(err)
+		up, down = credentials.NewTLS(w.ClientTLS(certificate)), credentials.NewTLS(w.Authority.TLS(true))
+	}
+	conn, err := grpc.NewClient(w.server.Address, grpc.WithTransportCredentials(up))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -94,7 +102,7 @@ func (p *tap) serve(address, server string) (listens string, stop func()) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
+	g := grpc.NewServer(grpc.Creds(down), grpc.MaxRecvMsgSize(16<<20))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, p)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
@@ -172,7 +180,7 @@ func (p *tap) release() {
 }
 
 // awaitHeld waits until messages are held.
-func (w *world) awaitHeld() {
+func (w *testMesh) awaitHeld() {
 	w.t.Helper()
 	w.await("a message is held back", func() error {
 		w.tap.mu.Lock()

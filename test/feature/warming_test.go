@@ -26,6 +26,8 @@ func testClustersThatWarmAnew(t *testing.T, o option) {
 	web := func(ip, portName string) service {
 		return service{ips: []string{ip}, port: port(portName, 80), endpoints: endpoints}
 	}
+	limited := web("10.96.0.75", "http")
+	limited.annotations = map[string]string{config.AnnotationMaxConnections: "1000"} // which is the cluster's
 	next := service{ips: []string{"10.96.1.1"}, port: port("http", 80), endpoints: endpoints}
 	for _, tt := range []struct {
 		name   string
@@ -36,16 +38,17 @@ func testClustersThatWarmAnew(t *testing.T, o option) {
 		{name: "opaque becomes HTTP", before: web("10.96.0.70", "tcp"), after: web("10.96.0.70", "http")},
 		{name: "HTTP becomes opaque", before: web("10.96.0.71", "http"), after: web("10.96.0.71", "tcp")},
 		{name: "the Service gets another address", before: web("10.96.0.72", "tcp"), after: web("10.96.0.73", "tcp")},
+		{name: "an annotation changes", before: web("10.96.0.75", "http"), after: limited},
 		{
 			name: "a setting changes", before: web("10.96.0.74", "http"), after: web("10.96.0.74", "http"),
 			change: func(m *config.Mesh) { m.Traffic.ConnectTimeout = &metav1.Duration{Duration: 4 * time.Second} },
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, map[string]service{"web": tt.before}, o)
+			w := newMesh(t, map[string]service{"web": tt.before}, o)
 			w.answers("http://" + tt.before.ips[0] + "/")
 			if tt.change != nil {
-				tt.change(w.cfg)
+				w.upgrade(tt.change)
 			}
 			w.publish(map[string]service{"web": tt.after})
 			w.publish(map[string]service{"web": tt.after, "next": next})
@@ -61,14 +64,16 @@ func TestProtocolChangesUnderLoad(t *testing.T) { bothWays(t, testProtocolChange
 
 func testProtocolChangesUnderLoad(t *testing.T, o option) {
 	httpBackend(t, "10.244.0.5:8080")
-	web := func(name string) map[string]service {
+	web := func(protocol string) map[string]service {
+		declared := port("port", 80) // not by its name, which its endpoints have as well, and get a moment later
+		declared.AppProtocol = &protocol
 		return map[string]service{
-			"web": {ips: []string{"10.96.0.80"}, port: port(name, 80), endpoints: []string{"10.244.0.5:8080"}},
+			"web": {ips: []string{"10.96.0.80"}, port: declared, endpoints: []string{"10.244.0.5:8080"}},
 			// No other Service makes the port number an HTTP one.
 			"db": {ips: []string{"10.96.0.81"}, port: port("tcp", 80), endpoints: []string{"10.244.0.5:8080"}},
 		}
 	}
-	w := newWorld(t, web("http"), o)
+	w := newMesh(t, web("http"), o)
 	var calls [3]atomic.Int64
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -112,7 +117,7 @@ func TestFirstRequestAfterProtocolChange(t *testing.T) {
 	web := func(name string) map[string]service {
 		return map[string]service{"web": {ips: []string{"10.96.0.80"}, port: port(name, 80), endpoints: []string{"10.244.0.5:8080"}}}
 	}
-	w := newWorld(t, web("http"), onDemand, tapped)
+	w := newMesh(t, web("http"), onDemand, tapped)
 	c := dial(t, "10.96.0.80:80")
 	w.await("Envoy has the connection", func() error {
 		if n := w.stat("http.outbound_http.downstream_cx_active"); n != 1 {

@@ -56,7 +56,7 @@ func TestHTTP1OnTheWire(t *testing.T) {
 		"two-lengths": "HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 		"switch":      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: derp\r\n\r\nraw bytes",
 	})
-	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
+	newMesh(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
 	const fine = `^HTTP/1.1 200 (?s:.*)hello`
 	for _, tt := range []struct{ name, request, server, client string }{
 		{"an offer of TLS", "GET /a HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\n\r\n", `^GET /a HTTP/1.1\r\nHost: web\r\nx-forwarded-proto: http\r\n\r\n$`, fine},
@@ -99,7 +99,7 @@ func TestHTTP1OnTheWire(t *testing.T) {
 // TestHTTP2OnTheWire: frames that HTTP/2 allows end no connection.
 func TestHTTP2OnTheWire(t *testing.T) {
 	serveHTTP2(t, "10.244.0.5:8080")
-	newWorld(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
+	newMesh(t, map[string]service{"web": {ips: []string{"10.96.0.90"}, port: port("http", 80), endpoints: []string{"10.244.0.5:8080"}}})
 	for name, send := range map[string]func(c *framed, stream uint32){
 		"a header of 200 kB": func(c *framed, stream uint32) { c.headers(stream, true, "big", strings.Repeat("0Zq~", 50_000)) },
 		"empty DATA": func(c *framed, stream uint32) {

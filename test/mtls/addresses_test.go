@@ -23,24 +23,39 @@ import (
 )
 
 // addressesChange calls by address, while others come to answer there.
-func addressesChange(t *testing.T, cp *world.ControlPlane) {
-	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), port) }
-	set := func(port uint16, identity string) {
+func addressesChange(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
+	byIP := fmt.Sprintf("%s:%d", world.ServerIP, webPort)
+	// Another address of the server's machine, where pods come and go.
+	other := netip.AddrPortFrom(netip.MustParseAddr("10.88.0.4"), greeterPort)
+	setLink(t, pods.Server, func(l netlink.Link) error {
+		addr, err := netlink.ParseAddr(other.Addr().String() + "/24")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(l, addr)
+	})
+	l, err := pods.Server.Listen(other.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	greetAll(l)
+	set := func(identity string) {
 		t.Helper()
-		if err := cp.SetPods(map[netip.AddrPort]string{at(webPort): idServer, at(port): identity}); err != nil {
+		if err := cp.SetAddresses(identity, other.Addr()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	byIP := at(webPort).String()
 
-	// Nobody knows who answers at a port that was never called. The call waits until somebody does.
-	set(greeterPort, "")
+	// Nobody knows who answers at an address that was never called. The call waits until somebody does.
+	set("")
+	before := asked(t)
 	greeted := make(chan error, 1)
 	go func() {
-		_, err := greet(at(greeterPort).String())
+		_, err := greet(other.String())
 		greeted <- err
 	}()
-	await(t, "the address is asked for", func() bool { return cp.Wanted(at(greeterPort)) })
+	await(t, "the address is asked for", func() bool { return asked(t) > before })
 	if got, err := get(byIP); got != "server" || err != nil {
 		t.Errorf("another address meanwhile: %q, %v", got, err)
 	}
@@ -49,7 +64,7 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 		t.Fatalf("answered before it was known who does: %v", err)
 	default:
 	}
-	set(greeterPort, mesh.PlainText) // the server, which speaks first, takes that, too
+	set(mesh.PlainText) // the server, which speaks first, takes that, too
 	if err := <-greeted; err != nil {
 		t.Errorf("the call that has waited: %v", err)
 	}
@@ -64,9 +79,9 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 	}
 	mode(config.Strict)
 	defer mode(config.Permissive)
-	set(greeterPort, idServer)
-	await(t, "the pod is called as one of the mesh", func() bool { _, err := greet(at(greeterPort).String()); return err == nil })
-	long, err := net.DialTimeout("tcp", at(greeterPort).String(), 10*time.Second)
+	set(idServer)
+	await(t, "the pod is called as one of the mesh", func() bool { _, err := greet(other.String()); return err == nil })
+	long, err := net.DialTimeout("tcp", other.String(), 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,9 +109,9 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 		{"it is a pod's again", idServer, true},
 	} {
 		t.Run(fmt.Sprint(i, " ", step.name), func(t *testing.T) {
-			set(greeterPort, step.identity)
+			set(step.identity)
 			await(t, "it is called so", func() bool {
-				_, err := greet(at(greeterPort).String())
+				_, err := greet(other.String())
 				return (err == nil) == step.served
 			})
 			again(step.name)
@@ -108,7 +123,6 @@ func addressesChange(t *testing.T, cp *world.ControlPlane) {
 // mTLS and who is there known, and the sidecar is not larger for it.
 func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, client *world.Envoy) {
 	const addresses, port = 10_000, 8090
-	pool := netip.MustParsePrefix("10.91.0.0/16")
 	at := func(i int) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 91, byte(i / 250), byte(i%250 + 1)}), port)
 	}
@@ -132,10 +146,18 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 	}
 	defer l.Close()
 	greetAll(l)
-	of := map[netip.Prefix]string{pool: idServer}
-	if err := cp.SetRanges(of, nil); err != nil {
-		t.Fatal(err)
+	var all []netip.Addr
+	for i := range addresses {
+		all = append(all, at(i).Addr())
 	}
+	set := func(identity string, addrs ...netip.Addr) {
+		t.Helper()
+		if err := cp.SetAddresses(identity, addrs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(idServer, all...)
+	defer set(world.NoPod, all...)
 	if err := cp.SetMode(config.Strict); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +173,7 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 	await(t, "plain text is refused", func() bool { return !plain() })
 
 	var next, failed atomic.Int32
-	all := func(from, to int) {
+	callAll := func(from, to int) {
 		t.Helper()
 		next.Store(int32(from))
 		var wg sync.WaitGroup
@@ -170,9 +192,9 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 			t.FailNow()
 		}
 	}
-	all(0, 500) // what it needs for so many at once it has
+	callAll(0, 500) // what it needs for so many at once it has
 	before, start := allocated(t, client), time.Now()
-	all(500, addresses)
+	callAll(500, addresses)
 	took := time.Since(start)
 	hosts := regexp.MustCompile(`(?m)^pods::10\.91\..*::cx_active::`)
 	await(t, "what is not called any more is forgotten", func() bool {
@@ -183,17 +205,15 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 		return !hosts.Match(b)
 	})
 	after := allocated(t, client)
-	t.Logf("%d addresses in %s: %d kB before, %d kB after; %d are remembered", addresses-500, took.Round(time.Second), before>>10, after>>10, cp.Asked())
+	t.Logf("%d addresses in %s: %d kB before, %d kB after; %d are remembered", addresses-500, took.Round(time.Second), before>>10, after>>10, asked(t))
 	if after > before+2<<20 {
 		t.Errorf("%d kB more", (after-before)>>10)
 	}
-	if asked := cp.Asked(); asked > sds.MaxAddresses {
-		t.Errorf("%d addresses are asked for at a time", asked)
+	if n := asked(t); n > sds.MaxAddresses {
+		t.Errorf("%d addresses are asked for at a time", n)
 	}
 	// The first ones have been forgotten, and are asked for anew; what has changed is known.
-	if err := cp.SetRanges(of, map[netip.AddrPort]string{at(1): idClient}); err != nil {
-		t.Fatal(err)
-	}
+	set(idClient, at(1).Addr())
 	if _, err := greet(at(1).String()); err == nil {
 		t.Error("somebody else is at an address, and is called all the same")
 	}
@@ -207,9 +227,7 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 	}
 	await(t, "plain text is served", plain)
 	const waiting = 1_500
-	if err := cp.SetRanges(map[netip.Prefix]string{pool: ""}, nil); err != nil {
-		t.Fatal(err)
-	}
+	set("", all[1000:1000+waiting]...)
 	var served sync.WaitGroup
 	for i := range waiting { // which nobody has called for a long time
 		served.Go(func() {
@@ -228,9 +246,7 @@ func manyAddresses(t *testing.T, pods *world.Pods, cp *world.ControlPlane, clien
 		asking, err := strconv.Atoi(n)
 		return err == nil && asking >= waiting
 	})
-	if err := cp.SetRanges(map[netip.Prefix]string{pool: mesh.PlainText}, nil); err != nil {
-		t.Fatal(err)
-	}
+	set(mesh.PlainText, all[1000:1000+waiting]...)
 	served.Wait()
 }
 

@@ -32,10 +32,6 @@ func judgedPod(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
 	}
 	serveGreeter(t, pods.Server)
 	address := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
-	if err := cp.SetPods(map[netip.AddrPort]string{address: idServer}); err != nil {
-		t.Fatal(err)
-	}
-
 	from := []mesh.Caller{{Namespace: "bench", ServiceAccount: "client"}}
 	judged := func(methods ...string) mesh.Inbound {
 		return mesh.Inbound{Mode: config.Permissive, ForwardCert: []uint16{webPort}, Policies: []mesh.Policy{{Name: "bench/a", Rules: []mesh.CallRule{
@@ -50,7 +46,7 @@ func judgedPod(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
 			t.Fatal(err)
 		}
 	}
-	// This comes before the first call: here nobody renews the connections that callers have already.
+	// This comes before the first call: connections that callers have already are renewed some seconds later.
 	set(judged("GET"))
 	await(t, "the policy holds", func() bool { err := outside(byIP); return err != nil && strings.Contains(err.Error(), "403") })
 	await(t, "the first calls", func() bool {

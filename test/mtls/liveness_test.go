@@ -96,7 +96,7 @@ func halfClosed(t *testing.T, pods *world.Pods) {
 
 // peerGone: the server's node goes without a word. Whoever has a connection on which nothing is said hears of it, by
 // whatever way he has called, and whoever waits for an answer.
-func peerGone(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
+func peerGone(t *testing.T, pods *world.Pods) {
 	const most = 15 * time.Second
 	byIP := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), greeterPort)
 	// The address of another machine is one that no pod of the mesh has.
@@ -114,9 +114,6 @@ func peerGone(t *testing.T, pods *world.Pods, cp *world.ControlPlane) {
 	}
 	t.Cleanup(func() { l.Close() })
 	greetAll(l)
-	if err := cp.SetPods(map[netip.AddrPort]string{byIP: idServer}); err != nil {
-		t.Fatal(err)
-	}
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
 	entered := make(chan struct{}, 10)

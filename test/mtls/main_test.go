@@ -1,5 +1,5 @@
 // Package mtls tests mTLS between two pods without a cluster: two network namespaces with the real capture rules,
-// two real Envoys with the sidecar's bootstrap, and the real control-plane stages and ADS server in this process.
+// two real Envoys with the sidecar's bootstrap, and the real control plane (internal/xdstest) in this process.
 package mtls
 
 import (
@@ -9,9 +9,10 @@ import (
 	"os"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/mizzen-mesh/mizzen/internal/sdstest"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -74,26 +75,52 @@ func start(t *testing.T) (pods *world.Pods, cp *world.ControlPlane, client, serv
 		service("slow", "10.96.0.15", world.ServerIP, idServer, world.Port("http", 80, slowPort)),
 		service("plain", "10.96.0.12", world.ServerIP, mesh.PlainText, world.Port("http", 80, plainPort)),
 		service("self", "10.96.0.13", world.ClientIP, idClient, world.Port("http", 80, webPort)),
-	})
+	}, plainPort)
 	must(err)
-	authority, err := sdstest.NewCA()
-	must(err)
+	t.Cleanup(func() { must(cp.Stop()) })
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	for _, side := range []struct {
-		ns                world.NS
-		pod, ip, ipv6, id string
-	}{{pods.Client, "client", world.ClientIP, world.ClientIPv6, idClient}, {pods.Server, "server", world.ServerIP, world.ServerIPv6, idServer}} {
-		secrets, err := sdstest.New(authority, side.id)
+	for name, ns := range map[string]world.NS{"client": pods.Client, "server": pods.Server} {
+		pod, err := cp.Pod(name)
 		must(err)
-		address, _, err := cp.Serve(context.Background(), side.ns) // one server, which can end once only
+		address, _, err := cp.Serve(ns)
 		must(err)
-		e, err := side.ns.StartEnvoy(1, func(dir string) ([]byte, error) {
-			return world.JSON(side.ns.SecureSidecar(ctx, dir, side.pod, side.ip, address, secrets, side.ipv6))
+		metrics := prometheus.NewRegistry()
+		e, err := ns.StartEnvoy(1, func(dir string) ([]byte, error) {
+			boot, err := ns.Bootstrap(ctx, dir, cp.ControlPlane, pod, address, metrics)
+			for _, c := range boot.GetStaticResources().GetClusters() {
+				if c.Name == sds.Cluster {
+					c.AltStatName = "" // so that its statistics are there
+				}
+			}
+			return world.JSON(boot, err)
 		})
 		must(err)
 		t.Cleanup(e.Stop)
-		client, server = server, e
+		if name == "client" {
+			client, clientMetrics = e, metrics
+		} else {
+			server = e
+		}
 	}
 	return pods, cp, client, server
+}
+
+// clientMetrics are those of the client's agent.
+var clientMetrics *prometheus.Registry
+
+// asked is the number of addresses of pods that the client's agent remembers.
+func asked(t *testing.T) int {
+	t.Helper()
+	families, err := clientMetrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "mizzen_agent_pod_addresses" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	t.Fatal("the agent has no such metric")
+	return 0
 }

@@ -38,13 +38,6 @@ func TestTwoPods(t *testing.T) {
 	serveHTTP(t, pods.Server, "["+world.ServerIPv6+"]", webPort, "server")
 	serveGreeter(t, pods.Server)
 	byIP := netip.AddrPortFrom(netip.MustParseAddr(world.ServerIP), webPort)
-	setPods := func() {
-		t.Helper()
-		if err := cp.SetPods(map[netip.AddrPort]string{byIP: idServer}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	setPods()
 	await(t, "the first call", func() bool { _, err := get(web); return err == nil })
 
 	for _, mode := range []config.MTLSMode{config.Permissive, config.Strict, config.Permissive} {
@@ -87,9 +80,8 @@ func TestTwoPods(t *testing.T) {
 	t.Run("nothing lost", func(t *testing.T) { nothingLost(t, pods) })
 	t.Run("callers", func(t *testing.T) { callersSeen(t, cp) })
 	t.Run("many callers", func(t *testing.T) { manyCallers(t, server) })
-	t.Run("addresses change", func(t *testing.T) { addressesChange(t, cp) })
+	t.Run("addresses change", func(t *testing.T) { addressesChange(t, pods, cp) })
 	t.Run("many addresses", func(t *testing.T) { manyAddresses(t, pods, cp, client) })
-	setPods()
 	t.Run("under load", func(t *testing.T) { changeUnderLoad(t, cp, byIP.String()) })
 	t.Run("connections that live", func(t *testing.T) { liveConnections(t, cp, server) })
 	t.Run("silent connections", func(t *testing.T) { silentConnections(t, pods, cp, server) })
@@ -98,7 +90,7 @@ func TestTwoPods(t *testing.T) {
 			t.Run(name, func(t *testing.T) { t.Parallel(); f(t, pods) })
 		}
 	})
-	t.Run("the server's node is gone", func(t *testing.T) { peerGone(t, pods, cp) }) // the last: the link was down
+	t.Run("the server's node is gone", func(t *testing.T) { peerGone(t, pods) }) // the last: the link was down
 }
 
 // changeUnderLoad goes from permissive to strict and back while calls are made, old and new connections.

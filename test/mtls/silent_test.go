@@ -26,9 +26,9 @@ func silentConnections(t *testing.T, pods *world.Pods, cp *world.ControlPlane, s
 		}
 	}
 	permissive := mesh.Inbound{Mode: config.Permissive, ForwardCert: []uint16{webPort}}
-	cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime.Duration = drainTime })
+	configure(t, cp, func(m *config.Mesh) { m.MTLS.DrainTime.Duration = drainTime })
 	defer func() {
-		cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime = config.Default().MTLS.DrainTime })
+		configure(t, cp, func(m *config.Mesh) { m.MTLS.DrainTime = config.Default().MTLS.DrainTime })
 		set(permissive)
 		inUse(t, server, `"drainTime": "10s"`)
 	}()

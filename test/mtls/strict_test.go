@@ -34,6 +34,14 @@ func inPlain(t *testing.T, target string) net.Conn {
 	return c
 }
 
+// configure changes the mesh configuration, as an upgrade of the control plane does.
+func configure(t *testing.T, cp *world.ControlPlane, change func(*config.Mesh)) {
+	t.Helper()
+	if err := cp.Configure(change); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // says sends a line over a connection that lives, and wants it back.
 func says(c net.Conn) error {
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
@@ -51,8 +59,8 @@ func says(c net.Conn) error {
 // liveConnections: what strict refuses ends also where it lives, and nothing else does.
 func liveConnections(t *testing.T, cp *world.ControlPlane, server *world.Envoy) {
 	const drainTime = 3 * time.Second
-	cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime.Duration = drainTime })
-	defer cp.Configure(func(m *config.Mesh) { m.MTLS.DrainTime = config.Default().MTLS.DrainTime })
+	configure(t, cp, func(m *config.Mesh) { m.MTLS.DrainTime.Duration = drainTime })
+	defer configure(t, cp, func(m *config.Mesh) { m.MTLS.DrainTime = config.Default().MTLS.DrainTime })
 	byIP := fmt.Sprintf("%s:%d", world.ServerIP, greeterPort)
 	read := fmt.Sprintf("%s:%d", world.ServerIP, webPort)
 	forward := []uint16{webPort} // so that webPort is taken for HTTP
@@ -185,10 +193,10 @@ func newVersion(t *testing.T, cp *world.ControlPlane) {
 
 	// Listener filters and socket options: Envoy makes the listener anew.
 	unjudged := meshed()
-	cp.Configure(func(m *config.Mesh) {
+	configure(t, cp, func(m *config.Mesh) {
 		m.Detection.Timeout.Duration, m.Traffic.PeerTimeout.Duration = 1500*time.Millisecond, 20*time.Second
 	})
-	defer cp.Configure(func(m *config.Mesh) {
+	defer configure(t, cp, func(m *config.Mesh) {
 		m.Detection.Timeout, m.Traffic.PeerTimeout = config.Default().Detection.Timeout, config.Default().Traffic.PeerTimeout
 	})
 	set(mesh.Inbound{Mode: config.Strict})

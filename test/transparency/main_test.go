@@ -8,9 +8,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/go-logr/logr"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
-
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
@@ -46,7 +43,6 @@ func start(t *testing.T) *network {
 		}
 		t.Skip(err)
 	}
-	ctrllog.SetLogger(logr.Discard())
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp(os.Getenv("MIZZEN_WORLD"), "transparency-")
@@ -69,12 +65,8 @@ func start(t *testing.T) *network {
 
 	cfg, err := meshConfig()
 	must(err)
-	ca, err := newAuthority(ctx, cfg)
+	pods, err := runControlPlane(t, cfg)
 	must(err)
-	bundle, _, _ := ca.Bundle()
-	pods, err := injectedPods(cfg, []byte(bundle))
-	must(err)
-	must(runControlPlane(ctx, cfg, ca, pods))
 	must(n.listen())
 	for _, name := range meshed {
 		must(startSidecar(ctx, dir, n.pods[name], pods[name], i))

@@ -10,12 +10,13 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/kubetest"
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
@@ -53,19 +54,11 @@ func injectedPods(cfg *config.Mesh, trustBundle []byte) (map[string]*corev1.Pod,
 }
 
 // objects are all that the cluster has.
-func objects(pods map[string]*corev1.Pod) []runtime.Object {
-	out := []runtime.Object{
-		&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: namespace}},
+func objects(pods map[string]*corev1.Pod) []client.Object {
+	out := []client.Object{
+		kubetest.Namespace(namespace, nil),
 		&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.96.0.0/12"}}},
 		judgement(),
-	}
-	for _, name := range []string{
-		"httproutes.gateway.networking.k8s.io", "grpcroutes.gateway.networking.k8s.io", "referencegrants.gateway.networking.k8s.io",
-		"xbackendtrafficpolicies.gateway.networking.x-k8s.io", "authorizationpolicies.mizzen.dev",
-	} {
-		out = append(out, &metav1.PartialObjectMetadata{
-			TypeMeta: metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"}, ObjectMeta: metav1.ObjectMeta{Name: name},
-		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
 		out = append(out, pods[name])
@@ -122,8 +115,8 @@ func endpoints(l layout, pod *corev1.Pod) *discoveryv1.EndpointSlice {
 }
 
 // routes send each port's requests to where they go without them.
-func routes(l layout) []runtime.Object {
-	var out []runtime.Object
+func routes(l layout) []client.Object {
+	var out []client.Object
 	for _, p := range l.protocols {
 		for slot := range slots {
 			port := l.port(p, slot)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 // echo on the other.
 func startApplication(server world.NS) error {
 	for _, port := range []uint16{capturedHTTP, plainHTTP} {
-		l, err := server.Listen(addr(port))
+		l, err := server.Listen(fmt.Sprintf(":%d", port))
 		if err != nil {
 			return err
 		}
@@ -25,7 +26,7 @@ func startApplication(server world.NS) error {
 		go func() { _ = s.Serve(l) }() // ends with the program
 	}
 	for _, port := range []uint16{capturedTCP, plainTCP} {
-		l, err := server.Listen(addr(port))
+		l, err := server.Listen(fmt.Sprintf(":%d", port))
 		if err != nil {
 			return err
 		}

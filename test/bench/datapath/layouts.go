@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -35,6 +34,9 @@ const (
 
 	httpServiceIP, tcpServiceIP = "10.96.0.10", "10.96.0.11"
 	httpMTLSIP, tcpMTLSIP       = "10.96.0.12", "10.96.0.13"
+
+	// noPodIP is an address of the server's that no pod has, so that calls to it are in plain text.
+	noPodIP = "10.88.0.4"
 )
 
 // layout is a way from the client to the server. TCP is empty where a layout is about HTTP only.
@@ -108,6 +110,9 @@ func start(mtls bool) ([]*layout, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := pods.Server.AddAddress(noPodIP + "/24"); err != nil {
+		return nil, err
+	}
 	if err := startApplication(pods.Server); err != nil {
 		return nil, err
 	}
@@ -119,7 +124,7 @@ func start(mtls bool) ([]*layout, error) {
 		}
 		layouts = append(layouts, l)
 	}
-	own, err := startMizzen(pods, mtls)
+	own, err := startMizzen(pods, mtls, excluded)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", mizzen, err)
 	}
@@ -177,33 +182,26 @@ func (b bare) start(pods *world.Pods) (*layout, error) {
 }
 
 // startMizzen starts one control plane and the two sidecars, as the injector and the agent would.
-func startMizzen(pods *world.Pods, mtls bool) ([]*layout, error) {
-	cp, err := world.NewControlPlane(services(mtls))
-	if err != nil {
-		return nil, err
-	}
-	authority, err := sdstest.NewCA()
+func startMizzen(pods *world.Pods, mtls bool, excluded []uint16) ([]*layout, error) {
+	cp, err := world.NewControlPlane(services(mtls), excluded...)
 	if err != nil {
 		return nil, err
 	}
 	var envoys []*world.Envoy
 	for _, side := range []struct {
-		ns      world.NS
-		pod, ip string
-	}{{pods.Client, "client", world.ClientIP}, {pods.Server, "server", world.ServerIP}} {
-		address, _, err := cp.Serve(context.Background(), side.ns)
+		ns  world.NS
+		pod string
+	}{{pods.Client, "client"}, {pods.Server, "server"}} {
+		pod, err := cp.Pod(side.pod)
 		if err != nil {
 			return nil, err
 		}
-		secrets, err := sdstest.New(authority, mesh.SPIFFEID(world.TrustDomain, "bench", side.pod))
+		address, _, err := cp.Serve(side.ns)
 		if err != nil {
 			return nil, err
 		}
 		e, err := side.ns.StartEnvoy(1, func(dir string) ([]byte, error) {
-			if !mtls {
-				return world.JSON(world.Sidecar(dir, side.pod, side.ip, address))
-			}
-			return world.JSON(side.ns.SecureSidecar(context.Background(), dir, side.pod, side.ip, address, secrets))
+			return world.JSON(side.ns.Bootstrap(context.Background(), dir, cp.ControlPlane, pod, address, nil))
 		})
 		if err != nil {
 			return nil, err
@@ -219,17 +217,17 @@ func startMizzen(pods *world.Pods, mtls bool) ([]*layout, error) {
 
 // services are one for each protocol, and with identities the same once more.
 func services(mtls bool) []world.Service {
-	pair := func(suffix, identity, httpIP, tcpIP string) []world.Service {
+	pair := func(suffix, endpoint, identity, httpIP, tcpIP string) []world.Service {
 		return []world.Service{
-			{Namespace: "bench", Name: "web" + suffix, IP: httpIP, Endpoints: []string{world.ServerIP}, Identity: identity,
+			{Namespace: "bench", Name: "web" + suffix, IP: httpIP, Endpoints: []string{endpoint}, Identity: identity,
 				Ports: []corev1.ServicePort{world.Port("http", 80, capturedHTTP)}},
-			{Namespace: "bench", Name: "echo" + suffix, IP: tcpIP, Endpoints: []string{world.ServerIP}, Identity: identity,
+			{Namespace: "bench", Name: "echo" + suffix, IP: tcpIP, Endpoints: []string{endpoint}, Identity: identity,
 				Ports: []corev1.ServicePort{world.Port("tcp", 7, capturedTCP)}},
 		}
 	}
 	if !mtls {
-		return pair("", "", httpServiceIP, tcpServiceIP)
+		return pair("", world.ServerIP, "", httpServiceIP, tcpServiceIP)
 	}
-	return append(pair("", mesh.PlainText, httpServiceIP, tcpServiceIP),
-		pair("-mtls", mesh.SPIFFEID(world.TrustDomain, "bench", "server"), httpMTLSIP, tcpMTLSIP)...)
+	return append(pair("", noPodIP, mesh.PlainText, httpServiceIP, tcpServiceIP),
+		pair("-mtls", world.ServerIP, mesh.SPIFFEID(world.TrustDomain, "bench", "server"), httpMTLSIP, tcpMTLSIP)...)
 }

@@ -22,8 +22,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent"
-	"github.com/mizzen-mesh/mizzen/internal/ca"
-	"github.com/mizzen-mesh/mizzen/internal/sdstest"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -98,19 +96,20 @@ func (f *figures) each(first *figures) string {
 func measure(pods *world.Pods, all []world.Service, mtls bool) (*figures, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	authority, err := sdstest.NewCA()
+	cp, err := world.NewControlPlane(all)
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = cp.Stop() }()
 	if mtls {
-		server, _, err := sidecar(ctx, all, pods.Server, "server", world.ServerIP, authority)
+		server, _, err := sidecar(ctx, cp, pods.Server, "server")
 		if err != nil {
 			return nil, err
 		}
 		defer server.Stop()
 	}
 	start := time.Now()
-	e, sent, err := sidecar(ctx, all, pods.Client, "client", world.ClientIP, authority)
+	e, sent, err := sidecar(ctx, cp, pods.Client, "client")
 	if err != nil {
 		return nil, err
 	}
@@ -128,23 +127,18 @@ func measure(pods *world.Pods, all []world.Service, mtls bool) (*figures, error)
 	return f, nil
 }
 
-// sidecar starts one with a control plane of its own and an identity, which a mesh without mTLS does not ask for. It
-// counts what it is sent.
-func sidecar(ctx context.Context, all []world.Service, ns world.NS, pod, ip string, authority *ca.Authority) (*world.Envoy, *atomic.Int64, error) {
-	cp, err := world.NewControlPlane(all)
+// sidecar starts that of a pod, and counts what it is sent.
+func sidecar(ctx context.Context, cp *world.ControlPlane, ns world.NS, name string) (*world.Envoy, *atomic.Int64, error) {
+	pod, err := cp.Pod(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	address, sent, err := cp.Serve(ctx, ns)
-	if err != nil {
-		return nil, nil, err
-	}
-	secrets, err := sdstest.New(authority, mesh.SPIFFEID(world.TrustDomain, "bench", pod))
+	address, sent, err := cp.Serve(ns) //nolint:contextcheck // Stop ends it
 	if err != nil {
 		return nil, nil, err
 	}
 	e, err := ns.StartEnvoy(agent.Defaults().Concurrency, func(dir string) ([]byte, error) {
-		return world.JSON(ns.SecureSidecar(ctx, dir, pod, ip, address, secrets))
+		return world.JSON(ns.Bootstrap(ctx, dir, cp.ControlPlane, pod, address, nil))
 	})
 	return e, sent, err
 }

@@ -1,4 +1,4 @@
-// Package world makes what a benchmark needs of a mesh without a cluster: the network namespaces of a
-// client pod and a server pod with the real capture rules, real Envoys, and the real control-plane
-// stages and ADS server in this process.
+// Package world makes what a benchmark or a test of two pods needs of a mesh without a cluster: the network namespaces of a
+// client pod and a server pod with the real capture rules, real Envoys, and the real control plane (internal/xdstest) in this
+// process.
 package world

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +19,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/agent"
-	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
 // Envoy is a running Envoy.
@@ -46,21 +43,6 @@ func EnvoyPath() (string, error) {
 		return "", fmt.Errorf("no Envoy: %w; `make tools` gets it, or set MIZZEN_ENVOY", err)
 	}
 	return path, nil
-}
-
-// Sidecar gives the sidecar's bootstrap for the pod, with its control plane at the address.
-func Sidecar(dir, pod, ip, controlPlane string) (*bootstrapv3.Bootstrap, error) {
-	return sidecar(dir, controlPlane, nodeOf(pod, netip.MustParseAddr(ip)))
-}
-
-func sidecar(dir, controlPlane string, n node.Node) (*bootstrapv3.Bootstrap, error) {
-	s := agent.Defaults()
-	s.ControlPlane, s.Dir, s.Node = controlPlane, dir, n
-	return agent.Bootstrap(s)
-}
-
-func nodeOf(pod string, ips ...netip.Addr) node.Node {
-	return node.Node{Namespace: "bench", Pod: pod, ServiceAccount: pod, Version: "bench", IPs: ips}
 }
 
 // AdminSocket is where the admin interface of an Envoy with this directory listens: that is where

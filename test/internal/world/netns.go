@@ -149,6 +149,11 @@ func (n NS) Listen(addr string) (net.Listener, error) {
 	return l, err
 }
 
+// AddAddress gives the pod one more.
+func (n NS) AddAddress(cidr string) error {
+	return n.Do(func() error { return linkUp("eth0", []string{cidr}) })
+}
+
 // setUp gives the pod its addresses, its default route and its capture rules.
 func setUp(ip, ipv6, peer string, settings capture.Settings) error {
 	for name, cidrs := range map[string][]string{"lo": nil, "eth0": {ip + "/24", ipv6 + "/64"}} {
