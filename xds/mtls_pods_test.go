@@ -89,7 +89,7 @@ func startAddresses(t *testing.T, identity string) *agentaddresses.Addresses {
 			wanted, _ := made.Take()
 			for _, id := range wanted {
 				if addr, ok := sds.Address(id.Name); ok && identity != "" {
-					_, _ = store.Apply(server.Change{Set: []envoy.Resource{envoy.PodAddress(addr, identity)}})
+					_, _ = store.Apply(envoy.Change{Set: []envoy.Resource{envoy.PodAddress(addr, identity)}})
 				}
 			}
 		}
@@ -106,7 +106,7 @@ func startAddresses(t *testing.T, identity string) *agentaddresses.Addresses {
 func podListener(t *testing.T, port uint32, cfg *config.Mesh) *listenerv3.Listener {
 	t.Helper()
 	everywhere := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
-	l := proto.Clone(envoy.SecureOutboundListeners(envoy.NewProtocolTable(), nil, everywhere, cfg)[0].Message).(*listenerv3.Listener)
+	l := proto.Clone(envoy.OutboundListeners(envoy.NewProtocolTable(), nil, everywhere, cfg)[0].Message).(*listenerv3.Listener)
 	l.Address, l.ListenerFilters = socketAt("127.0.0.1", port), nil
 	matchers := l.FilterChainMatcher.GetMatcherList()
 	matchers.Matchers = matchers.Matchers[1:] // loopback is refused

@@ -12,41 +12,23 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/server"
+	"github.com/mizzen-mesh/mizzen/xds/translate/translatetest"
 )
 
 // secure runs a controller on a cluster with identities.
 func secure(t *testing.T, f *fakeCluster) *Controller {
 	t.Helper()
-	cfg := config.Default()
-	cfg.MTLS.TrustDomain, cfg.ServiceCIDRs = "cluster.local", []string{"10.96.0.0/12"}
-	c := NewController(Options{Source: f.source, Store: server.NewStore(), Config: cfg, Log: logr.Discard(), Statuses: noStatuses{}})
-	done := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case <-c.Ready():
-	case <-time.After(10 * time.Second):
-		t.Fatal("not ready")
-	}
-	return c
+	return run(t, Options{Source: f.source, Store: server.NewStore(), Config: secureConfig()})
 }
 
 // expected are the SPIFFE IDs of all TLS contexts of a cluster.
@@ -66,27 +48,28 @@ func expected(t *testing.T, c *clusterv3.Cluster) []string {
 }
 
 func TestCallsToAddressesOfPods(t *testing.T) {
-	f := newFakeCluster(t)
 	id := func(serviceAccount string) string { return mesh.SPIFFEID("cluster.local", "shop", serviceAccount) }
 	pod := func(name, serviceAccount, ip string) *corev1.Pod {
-		return injectedPod("shop", name, serviceAccount, ip)
+		return translatetest.Pod("shop", name, serviceAccount, ip)
 	}
-	a := pod("a", "cart", "10.1.0.1")
-	a.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=9100")
-	f.pods.Add(a)
-	bare := pod("bare", "cart", "10.1.0.2")
-	bare.Spec.InitContainers = nil
-	f.pods.Add(bare)
-	onNode := pod("on-node", "cart", "10.1.0.3")
-	onNode.Spec.HostNetwork = true
-	f.pods.Add(onNode)
-	two := pod("two", "cart", "10.1.0.4")
-	two.Status.PodIPs = append(two.Status.PodIPs, corev1.PodIP{IP: "fd00::4"})
-	f.pods.Add(two)
-	for name, ip := range map[string]string{"claims-5": "10.1.0.5", "claims-5-too": "10.1.0.5"} {
-		f.pods.Add(pod(name, name, ip))
-	}
-	f.awaitPods(t, 6)
+	f := newFakeCluster(t, func(f *fakeCluster) {
+		add := f.pods.Add
+		a := pod("a", "cart", "10.1.0.1")
+		a.Spec.InitContainers = sidecartest.Containers("--exclude-inbound-ports=9100")
+		add(a)
+		bare := pod("bare", "cart", "10.1.0.2")
+		bare.Spec.InitContainers = nil
+		add(bare)
+		onNode := pod("on-node", "cart", "10.1.0.3")
+		onNode.Spec.HostNetwork = true
+		add(onNode)
+		two := pod("two", "cart", "10.1.0.4")
+		two.Status.PodIPs = append(two.Status.PodIPs, corev1.PodIP{IP: "fd00::4"})
+		add(two)
+		for name, ip := range map[string]string{"claims-5": "10.1.0.5", "claims-5-too": "10.1.0.5"} {
+			add(pod(name, name, ip))
+		}
+	})
 	c := secure(t, f)
 	p := connect(t, c.opt.Store)
 	ask := func(name string) { p.subscribe(envoy.PodAddressType, name) }
@@ -130,20 +113,19 @@ func TestCallsToAddressesOfPods(t *testing.T) {
 
 	p.stop()
 	eventually(t, "nothing is left of what nobody wants", func() bool {
-		return len(published(t, c)["PodAddress"]) == 0
+		return len(published(t, c.opt.Store)["PodAddress"]) == 0
 	})
 }
 
 // The outbound listener has the ranges of pods. It follows at once where pods come to a new one, and forgets none of
 // them before it changes anyway.
 func TestRangesOfPods(t *testing.T) {
-	f := newFakeCluster(t)
-	b := injectedPod("shop", "b", "cart", "10.1.1.1")
-	f.pods.Add(injectedPod("shop", "a", "cart", "10.1.0.1"))
-	f.services.Add(httpService("web", "10.96.0.1"))
-	f.awaitPods(t, 1)
+	b := translatetest.Pod("shop", "b", "cart", "10.1.1.1")
+	f := newFakeCluster(t, func(f *fakeCluster) {
+		f.pods.Add(translatetest.Pod("shop", "a", "cart", "10.1.0.1"))
+		f.services.Add(httpService("web", "10.96.0.1"))
+	})
 	c := secure(t, f)
-	eventually(t, "the Service is published", func() bool { return slices.Contains(clusters(t, c), "outbound/shop/web/80") })
 	p := connect(t, c.opt.Store)
 	t.Cleanup(p.stop)
 	ranges := func(want ...string) {
@@ -164,11 +146,11 @@ func TestRangesOfPods(t *testing.T) {
 	for who := ""; who != mesh.PlainText; {
 		who = p.address("pod/10.1.1.1:80")
 	}
-	f.pods.Add(injectedPod("shop", "c", "cart", "10.1.0.2"))
+	f.pods.Add(translatetest.Pod("shop", "c", "cart", "10.1.0.2"))
 	f.services.Add(httpService("more", "10.96.0.2"))
 	p.cluster("outbound/shop/more/80")
 	// But a third range is one.
-	f.pods.Add(injectedPod("shop", "d", "cart", "10.1.2.1"))
+	f.pods.Add(translatetest.Pod("shop", "d", "cart", "10.1.2.1"))
 	ranges("10.1.0.0/24", "10.1.2.0/24")
 }
 
@@ -180,9 +162,6 @@ func httpService(name, ip string) *corev1.Service {
 
 // Copies of requests know who answers them, also when it is somebody new.
 func TestMirrorsFollowIdentities(t *testing.T) {
-	f := newFakeCluster(t)
-	f.services.Add(httpService("web", "10.96.0.1"))
-	f.services.Add(httpService("copy", "10.96.0.2"))
 	slice := func(addresses ...string) *discoveryv1.EndpointSlice {
 		s := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4}
 		s.Namespace, s.Name, s.Labels = "shop", "copy", map[string]string{discoveryv1.LabelServiceName: "copy"}
@@ -192,11 +171,13 @@ func TestMirrorsFollowIdentities(t *testing.T) {
 		}
 		return s
 	}
-	f.slices.Add(slice("10.1.0.1", "10.1.0.2"))
-	f.pods.Add(injectedPod("shop", "a", "first", "10.1.0.1"))
-	f.http.Add(mirrorRoute("web", "copy"))
-	f.awaitPods(t, 1)
-	f.await(t, mesh.Key{Namespace: "shop", Name: "copy"}, "http", "http")
+	f := newFakeCluster(t, func(f *fakeCluster) {
+		f.services.Add(httpService("web", "10.96.0.1"))
+		f.services.Add(httpService("copy", "10.96.0.2"))
+		f.slices.Add(slice("10.1.0.1", "10.1.0.2"))
+		f.pods.Add(translatetest.Pod("shop", "a", "first", "10.1.0.1"))
+		f.http.Add(mirrorRoute("web", "copy"))
+	})
 	c := secure(t, f)
 	mirror := func() string {
 		for _, name := range clusters(t, c) {
@@ -206,19 +187,16 @@ func TestMirrorsFollowIdentities(t *testing.T) {
 		}
 		return ""
 	}
-	eventually(t, "there is a cluster for copies", func() bool { return mirror() != "" })
 	p := connect(t, c.opt.Store)
 	t.Cleanup(p.stop)
 	p.subscribe(envoy.ClusterType, mirror())
 	id := func(serviceAccount string) string { return mesh.SPIFFEID("cluster.local", "shop", serviceAccount) }
-	for { // the cache may not have had all at first
-		if got := expected(t, p.cluster(mirror())); slices.Equal(got, []string{id("first")}) {
-			break
-		}
+	if got, want := expected(t, p.cluster(mirror())), []string{id("first")}; !slices.Equal(got, want) {
+		t.Errorf("copies are sent to %q, want %q", got, want)
 	}
 	f.services.Add(httpService("more", "10.96.0.3")) // with it is published what else was held back
 	eventually(t, "the next Service is published", func() bool { return slices.Contains(clusters(t, c), "outbound/shop/more/80") })
-	f.pods.Add(injectedPod("shop", "b", "second", "10.1.0.2"))
+	f.pods.Add(translatetest.Pod("shop", "b", "second", "10.1.0.2"))
 	if got, want := expected(t, p.cluster(mirror())), []string{id("first"), id("second")}; !slices.Equal(got, want) {
 		t.Errorf("copies are sent to %q, want %q", got, want)
 	}
@@ -258,18 +236,6 @@ func rangesOf(t *testing.T, l *listenerv3.Listener) []string {
 	return out
 }
 
-// awaitPods waits until the cache has so many pods.
-func (f *fakeCluster) awaitPods(t *testing.T, n int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d pods are known", n), func() bool {
-		if !f.source.Sync(t.Context()) {
-			return false
-		}
-		pods, err := f.source.Pods(t.Context())
-		return err == nil && len(pods) == n
-	})
-}
-
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -283,7 +249,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 func clusters(t *testing.T, c *Controller) []string {
 	t.Helper()
 	var out []string
-	for name := range published(t, c)["Cluster"] {
+	for name := range published(t, c.opt.Store)["Cluster"] {
 		out = append(out, name)
 	}
 	return out

@@ -63,7 +63,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // runRoute starts Envoy with a route of a kind on Service cart:80 and one backend for each name. It gives
 // the address.
-func runRoute(t *testing.T, kind mesh.RouteKind, rules string, backends map[string]*backend, annotations ...string) string {
+func runRoute(t *testing.T, kind mesh.Kind, rules string, backends map[string]*backend, annotations ...string) string {
 	t.Helper()
 	in := mesh.RouteInputs{Services: map[mesh.Key]*mesh.Service{parent: service("cart")}}
 	var clusters []*clusterv3.Cluster
@@ -77,7 +77,7 @@ func runRoute(t *testing.T, kind mesh.RouteKind, rules string, backends map[stri
 		}
 	}
 	object := []byte("metadata: {name: r, namespace: shop, annotations: {" + strings.Join(annotations, ", ") + "}}\nspec:\n  parentRefs: [{group: '', kind: Service, name: cart}]\n  rules:\n" + rules)
-	if kind == mesh.GRPCRoute {
+	if kind == mesh.KindGRPCRoute {
 		in.GRPCRoutes = []*gatewayv1.GRPCRoute{decode[gatewayv1.GRPCRoute](t, object)}
 	} else {
 		in.HTTPRoutes = []*gatewayv1.HTTPRoute{decode[gatewayv1.HTTPRoute](t, object)}
@@ -160,7 +160,7 @@ func TestPathsAndLocations(t *testing.T) {
 	rewrite("/", "ReplacePrefixMatch", "/base")
 
 	// Sixteen rules are the most of one object, but not of the model.
-	address := runRoute(t, mesh.HTTPRoute, rules.String(), map[string]*backend{"cart": b})
+	address := runRoute(t, mesh.KindHTTPRoute, rules.String(), map[string]*backend{"cart": b})
 	for _, c := range []struct{ path, want string }{
 		{"/p0/bar", "cart/xyz/bar"}, {"/p1/bar", "cart/xyz/bar"}, {"/s0/bar", "cart/xyz/bar"}, {"/s1/bar", "cart/xyz/bar"},
 		{"/p0", "cart/xyz"}, {"/p0/", "cart/xyz/"}, {"/p0/bar?q=1", "cart/xyz/bar?q=1"},
@@ -190,7 +190,7 @@ func TestPathsAndLocations(t *testing.T) {
 
 func TestHeadersMirrorsAndShares(t *testing.T) {
 	cart, v2 := startBackend(t, nil), startBackend(t, nil)
-	address := runRoute(t, mesh.HTTPRoute, `
+	address := runRoute(t, mesh.KindHTTPRoute, `
   - matches: [{path: {value: /headers}}]
     filters:
     - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Set, value: "100% %REQ(x)%"}], add: [{name: X-Add, value: b}], remove: [X-Remove]}}
@@ -271,7 +271,7 @@ func TestTimeoutsAndRetries(t *testing.T) {
 			}
 		}
 	})
-	address := runRoute(t, mesh.HTTPRoute, `
+	address := runRoute(t, mesh.KindHTTPRoute, `
   - {matches: [{path: {value: /slow}}], timeouts: {request: 200ms}, backendRefs: [{name: cart, port: 80}]}
   - {matches: [{path: {value: /slow-try}}], timeouts: {backendRequest: 100ms}, retry: {attempts: 2, backoff: 1ms}, backendRefs: [{name: cart, port: 80}]}
   - {matches: [{path: {value: /fail}}], retry: {attempts: 3, codes: [503], backoff: 1ms}, backendRefs: [{name: cart, port: 80}]}
@@ -326,9 +326,9 @@ func TestGRPCDeadlines(t *testing.T) {
 		}
 	})
 	backends := map[string]*backend{"cart": cart}
-	for kind, address := range map[mesh.RouteKind]string{
-		mesh.HTTPRoute: runRoute(t, mesh.HTTPRoute, "  - {timeouts: {request: 400ms}, backendRefs: [{name: cart, port: 80}]}\n", backends),
-		mesh.GRPCRoute: runRoute(t, mesh.GRPCRoute, "  - {name: bounded, backendRefs: [{name: cart, port: 80}]}\n", backends,
+	for kind, address := range map[mesh.Kind]string{
+		mesh.KindHTTPRoute: runRoute(t, mesh.KindHTTPRoute, "  - {timeouts: {request: 400ms}, backendRefs: [{name: cart, port: 80}]}\n", backends),
+		mesh.KindGRPCRoute: runRoute(t, mesh.KindGRPCRoute, "  - {name: bounded, backendRefs: [{name: cart, port: 80}]}\n", backends,
 			"mizzen.dev/timeout.bounded: 400ms", "mizzen.dev/timeout: 1h"),
 	} {
 		for deadline, want := range map[string]time.Duration{"": timeout, "100m": 100 * time.Millisecond, "1H": timeout} {
@@ -344,13 +344,13 @@ func TestGRPCDeadlines(t *testing.T) {
 // "all traffic which matches this rule MUST receive an UNAVAILABLE status", and so must its share.
 func TestGRPCWithoutBackend(t *testing.T) {
 	cart := startBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Grpc-Status", "0") })
-	address := runRoute(t, mesh.GRPCRoute, `
+	address := runRoute(t, mesh.KindGRPCRoute, `
   - {matches: [{method: {service: shop.Cart, method: Watch}}], backendRefs: [{name: gone, port: 80}]}
 `, map[string]*backend{"cart": cart})
 	if status := callGRPC(t, address, ""); status != "14" {
 		t.Errorf("no valid backend: status %q, want 14 (UNAVAILABLE)", status)
 	}
-	address = runRoute(t, mesh.GRPCRoute, `
+	address = runRoute(t, mesh.KindGRPCRoute, `
   - {matches: [{method: {service: shop.Cart}}], backendRefs: [{name: cart, port: 80}, {name: gone, port: 80}]}
 `, map[string]*backend{"cart": cart})
 	statuses := map[string]int{}
@@ -360,7 +360,7 @@ func TestGRPCWithoutBackend(t *testing.T) {
 	if n := statuses["14"]; n < 25 || n > 75 || n+statuses["0"] != 100 {
 		t.Errorf("one of two backends is invalid: %v of 100", statuses)
 	}
-	address = runRoute(t, mesh.GRPCRoute, "  - {matches: [{method: {service: shop.Other}}], backendRefs: [{name: cart, port: 80}]}\n", map[string]*backend{"cart": cart})
+	address = runRoute(t, mesh.KindGRPCRoute, "  - {matches: [{method: {service: shop.Other}}], backendRefs: [{name: cart, port: 80}]}\n", map[string]*backend{"cart": cart})
 	if status := callGRPC(t, address, ""); status != "12" {
 		t.Errorf("no rule: status %q, want 12 (UNIMPLEMENTED)", status)
 	}

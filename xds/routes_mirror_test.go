@@ -25,7 +25,7 @@ func TestMirrorsHoldNobodyUp(t *testing.T) {
 		case <-time.After(time.Minute):
 		}
 	})
-	address := runRoute(t, mesh.HTTPRoute, `
+	address := runRoute(t, mesh.KindHTTPRoute, `
   - filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 80}}}]
     backendRefs: [{name: cart, port: 80}]
 `, map[string]*backend{"cart": cart, "v2": v2})

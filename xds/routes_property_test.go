@@ -105,7 +105,7 @@ func (s *routeSet) rules(t *testing.T) []mesh.Rule {
 	})
 	for _, status := range statuses {
 		if c := status.Conditions[0]; !c.True {
-			t.Fatalf("%s is not accepted: %s", status.Route, c.Message)
+			t.Fatalf("%s is not accepted: %s", status.Object, c.Message)
 		}
 	}
 	return rules[80].For("anybody")

@@ -2,19 +2,20 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 
-	"github.com/mizzen-mesh/mizzen/xds/kube"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // listReplicas lists the addresses of the other replicas that are ready, with a port.
-func listReplicas(source *kube.Source, o *options, port int) func(context.Context) ([]string, error) {
+func listReplicas(in client.Reader, o *options, port int) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {
-		endpoints, err := source.EndpointSlices(ctx, mesh.Key{Namespace: o.namespace, Name: o.webhookService})
+		endpoints, err := ownSlices(ctx, in, o)
 		if err != nil {
 			return nil, err
 		}
@@ -32,9 +33,9 @@ func listReplicas(source *kube.Source, o *options, port int) func(context.Contex
 }
 
 // isReplica tells whether an address is that of a replica, ready or not.
-func isReplica(source *kube.Source, o *options) func(context.Context, netip.Addr) bool {
+func isReplica(in client.Reader, o *options) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, from netip.Addr) bool {
-		endpoints, err := source.EndpointSlices(ctx, mesh.Key{Namespace: o.namespace, Name: o.webhookService})
+		endpoints, err := ownSlices(ctx, in, o)
 		if err != nil {
 			return false // only a hint is lost
 		}
@@ -50,4 +51,14 @@ func isReplica(source *kube.Source, o *options) func(context.Context, netip.Addr
 		}
 		return false
 	}
+}
+
+// ownSlices lists the EndpointSlices of our own Service.
+func ownSlices(ctx context.Context, in client.Reader, o *options) ([]discoveryv1.EndpointSlice, error) {
+	var list discoveryv1.EndpointSliceList
+	err := in.List(ctx, &list, client.InNamespace(o.namespace), client.MatchingLabels{discoveryv1.LabelServiceName: o.webhookService}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("list the EndpointSlices of Service %s/%s: %w", o.namespace, o.webhookService, err)
+	}
+	return list.Items, nil
 }

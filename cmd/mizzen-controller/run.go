@@ -100,13 +100,13 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	pages := &statusPages{ready: c.ready, debug: http.NewServeMux(), peers: http.NewServeMux()}
 	x := xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add, Source: source, Pages: pages}
 	if *mesh.Identity.Enabled {
-		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, pages, listReplicas(source, o, o.identityPort)); err != nil {
+		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, pages, listReplicas(mgr.GetCache(), o, o.identityPort)); err != nil {
 			return nil, fmt.Errorf("identity: %w", err)
 		}
 		x.Replicas = x.Identity.replicas
 	} else {
-		x.Replicas = replicas.New(replicas.Options{Log: log, List: listReplicas(source, o, o.httpPort)})
-		pages.isReplica = isReplica(source, o)
+		x.Replicas = replicas.New(replicas.Options{Log: log, List: listReplicas(mgr.GetCache(), o, o.httpPort)})
+		pages.isReplica = isReplica(mgr.GetCache(), o)
 	}
 	if err := c.setupWebhook(ctx, mesh, x.Identity); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)

@@ -13,7 +13,7 @@ func TestCallSourcesAreWhatHolds(t *testing.T) {
 	content := readFile(t, "testdata/routes/settings-and-their-sources/in.yaml")
 	r := readObjects([]source{{"in.yaml", content}}, "default")
 	w := newWorld(objects{}.with(r.objects), config.Default())
-	rules, _ := mesh.BuildRoutes(cartKey, w.inputs(cartKey))
+	rules := w.Rules(cartKey)
 	seen := 0
 	for _, port := range rules {
 		for _, rule := range port.Producer {
@@ -22,7 +22,7 @@ func TestCallSourcesAreWhatHolds(t *testing.T) {
 			}
 			seen++
 			var said config.Calls
-			for _, s := range mesh.CallSources(rule.Origin, w.built[cartKey], w.inputs(cartKey)) {
+			for _, s := range mesh.CallSources(rule.Origin, w.Service(cartKey), w.Inputs(cartKey)) {
 				said = said.Or(s.Calls)
 			}
 			got := rule.Action.Calls

@@ -9,15 +9,17 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 type checkOptions struct {
 	clusterFlags
-	connect         connector
-	files           []string
-	meshConfig      string
-	offline, strict bool
-	output          string
+	connect            connector
+	files              []string
+	system, meshConfig string
+	offline, strict    bool
+	output             string
 }
 
 func newCheckCommand(connect connector) *cobra.Command {
@@ -60,7 +62,7 @@ The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=
 	flags.BoolVar(&o.offline, "offline", false, "the files alone: ask no cluster")
 	flags.BoolVar(&o.strict, "strict", false, "warnings are errors")
 	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
-	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
+	addMeshFlags(flags, &o.meshConfig, &o.system)
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is some lines above
 	}
@@ -70,10 +72,6 @@ The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=
 func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	if o.output != "text" && o.output != "json" {
 		return fmt.Errorf("--output: %q: want text or json", o.output)
-	}
-	cfg, err := loadMesh(o.meshConfig)
-	if err != nil {
-		return err
 	}
 	sources, err := readSources(o.files, stdin)
 	if err != nil {
@@ -91,8 +89,8 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 		namespace = o.defaultNamespace()
 	}
 	r := readObjects(sources, namespace)
-	before := newWorld(cluster.objects, cfg)
-	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cfg), cluster.around.with(r))
+	before := newWorld(cluster.objects, cluster.mesh)
+	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cluster.mesh), cluster.around.with(r))
 	var files []string
 	for _, s := range sources {
 		files = append(files, s.name)
@@ -119,6 +117,7 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 // surroundings are what the files would be applied to.
 type surroundings struct {
 	objects
+	mesh   *config.Mesh
 	around inhabitants
 	// findings are those on the cluster itself, whatever the files say.
 	findings []finding
@@ -128,9 +127,10 @@ type surroundings struct {
 
 // cluster gives what is there already. A cluster that the command line names must answer.
 func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundings, error) {
-	alone := surroundings{alone: true}
-	if o.offline {
-		return alone, nil
+	cfg, err := loadMesh(o.meshConfig)
+	alone := surroundings{mesh: cfg, alone: true}
+	if err != nil || o.offline {
+		return alone, err
 	}
 	var found surroundings
 	c, err := o.connect(&o.clusterFlags)
@@ -138,6 +138,9 @@ func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundi
 		if found.objects, err = readCluster(ctx, c); err == nil {
 			found.around, err = readInhabitants(ctx, c)
 		}
+	}
+	if err == nil {
+		found.mesh, err = clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.meshOrDefault(ctx, stderr)
 	}
 	switch {
 	case err == nil:

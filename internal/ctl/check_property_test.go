@@ -141,7 +141,7 @@ func (g generator) match() gatewayv1.HTTPRouteMatch {
 // met are the rules of each group that any request out of a small universe meets.
 func (g generator) met(w *world) [][]*mesh.Rule {
 	var out [][]*mesh.Rule
-	rules, _ := mesh.BuildRoutes(cartKey, w.inputs(cartKey))
+	rules := w.Rules(cartKey)
 	for _, port := range rules {
 		for _, client := range []string{"shop", "web"} {
 			group := port.For(client)

@@ -89,7 +89,7 @@ func (c *checker) checkService(o *fileObject) {
 	if o.kind != "Service" {
 		return
 	}
-	for _, p := range c.after.problems[mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}] {
+	for _, p := range c.after.problems(mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}) {
 		s := severityWarning
 		if p.Reason == "BadAnnotation" {
 			s = severityError

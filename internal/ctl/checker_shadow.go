@@ -11,7 +11,7 @@ import (
 
 // matchID is a match of a route's rule.
 type matchID struct {
-	route       mesh.RouteID
+	route       mesh.ID
 	rule, match int
 }
 
@@ -60,11 +60,11 @@ func (c *checker) checkShadows() {
 func (c *checker) groups() [][]mesh.Rule {
 	var out [][]mesh.Rule
 	for _, parent := range c.after.parents() {
-		svc := c.after.built[parent]
+		svc := c.after.Service(parent)
 		if svc == nil {
 			continue
 		}
-		rules, _ := mesh.BuildRoutes(parent, c.after.inputs(parent))
+		rules := c.after.Rules(parent)
 		for _, p := range svc.Ports {
 			out = append(out, rules[p.Number].Producer)
 			for _, namespace := range slices.Sorted(maps.Keys(rules[p.Number].Consumer)) {
@@ -81,7 +81,7 @@ func (c *checker) ageDecides(a, b mesh.Rule) bool {
 	return a.Origin.Route != b.Origin.Route && c.isNew(a.Origin.Route) && c.isNew(b.Origin.Route) && mesh.SamePrecedence(a, b)
 }
 
-func (c *checker) isNew(r mesh.RouteID) bool {
+func (c *checker) isNew(r mesh.ID) bool {
 	return c.byName[r.String()] != nil && c.before.route(r) == nil
 }
 

@@ -12,17 +12,16 @@ import (
 
 // checkAttached tells which parents do not take a route of the files, on all of their ports or on some.
 func (c *checker) checkAttached(parent mesh.Key) {
-	_, statuses := mesh.BuildRoutes(parent, c.after.inputs(parent))
-	for _, s := range statuses {
-		o := c.byName[s.Route.String()]
+	for _, s := range c.after.routes(parent) {
+		o := c.byName[s.Object.String()]
 		if o == nil {
 			continue
 		}
 		field := fmt.Sprintf("spec.parentRefs[%d]", parentIndex(o, s.Ref))
 		accepted := s.Conditions[0]
 		switch {
-		case accepted.Reason == gatewayv1.RouteReasonUnsupportedValue:
-			// a fault, told already
+		case accepted.Reason == gatewayv1.RouteReasonUnsupportedValue && len(c.after.faults(s.Object)) > 0:
+			// told already
 		case !accepted.True:
 			c.add(o.finding(severityError, field, string(s.Ref.Name), fmt.Sprintf("%s (%s)", accepted.Message, accepted.Reason), ""))
 		default:
@@ -50,7 +49,7 @@ func parentIndex(o *fileObject, ref gatewayv1.ParentReference) int {
 
 // checkReferences tells which backends, mirrors and filters of the files' routes cannot be used.
 func (c *checker) checkReferences(parent mesh.Key) {
-	for _, u := range mesh.UnresolvedRefs(parent, c.after.inputs(parent)) {
+	for _, u := range mesh.UnresolvedRefs(parent, c.after.Inputs(parent)) {
 		if o := c.byName[u.Route.String()]; o != nil {
 			c.add(o.finding(severityError, u.Field, "", fmt.Sprintf("%s (%s)", u.Problem, u.Reason), ""))
 		}
@@ -61,14 +60,13 @@ func (c *checker) checkReferences(parent mesh.Key) {
 // that a route of a kind that comes before takes.
 func (c *checker) checkBroken() {
 	for _, parent := range c.after.parents() {
-		_, old := mesh.BuildRoutes(parent, c.before.inputs(parent))
-		_, now := mesh.BuildRoutes(parent, c.after.inputs(parent))
-		for _, s := range now {
-			if c.byName[s.Route.String()] != nil {
+		old := c.before.routes(parent)
+		for _, s := range c.after.routes(parent) {
+			if c.byName[s.Object.String()] != nil {
 				continue
 			}
-			i := slices.IndexFunc(old, func(o mesh.ParentStatus) bool {
-				return o.Route == s.Route && equality.Semantic.DeepEqual(o.Ref, s.Ref)
+			i := slices.IndexFunc(old, func(o mesh.Status) bool {
+				return o.Object == s.Object && equality.Semantic.DeepEqual(o.Ref, s.Ref)
 			})
 			if i < 0 {
 				continue
@@ -76,7 +74,7 @@ func (c *checker) checkBroken() {
 			for j, condition := range s.Conditions {
 				if j < len(old[i].Conditions) && old[i].Conditions[j].True && !condition.True {
 					c.add(finding{
-						Severity: severityError, Object: s.Route.String(),
+						Severity: severityError, Object: s.Object.String(),
 						Problem: fmt.Sprintf("breaks when the files are applied: %s (%s)", condition.Message, condition.Reason),
 					})
 				}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 )
@@ -54,6 +55,13 @@ func noCluster(*clusterFlags) (client.Client, error) { return nil, errors.New("n
 
 func clusterOf(t *testing.T, content []byte) connector {
 	t.Helper()
+	var maps []*corev1.ConfigMap // which check does not read
+	for _, doc := range splitDocuments(content) {
+		m := &corev1.ConfigMap{}
+		if err := yaml.Unmarshal(doc, m); err == nil && m.Kind == "ConfigMap" {
+			maps = append(maps, m)
+		}
+	}
 	r := readObjects([]source{{"cluster.yaml", content}}, "default")
 	if len(r.findings) > 0 {
 		t.Fatal(r.findings)
@@ -61,6 +69,9 @@ func clusterOf(t *testing.T, content []byte) connector {
 	builder := fake.NewClientBuilder().WithScheme(newScheme())
 	for _, o := range r.objects {
 		builder.WithObjects(o.Object)
+	}
+	for _, m := range maps {
+		builder.WithObjects(m)
 	}
 	for _, a := range r.accounts {
 		builder.WithObjects(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: a.Namespace, Name: a.Name}})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 
@@ -123,6 +124,16 @@ func (c clusterReader) mesh(ctx context.Context) (*config.Mesh, error) {
 		return nil, fmt.Errorf("ConfigMap %s/%s: %w", c.system, meshConfigMap, err)
 	}
 	return cfg, nil
+}
+
+// meshOrDefault is mesh, or else Mizzen's defaults with a note.
+func (c clusterReader) meshOrDefault(ctx context.Context, stderr io.Writer) (*config.Mesh, error) {
+	cfg, err := c.mesh(ctx)
+	if err == nil || c.meshConfig != "" {
+		return cfg, err
+	}
+	_, err = fmt.Fprintf(stderr, "note: Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %v\n", err)
+	return config.Default(), err
 }
 
 func (i *inventory) note(format string, args ...any) {

@@ -19,15 +19,15 @@ import (
 
 type routesOptions struct {
 	clusterFlags
-	connect    connector
-	files      []string
-	meshConfig string
-	port       uint16
-	from       string
-	all        bool
-	output     string
-	request    string
-	headers    []string
+	connect            connector
+	files              []string
+	system, meshConfig string
+	port               uint16
+	from               string
+	all                bool
+	output             string
+	request            string
+	headers            []string
 }
 
 func newRoutesCommand(connect connector) *cobra.Command {
@@ -78,7 +78,7 @@ from files alone.`,
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
 	flags.StringVar(&o.request, "request", "", `say which rule a request meets: "METHOD /path?query", or "package.Service/Method" for gRPC`)
 	flags.StringArrayVarP(&o.headers, "header", "H", nil, `header of the request, "name: value"; may be given more than once`)
-	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
+	addMeshFlags(flags, &o.meshConfig, &o.system)
 	return cmd
 }
 
@@ -107,7 +107,7 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 			}
 		}
 	}
-	w, err := o.world(ctx, stdin)
+	w, err := o.world(ctx, stdin, stderr)
 	if err != nil {
 		return err
 	}
@@ -121,12 +121,12 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 		v := w.viewOf(key, o.from, o.port)
 		for i := range v.Ports {
 			if endpoints != nil {
-				v.Ports[i].Endpoints = countEndpoints(endpoints[key], w.built[key], v.Ports[i].Name)
+				v.Ports[i].Endpoints = countEndpoints(endpoints[key], w.Service(key), v.Ports[i].Name)
 			}
 		}
-		if o.port != 0 && w.built[key] != nil && len(v.Ports) == 0 {
+		if o.port != 0 && w.Service(key) != nil && len(v.Ports) == 0 {
 			if len(keys) == 1 {
-				return fmt.Errorf("Service %s has no port %d; want one of %s", key, o.port, portList(w.built[key])) //nolint:staticcheck // a kind
+				return fmt.Errorf("Service %s has no port %d; want one of %s", key, o.port, portList(w.Service(key))) //nolint:staticcheck // a kind
 			}
 			continue // of several Services those that have it
 		}
@@ -146,12 +146,12 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 	return out.write(stdout, o.output)
 }
 
-func (o *routesOptions) world(ctx context.Context, stdin io.Reader) (*world, error) {
-	cfg, err := loadMesh(o.meshConfig)
-	if err != nil {
-		return nil, err
-	}
+func (o *routesOptions) world(ctx context.Context, stdin io.Reader, stderr io.Writer) (*world, error) {
 	if len(o.files) > 0 {
+		cfg, err := loadMesh(o.meshConfig)
+		if err != nil {
+			return nil, err
+		}
 		sources, err := readSources(o.files, stdin)
 		if err != nil {
 			return nil, err
@@ -177,6 +177,10 @@ func (o *routesOptions) world(ctx context.Context, stdin io.Reader) (*world, err
 		return nil, err
 	}
 	found, err := readCluster(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := clusterReader{Client: c, system: o.system, meshConfig: o.meshConfig}.meshOrDefault(ctx, stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +260,7 @@ func serviceAddress(text string) (address netip.Addr, port uint16, ok bool) {
 // at finds the Service that has an address. A port that it lacks is an error with those that it has.
 func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Key, error) {
 	for _, key := range w.servicesOf("") {
-		if svc := w.built[key]; svc != nil && slices.Contains(svc.ClusterIPs, address) {
+		if svc := w.Service(key); svc != nil && slices.Contains(svc.ClusterIPs, address) {
 			if port != 0 && o.port != 0 && o.port != port {
 				return nil, fmt.Errorf("--port: %d: want that of %s, or none", o.port, netip.AddrPortFrom(address, port))
 			}

@@ -102,7 +102,11 @@ type problemView struct {
 // only the port, if that is not 0.
 func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 	v := serviceView{Namespace: key.Namespace, Name: key.Name, Problems: w.problemsOf(key)}
-	svc := w.built[key]
+	svc := w.Service(key)
+	if err := w.result.Errors[key]; err != nil {
+		v.Note = fmt.Sprintf("not part of the mesh, because Envoy would refuse it: %v", err)
+		return v
+	}
 	if svc == nil {
 		v.Note = "no cluster IP with a TCP port: calls go to the addresses that DNS gives, and routes have no effect"
 		return v
@@ -114,7 +118,7 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 	}
 	v.Annotations = w.annotations(key)
 	v.Policies = w.policiesOf(key)
-	rules, _ := mesh.BuildRoutes(key, w.inputs(key))
+	rules := w.Rules(key)
 	for _, p := range svc.Ports {
 		if port != 0 && port != p.Number {
 			continue
@@ -133,7 +137,7 @@ func (w *world) annotations(service mesh.Key) map[string]string {
 	out := map[string]string{}
 	for _, key := range config.Keys {
 		value, ok := w.source[service].Annotations[key.Name]
-		bad := slices.ContainsFunc(w.problems[service], func(p mesh.Problem) bool {
+		bad := slices.ContainsFunc(w.problems(service), func(p mesh.Problem) bool {
 			return p.Field == fmt.Sprintf("metadata.annotations[%s]", key.Name)
 		})
 		if ok && !bad && slices.Contains(key.On, config.OnService) {
@@ -172,7 +176,7 @@ func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
 		view.ShadowedBy = shadowed[i] + 1
 		if !g.Connections {
 			view.Settings = append(view.Settings, ruleSessions(rule)...)
-			view.Settings = append(view.Settings, callSettings(rule, svc, w.inputs(svc.Key))...)
+			view.Settings = append(view.Settings, callSettings(rule, svc, w.Inputs(svc.Key))...)
 		}
 		g.Rules = append(g.Rules, view)
 	}

@@ -10,13 +10,13 @@ import (
 // policiesOf are the settings of the XBackendTrafficPolicy that holds for a Service.
 func (w *world) policiesOf(key mesh.Key) []settingView {
 	source := ""
-	for _, s := range w.targeted[key] {
+	for _, s := range w.targeted(key) {
 		if s.Conditions[0].True {
-			source = policyKind + " " + s.Policy.String()
+			source = s.Object.String()
 		}
 	}
 	var out []settingView
-	traffic := w.built[key].Traffic
+	traffic := w.Service(key).Traffic
 	if b := traffic.RetryBudget; b != nil {
 		out = append(out, settingView{"retry budget", fmt.Sprintf("%d %% of active requests, %d at least", b.Percent, b.MinConcurrent), source})
 	}
@@ -53,9 +53,9 @@ func ruleSessions(r mesh.Rule) []settingView {
 // policyProblems are policies that target a Service and do not hold.
 func (w *world) policyProblems(key mesh.Key) []problemView {
 	var out []problemView
-	for _, s := range w.targeted[key] {
+	for _, s := range w.targeted(key) {
 		if c := s.Conditions[0]; !c.True {
-			out = append(out, problemView{Object: policyKind + " " + s.Policy.String(), Reason: string(c.Reason), Message: c.Message})
+			out = append(out, problemView{Object: s.Object.String(), Reason: string(c.Reason), Message: c.Message})
 		}
 	}
 	return out
@@ -74,8 +74,8 @@ func (c *checker) checkPolicies() {
 				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target of ours", `a Service: {group: "", kind: Service, name: …}`))
 				continue
 			}
-			for _, s := range c.after.targeted[mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}] {
-				if condition := s.Conditions[0]; !condition.True && s.Policy.Name == p.Name {
+			for _, s := range c.after.targeted(mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}) {
+				if condition := s.Conditions[0]; !condition.True && s.Object.Name == p.Name {
 					c.add(o.finding(severityError, field, string(ref.Name), fmt.Sprintf("%s (%s)", condition.Message, condition.Reason), ""))
 				}
 			}

@@ -13,21 +13,20 @@ import (
 // problemsOf are the Service's own, and what the conditions of its routes refuse, one by one.
 func (w *world) problemsOf(key mesh.Key) []problemView {
 	var out []problemView
-	for _, p := range w.problems[key] {
+	for _, p := range w.problems(key) {
 		out = append(out, problemView{
 			Object: "Service " + key.String(), Reason: p.Reason,
 			Message: fmt.Sprintf("%s: %q: %s; want %s", p.Field, p.Value, p.Effect, p.Allowed),
 		})
 	}
-	_, statuses := mesh.BuildRoutes(key, w.inputs(key))
-	for _, s := range statuses {
+	for _, s := range w.routes(key) {
 		for _, c := range s.Conditions {
 			if c.Bad() {
 				out = append(out, w.problemsOfCondition(s, c)...)
 			}
 		}
 	}
-	for _, u := range mesh.UnresolvedRefs(key, w.inputs(key)) {
+	for _, u := range mesh.UnresolvedRefs(key, w.Inputs(key)) {
 		out = append(out, problemView{Object: u.Route.String(), Reason: string(u.Reason), Message: u.Field + ": " + u.Problem})
 	}
 	out = append(out, w.policyProblems(key)...)
@@ -36,8 +35,8 @@ func (w *world) problemsOf(key mesh.Key) []problemView {
 }
 
 // problemsOfCondition takes a message apart where it is made of several.
-func (w *world) problemsOfCondition(s mesh.ParentStatus, c mesh.Condition) []problemView {
-	view := problemView{Object: s.Route.String(), Reason: string(c.Reason), Message: c.Message}
+func (w *world) problemsOfCondition(s mesh.Status, c mesh.Condition) []problemView {
+	view := problemView{Object: s.Object.String(), Reason: string(c.Reason), Message: c.Message}
 	switch {
 	case c.Type == gatewayv1.RouteConditionResolvedRefs:
 		return nil // UnresolvedRefs has them
@@ -48,7 +47,7 @@ func (w *world) problemsOfCondition(s mesh.ParentStatus, c mesh.Condition) []pro
 		return []problemView{view}
 	}
 	var out []problemView
-	for _, f := range w.faults(s.Route) {
+	for _, f := range w.faults(s.Object) {
 		view.Message = f.String()
 		out = append(out, view)
 	}

@@ -107,7 +107,7 @@ func renderGroup(namespace string, g groupView, p paint) string {
 // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
 func noMatchText(g groupView) string {
 	text := fmt.Sprintf("%d Not Found", g.NoMatch)
-	if len(g.rules) > 0 && g.rules[0].Origin.Route.Kind == mesh.GRPCRoute {
+	if len(g.rules) > 0 && g.rules[0].Origin.Route.Kind == mesh.KindGRPCRoute {
 		text += " (gRPC: UNIMPLEMENTED)"
 	}
 	return text
@@ -118,10 +118,10 @@ func ruleCells(r ruleView) []cell {
 		return plain("no route is attached")
 	}
 	where := fmt.Sprintf("rules[%d].matches[%d]", r.Rule, r.Match)
-	switch kind, _, _ := strings.Cut(r.Route, " "); mesh.RouteKind(kind) {
-	case mesh.TLSRoute:
+	switch kind, _, _ := strings.Cut(r.Route, " "); mesh.Kind(kind) {
+	case mesh.KindTLSRoute:
 		where = fmt.Sprintf("hostnames[%d]", r.Match)
-	case mesh.TCPRoute:
+	case mesh.KindTCPRoute:
 		where = fmt.Sprintf("rules[%d]", r.Rule)
 	}
 	if r.Name != "" {

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/translate"
 )
 
 // objects are what the rules of Services are built from.
@@ -56,10 +56,10 @@ func (o objects) with(files []*fileObject) objects {
 		names[f.String()] = f.Object
 	}
 	keep(&out, o.services, "Service", names)
-	keep(&out, o.http, string(mesh.HTTPRoute), names)
-	keep(&out, o.grpc, string(mesh.GRPCRoute), names)
-	keep(&out, o.tls, string(mesh.TLSRoute), names)
-	keep(&out, o.tcp, string(mesh.TCPRoute), names)
+	keep(&out, o.http, string(mesh.KindHTTPRoute), names)
+	keep(&out, o.grpc, string(mesh.KindGRPCRoute), names)
+	keep(&out, o.tls, string(mesh.KindTLSRoute), names)
+	keep(&out, o.tcp, string(mesh.KindTCPRoute), names)
 	keep(&out, o.grants, "ReferenceGrant", names)
 	keep(&out, o.policies, policyKind, names)
 	for _, f := range files {
@@ -114,68 +114,48 @@ func (o objects) newest() time.Time {
 // world is objects as the mesh sees them.
 type world struct {
 	objects
-	// built are the Services of the model, nil for one that the model has not.
-	built    map[mesh.Key]*mesh.Service
-	problems map[mesh.Key][]mesh.Problem
-	source   map[mesh.Key]*corev1.Service
-	// targeted are the statuses of policies, by the Service that they target.
-	targeted map[mesh.Key][]mesh.PolicyStatus
-	// byParent saves reading every route for every Service: the routes of each.
-	byParent map[mesh.Key]*mesh.RouteInputs
+	*translate.Translator
+	result *translate.Result
+	source map[mesh.Key]*corev1.Service
 }
 
 // noAddress stands for the address that a Service of a file has not been given yet.
 const noAddress = "0.0.0.0"
 
 func newWorld(o objects, cfg *config.Mesh) *world {
-	w := &world{
-		objects: o, built: map[mesh.Key]*mesh.Service{}, problems: map[mesh.Key][]mesh.Problem{}, source: map[mesh.Key]*corev1.Service{},
-		targeted: map[mesh.Key][]mesh.PolicyStatus{}, byParent: map[mesh.Key]*mesh.RouteInputs{},
-	}
-	opt := mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts}
+	w := &world{objects: o, Translator: translate.New(cfg), source: map[mesh.Key]*corev1.Service{}}
 	for _, svc := range o.services {
-		key := mesh.Key{Namespace: svc.Namespace, Name: svc.Name}
-		w.source[key] = svc
-		w.built[key], w.problems[key] = mesh.BuildService(withAddress(svc), opt)
+		w.source[mesh.Key{Namespace: svc.Namespace, Name: svc.Name}] = svc
+		w.Set(withAddress(svc))
 	}
-	for _, p := range o.policies {
-		for _, target := range mesh.TrafficPolicyTargets(p) {
-			if w.targeted[target] == nil {
-				w.applyPolicies(target)
-			}
-		}
-	}
-	attach := func(refs mesh.RouteRefs, add func(*mesh.RouteInputs)) {
-		for _, parent := range refs.Parents {
-			if w.byParent[parent] == nil {
-				w.byParent[parent] = &mesh.RouteInputs{}
-			}
-			add(w.byParent[parent])
-		}
-	}
-	for _, r := range o.http {
-		attach(mesh.HTTPRouteRefs(r), func(in *mesh.RouteInputs) { in.HTTPRoutes = append(in.HTTPRoutes, r) })
-	}
-	for _, r := range o.grpc {
-		attach(mesh.GRPCRouteRefs(r), func(in *mesh.RouteInputs) { in.GRPCRoutes = append(in.GRPCRoutes, r) })
-	}
-	for _, r := range o.tls {
-		attach(mesh.TLSRouteRefs(r), func(in *mesh.RouteInputs) { in.TLSRoutes = append(in.TLSRoutes, r) })
-	}
-	for _, r := range o.tcp {
-		attach(mesh.TCPRouteRefs(r), func(in *mesh.RouteInputs) { in.TCPRoutes = append(in.TCPRoutes, r) })
-	}
+	set(w, o.http)
+	set(w, o.grpc)
+	set(w, o.tls)
+	set(w, o.tcp)
+	set(w, o.grants)
+	set(w, o.policies)
+	w.result = w.Build()
 	return w
 }
 
-// applyPolicies puts the policy that holds into the Service.
-func (w *world) applyPolicies(target mesh.Key) {
-	svc := w.built[target]
-	var holds mesh.TrafficPolicy
-	holds, w.targeted[target] = mesh.BuildTrafficPolicies(target, svc, w.policies)
-	if svc != nil {
-		svc.Traffic = holds
+func set[T client.Object](w *world, list []T) {
+	for _, o := range list {
+		w.Set(o)
 	}
+}
+
+// problems are those of a Service itself.
+func (w *world) problems(service mesh.Key) []mesh.Problem {
+	return w.result.Problems[mesh.ID{Kind: mesh.KindService, Key: service}]
+}
+
+// routes are the statuses of the routes that name a Service as a parent, and targeted those of the policies that target it.
+func (w *world) routes(service mesh.Key) []mesh.Status {
+	return slices.DeleteFunc(slices.Clone(w.result.Statuses[service]), func(s mesh.Status) bool { return s.Object.Kind == mesh.KindTrafficPolicy })
+}
+
+func (w *world) targeted(service mesh.Key) []mesh.Status {
+	return slices.DeleteFunc(slices.Clone(w.result.Statuses[service]), func(s mesh.Status) bool { return s.Object.Kind != mesh.KindTrafficPolicy })
 }
 
 // withAddress fills in the address that the API server will give.
@@ -188,19 +168,14 @@ func withAddress(svc *corev1.Service) *corev1.Service {
 	return svc
 }
 
-// inputs are what the rules of a Service are built from.
-func (w *world) inputs(parent mesh.Key) mesh.RouteInputs {
-	var in mesh.RouteInputs
-	if routes := w.byParent[parent]; routes != nil {
-		in = *routes
-	}
-	in.Grants, in.Services = w.grants, w.built
-	return in
-}
-
 // parents are the Services that routes name, whether they exist or not, in the order of their names.
 func (w *world) parents() []mesh.Key {
-	out := slices.Collect(maps.Keys(w.byParent))
+	var out []mesh.Key
+	for key := range w.result.Statuses {
+		if len(w.routes(key)) > 0 {
+			out = append(out, key)
+		}
+	}
 	sortKeys(out)
 	return out
 }
@@ -210,15 +185,15 @@ func sortKeys(keys []mesh.Key) {
 }
 
 // route finds an object by its name, nil if there is none.
-func (w *world) route(id mesh.RouteID) client.Object {
+func (w *world) route(id mesh.ID) client.Object {
 	switch id.Kind {
-	case mesh.HTTPRoute:
+	case mesh.KindHTTPRoute:
 		return named(w.http, id.Key)
-	case mesh.GRPCRoute:
+	case mesh.KindGRPCRoute:
 		return named(w.grpc, id.Key)
-	case mesh.TLSRoute:
+	case mesh.KindTLSRoute:
 		return named(w.tls, id.Key)
-	case mesh.TCPRoute:
+	case mesh.KindTCPRoute:
 		return named(w.tcp, id.Key)
 	}
 	return nil
@@ -233,7 +208,7 @@ func named[T client.Object](list []T, key mesh.Key) client.Object {
 }
 
 // faults of a route, whatever its parents are.
-func (w *world) faults(id mesh.RouteID) []mesh.Fault {
+func (w *world) faults(id mesh.ID) []mesh.Fault {
 	switch r := w.route(id).(type) {
 	case *gatewayv1.HTTPRoute:
 		return mesh.HTTPRouteFaults(r)

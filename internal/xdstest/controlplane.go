@@ -40,10 +40,10 @@ type Options struct {
 	Authority *authority.Manager
 	// Objects are there before the control plane starts.
 	Objects []client.Object
-	// Quiet and MaxHold are those of xds.Options; random and small if 0.
-	Quiet, MaxHold time.Duration
+	// HoldOff is that of xds.Options; its times are random and small if it is zero.
+	HoldOff xds.HoldOff
 	// Report hears of the problems of objects, as that of xds.Options.
-	Report func(mesh.Object, []mesh.Problem)
+	Report func(mesh.ID, []mesh.Problem)
 	Log    logr.Logger
 }
 
@@ -104,17 +104,22 @@ func (c *ControlPlane) start(ctx context.Context, o Options, running *running) (
 	if err != nil {
 		return nil, err
 	}
-	quiet := cmp.Or(o.Quiet, time.Duration(1+rand.IntN(20))*time.Millisecond)
-	most := cmp.Or(o.MaxHold, quiet+time.Duration(rand.IntN(100))*time.Millisecond)
-	c.log.Info("changes are held back", "quiet", quiet.String(), "at most", most.String())
+	hold := cmp.Or(o.HoldOff, randomHoldOff())
+	c.log.Info("changes are held back", "quiet", hold.Quiet.String(), "at most", hold.Max.String())
 	controller := xds.NewController(xds.Options{
-		Source: source, Store: c.Store, Config: c.Config, Log: c.log, Report: o.Report, Statuses: c.statuses, Quiet: quiet, MaxHold: most,
+		Source: source, Store: c.Store, Config: c.Config, Log: c.log, Report: o.Report, Statuses: c.statuses, HoldOff: hold,
 	})
 	running.start(func() error { return cache.Start(ctx) })
 	cache.WaitForCacheSync(ctx) // as the manager does it
 	running.start(func() error { return source.Run(ctx) })
 	running.start(func() error { return ignore(ctx, controller.Run(ctx)) })
 	return controller, nil
+}
+
+// randomHoldOff is small, but for the time before callers connect anew, which sidecars need.
+func randomHoldOff() xds.HoldOff {
+	quiet := time.Duration(1+rand.IntN(20)) * time.Millisecond
+	return xds.HoldOff{Quiet: quiet, Max: quiet + time.Duration(rand.IntN(100))*time.Millisecond, Reconnect: xds.DefaultHoldOff.Reconnect}
 }
 
 // ignore leaves out what the end of ctx brings.

@@ -10,15 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
-	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
 // mark is a route of a Service that does not exist: nothing is published of it, but it has a status. The control plane
 // publishes in the order in which it hears of changes, and says in statuses what it has published; so everything that it
 // had heard of before is published when the status is of the route's newest generation.
-var mark = kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "xdstest", Name: "published"}}
+var mark = mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "xdstest", Name: "published"}}
 
 // Published waits until everything that was applied or deleted before is published.
 func (c *ControlPlane) Published() error {
@@ -75,18 +73,18 @@ func (c *ControlPlane) moveMark() (int64, error) {
 // statuses keeps what the control plane says of routes and policies.
 type statuses struct {
 	mu      sync.Mutex
-	said    map[mesh.Key][]status.Status
-	whole   map[kube.ID]status.Status
+	said    map[mesh.Key][]mesh.Status
+	whole   map[mesh.ID]mesh.Status
 	changed chan struct{}
 }
 
 func newStatuses() *statuses {
-	return &statuses{said: map[mesh.Key][]status.Status{}, whole: map[kube.ID]status.Status{}, changed: make(chan struct{})}
+	return &statuses{said: map[mesh.Key][]mesh.Status{}, whole: map[mesh.ID]mesh.Status{}, changed: make(chan struct{})}
 }
 
 // generation returns the oldest generation of which something is said of an object, 0 for none, and a channel that is closed
 // with the next change.
-func (s *statuses) generation(of kube.ID) (generation int64, changed <-chan struct{}) {
+func (s *statuses) generation(of mesh.ID) (generation int64, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, list := range s.said {
@@ -108,11 +106,11 @@ func (s *statuses) change(f func()) {
 }
 
 // Set implements xds.Statuses, as do the others.
-func (s *statuses) Set(statuses map[mesh.Key][]status.Status) {
+func (s *statuses) Set(statuses map[mesh.Key][]mesh.Status) {
 	s.change(func() { maps.Copy(s.said, statuses) })
 }
 
-func (s *statuses) SetWhole(list []status.Status) {
+func (s *statuses) SetWhole(list []mesh.Status) {
 	s.change(func() {
 		for _, st := range list {
 			s.whole[st.Object] = st
@@ -120,15 +118,15 @@ func (s *statuses) SetWhole(list []status.Status) {
 	})
 }
 
-func (s *statuses) Forget(id kube.ID) { s.change(func() { delete(s.whole, id) }) }
+func (s *statuses) Forget(id mesh.ID) { s.change(func() { delete(s.whole, id) }) }
 
-func (*statuses) Written(kube.ID) {}
+func (*statuses) Written(mesh.ID) {}
 
 // Statuses returns what is said of a route or policy, for each Service that it names or of it as a whole.
-func (c *ControlPlane) Statuses(of kube.ID) []status.Status {
+func (c *ControlPlane) Statuses(of mesh.ID) []mesh.Status {
 	c.statuses.mu.Lock()
 	defer c.statuses.mu.Unlock()
-	var out []status.Status
+	var out []mesh.Status
 	for _, list := range c.statuses.said {
 		for _, st := range list {
 			if st.Object == of {

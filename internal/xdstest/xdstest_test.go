@@ -32,7 +32,6 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 	"github.com/mizzen-mesh/mizzen/internal/xdstest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -186,7 +185,7 @@ func TestStatuses(t *testing.T) {
 	c := start(t, xdstest.Options{})
 	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a"}}
 	route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Name: "web"}}
-	id := kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "a"}}
+	id := mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "a"}}
 	for i, objects := range [][]client.Object{{route}, {service("web", "10.96.0.1")}} {
 		must(t, c.Apply(objects...))
 		must(t, c.Published())

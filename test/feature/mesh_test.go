@@ -136,7 +136,7 @@ func (w *testMesh) must(err error) {
 func (w *testMesh) startReplica(o xdstest.Options) {
 	w.t.Helper()
 	ended := &atomic.Bool{}
-	o.Config, o.Log, o.Report = w.cfg, testr.New(w.t), func(about mesh.Object, problems []mesh.Problem) {
+	o.Config, o.Log, o.Report = w.cfg, testr.New(w.t), func(about mesh.ID, problems []mesh.Problem) {
 		if len(problems) > 0 && !ended.Load() {
 			w.t.Errorf("%s: %v", about, problems)
 		}

@@ -77,7 +77,7 @@ func runControlPlane(t *testing.T, cfg *config.Mesh) (map[string]*corev1.Pod, er
 }
 
 // complain: the objects are right, or the test is not.
-func complain(about mesh.Object, problems []mesh.Problem) {
+func complain(about mesh.ID, problems []mesh.Problem) {
 	for _, p := range problems {
 		if !strings.Contains(p.Reason, "Detection") {
 			fmt.Fprintf(os.Stderr, "%v: %s\n", about, p)

@@ -19,19 +19,15 @@ import (
 // the scope (HTTP) or of the cluster (TCP) that a connection belongs to.
 const destinationAddress = "%DOWNSTREAM_LOCAL_ADDRESS%"
 
-// OutboundListeners give the outbound listener in its variants, and those that it passes connections on to where a
-// port's protocol is not declared. A connection to a Service address takes the chain of that port's protocol, all else passes through. Which Service it is for is left
-// to the scope (HTTP) or the cluster's name (TCP), so the listener does not grow with the mesh.
+// OutboundListeners returns the outbound listener in its variants, and those that it passes connections on to where a
+// port's protocol is not declared. A connection to a Service address takes the chain of that port's protocol. In a mesh with
+// identities a connection to an address in the ranges of pods is passed on by who is there (podFilters), so that calls to a
+// pod's own address have mTLS. All else passes through. Which Service a connection is for is left to the scope (HTTP) or the
+// cluster's name (TCP), so the listener does not grow with the mesh.
 //
 // It binds loopback only: that is where a redirect in the output hook sends connections, and nobody
 // else has business there.
-func OutboundListeners(table *ProtocolTable, serviceCIDRs []netip.Prefix, cfg *config.Mesh) []Resource {
-	return SecureOutboundListeners(table, serviceCIDRs, nil, cfg)
-}
-
-// SecureOutboundListeners are OutboundListeners of which connections to addresses in the ranges of pods, too,
-// are passed on by who is there (podFilters), so that calls to a pod's own address have mTLS.
-func SecureOutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
+func OutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
 	out := outboundVariants("outbound", table, func(f families, view []destination) *listenerv3.Listener {
 		l := &listenerv3.Listener{
 			TrafficDirection:   corev3.TrafficDirection_OUTBOUND,

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,44 +21,21 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Kind is an API that a cluster may lack, and get or lose while we run: its CRD comes and goes.
-type Kind string
-
-// The optional kinds.
-const (
-	HTTPRoute      Kind = "HTTPRoute"
-	GRPCRoute      Kind = "GRPCRoute"
-	TLSRoute       Kind = "TLSRoute"
-	TCPRoute       Kind = "TCPRoute"
-	ReferenceGrant Kind = "ReferenceGrant"
-	TrafficPolicy  Kind = "XBackendTrafficPolicy"
-	// AuthorizationPolicy is ours; its CRD comes with the chart.
-	AuthorizationPolicy Kind = "AuthorizationPolicy"
-)
-
-// optionalKinds: ReferenceGrants in the version that every release of the Gateway API serves.
-var optionalKinds = map[Kind]struct {
+// optionalKinds are APIs that a cluster may lack, and get or lose while we run: their CRDs come and go. ReferenceGrants in the version that every release of the Gateway API serves.
+var optionalKinds = map[mesh.Kind]struct {
 	crd     string
 	version schema.GroupVersion
 	object  client.Object
 }{
-	HTTPRoute:      {"httproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.HTTPRoute{}},
-	GRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GRPCRoute{}},
-	TLSRoute:       {"tlsroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TLSRoute{}},
-	TCPRoute:       {"tcproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TCPRoute{}},
-	ReferenceGrant: {"referencegrants.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1beta1.GroupVersion), &gatewayv1beta1.ReferenceGrant{}},
-	TrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", schema.GroupVersion(gatewayxv1alpha1.GroupVersion), &gatewayxv1alpha1.XBackendTrafficPolicy{}},
+	mesh.KindHTTPRoute:      {"httproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.HTTPRoute{}},
+	mesh.KindGRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GRPCRoute{}},
+	mesh.KindTLSRoute:       {"tlsroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TLSRoute{}},
+	mesh.KindTCPRoute:       {"tcproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TCPRoute{}},
+	mesh.KindReferenceGrant: {"referencegrants.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1beta1.GroupVersion), &gatewayv1beta1.ReferenceGrant{}},
+	mesh.KindTrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", schema.GroupVersion(gatewayxv1alpha1.GroupVersion), &gatewayxv1alpha1.XBackendTrafficPolicy{}},
 
-	AuthorizationPolicy: {"authorizationpolicies.mizzen.dev", v1alpha1.GroupVersion, &v1alpha1.AuthorizationPolicy{}},
+	mesh.KindAuthorizationPolicy: {"authorizationpolicies.mizzen.dev", v1alpha1.GroupVersion, &v1alpha1.AuthorizationPolicy{}},
 }
-
-// ID names an object of an optional kind.
-type ID struct {
-	Kind Kind
-	mesh.Key
-}
-
-func (i ID) String() string { return string(i.Kind) + " " + i.Key.String() }
 
 // optional is an optional kind while its API is served.
 type optional struct {
@@ -78,7 +54,7 @@ func CRDMetadata() *metav1.PartialObjectMetadata {
 }
 
 // Object gives an object of an optional kind, nil if there is none. It is the cache's own: read only.
-func (s *Source) Object(id ID) client.Object {
+func (s *Source) Object(id mesh.ID) client.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.optional[id.Kind]; o != nil {
@@ -88,7 +64,7 @@ func (s *Source) Object(id ID) client.Object {
 }
 
 // Objects lists those of an optional kind, of all namespaces if namespace is empty, sorted by name.
-func (s *Source) Objects(kind Kind, namespace string) []client.Object {
+func (s *Source) Objects(kind mesh.Kind, namespace string) []client.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.optional[kind]
@@ -173,7 +149,7 @@ func (s *Source) startServed(ctx context.Context) error {
 }
 
 // start watches an optional kind; the error wraps a NoMatch error if it is not served.
-func (s *Source) start(ctx context.Context, kind Kind) error {
+func (s *Source) start(ctx context.Context, kind mesh.Kind) error {
 	k := optionalKinds[kind]
 	if _, err := s.mapper.RESTMapping(schema.GroupKind{Group: k.version.Group, Kind: string(kind)}, k.version.Version); err != nil {
 		return fmt.Errorf("look up %s: %w", kind, err)
@@ -199,38 +175,30 @@ func (s *Source) start(ctx context.Context, kind Kind) error {
 }
 
 // set notes what has become of one object.
-func (s *Source) set(kind Kind, o *optional, before, now client.Object) {
+func (s *Source) set(kind mesh.Kind, o *optional, before, now client.Object) {
 	s.note(func(c *Changes) {
 		if s.optional[kind] != o {
 			return // a late event of a watch that has been stopped
 		}
-		switch now {
-		case nil:
-			delete(o.objects, keyOf(before))
-			c.Objects[ID{kind, keyOf(before)}] = struct{}{}
-		default:
-			o.objects[keyOf(now)] = now
-			if before != nil && sameIntent(before, now) {
-				c.Statuses[ID{kind, keyOf(now)}] = struct{}{}
-			} else {
-				c.Objects[ID{kind, keyOf(now)}] = struct{}{}
-			}
+		if now == nil {
+			id := mesh.ID{Kind: kind, Key: keyOf(before)}
+			delete(o.objects, id.Key)
+			c.Objects[id] = nil
+			return
+		}
+		id := mesh.ID{Kind: kind, Key: keyOf(now)}
+		o.objects[id.Key], c.Objects[id] = now, now
+		if before != nil && mesh.SameIntent(before, now) {
+			c.Statuses[id] = struct{}{}
 		}
 	})
 }
 
-// sameIntent reports whether an update changed at most the status: the generation counts the changes of
-// the rest, but not those of annotations.
-func sameIntent(a, b client.Object) bool {
-	return a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() &&
-		equality.Semantic.DeepEqual(a.GetAnnotations(), b.GetAnnotations())
-}
-
 // stop forgets an optional kind; its objects are gone with its CRD.
-func (s *Source) stop(ctx context.Context, kind Kind) error {
+func (s *Source) stop(ctx context.Context, kind mesh.Kind) error {
 	s.note(func(c *Changes) {
 		for key := range s.optional[kind].objects {
-			c.Objects[ID{kind, key}] = struct{}{}
+			c.Objects[mesh.ID{Kind: kind, Key: key}] = nil
 		}
 		delete(s.optional, kind)
 	})

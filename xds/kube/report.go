@@ -26,9 +26,9 @@ type Reporter struct {
 	gauge    *prometheus.GaugeVec
 
 	mu      sync.Mutex
-	current map[mesh.Object][]mesh.Problem
+	current map[mesh.ID][]mesh.Problem
 	// sidecars counts the streams of each sidecar that has something to say of its node.
-	sidecars map[mesh.Object]int
+	sidecars map[mesh.ID]int
 }
 
 // NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
@@ -38,17 +38,17 @@ func NewReporter(log logr.Logger, events *Events, isLeader func() bool, r promet
 		Help: "Problems in Services, EndpointSlices, pods and namespaces that Mizzen works around at present, by reason.",
 	}, []string{"reason"})
 	r.MustRegister(gauge)
-	return &Reporter{log: log, events: events, isLeader: isLeader, gauge: gauge, current: map[mesh.Object][]mesh.Problem{}, sidecars: map[mesh.Object]int{}}
+	return &Reporter{log: log, events: events, isLeader: isLeader, gauge: gauge, current: map[mesh.ID][]mesh.Problem{}, sidecars: map[mesh.ID]int{}}
 }
 
 // Report takes all problems that one object has now, a Service with its EndpointSlices.
-func (r *Reporter) Report(about mesh.Object, problems []mesh.Problem) {
+func (r *Reporter) Report(about mesh.ID, problems []mesh.Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report(about, problems)
 }
 
-func (r *Reporter) report(about mesh.Object, problems []mesh.Problem) {
+func (r *Reporter) report(about mesh.ID, problems []mesh.Problem) {
 	before := r.current[about]
 	for _, p := range before {
 		r.gauge.WithLabelValues(p.Reason).Dec()
@@ -106,7 +106,7 @@ func (r *Reporter) Lead(context.Context) {
 }
 
 func (r *Reporter) event(p mesh.Problem) {
-	object := corev1.ObjectReference{APIVersion: "v1", Kind: p.Object.Kind, Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
+	object := corev1.ObjectReference{APIVersion: "v1", Kind: string(p.Object.Kind), Namespace: p.Object.Namespace, Name: p.Object.Name, UID: types.UID(p.UID)}
 	switch p.Object.Kind {
 	case mesh.KindEndpointSlice:
 		object.APIVersion = discoveryv1.SchemeGroupVersion.String()

@@ -23,7 +23,7 @@ func TestReporter(t *testing.T) {
 	recorder := events.NewFakeRecorder(10)
 	leader := false
 	r := NewReporter(testr.New(t), NewEvents(recorder), func() bool { return leader }, prometheus.NewRegistry())
-	web := mesh.Object{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
+	web := mesh.ID{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := mesh.Problem{
 		Object: web, Reason: "UnknownAppProtocol", Field: "spec.ports[0].appProtocol", Value: "x", Allowed: "one of a, b", Effect: "treated as opaque TCP",
 	}
@@ -67,7 +67,7 @@ func TestEventsOfOneObject(t *testing.T) {
 	broadcaster.StartRecordingToSink(t.Context().Done())
 	t.Cleanup(broadcaster.Shutdown)
 	r := NewReporter(testr.New(t), NewEvents(broadcaster.NewRecorder(scheme.Scheme, "test")), func() bool { return true }, prometheus.NewRegistry())
-	web := mesh.Object{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
+	web := mesh.ID{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := func(key, value string) mesh.Problem {
 		return mesh.Problem{Object: web, Reason: "BadAnnotation", Field: "metadata.annotations[" + key + "]", Value: value}
 	}

@@ -7,7 +7,7 @@ import (
 
 // kindSidecar keeps what a sidecar says of its node apart from what is known of its pod. No other replica has heard it, so
 // this one writes the event, whoever leads.
-const kindSidecar = "Sidecar"
+const kindSidecar mesh.Kind = "Sidecar"
 
 // Sidecar is what a sidecar says of the node that its pod runs on.
 type Sidecar struct {
@@ -22,7 +22,7 @@ func (r *Reporter) Sidecar(s Sidecar, connected bool) {
 	if !s.SocketLoadBalancing {
 		return
 	}
-	about := mesh.Object{Kind: kindSidecar, Key: s.Pod}
+	about := mesh.ID{Kind: kindSidecar, Key: s.Pod}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if connected {
@@ -38,7 +38,7 @@ func (r *Reporter) Sidecar(s Sidecar, connected bool) {
 
 func socketLoadBalancing(s Sidecar) mesh.Problem {
 	return mesh.Problem{
-		Object: mesh.Object{Kind: mesh.KindPod, Key: s.Pod}, UID: s.UID, Reason: "SocketLoadBalancing",
+		Object: mesh.ID{Kind: mesh.KindPod, Key: s.Pod}, UID: s.UID, Reason: "SocketLoadBalancing",
 		Field: "load balancing in sockets on node " + s.NodeName, Value: "on", Allowed: "off for pods (" + config.SocketLoadBalancingRemedy + ")",
 		Effect: "calls to Services are not balanced, because the sidecar sees the address of one pod",
 	}

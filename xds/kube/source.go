@@ -1,6 +1,5 @@
-// Package kube watches the Kubernetes objects that the mesh is built from. It gives events (which
-// object changed) and reads (what it is now), both from controller-runtime's cache; it knows no
-// Envoy protos.
+// Package kube watches the Kubernetes objects that the mesh is built from, by controller-runtime's cache, and returns those
+// that have changed; it knows no Envoy protos.
 package kube
 
 import (
@@ -13,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -23,20 +21,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// serviceIndex finds EndpointSlices by "<namespace>/<service>".
-const serviceIndex = "mizzen.service"
-
 // Changes are what has changed since the last Take, each object once however often it changed.
 type Changes struct {
-	Services  map[mesh.Key]struct{}
-	Endpoints map[mesh.Key]struct{} // by the Service they belong to
-	CIDRs     bool
-	// Pods and Namespaces, where they are watched.
-	Pods       map[mesh.Key]struct{}
-	Namespaces map[string]struct{}
-	// Objects are those of optional kinds that were changed, made or deleted; Statuses those of which at
-	// most the status was changed.
-	Objects, Statuses map[ID]struct{}
+	// Objects are as they are now, nil for one that is gone. They are the cache's own: read only.
+	Objects map[mesh.ID]metav1.Object
+	// Statuses are objects of optional kinds whose status has changed.
+	Statuses map[mesh.ID]struct{}
 	// Since is when the first of them was heard of.
 	Since time.Time
 }
@@ -46,85 +36,70 @@ type Source struct {
 	cache  cache.Cache
 	mapper meta.RESTMapper
 	log    logr.Logger
-	// hasServiceCIDRs is false on clusters whose API has no ServiceCIDR (before Kubernetes 1.33).
-	hasServiceCIDRs bool
+	// watches are of the kinds that every cluster has.
+	watches []toolscache.ResourceEventHandlerRegistration
 
 	mu         sync.Mutex
 	changes    Changes
-	optional   map[Kind]*optional // those that are served
+	optional   map[mesh.Kind]*optional // those that are served
 	wake       chan struct{}
 	crdChanged chan struct{}
 }
 
-// NewSource registers informers and an index on the cache, which is made with kubecache.Options and need not
+// NewSource registers informers with the cache, which is made with kubecache.Options and need not
 // be started yet. mapper tells what the cluster serves. Pods and the metadata of namespaces are watched if a mesh with
 // identities wants them.
 func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
 	s := &Source{
-		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[Kind]*optional{},
+		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[mesh.Kind]*optional{},
 		wake: make(chan struct{}, 1), crdChanged: make(chan struct{}, 1),
 	}
-	err := c.IndexField(ctx, &discoveryv1.EndpointSlice{}, serviceIndex, func(o client.Object) []string {
-		return []string{serviceOf(o).String()}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("index EndpointSlices: %w", err)
-	}
-	watches := map[client.Object]func(client.Object){
-		&corev1.Service{}: func(o client.Object) {
-			s.note(func(c *Changes) { c.Services[keyOf(o)] = struct{}{} })
-		},
-		&discoveryv1.EndpointSlice{}: func(o client.Object) {
-			s.note(func(c *Changes) { c.Endpoints[serviceOf(o)] = struct{}{} })
-		},
-		CRDMetadata(): func(client.Object) { signal(s.crdChanged) },
-	}
+	watches := map[mesh.Kind]client.Object{mesh.KindService: &corev1.Service{}, mesh.KindEndpointSlice: &discoveryv1.EndpointSlice{}}
 	if pods {
-		watches[&corev1.Pod{}] = func(o client.Object) {
-			s.note(func(c *Changes) { c.Pods[keyOf(o)] = struct{}{} })
-		}
-		watches[NamespaceMetadata()] = func(o client.Object) {
-			s.note(func(c *Changes) { c.Namespaces[o.GetName()] = struct{}{} })
-		}
+		watches[mesh.KindPod], watches[mesh.KindNamespace] = &corev1.Pod{}, NamespaceMetadata()
 	}
-	gvk := networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR")
+	gvk := networkingv1.SchemeGroupVersion.WithKind(string(mesh.KindServiceCIDR))
 	switch _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); {
 	case err == nil:
-		s.hasServiceCIDRs = true
-		watches[&networkingv1.ServiceCIDR{}] = func(client.Object) {
-			s.note(func(c *Changes) { c.CIDRs = true })
-		}
-	case !meta.IsNoMatchError(err):
+		watches[mesh.KindServiceCIDR] = &networkingv1.ServiceCIDR{}
+	case !meta.IsNoMatchError(err): // before Kubernetes 1.33
 		return nil, fmt.Errorf("look up %s: %w", gvk, err)
 	}
-	for object, changed := range watches {
-		if err := s.watch(ctx, object, changed); err != nil {
+	for kind, object := range watches {
+		err := s.watch(ctx, object, func(o client.Object, exists bool) {
+			s.note(func(c *Changes) {
+				id := mesh.ID{Kind: kind, Key: keyOf(o)}
+				if c.Objects[id] = nil; exists {
+					c.Objects[id] = o
+				}
+			})
+		})
+		if err != nil {
 			return nil, err
 		}
+	}
+	if err := s.watch(ctx, CRDMetadata(), func(client.Object, bool) { signal(s.crdChanged) }); err != nil {
+		return nil, err
 	}
 	return s, s.startServed(ctx)
 }
 
 func newChanges() Changes {
-	return Changes{
-		Services: map[mesh.Key]struct{}{}, Endpoints: map[mesh.Key]struct{}{},
-		Objects: map[ID]struct{}{}, Statuses: map[ID]struct{}{}, Pods: map[mesh.Key]struct{}{}, Namespaces: map[string]struct{}{},
-	}
+	return Changes{Objects: map[mesh.ID]metav1.Object{}, Statuses: map[mesh.ID]struct{}{}}
 }
 
-func (s *Source) watch(ctx context.Context, o client.Object, changed func(client.Object)) error {
+// watch calls changed with each object of a kind, and with the last state of one that is gone.
+func (s *Source) watch(ctx context.Context, o client.Object, changed func(_ client.Object, exists bool)) error {
 	informer, err := s.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watch %T: %w", o, err)
 	}
-	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(x any) { changed(object(x)) },
-		UpdateFunc: func(before, now any) {
-			changed(object(before)) // an EndpointSlice may have belonged to another Service
-			changed(object(now))
-		},
-		DeleteFunc: func(x any) { changed(object(x)) },
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(x any) { changed(object(x), true) },
+		UpdateFunc: func(_, now any) { changed(object(now), true) },
+		DeleteFunc: func(x any) { changed(object(x), false) },
 	})
+	s.watches = append(s.watches, registration)
 	return err
 }
 
@@ -166,22 +141,13 @@ func (s *Source) Take() Changes {
 	return out
 }
 
-// Sync waits until the first list of everything is here; false if ctx ends before. It needs Run beside it.
+// Sync waits until Take has the first list of everything. It reports false if ctx ends first. Run has to run beside it.
 func (s *Source) Sync(ctx context.Context) bool {
-	for !s.cacheSynced(ctx) {
-		if ctx.Err() != nil {
-			return false
-		}
+	synced := []toolscache.InformerSynced{s.optionalSynced, s.policiesSynced(ctx)}
+	for _, watch := range s.watches {
+		synced = append(synced, watch.HasSynced)
 	}
-	return toolscache.WaitForCacheSync(ctx.Done(), s.optionalSynced, s.policiesSynced(ctx))
-}
-
-// cacheSynced waits a second at the most: the cache waits on for a kind of which the watch has been stopped meanwhile,
-// and not when it is asked anew.
-func (s *Source) cacheSynced(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	return s.cache.WaitForCacheSync(ctx)
+	return toolscache.WaitForCacheSync(ctx.Done(), synced...)
 }
 
 // optionalSynced reports whether the kinds that are watched at this moment are read.
@@ -200,59 +166,15 @@ func (s *Source) optionalSynced() bool {
 // does not serve them, as one that has just started may. Other kinds come when they come; without these all is allowed.
 func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
 	return func() bool {
-		exists, err := s.crdExists(ctx, optionalKinds[AuthorizationPolicy].crd)
+		exists, err := s.crdExists(ctx, optionalKinds[mesh.KindAuthorizationPolicy].crd)
 		if err != nil || !exists {
 			return err == nil
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		o := s.optional[AuthorizationPolicy]
+		o := s.optional[mesh.KindAuthorizationPolicy]
 		return o != nil && o.registration != nil && o.registration.HasSynced()
 	}
-}
-
-// Services lists all Services. They are the cache's own: read only.
-func (s *Source) Services(ctx context.Context) ([]*corev1.Service, error) {
-	var list corev1.ServiceList
-	if err := s.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list Services: %w", err)
-	}
-	return pointers(list.Items), nil
-}
-
-// Service reads one Service, nil if there is none.
-func (s *Source) Service(ctx context.Context, key mesh.Key) (*corev1.Service, error) {
-	var svc corev1.Service
-	err := s.cache.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &svc)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("get Service %s: %w", key, err)
-	}
-	return &svc, nil
-}
-
-// Pods lists all Pods. They are the cache's own: read only.
-func (s *Source) Pods(ctx context.Context) ([]*corev1.Pod, error) {
-	var list corev1.PodList
-	if err := s.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list Pods: %w", err)
-	}
-	return pointers(list.Items), nil
-}
-
-// Pod reads one Pod, nil if there is none.
-func (s *Source) Pod(ctx context.Context, key mesh.Key) (*corev1.Pod, error) {
-	var pod corev1.Pod
-	err := s.cache.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, &pod)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("get Pod %s: %w", key, err)
-	}
-	return &pod, nil
 }
 
 // NamespaceMetadata is what a cache keeps of a namespace.
@@ -262,63 +184,4 @@ func NamespaceMetadata() *metav1.PartialObjectMetadata {
 	return o
 }
 
-// Namespaces lists all namespaces, metadata only. They are the cache's own: read only.
-func (s *Source) Namespaces(ctx context.Context) ([]*metav1.PartialObjectMetadata, error) {
-	var list metav1.PartialObjectMetadataList
-	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NamespaceList"))
-	if err := s.cache.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list namespaces: %w", err)
-	}
-	return pointers(list.Items), nil
-}
-
-// Namespace reads one namespace, metadata only, nil if there is none.
-func (s *Source) Namespace(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
-	ns := NamespaceMetadata()
-	err := s.cache.Get(ctx, client.ObjectKey{Name: name}, ns)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("get namespace %s: %w", name, err)
-	}
-	return ns, nil
-}
-
-// EndpointSlices lists those of one Service. They are the cache's own: read only.
-func (s *Source) EndpointSlices(ctx context.Context, service mesh.Key) ([]*discoveryv1.EndpointSlice, error) {
-	var list discoveryv1.EndpointSliceList
-	err := s.cache.List(ctx, &list, client.InNamespace(service.Namespace),
-		client.MatchingFields{serviceIndex: service.String()}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, fmt.Errorf("list EndpointSlices of %s: %w", service, err)
-	}
-	return pointers(list.Items), nil
-}
-
-// ServiceCIDRs lists the ranges of cluster IPs; none on a cluster whose API does not have them.
-func (s *Source) ServiceCIDRs(ctx context.Context) ([]*networkingv1.ServiceCIDR, error) {
-	if !s.hasServiceCIDRs {
-		return nil, nil
-	}
-	var list networkingv1.ServiceCIDRList
-	if err := s.cache.List(ctx, &list); err != nil {
-		return nil, fmt.Errorf("list ServiceCIDRs: %w", err)
-	}
-	return pointers(list.Items), nil
-}
-
 func keyOf(o client.Object) mesh.Key { return mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()} }
-
-// serviceOf is the Service that an EndpointSlice belongs to.
-func serviceOf(o client.Object) mesh.Key {
-	return mesh.Key{Namespace: o.GetNamespace(), Name: o.GetLabels()[discoveryv1.LabelServiceName]}
-}
-
-func pointers[T any](items []T) []*T {
-	out := make([]*T, len(items))
-	for i := range items {
-		out[i] = &items[i]
-	}
-	return out
-}

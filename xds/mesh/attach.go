@@ -26,7 +26,7 @@ func (b *builder) attach(r *route, ref gatewayv1.ParentReference) attempt {
 		a.refusal = &Condition{Type: gatewayv1.RouteConditionAccepted, Reason: reason, Message: fmt.Sprintf(format, args...)}
 		return a
 	}
-	if why, refused := b.in.Refused[r.RouteID]; refused {
+	if why, refused := b.in.Refused[r.ID]; refused {
 		return refuse(gatewayv1.RouteReasonUnsupportedValue, "%s", why)
 	}
 	if len(r.faults) > 0 {

@@ -11,7 +11,7 @@ type attachment struct{ routes []*route }
 // kindRank is which kind of route holds in a group: "If multiple routes with different types both bind to the same
 // Service and Port pair, only a single route type should be applied", the first of these.
 // https://gateway-api.sigs.k8s.io/geps/gep-1294/#route-types
-var kindRank = map[RouteKind]int{GRPCRoute: 0, HTTPRoute: 1, TLSRoute: 2, TCPRoute: 3}
+var kindRank = map[Kind]int{KindGRPCRoute: 0, KindHTTPRoute: 1, KindTLSRoute: 2, KindTCPRoute: 3}
 
 // kindOrder is kindRank in words.
 const kindOrder = "a Service port has routes of one kind, the first of GRPCRoute, HTTPRoute, TLSRoute and TCPRoute"
@@ -25,9 +25,9 @@ func (a *attachment) holder(r *route) *route {
 	switch {
 	case first.Kind != r.Kind:
 		return first
-	case r.Kind == TCPRoute: // which says nothing of connections by which two could share them
+	case r.Kind == KindTCPRoute: // which says nothing of connections by which two could share them
 		return first
-	case r.Kind == TLSRoute && len(a.taken(r)) == len(r.serverNames):
+	case r.Kind == KindTLSRoute && len(a.taken(r)) == len(r.serverNames):
 		return a.taken(r)[0].by
 	}
 	return r
@@ -45,7 +45,7 @@ func (a *attachment) taken(r *route) []takenName {
 	for _, name := range r.serverNames {
 		var owner *route
 		for _, other := range a.routes {
-			older := other.Kind == TLSRoute && compareAge(other, r) < 0 && slices.Contains(other.serverNames, name)
+			older := other.Kind == KindTLSRoute && compareAge(other, r) < 0 && slices.Contains(other.serverNames, name)
 			if older && (owner == nil || compareAge(other, owner) < 0) {
 				owner = other
 			}

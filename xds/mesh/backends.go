@@ -24,7 +24,7 @@ func (u unresolvedRef) String() string { return u.field + ": " + u.problem }
 func (b *builder) unresolved(r *route) []unresolvedRef {
 	var out []unresolvedRef
 	look := func(field string, ref gatewayv1.BackendObjectReference) {
-		if _, problem := b.resolve(r.RouteID, field, ref); problem != nil {
+		if _, problem := b.resolve(r.ID, field, ref); problem != nil {
 			out = append(out, *problem)
 		}
 	}
@@ -42,7 +42,7 @@ func (b *builder) unresolved(r *route) []unresolvedRef {
 
 // resolve finds the Service port that a reference names.
 // https://gateway-api.sigs.k8s.io/reference/spec/#httpbackendref
-func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
+func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
 	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (Target, *unresolvedRef) {
 		return Target{}, &unresolvedRef{reason, field, fmt.Sprintf(format, args...)}
 	}
@@ -78,7 +78,7 @@ func (b *builder) resolve(r RouteID, field string, ref gatewayv1.BackendObjectRe
 // grant in a mesh at all, "if a mesh implementation does expose the ability to access a broader scope",
 // the API reference for one in every other namespace; a third namespace is where we follow the latter.
 // https://gateway-api.sigs.k8s.io/geps/gep-1294/#namespace-boundaries
-func (b *builder) permitted(r RouteID, backend Key) bool {
+func (b *builder) permitted(r ID, backend Key) bool {
 	if backend.Namespace == r.Namespace || backend.Namespace == b.parent.Namespace {
 		return true
 	}
@@ -95,7 +95,7 @@ func (b *builder) permitted(r RouteID, backend Key) bool {
 
 // What a request gets in place of an invalid backend: 500, or UNAVAILABLE, which is what gRPC clients
 // take 503 for. A connection is closed.
-var invalidStatus = map[RouteKind]uint32{HTTPRoute: 500, GRPCRoute: 503}
+var invalidStatus = map[Kind]uint32{KindHTTPRoute: 500, KindGRPCRoute: 503}
 
 // action resolves what a rule does.
 func (b *builder) action(r *route, rule *routeRule) *Action {
@@ -117,14 +117,14 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 		return a
 	}
 	for _, m := range rule.filters.mirrors {
-		if target, problem := b.resolve(r.RouteID, m.field, m.ref); problem == nil && m.perMillion > 0 {
+		if target, problem := b.resolve(r.ID, m.field, m.ref); problem == nil && m.perMillion > 0 {
 			a.Mirrors = append(a.Mirrors, Mirror{target, m.perMillion})
 		}
 	}
 	valid := false
 	var all []Backend
 	for _, ref := range rule.backends {
-		target, problem := b.resolve(r.RouteID, ref.field, ref.ref)
+		target, problem := b.resolve(r.ID, ref.field, ref.ref)
 		backend := Backend{Target: target, Weight: uint32(ref.weight), Valid: problem == nil}
 		if own := ref.filters; !own.request.Empty() || !own.response.Empty() {
 			backend.RequestHeaders = new(rule.filters.request.then(own.request))

@@ -26,8 +26,8 @@ func (c Condition) Bad() bool { return c.True == (c.Type == gatewayv1.RouteCondi
 const RouteReasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
 
 // status gives the conditions of one parent reference, once all routes are attached.
-func (b *builder) status(a attempt) ParentStatus {
-	s := ParentStatus{Route: a.route.RouteID, Ref: a.ref, Generation: a.route.generation, Lost: b.lost(a)}
+func (b *builder) status(a attempt) Status {
+	s := Status{Object: a.route.ID, Ref: a.ref, Generation: a.route.generation, Lost: b.lost(a)}
 	accepted := b.accepted(a)
 	s.Conditions = append(s.Conditions, accepted, b.resolvedRefs(a.route))
 	if dropped := droppedRules(a.route); accepted.True && dropped != "" {
@@ -48,7 +48,7 @@ func (b *builder) accepted(a attempt) Condition {
 	var won, declared, taken, lost []string
 	for _, g := range a.groups {
 		if holder := b.attached[g].holder(a.route); holder != a.route {
-			lost = append(lost, fmt.Sprintf("%s holds on port %d", holder.RouteID, g.port))
+			lost = append(lost, fmt.Sprintf("%s holds on port %d", holder.ID, g.port))
 			continue
 		}
 		won = append(won, fmt.Sprint(g.port))
@@ -56,7 +56,7 @@ func (b *builder) accepted(a attempt) Condition {
 			declared = append(declared, fmt.Sprint(g.port))
 		}
 		for _, t := range b.attached[g].taken(a.route) {
-			taken = append(taken, fmt.Sprintf("%q on port %d, which %s has", t.name, g.port, t.by.RouteID))
+			taken = append(taken, fmt.Sprintf("%q on port %d, which %s has", t.name, g.port, t.by.ID))
 		}
 	}
 	why := kindOrder
@@ -89,11 +89,11 @@ func (b *builder) lost(a attempt) []Lost {
 	var out []Lost
 	for _, g := range a.groups {
 		if holder := b.attached[g].holder(a.route); holder != a.route {
-			out = append(out, Lost{Port: g.port, Route: a.route.Kind, Holder: holder.RouteID})
+			out = append(out, Lost{Port: g.port, Route: a.route.Kind, Holder: holder.ID})
 			continue
 		}
 		for _, t := range b.attached[g].taken(a.route) {
-			out = append(out, Lost{Port: g.port, Hostname: t.name, Route: a.route.Kind, Holder: t.by.RouteID})
+			out = append(out, Lost{Port: g.port, Hostname: t.name, Route: a.route.Kind, Holder: t.by.ID})
 		}
 	}
 	return out

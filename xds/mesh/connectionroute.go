@@ -14,7 +14,7 @@ import (
 
 // readTCPRoute reads a TCPRoute: its one rule takes every connection.
 func readTCPRoute(o *gatewayv1.TCPRoute) *route {
-	r := newRoute(TCPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	r := newRoute(KindTCPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	for i, rule := range o.Spec.Rules {
 		r.addConnectionRule(i, rule.Name, rule.BackendRefs, []Match{everyConnection})
 	}
@@ -29,7 +29,7 @@ var everyConnection = Match{Path: TextMatch{Prefix, "/"}}
 // GEP-1294 would have hostnames without effect on Services, since of requests the header Host can be matched; of a TLSRoute
 // they are all that it matches by.
 func readTLSRoute(o *gatewayv1.TLSRoute) *route {
-	r := newRoute(TLSRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	r := newRoute(KindTLSRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	var faults faults
 	var matches []Match
 	for i, name := range o.Spec.Hostnames {

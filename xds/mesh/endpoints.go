@@ -72,7 +72,7 @@ func sliceFamily(t discoveryv1.AddressType) (Family, bool) {
 func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discoveryv1.EndpointSlice, family Family, pods *Pods) []Problem {
 	problem := func(field, value, allowed string) Problem {
 		return Problem{
-			Object: Object{KindEndpointSlice, Key{slice.Namespace, slice.Name}}, UID: string(slice.UID), Reason: "MalformedEndpointSlice",
+			Object: ID{KindEndpointSlice, Key{slice.Namespace, slice.Name}}, UID: string(slice.UID), Reason: "MalformedEndpointSlice",
 			Field: field, Value: value, Allowed: allowed, Effect: "this entry is left out",
 		}
 	}

@@ -57,7 +57,7 @@ func (r *route) found() []Fault {
 // Unresolved is a reference of a route, or a filter, that cannot be used: what the condition ResolvedRefs
 // says in one sentence.
 type Unresolved struct {
-	Route  RouteID
+	Route  ID
 	Reason gatewayv1.RouteConditionReason
 	// Field is the path from the object, Problem a sentence on what stands there.
 	Field, Problem string
@@ -74,7 +74,7 @@ func UnresolvedRefs(parent Key, in RouteInputs) []Unresolved {
 				continue
 			}
 			for _, u := range b.unresolved(r) {
-				out = append(out, Unresolved{r.RouteID, u.reason, u.field, u.problem})
+				out = append(out, Unresolved{r.ID, u.reason, u.field, u.problem})
 			}
 			break // once, by however many references it names the Service
 		}
@@ -106,14 +106,14 @@ func CallSources(o Origin, svc *Service, in RouteInputs) []SaidBy {
 		out = append(out, SaidBy{Object: route, Calls: whole})
 	}
 	for _, r := range in.HTTPRoutes {
-		if o.Route == (RouteID{HTTPRoute, Key{r.Namespace, r.Name}}) && o.Rule < len(r.Spec.Rules) {
+		if o.Route == (ID{KindHTTPRoute, Key{r.Namespace, r.Name}}) && o.Rule < len(r.Spec.Rules) {
 			own := readHTTPCalls("", r.Spec.Rules[o.Rule], &faults{})
 			out = append(out, SaidBy{Object: route, Fields: true, Calls: own})
 			add(r.Annotations, []string{o.Name})
 		}
 	}
 	for _, r := range in.GRPCRoutes {
-		if o.Route == (RouteID{GRPCRoute, Key{r.Namespace, r.Name}}) {
+		if o.Route == (ID{KindGRPCRoute, Key{r.Namespace, r.Name}}) {
 			add(r.Annotations, []string{o.Name})
 		}
 	}

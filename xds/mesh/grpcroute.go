@@ -9,7 +9,7 @@ import (
 
 // readGRPCRoute reads a GRPCRoute. One without rules attaches and matches nothing.
 func readGRPCRoute(o *gatewayv1.GRPCRoute) *route {
-	r := newRoute(GRPCRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	r := newRoute(KindGRPCRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	r.hostnames = o.Spec.Hostnames
 	for i, rule := range o.Spec.Rules {
 		r.rules = append(r.rules, readGRPCRule(r, i, rule))

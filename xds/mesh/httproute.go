@@ -15,7 +15,7 @@ import (
 // readHTTPRoute reads an HTTPRoute. What the API server's schema refuses is checked again where Envoy
 // would refuse the configuration: objects also come from files, and from CRDs of other versions.
 func readHTTPRoute(o *gatewayv1.HTTPRoute) *route {
-	r := newRoute(HTTPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	r := newRoute(KindHTTPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	r.hostnames = o.Spec.Hostnames
 	rules := o.Spec.Rules
 	if len(rules) == 0 { // the default of the schema

@@ -62,7 +62,7 @@ func BuildNamespace(ns *metav1.PartialObjectMetadata) (config.MTLS, []Problem) {
 	out, errs := config.MTLSOf(config.OnNamespace, ns.Annotations)
 	var problems []Problem
 	for _, e := range errs {
-		problems = append(problems, badAnnotation(Object{KindNamespace, Key{Name: ns.Name}}, string(ns.UID), e))
+		problems = append(problems, badAnnotation(ID{KindNamespace, Key{Name: ns.Name}}, string(ns.UID), e))
 	}
 	return out, problems
 }

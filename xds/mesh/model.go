@@ -3,7 +3,6 @@
 package mesh
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -38,38 +37,6 @@ func FamilyOf(ip netip.Addr) Family {
 		return IPv4
 	}
 	return IPv6
-}
-
-// Key names a namespaced object.
-type Key struct{ Namespace, Name string }
-
-func (k Key) String() string { return k.Namespace + "/" + k.Name }
-
-// Kinds of objects that a Problem may be about.
-const (
-	KindService       = "Service"
-	KindEndpointSlice = "EndpointSlice"
-	KindPod           = "Pod"
-	KindNamespace     = "Namespace"
-)
-
-// Object names an object of any kind.
-type Object struct {
-	Kind string
-	Key  // of a Namespace the name alone
-}
-
-// String is such as "Service shop/cart" or "Namespace shop".
-func (o Object) String() string {
-	if o.Namespace == "" {
-		return o.Kind + " " + o.Name
-	}
-	return o.Kind + " " + o.Key.String()
-}
-
-// Compare orders by namespace, then name.
-func (k Key) Compare(other Key) int {
-	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
 }
 
 // Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName
@@ -136,7 +103,7 @@ type Endpoint struct {
 
 // Problem is something in a user's object that Mizzen works around and says so.
 type Problem struct {
-	Object Object
+	Object ID
 	// UID of the object: kubectl shows events by it.
 	UID string
 	// Reason is a stable CamelCase word, used in events and metric labels.
@@ -152,7 +119,7 @@ func (p Problem) String() string {
 }
 
 // badAnnotation is that of an object with one whose value is not allowed.
-func badAnnotation(object Object, uid string, e config.KeyError) Problem {
+func badAnnotation(object ID, uid string, e config.KeyError) Problem {
 	return Problem{
 		Object: object, UID: uid, Reason: "BadAnnotation",
 		Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",

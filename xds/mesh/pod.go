@@ -52,7 +52,7 @@ func BuildPod(pod *corev1.Pod) *Pod {
 	var errs []config.KeyError
 	out.MTLS, errs = config.MTLSOf(config.OnPod, pod.Annotations)
 	for _, e := range errs {
-		out.Problems = append(out.Problems, badAnnotation(Object{KindPod, out.Key}, out.UID, e))
+		out.Problems = append(out.Problems, badAnnotation(ID{KindPod, out.Key}, out.UID, e))
 	}
 	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return out // its addresses stand in the status still, but may be another pod's by now

@@ -62,7 +62,7 @@ func TestBuildPod(t *testing.T) {
 			func(p *corev1.Pod) { p.Annotations[config.AnnotationMTLS] = "on" },
 			func(p *Pod) {
 				p.Problems = []Problem{{
-					Object: Object{KindPod, Key{"shop", "cart-0"}}, UID: "uid-1", Reason: "BadAnnotation",
+					Object: ID{KindPod, Key{"shop", "cart-0"}}, UID: "uid-1", Reason: "BadAnnotation",
 					Field: "metadata.annotations[mizzen.dev/mtls]", Value: "on", Allowed: "permissive or strict", Effect: "this annotation is left out",
 				}}
 			},

@@ -44,7 +44,7 @@ func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Pro
 			return p, nil
 		}
 		return TCP, &Problem{
-			Object:  Object{KindService, Key{svc.Namespace, svc.Name}},
+			Object:  ID{KindService, Key{svc.Namespace, svc.Name}},
 			UID:     string(svc.UID),
 			Reason:  "UnknownAppProtocol",
 			Field:   fmt.Sprintf("spec.ports[%d].appProtocol", i),

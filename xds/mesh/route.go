@@ -12,7 +12,7 @@ import (
 
 // route is a route object as read, before it is attached to a parent and its references are resolved.
 type route struct {
-	RouteID
+	ID
 	created    time.Time
 	generation int64
 	parents    []gatewayv1.ParentReference
@@ -90,14 +90,14 @@ func (r *routeRule) readSession(field string, o *gatewayv1.SessionPersistence, f
 	}
 }
 
-func newRoute(kind RouteKind, namespace, name string, created time.Time, generation int64, parents []gatewayv1.ParentReference) *route {
+func newRoute(kind Kind, namespace, name string, created time.Time, generation int64, parents []gatewayv1.ParentReference) *route {
 	return &route{
-		RouteID: RouteID{kind, Key{namespace, name}}, created: created, generation: generation, parents: parents,
+		ID: ID{kind, Key{namespace, name}}, created: created, generation: generation, parents: parents,
 	}
 }
 
 func (r *route) origin(i int, name *gatewayv1.SectionName) Origin {
-	return Origin{Route: r.RouteID, Created: r.created, Rule: i, Name: string(deref(name))}
+	return Origin{Route: r.ID, Created: r.created, Rule: i, Name: string(deref(name))}
 }
 
 // newBackendRef reads a reference to a backend; its weight is 1 by default.

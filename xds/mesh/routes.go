@@ -21,18 +21,7 @@ type RouteInputs struct {
 	// cluster IP or a TCP port, for which BuildService gives nil.
 	Services map[Key]*Service
 	// Refused are routes that must not be attached, with the reason.
-	Refused map[RouteID]string
-}
-
-// ParentStatus is what a route's status says of one parent.
-type ParentStatus struct {
-	Route RouteID
-	Ref   gatewayv1.ParentReference
-	// Generation of the route that Conditions speak of.
-	Generation int64
-	Conditions []Condition
-	// Lost is where among the ports of the reference others hold.
-	Lost []Lost
+	Refused map[ID]string
 }
 
 // Lost is a port on which a route has no effect, or one of a TLSRoute's hostnames, because others hold it.
@@ -40,8 +29,8 @@ type Lost struct {
 	Port uint16
 	// Hostname is empty for the port as a whole.
 	Hostname string
-	Route    RouteKind
-	Holder   RouteID
+	Route    Kind
+	Holder   ID
 }
 
 func (l Lost) String() string {
@@ -58,7 +47,7 @@ func (l Lost) String() string {
 // BuildRoutes gives the rules of each port of one Service, and the statuses of the routes that name it
 // as a parent: sorted by route, in the order of its parentRefs. Whether the Service exists or not, each
 // such route gets a status. A port without an attached route has no entry.
-func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []ParentStatus) {
+func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []Status) {
 	b := builder{in: in, parent: parent, attached: map[group]*attachment{}}
 	var attempts []attempt
 	for _, r := range readRoutes(in) {
@@ -68,7 +57,7 @@ func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []ParentStat
 			}
 		}
 	}
-	var statuses []ParentStatus
+	var statuses []Status
 	for _, a := range attempts {
 		statuses = append(statuses, b.status(a))
 	}
@@ -122,7 +111,7 @@ type group struct {
 
 // rules merges what is attached.
 func (b *builder) rules() map[uint16]PortRules {
-	built := map[RouteID][]Rule{}
+	built := map[ID][]Rule{}
 	out := map[uint16]PortRules{}
 	for g, a := range b.attached {
 		merged := []Rule{}
@@ -130,10 +119,10 @@ func (b *builder) rules() map[uint16]PortRules {
 			if a.holder(r) != r {
 				continue
 			}
-			if _, ok := built[r.RouteID]; !ok {
-				built[r.RouteID] = b.rulesOf(r)
+			if _, ok := built[r.ID]; !ok {
+				built[r.ID] = b.rulesOf(r)
 			}
-			merged = append(merged, built[r.RouteID]...)
+			merged = append(merged, built[r.ID]...)
 		}
 		slices.SortFunc(merged, compareRules)
 		rules := out[g.port]

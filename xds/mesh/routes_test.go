@@ -124,8 +124,8 @@ func TestGroups(t *testing.T) {
 				}
 			}
 			for _, s := range statuses {
-				if want, ok := c.accepted[s.Route.String()]; ok && s.Conditions[0].Reason != want {
-					t.Errorf("%s: %+v, want %s", s.Route, s.Conditions[0], want)
+				if want, ok := c.accepted[s.Object.String()]; ok && s.Conditions[0].Reason != want {
+					t.Errorf("%s: %+v, want %s", s.Object, s.Conditions[0], want)
 				}
 			}
 		})

@@ -8,28 +8,6 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// RouteKind is the kind of a route object.
-type RouteKind string
-
-// The kinds of routes.
-const (
-	HTTPRoute RouteKind = "HTTPRoute"
-	GRPCRoute RouteKind = "GRPCRoute"
-	TLSRoute  RouteKind = "TLSRoute"
-	TCPRoute  RouteKind = "TCPRoute"
-)
-
-// OfConnections reports whether routes of the kind look at connections, not at requests.
-func (k RouteKind) OfConnections() bool { return k == TLSRoute || k == TCPRoute }
-
-// RouteID names a route object.
-type RouteID struct {
-	Kind RouteKind
-	Key
-}
-
-func (r RouteID) String() string { return string(r.Kind) + " " + r.Key.String() }
-
 // PortRules are the rules of one Service port, each list in the order in which they are tried.
 type PortRules struct {
 	// Producer rules come from routes in the Service's own namespace and hold for every client. Nil
@@ -65,7 +43,7 @@ type Rule struct {
 
 // Origin is where a Rule stands.
 type Origin struct {
-	Route   RouteID
+	Route   ID
 	Created time.Time
 	// Rule and Match are indexes into spec.rules and its matches; of a TLSRoute Match is one into spec.hostnames.
 	Rule, Match int

@@ -34,7 +34,7 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	out.Calls, _, callErrs = config.CallsOf(config.OnService, svc.Annotations, nil)
 	out.Policy, policyErrs = config.PolicyOf(svc.Annotations)
 	for _, e := range append(callErrs, policyErrs...) {
-		problems = append(problems, badAnnotation(Object{KindService, out.Key}, string(svc.UID), e))
+		problems = append(problems, badAnnotation(ID{KindService, out.Key}, string(svc.UID), e))
 	}
 	for i, p := range svc.Spec.Ports {
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
@@ -65,7 +65,7 @@ func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
 			continue
 		}
 		out = append(out, Problem{
-			Object: Object{KindService, Key{svc.Namespace, svc.Name}}, UID: string(svc.UID), Reason: "AnnotationWithoutEffect",
+			Object: ID{KindService, Key{svc.Namespace, svc.Name}}, UID: string(svc.UID), Reason: "AnnotationWithoutEffect",
 			Field: field, Value: svc.Annotations[key], Allowed: "a Service with a cluster IP and a TCP port",
 			Effect: "it has no effect: calls go to the addresses that DNS gives",
 		})

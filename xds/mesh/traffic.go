@@ -29,15 +29,6 @@ type RetryBudget struct {
 	MinConcurrent uint32
 }
 
-// PolicyStatus is what a policy's status says of one Service that it targets.
-type PolicyStatus struct {
-	Policy Key
-	// Generation of the policy that Conditions speak of.
-	Generation int64
-	Ancestor   gatewayv1.ParentReference
-	Conditions []Condition
-}
-
 // TrafficPolicyTargets are the Services that a policy names, each once, in the order of the object.
 // Targets of other kinds are not ours.
 func TrafficPolicyTargets(o *gatewayxv1alpha1.XBackendTrafficPolicy) []Key {
@@ -58,7 +49,7 @@ func TrafficPolicyTargets(o *gatewayxv1alpha1.XBackendTrafficPolicy) []Key {
 // Of several the oldest holds as a whole, and of those of one age the first by name: such policies are not
 // merged. One that cannot be used holds nothing, and keeps no other from holding.
 // https://gateway-api.sigs.k8s.io/geps/gep-713/#conflict-resolution
-func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1.XBackendTrafficPolicy) (TrafficPolicy, []PolicyStatus) {
+func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1.XBackendTrafficPolicy) (TrafficPolicy, []Status) {
 	var own []*gatewayxv1alpha1.XBackendTrafficPolicy
 	for _, o := range policies {
 		if slices.Contains(TrafficPolicyTargets(o), target) {
@@ -69,7 +60,7 @@ func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	var holds TrafficPolicy
-	var statuses []PolicyStatus
+	var statuses []Status
 	winner := ""
 	for _, o := range own {
 		accepted := Condition{Type: gatewayv1.RouteConditionType(gatewayv1.PolicyConditionAccepted)}
@@ -89,11 +80,11 @@ func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1
 			accepted.True, accepted.Message = true, fmt.Sprintf("holds for Service %s", target)
 		}
 		accepted.Reason = gatewayv1.RouteConditionReason(reason)
-		statuses = append(statuses, PolicyStatus{
-			Policy: Key{o.Namespace, o.Name}, Generation: o.Generation, Ancestor: serviceRef(target), Conditions: []Condition{accepted},
+		statuses = append(statuses, Status{
+			Object: ID{KindTrafficPolicy, Key{o.Namespace, o.Name}}, Generation: o.Generation, Ref: serviceRef(target), Conditions: []Condition{accepted},
 		})
 	}
-	slices.SortFunc(statuses, func(a, b PolicyStatus) int { return cmp.Compare(a.Policy.String(), b.Policy.String()) })
+	slices.SortFunc(statuses, func(a, b Status) int { return cmp.Compare(a.Object.String(), b.Object.String()) })
 	return holds, statuses
 }
 

@@ -105,8 +105,8 @@ func TestTrafficPoliciesOfOneService(t *testing.T) {
 			var reasons []string
 			for _, s := range statuses {
 				a := s.Conditions[0]
-				reasons = append(reasons, s.Policy.Name+" "+string(a.Reason))
-				if a.Type != "Accepted" || a.True != (a.Reason == "Accepted") || s.Generation == 0 || s.Ancestor.Name != "cart" || *s.Ancestor.Kind != "Service" {
+				reasons = append(reasons, s.Object.Name+" "+string(a.Reason))
+				if a.Type != "Accepted" || a.True != (a.Reason == "Accepted") || s.Generation == 0 || s.Ref.Name != "cart" || *s.Ref.Kind != "Service" {
 					t.Errorf("%+v", s)
 				}
 			}

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
-	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
 // connected is a proxy that holds Service "a" and the listener "out", all acknowledged.
@@ -41,11 +40,11 @@ func connected(t *testing.T, c *control, name string) *proxy {
 
 func TestMakeBeforeBreak(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
 	// Service b comes and Service a goes, at once.
-	c.apply(t, server.Change{Set: whole("b"), Remove: ids(whole("a"))})
+	c.apply(t, envoy.Change{Set: whole("b"), Remove: ids(whole("a"))})
 
 	clusters := p.expect(envoy.ClusterType, "b")
 	p.quiet() // the scope waits for the cluster's acknowledgement …
@@ -71,12 +70,12 @@ func TestMakeBeforeBreak(t *testing.T) {
 
 func TestEndpointsWaitForNothing(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, server.Change{Set: []envoy.Resource{cluster("b", "b"), endpoints("b", 0)}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{cluster("b", "b"), endpoints("b", 0)}})
 	p.expect(envoy.ClusterType, "b") // never acknowledged
-	c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", 1)}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{endpoints("a", 1)}})
 	p.ack(p.expect(envoy.EndpointType, "a"))
 	p.quiet()
 }
@@ -85,10 +84,10 @@ func TestEndpointsWaitForNothing(t *testing.T) {
 // subscribed to, and acknowledges the cluster only when it is warm.
 func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed"), listener("new")}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed"), listener("new")}})
 	clusters := p.expect(envoy.ClusterType, "a")
 	p.ack(p.expect(envoy.EndpointType, "a"))
 	p.quiet()
@@ -100,14 +99,14 @@ func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
 // The same after a reconnect: the proxy says that it holds the endpoints, but its cluster has changed.
 func TestReconnectToChangedCluster(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: whole("a")})
+	c.apply(t, envoy.Change{Set: whole("a")})
 	p := c.connect(t, pod("one", "n1"))
 	p.subscribe(envoy.ClusterType)
 	clusters := p.expect(envoy.ClusterType, "a")
 	p.subscribe(envoy.EndpointType, "a")
 	eps := p.expect(envoy.EndpointType, "a")
 
-	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed")}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("a", "a", "changed")}})
 	again := c.connect(t, pod("one", "n1"))
 	again.send(&discoveryv3.DeltaDiscoveryRequest{
 		TypeUrl: envoy.ClusterType, InitialResourceVersions: map[string]string{"a": clusters.Resources[0].Version},
@@ -125,10 +124,10 @@ func TestReconnectToChangedCluster(t *testing.T) {
 // What is sent to the HTTP chain must find its scope.
 func TestListenersComeLast(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, server.Change{Set: append(whole("b"), listener("new"))})
+	c.apply(t, envoy.Change{Set: append(whole("b"), listener("new"))})
 	p.ack(p.expect(envoy.ClusterType, "b"))
 	p.subscribe(envoy.EndpointType, "b")
 	p.ack(p.expect(envoy.EndpointType, "b"))
@@ -143,10 +142,10 @@ func TestListenersComeLast(t *testing.T) {
 func TestRefusedClusterHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, server.Change{Set: append(whole("bad"), whole("good")...)})
+	c.apply(t, envoy.Change{Set: append(whole("bad"), whole("good")...)})
 	res := p.expect(envoy.ClusterType, "bad", "good")
 	p.subscribe(envoy.EndpointType, "good")
 	p.ack(p.expect(envoy.EndpointType, "good"))
@@ -162,7 +161,7 @@ func TestRefusedClusterHoldsUpNobody(t *testing.T) {
 			}
 			p.ack(res)
 		case <-time.After(time.Second): // pacing, not waiting: a change every second
-			c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("a", "a", strconv.Itoa(n))}})
+			c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("a", "a", strconv.Itoa(n))}})
 		case <-deadline:
 			t.Fatal("the good Service's scope was never sent")
 		}
@@ -178,13 +177,13 @@ func TestEverythingOfNothingIsAnswered(t *testing.T) {
 
 func TestSlowProxyGetsTheNewestOnly(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", 1)}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{endpoints("a", 1)}})
 	first := p.expect(envoy.EndpointType, "a")
 	for i := range uint32(100) {
-		c.apply(t, server.Change{Set: []envoy.Resource{endpoints("a", i+2)}})
+		c.apply(t, envoy.Change{Set: []envoy.Resource{endpoints("a", i+2)}})
 	}
 	p.quiet()
 	p.ack(first)
@@ -200,7 +199,7 @@ func TestSlowProxyGetsTheNewestOnly(t *testing.T) {
 func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	c.apply(t, server.Change{Set: append(append(whole("a"), whole("b")...), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(append(whole("a"), whole("b")...), listener("out"))})
 	p := c.connect(t, pod("one", "n1"))
 	p.subscribe(envoy.ClusterType)
 	versions := map[string]string{}
@@ -210,7 +209,7 @@ func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
 
 	// Meanwhile b changes, c is new, and the proxy holds x, which is no more.
 	versions["x"] = "1"
-	c.apply(t, server.Change{Set: []envoy.Resource{clusterWith("b", "b", "changed"), cluster("c", "c"), endpoints("c", 0)}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("b", "b", "changed"), cluster("c", "c"), endpoints("c", 0)}})
 	again := c.connect(t, pod("one", "n1"))
 	again.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.ClusterType, InitialResourceVersions: versions})
 	again.ack(again.expect(envoy.ClusterType, "b", "c"))
@@ -232,10 +231,10 @@ func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
 
 func TestNACKHarmsNobody(t *testing.T) {
 	c := start(t)
-	c.apply(t, server.Change{Set: append(whole("a"), listener("out"))})
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	bad, good := connected(t, c, "bad"), connected(t, c, "good")
 
-	c.apply(t, server.Change{Set: []envoy.Resource{listener("bad"), listener("fine")}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{listener("bad"), listener("fine")}})
 	res := bad.expect(envoy.ListenerType, "bad", "fine")
 	bad.send(&discoveryv3.DeltaDiscoveryRequest{
 		TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce,
@@ -253,7 +252,7 @@ func TestNACKHarmsNobody(t *testing.T) {
 			t.Errorf("got %+v", nack)
 		}
 	}
-	c.apply(t, server.Change{Remove: []envoy.ID{{Type: envoy.ListenerType, Name: "bad"}}})
+	c.apply(t, envoy.Change{Remove: []envoy.ID{{Type: envoy.ListenerType, Name: "bad"}}})
 	bad.ack(bad.expect(envoy.ListenerType, "-bad"))
 	good.ack(good.expect(envoy.ListenerType, "-bad"))
 }
@@ -265,7 +264,7 @@ func TestVariants(t *testing.T) {
 		r.Variant = variant
 		return r
 	}
-	c.apply(t, server.Change{Set: []envoy.Resource{local("", 0), local("n1", 1), local("n2", 2)}})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{local("", 0), local("n1", 1), local("n2", 2)}})
 	for kubernetesNode, want := range map[string]uint32{"n1": 1, "n2": 2, "n3": 0} {
 		p := c.connect(t, pod("one", kubernetesNode))
 		p.subscribe(envoy.EndpointType, "local")

@@ -44,7 +44,7 @@ func (p *proxy) class(res *discoveryv3.DeltaDiscoveryResponse) string {
 // alone.
 func TestClasses(t *testing.T) {
 	c := startWith(t, server.Options{Classes: true})
-	c.apply(t, server.Change{Set: []envoy.Resource{listener("out"), classed("open"), classed("shut")}, Classes: classes("a", "open", "b", "shut")})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{listener("out"), classed("open"), classed("shut")}, Classes: classes("a", "open", "b", "shut")})
 	a, b := c.connect(t, pod("a", "n")), c.connect(t, pod("b", "n"))
 	for p, want := range map[*proxy]string{a: "open", b: "shut"} {
 		p.subscribe(envoy.ListenerType)
@@ -52,12 +52,12 @@ func TestClasses(t *testing.T) {
 			t.Errorf("class %q, want %q", got, want)
 		}
 	}
-	c.apply(t, server.Change{Set: []envoy.Resource{classed("odd")}, Remove: []envoy.ID{classed("open").ID()}, Classes: classes("a", "odd")})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{classed("odd")}, Remove: []envoy.ID{classed("open").ID()}, Classes: classes("a", "odd")})
 	if got := a.class(a.take(envoy.ListenerType, "inbound")); got != "odd" {
 		t.Errorf("class %q after the change, want odd", got)
 	}
 	// Another pod's class, a class that nobody has, and the same once more: the next that both hear of is the last.
-	c.apply(t, server.Change{Set: []envoy.Resource{classed("new"), classed("odd")}, Classes: classes("a", "odd", "c", "new")})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{classed("new"), classed("odd")}, Classes: classes("a", "odd", "c", "new")})
 	c.set(t, listener("last"))
 	a.take(envoy.ListenerType, "last")
 	b.take(envoy.ListenerType, "last")
@@ -73,10 +73,10 @@ func TestClassComesAndGoes(t *testing.T) {
 	p.subscribe(envoy.ClusterType)
 	p.take(envoy.ClusterType, "base") // all else goes on
 	c.set(t, listener("out2"))
-	c.apply(t, server.Change{Classes: classes("a", "open")})
+	c.apply(t, envoy.Change{Classes: classes("a", "open")})
 	res := p.take(envoy.ListenerType, "inbound", "out", "out2")
 
-	c.apply(t, server.Change{Remove: []envoy.ID{classed("open").ID(), listener("out2").ID()}, Classes: classes("a", "")})
+	c.apply(t, envoy.Change{Remove: []envoy.ID{classed("open").ID(), listener("out2").ID()}, Classes: classes("a", "")})
 	p.take(envoy.ListenerType, "-out2")
 	c.set(t, listener("out3"))
 	p.take(envoy.ListenerType, "out3")
@@ -90,7 +90,7 @@ func TestClassComesAndGoes(t *testing.T) {
 	back := c.connect(t, pod("a", "n"))
 	back.resume(envoy.ListenerType, held, "*")
 	back.take(envoy.ListenerType, "out3")
-	c.apply(t, server.Change{Set: []envoy.Resource{classed("shut")}, Classes: classes("a", "shut")})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{classed("shut")}, Classes: classes("a", "shut")})
 	if got := back.class(back.take(envoy.ListenerType, "inbound")); got != "shut" {
 		t.Errorf("class %q, want shut", got)
 	}
@@ -99,7 +99,7 @@ func TestClassComesAndGoes(t *testing.T) {
 // A proxy that comes back with the listener of its class is not sent it again.
 func TestClassIsHeld(t *testing.T) {
 	c := startWith(t, server.Options{Classes: true})
-	c.apply(t, server.Change{Set: []envoy.Resource{classed("open")}, Classes: classes("a", "open")})
+	c.apply(t, envoy.Change{Set: []envoy.Resource{classed("open")}, Classes: classes("a", "open")})
 	p := c.connect(t, pod("a", "n"))
 	p.resume(envoy.ListenerType, map[string]string{"inbound": c.version(t, envoy.ListenerType, "inbound/open")}, "*")
 	c.set(t, listener("next"))

@@ -121,7 +121,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add(uint8(9), script(step(0, 5, 0x7f), step(0, 6, 0x7f), step(1, 5, 0x7f), step(4, 0, 0), step(9, 0, 3), step(7, 0, 3)))
 	f.Fuzz(func(t *testing.T, ahead uint8, steps []byte) {
 		a := newAlone(Ahead{WholeMesh: int(ahead % 8), Namespace: int(ahead / 8 % 8)})
-		apply := func(c Change) {
+		apply := func(c envoy.Change) {
 			if _, err := a.store.Apply(c); err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func FuzzRequests(f *testing.F) {
 			case 6:
 				req.ResponseNonce, req.ErrorDetail = nonce, &rpcstatus.Status{Message: "a: no"}
 			case 7, 8:
-				var c Change
+				var c envoy.Change
 				for _, name := range names {
 					if all := everything(name, fmt.Sprint(what, len(steps))); what == 7 {
 						c.Set = append(c.Set, all...)
@@ -174,7 +174,7 @@ func FuzzRequests(f *testing.F) {
 				apply(c)
 				req = nil
 			case 9:
-				var c Change
+				var c envoy.Change
 				for _, name := range names {
 					c.Set = append(c.Set, everything(name, "")...)
 				}
@@ -243,9 +243,9 @@ func TestStateIsBounded(t *testing.T) {
 				most := 0
 				for i := range 2000 {
 					all := everything(strconv.Itoa(i%names), strconv.Itoa(i))
-					c := Change{Set: all}
+					c := envoy.Change{Set: all}
 					if i/names%3 == 2 {
-						c = Change{Remove: gone(all)}
+						c = envoy.Change{Remove: gone(all)}
 					}
 					if _, err := a.store.Apply(c); err != nil {
 						t.Fatal(err)

@@ -78,7 +78,7 @@ func startWith(t *testing.T, o server.Options) *control {
 	return c
 }
 
-func (c *control) apply(t *testing.T, change server.Change) {
+func (c *control) apply(t *testing.T, change envoy.Change) {
 	t.Helper()
 	if _, err := c.store.Apply(change); err != nil {
 		t.Fatal(err)
@@ -87,12 +87,12 @@ func (c *control) apply(t *testing.T, change server.Change) {
 
 func (c *control) set(t *testing.T, resources ...envoy.Resource) {
 	t.Helper()
-	c.apply(t, server.Change{Set: resources})
+	c.apply(t, envoy.Change{Set: resources})
 }
 
 func (c *control) remove(t *testing.T, resources ...envoy.Resource) {
 	t.Helper()
-	c.apply(t, server.Change{Remove: ids(resources)})
+	c.apply(t, envoy.Change{Remove: ids(resources)})
 }
 
 // versions are those of the store, by the last word of the type and the name, which may have a variant

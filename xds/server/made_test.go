@@ -148,7 +148,7 @@ func TestMadeWhileAsked(t *testing.T) {
 			}
 			wanted, _ := m.Take()
 			for _, id := range wanted {
-				if _, err := c.store.Apply(server.Change{Set: []envoy.Resource{made(id.Name, "1")}}); err != nil {
+				if _, err := c.store.Apply(envoy.Change{Set: []envoy.Resource{made(id.Name, "1")}}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -82,7 +82,7 @@ func (s modelService) resources() []envoy.Resource {
 func (w *world) step() {
 	w.epoch++
 	next := maps.Clone(w.current)
-	var change server.Change
+	var change envoy.Change
 	for range 1 + w.r.IntN(3) {
 		i := w.r.IntN(services)
 		name := serviceName(i)
@@ -143,7 +143,7 @@ func (w *world) step() {
 // make makes the clusters that are wanted, if all is set; else it also changes some, or does not know them for a while.
 func (w *world) make(all bool) {
 	wanted, unwanted := w.made.Take()
-	change := server.Change{Remove: unwanted}
+	change := envoy.Change{Remove: unwanted}
 	for _, id := range unwanted {
 		delete(w.making, id.Name)
 	}

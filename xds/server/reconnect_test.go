@@ -50,7 +50,7 @@ func TestReconnect(t *testing.T) {
 	p.close()
 
 	// The scope of b goes while the proxy is away, and Service d comes.
-	c.apply(t, server.Change{Set: service("bank", "d"), Remove: ids(both)})
+	c.apply(t, envoy.Change{Set: service("bank", "d"), Remove: ids(both)})
 	p = resume("later")
 	p.take(envoy.ClusterType, "b") // changed above
 	p.take(envoy.EndpointType, "b")
@@ -73,7 +73,7 @@ func TestRemovalsAfterReconnectAreInOrder(t *testing.T) {
 	held[envoy.ClusterType]["base"] = c.version(t, envoy.ClusterType, "base")
 	held[envoy.ScopedRouteType]["b"] = c.version(t, envoy.ScopedRouteType, "b")
 	// Route a moves on to cluster b while the proxy is away, and cluster a goes.
-	c.apply(t, server.Change{Set: in("shop", routeTo("a", "b")), Remove: []envoy.ID{{Type: envoy.ClusterType, Name: "a"}}})
+	c.apply(t, envoy.Change{Set: in("shop", routeTo("a", "b")), Remove: []envoy.ID{{Type: envoy.ClusterType, Name: "a"}}})
 
 	p := c.connect(t, pod("one", "n1"))
 	p.resume(envoy.ClusterType, held[envoy.ClusterType])

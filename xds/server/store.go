@@ -33,28 +33,6 @@ type watcher interface {
 	followed()
 }
 
-// Change is applied as one.
-type Change struct {
-	// Set adds or replaces resources. All variants of a name come together.
-	Set []envoy.Resource
-	// Remove names resources that are no more. What is also in Set stays.
-	Remove []envoy.ID
-	// Classes gives pods the class of which they get resources (envoy.Resource.Class), in place of the one that they
-	// had; an empty one forgets the pod.
-	Classes map[node.Pod]string
-}
-
-// Classify gives a pod a class.
-func (c *Change) Classify(pod node.Pod, class string) {
-	if c.Classes == nil {
-		c.Classes = map[node.Pod]string{}
-	}
-	c.Classes[pod] = class
-}
-
-// Empty reports whether a change changes nothing.
-func (c *Change) Empty() bool { return len(c.Set)+len(c.Remove)+len(c.Classes) == 0 }
-
 // NewStore gives an empty store.
 func NewStore() *Store {
 	return &Store{
@@ -75,7 +53,7 @@ func (s *Store) table(typeURL string) *table {
 
 // Apply makes a change visible and tells those who are to hear of it. What is set to the bytes it
 // already has is no change. It gives the IDs of what did change.
-func (s *Store) Apply(c Change) ([]envoy.ID, error) {
+func (s *Store) Apply(c envoy.Change) ([]envoy.ID, error) {
 	next, err := records(c)
 	if err != nil {
 		return nil, err
@@ -107,7 +85,7 @@ func (s *Store) Apply(c Change) ([]envoy.ID, error) {
 }
 
 // records are what a change makes of each name it speaks of.
-func records(c Change) (map[envoy.ID]*record, error) {
+func records(c envoy.Change) (map[envoy.ID]*record, error) {
 	next := map[envoy.ID]*record{}
 	now := time.Now()
 	for _, r := range c.Set {

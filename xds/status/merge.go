@@ -21,7 +21,7 @@ var owned = []gatewayv1.RouteConditionType{
 }
 
 // say makes a status say what is wanted; it reports whether it has said something else.
-func say(o client.Object, wanted []Status, now metav1.Time) (changed bool) {
+func say(o client.Object, wanted []mesh.Status, now metav1.Time) (changed bool) {
 	if policy, ok := o.(*v1alpha1.AuthorizationPolicy); ok {
 		before := policy.Status.Conditions
 		for _, w := range wanted {
@@ -67,7 +67,7 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 }
 
 // told reports whether an object's status has a condition with these words.
-func told(o client.Object, s Status, c mesh.Condition) bool {
+func told(o client.Object, s mesh.Status, c mesh.Condition) bool {
 	has := func(conditions []metav1.Condition) bool {
 		is := meta.FindStatusCondition(conditions, string(c.Type))
 		return is != nil && (is.Status == metav1.ConditionTrue) == c.True && is.Reason == string(c.Reason) && is.Message == shorten(c.Message)
@@ -84,7 +84,7 @@ func told(o client.Object, s Status, c mesh.Condition) bool {
 // merge gives the entries with ours as wanted, no more than most. Those of other controllers, and
 // conditions of other types in ours, stay as they are; of a Service that is no longer named, our entry goes.
 // https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
-func merge(current []gatewayv1.RouteParentStatus, wanted []Status, most int, now metav1.Time) []gatewayv1.RouteParentStatus {
+func merge(current []gatewayv1.RouteParentStatus, wanted []mesh.Status, most int, now metav1.Time) []gatewayv1.RouteParentStatus {
 	out := []gatewayv1.RouteParentStatus{} // "required" in the schema: never null
 	done := make([]bool, len(wanted))
 	for _, entry := range current {
@@ -112,7 +112,7 @@ func merge(current []gatewayv1.RouteParentStatus, wanted []Status, most int, now
 }
 
 // mergeConditions sets the conditions of one entry; the time of one changes with its status only.
-func mergeConditions(current []metav1.Condition, wanted Status, now metav1.Time) []metav1.Condition {
+func mergeConditions(current []metav1.Condition, wanted mesh.Status, now metav1.Time) []metav1.Condition {
 	out := slices.Clone(current)
 	for _, t := range owned {
 		if !slices.ContainsFunc(wanted.Conditions, func(c mesh.Condition) bool { return c.Type == t }) {

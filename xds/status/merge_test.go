@@ -29,8 +29,8 @@ func parent(name string, controller gatewayv1.GatewayController, conditions ...m
 	return gatewayv1.RouteParentStatus{ParentRef: ref(name), ControllerName: controller, Conditions: conditions}
 }
 
-func want(generation int64, accepted bool) Status {
-	return Status{Ref: ref("web"), Generation: generation, Conditions: []mesh.Condition{
+func want(generation int64, accepted bool) mesh.Status {
+	return mesh.Status{Ref: ref("web"), Generation: generation, Conditions: []mesh.Condition{
 		{Type: gatewayv1.RouteConditionAccepted, True: accepted, Reason: "Reason", Message: "message"},
 	}}
 }
@@ -40,32 +40,32 @@ func TestMerge(t *testing.T) {
 	foreign := parent("web", "other.example/controller", condition("Accepted", metav1.ConditionFalse, 1, before))
 	for name, test := range map[string]struct {
 		current parents
-		wanted  []Status
+		wanted  []mesh.Status
 		out     parents
 	}{
 		"nothing": {out: parents{}},
 		"first": {
-			wanted: []Status{want(1, true)},
+			wanted: []mesh.Status{want(1, true)},
 			out:    parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, now))},
 		},
 		"unchanged keeps its time": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []Status{want(1, true)},
+			wanted:  []mesh.Status{want(1, true)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
 		},
 		"another generation keeps the time, too": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []Status{want(2, true)},
+			wanted:  []mesh.Status{want(2, true)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 2, before))},
 		},
 		"another status is a transition": {
 			current: parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
-			wanted:  []Status{want(1, false)},
+			wanted:  []mesh.Status{want(1, false)},
 			out:     parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionFalse, 1, now))},
 		},
 		"other controllers' entries stay, of the same parent too": {
 			current: parents{foreign},
-			wanted:  []Status{want(1, true)},
+			wanted:  []mesh.Status{want(1, true)},
 			out:     parents{foreign, parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, now))},
 		},
 		"a parent no longer named": {
@@ -76,7 +76,7 @@ func TestMerge(t *testing.T) {
 			current: parents{parent("web", ControllerName,
 				condition("Accepted", metav1.ConditionTrue, 1, before), condition("PartiallyInvalid", metav1.ConditionTrue, 1, before),
 				condition("other.example/Policy", metav1.ConditionTrue, 1, before))},
-			wanted: []Status{want(1, true)},
+			wanted: []mesh.Status{want(1, true)},
 			out: parents{parent("web", ControllerName,
 				condition("Accepted", metav1.ConditionTrue, 1, before), condition("other.example/Policy", metav1.ConditionTrue, 1, before))},
 		},
@@ -85,7 +85,7 @@ func TestMerge(t *testing.T) {
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 			},
-			wanted: []Status{want(1, true)},
+			wanted: []mesh.Status{want(1, true)},
 			out:    parents{parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before))},
 		},
 		"equal references, which a schema may let through, have an entry each": {
@@ -93,7 +93,7 @@ func TestMerge(t *testing.T) {
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 			},
-			wanted: []Status{want(1, true), want(1, true)},
+			wanted: []mesh.Status{want(1, true), want(1, true)},
 			out: parents{
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
 				parent("web", ControllerName, condition("Accepted", metav1.ConditionTrue, 1, before)),
@@ -111,7 +111,7 @@ func TestMerge(t *testing.T) {
 func TestMessageFits(t *testing.T) {
 	w := want(1, false)
 	w.Conditions[0].Message = strings.Repeat("é", 40000)
-	got := merge(nil, []Status{w}, 32, now)[0].Conditions[0].Message
+	got := merge(nil, []mesh.Status{w}, 32, now)[0].Conditions[0].Message
 	if n := len([]rune(got)); n > 32768 || !strings.HasSuffix(got, " …") {
 		t.Errorf("%d characters, ends with %q", n, got[len(got)-6:])
 	}

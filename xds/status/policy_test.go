@@ -13,7 +13,6 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -23,7 +22,7 @@ type reader struct {
 	client.Client
 }
 
-func (r reader) Object(id kube.ID) client.Object {
+func (r reader) Object(id mesh.ID) client.Object {
 	o := &v1alpha1.AuthorizationPolicy{}
 	if err := r.Get(r.t.Context(), client.ObjectKey{Namespace: id.Namespace, Name: id.Name}, o); err != nil {
 		return nil
@@ -31,7 +30,7 @@ func (r reader) Object(id kube.ID) client.Object {
 	return o
 }
 
-func (r reader) Objects(kube.Kind, string) []client.Object { return nil }
+func (r reader) Objects(mesh.Kind, string) []client.Object { return nil }
 
 // Conditions of a policy stand in its status itself; those of others stay, and nothing is written twice.
 func TestStatusOfPolicies(t *testing.T) {
@@ -46,10 +45,10 @@ func TestStatusOfPolicies(t *testing.T) {
 	}
 	r := reader{t, fake.NewClientBuilder().WithScheme(scheme).WithObjects(o).WithStatusSubresource(o).Build()}
 	w := New(Options{Source: r, Client: r, Log: logr.Discard()})
-	id := kube.ID{Kind: kube.AuthorizationPolicy, Key: mesh.Key{Namespace: "shop", Name: "a"}}
+	id := mesh.ID{Kind: mesh.KindAuthorizationPolicy, Key: mesh.Key{Namespace: "shop", Name: "a"}}
 	say := func(generation int64, ok bool, message string) bool {
 		t.Helper()
-		w.SetWhole([]Status{{Object: id, Generation: generation, Conditions: []mesh.Condition{{
+		w.SetWhole([]mesh.Status{{Object: id, Generation: generation, Conditions: []mesh.Condition{{
 			Type: v1alpha1.ConditionAccepted, True: ok, Reason: gatewayv1.RouteConditionReason(v1alpha1.ReasonAccepted), Message: message,
 		}}}})
 		written, err := w.write(t.Context(), id)

@@ -1,6 +1,6 @@
 // Package status writes what Mizzen says of users' routes and policies into their status. The leader alone writes;
 // every replica knows what there is to write, so that a new leader goes on at once. It may import
-// xds/mesh, xds/kube and controller-runtime's client; no Envoy protos.
+// xds/mesh and controller-runtime's client; no Envoy protos.
 package status
 
 import (
@@ -23,7 +23,6 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -31,7 +30,7 @@ import (
 const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
 
 // kinds have a status of ours.
-var kinds = []kube.Kind{kube.HTTPRoute, kube.GRPCRoute, kube.TLSRoute, kube.TCPRoute, kube.TrafficPolicy, kube.AuthorizationPolicy}
+var kinds = []mesh.Kind{mesh.KindHTTPRoute, mesh.KindGRPCRoute, mesh.KindTLSRoute, mesh.KindTCPRoute, mesh.KindTrafficPolicy, mesh.KindAuthorizationPolicy}
 
 // workers write at the same time; each has one request under way.
 const workers = 4
@@ -44,8 +43,8 @@ const quietTries = 4
 
 // Source is where the objects are read; they are read only.
 type Source interface {
-	Object(kube.ID) client.Object
-	Objects(kind kube.Kind, namespace string) []client.Object
+	Object(mesh.ID) client.Object
+	Objects(kind mesh.Kind, namespace string) []client.Object
 }
 
 // Options of a Writer.
@@ -65,31 +64,21 @@ type Events interface {
 	Warn(object corev1.ObjectReference, reason, action, field, what, note string)
 }
 
-// Status is what is said of one object with respect to one Service that it names, or as a whole.
-type Status struct {
-	Object kube.ID
-	// Ref is the reference of a route to the Service, or the ancestor of a policy.
-	Ref gatewayv1.ParentReference
-	// Generation of the object that Conditions speak of.
-	Generation int64
-	Conditions []mesh.Condition
-}
-
 // Writer keeps statuses as they are wanted.
 type Writer struct {
 	opt    Options
 	writes *prometheus.CounterVec
 
 	mu        sync.Mutex
-	byService map[mesh.Key][]kube.ID // the objects of which something is said
-	wanted    map[kube.ID]map[mesh.Key][]Status
-	queue     workqueue.TypedRateLimitingInterface[kube.ID] // nil while another replica leads
+	byService map[mesh.Key][]mesh.ID // the objects of which something is said
+	wanted    map[mesh.ID]map[mesh.Key][]mesh.Status
+	queue     workqueue.TypedRateLimitingInterface[mesh.ID] // nil while another replica leads
 }
 
 // New gives a writer that writes while Lead runs.
 func New(o Options) *Writer {
 	w := &Writer{
-		opt: o, byService: map[mesh.Key][]kube.ID{}, wanted: map[kube.ID]map[mesh.Key][]Status{},
+		opt: o, byService: map[mesh.Key][]mesh.ID{}, wanted: map[mesh.ID]map[mesh.Key][]mesh.Status{},
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_status_writes_total",
 			Help: "Statuses written by this replica, by kind of object and result (ok, conflict, error).",
@@ -103,7 +92,7 @@ func New(o Options) *Writer {
 
 // Set takes, for each of these Services, what is said of all objects that name it, in place of what was said
 // before.
-func (w *Writer) Set(statuses map[mesh.Key][]Status) {
+func (w *Writer) Set(statuses map[mesh.Key][]mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for service, list := range statuses {
@@ -117,7 +106,7 @@ func (w *Writer) Set(statuses map[mesh.Key][]Status) {
 		delete(w.byService, service)
 		for _, s := range list {
 			if w.wanted[s.Object] == nil {
-				w.wanted[s.Object] = map[mesh.Key][]Status{}
+				w.wanted[s.Object] = map[mesh.Key][]mesh.Status{}
 			}
 			if w.wanted[s.Object][service] == nil {
 				w.byService[service] = append(w.byService[service], s.Object)
@@ -129,30 +118,30 @@ func (w *Writer) Set(statuses map[mesh.Key][]Status) {
 }
 
 // SetWhole takes what is said of objects as a whole, which name no Service.
-func (w *Writer) SetWhole(statuses []Status) {
+func (w *Writer) SetWhole(statuses []mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range statuses {
-		w.wanted[s.Object] = map[mesh.Key][]Status{{}: {s}}
+		w.wanted[s.Object] = map[mesh.Key][]mesh.Status{{}: {s}}
 		w.enqueue(s.Object)
 	}
 }
 
 // Forget says no more of an object that is gone.
-func (w *Writer) Forget(id kube.ID) {
+func (w *Writer) Forget(id mesh.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.wanted, id)
 }
 
 // Written looks at a status again, since somebody has changed it: us or another.
-func (w *Writer) Written(id kube.ID) {
+func (w *Writer) Written(id mesh.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.enqueue(id)
 }
 
-func (w *Writer) enqueue(id kube.ID) {
+func (w *Writer) enqueue(id mesh.ID) {
 	if w.queue != nil {
 		w.queue.Add(id)
 	}
@@ -162,11 +151,11 @@ func (w *Writer) enqueue(id kube.ID) {
 // before us may have left behind what is no longer so.
 func (w *Writer) Lead(ctx context.Context) {
 	queue := workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[kube.ID](100*time.Millisecond, time.Minute))
+		workqueue.NewTypedItemExponentialFailureRateLimiter[mesh.ID](100*time.Millisecond, time.Minute))
 	w.setQueue(queue) // before the objects are listed: of one that comes meanwhile it is told
 	for _, kind := range kinds {
 		for _, o := range w.opt.Source.Objects(kind, "") {
-			queue.Add(kube.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})
+			queue.Add(mesh.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})
 		}
 	}
 	var wg sync.WaitGroup
@@ -182,14 +171,14 @@ func (w *Writer) Lead(ctx context.Context) {
 	wg.Wait()
 }
 
-func (w *Writer) setQueue(queue workqueue.TypedRateLimitingInterface[kube.ID]) {
+func (w *Writer) setQueue(queue workqueue.TypedRateLimitingInterface[mesh.ID]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queue = queue
 }
 
 // next takes one object from the queue; false when the queue has ended.
-func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[kube.ID]) bool {
+func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[mesh.ID]) bool {
 	id, ended := queue.Get()
 	if ended {
 		return false
@@ -220,13 +209,13 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 }
 
 // write brings one status up to date; it reports whether there was something to write.
-func (w *Writer) write(ctx context.Context, id kube.ID) (written bool, err error) {
+func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error) {
 	current := w.opt.Source.Object(id)
 	if current == nil {
 		return false, nil
 	}
 	wanted := w.of(id)
-	if slices.ContainsFunc(wanted, func(s Status) bool { return s.Generation != current.GetGeneration() }) {
+	if slices.ContainsFunc(wanted, func(s mesh.Status) bool { return s.Generation != current.GetGeneration() }) {
 		return false, nil // a change of the object is on its way through the stages; what comes of it follows
 	}
 	object := current.DeepCopyObject().(client.Object)
@@ -243,7 +232,7 @@ func (w *Writer) write(ctx context.Context, id kube.ID) (written bool, err error
 }
 
 // warn writes an event on each thing that is wrong with an object and of which its status did not tell before.
-func (w *Writer) warn(before client.Object, wanted []Status) {
+func (w *Writer) warn(before client.Object, wanted []mesh.Status) {
 	if w.opt.Events == nil {
 		return
 	}
@@ -264,10 +253,10 @@ func (w *Writer) warn(before client.Object, wanted []Status) {
 }
 
 // of gives what is said of an object, by Service.
-func (w *Writer) of(id kube.ID) []Status {
+func (w *Writer) of(id mesh.ID) []mesh.Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []Status
+	var out []mesh.Status
 	for _, service := range slices.SortedFunc(maps.Keys(w.wanted[id]), mesh.Key.Compare) {
 		out = append(out, w.wanted[id][service]...)
 	}

@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -54,7 +53,7 @@ func (a *api) update(ctx context.Context, c client.Client, sub string, o client.
 	return c.SubResource(sub).Update(ctx, o, opts...)
 }
 
-func (a *api) Object(id kube.ID) client.Object {
+func (a *api) Object(id mesh.ID) client.Object {
 	o := &gatewayv1.HTTPRoute{}
 	if err := a.Get(context.Background(), client.ObjectKey{Namespace: id.Namespace, Name: id.Name}, o); err != nil {
 		return nil
@@ -62,9 +61,9 @@ func (a *api) Object(id kube.ID) client.Object {
 	return o
 }
 
-func (a *api) Objects(kind kube.Kind, _ string) []client.Object {
+func (a *api) Objects(kind mesh.Kind, _ string) []client.Object {
 	var list gatewayv1.HTTPRouteList
-	if err := a.List(context.Background(), &list); err != nil || kind != kube.HTTPRoute {
+	if err := a.List(context.Background(), &list); err != nil || kind != mesh.KindHTTPRoute {
 		return nil
 	}
 	var out []client.Object
@@ -86,7 +85,7 @@ type whileListed struct {
 	then func()
 }
 
-func (l *whileListed) Objects(kube.Kind, string) []client.Object {
+func (l *whileListed) Objects(mesh.Kind, string) []client.Object {
 	l.then()
 	return nil
 }
@@ -110,10 +109,10 @@ func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
 }
 
 // statuses say of route r what parent web thinks.
-func statuses(generation int64, accepted bool) map[mesh.Key][]Status {
+func statuses(generation int64, accepted bool) map[mesh.Key][]mesh.Status {
 	s := want(generation, accepted)
-	s.Object = kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
-	return map[mesh.Key][]Status{web: {s}}
+	s.Object = mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
+	return map[mesh.Key][]mesh.Status{web: {s}}
 }
 
 // lead lets the writer write until the test, or the function that it gives, ends it.
@@ -136,7 +135,7 @@ func await(t *testing.T, what string, condition func() bool) {
 }
 
 func (a *api) parents() []gatewayv1.RouteParentStatus {
-	o := a.Object(kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
+	o := a.Object(mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
 	return o.(*gatewayv1.HTTPRoute).Status.Parents
 }
 
@@ -170,10 +169,10 @@ func TestWriter(t *testing.T) {
 	if err := a.Status().Update(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	w.Written(kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
+	w.Written(mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
 	await(t, "restored after another took it away", a.accepted(metav1.ConditionFalse))
 
-	w.Set(map[mesh.Key][]Status{web: nil})
+	w.Set(map[mesh.Key][]mesh.Status{web: nil})
 	await(t, "taken away with the parent", func() bool { return len(a.parents()) == 0 })
 
 	stop()
@@ -188,7 +187,7 @@ func TestWriter(t *testing.T) {
 func TestNewLeader(t *testing.T) {
 	for name, test := range map[string]struct {
 		current []gatewayv1.RouteParentStatus
-		wanted  map[mesh.Key][]Status
+		wanted  map[mesh.Key][]mesh.Status
 		entries int
 		writes  int
 	}{
@@ -217,8 +216,8 @@ func TestNewLeader(t *testing.T) {
 
 // sweep is one look at every object.
 func (w *Writer) sweep(ctx context.Context) {
-	for _, o := range w.opt.Source.Objects(kube.HTTPRoute, "") {
-		if _, err := w.write(ctx, kube.ID{Kind: kube.HTTPRoute, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}}); err != nil {
+	for _, o := range w.opt.Source.Objects(mesh.KindHTTPRoute, "") {
+		if _, err := w.write(ctx, mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}}); err != nil {
 			panic(err)
 		}
 	}

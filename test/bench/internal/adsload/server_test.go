@@ -67,9 +67,9 @@ func store(tb testing.TB, services int) *server.Store {
 			set = append(set, endpoints(svc, p.Number, 0)...)
 		}
 	}
-	set = append(set, envoy.OutboundListeners(envoy.NewProtocolTable(all...), []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}, cfg)...)
+	set = append(set, envoy.OutboundListeners(envoy.NewProtocolTable(all...), []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}, nil, cfg)...)
 	s := server.NewStore()
-	if _, err := s.Apply(server.Change{Set: set}); err != nil {
+	if _, err := s.Apply(envoy.Change{Set: set}); err != nil {
 		tb.Fatal(err)
 	}
 	return s
@@ -140,7 +140,7 @@ func TestFleet(t *testing.T) {
 	svc := service(0)
 	name := envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4})
 	w := f.WatchEndpoints(name, f.Holders(Endpoints, name))
-	if _, err := s.Apply(server.Change{Set: endpoints(svc, 80, 1)}); err != nil {
+	if _, err := s.Apply(envoy.Change{Set: endpoints(svc, 80, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := w.Await(ctx, time.Now()); err != nil || len(got) == 0 {
@@ -163,7 +163,7 @@ func TestNACK(t *testing.T) {
 	svc := service(0)
 	name := envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4})
 	before, holders := f.Counts(), f.Holders(Endpoints, name)
-	if _, err := s.Apply(server.Change{Set: endpoints(svc, 80, 1)}); err != nil {
+	if _, err := s.Apply(envoy.Change{Set: endpoints(svc, 80, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Quiet(t.Context(), 200*time.Millisecond); err != nil {
@@ -217,7 +217,7 @@ func BenchmarkApply(b *testing.B) {
 			began := cpuSeconds(b)
 			for b.Loop() {
 				generation++
-				if _, err := s.Apply(server.Change{Set: endpoints(svc, 80, generation)}); err != nil {
+				if _, err := s.Apply(envoy.Change{Set: endpoints(svc, 80, generation)}); err != nil {
 					b.Fatal(err)
 				}
 			}

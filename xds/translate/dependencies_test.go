@@ -1,4 +1,4 @@
-package xds
+package translate
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 func TestPolicies(t *testing.T) {
 	key := func(name string) mesh.Key { return mesh.Key{Namespace: "shop", Name: name} }
 	d := newDependencies()
-	d.setRoute(mesh.RouteID{Kind: mesh.HTTPRoute, Key: key("r")}, mesh.RouteRefs{Parents: []mesh.Key{key("web")}, Backends: []mesh.Key{key("v1")}})
+	d.setRoute(mesh.ID{Kind: mesh.KindHTTPRoute, Key: key("r")}, mesh.RouteRefs{Parents: []mesh.Key{key("web")}, Backends: []mesh.Key{key("v1")}})
 	for i, step := range []struct{ targets, want []string }{
 		{[]string{"v1"}, []string{"v1", "web"}},
 		{[]string{"v2"}, []string{"v1", "web", "v2"}},
@@ -62,9 +62,9 @@ func TestDependencies(t *testing.T) {
 			return out
 		}
 		d := newDependencies()
-		model := map[mesh.RouteID]mesh.RouteRefs{}
+		model := map[mesh.ID]mesh.RouteRefs{}
 		for step := range 200 {
-			id := mesh.RouteID{Kind: mesh.HTTPRoute, Key: key()}
+			id := mesh.ID{Kind: mesh.KindHTTPRoute, Key: key()}
 			now := mesh.RouteRefs{Parents: keys(), Backends: keys()}
 			if random.IntN(3) == 0 {
 				now = mesh.RouteRefs{}
@@ -85,9 +85,9 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-func compareDependencies(t *testing.T, d *dependencies, model map[mesh.RouteID]mesh.RouteRefs, key mesh.Key) {
+func compareDependencies(t *testing.T, d *dependencies, model map[mesh.ID]mesh.RouteRefs, key mesh.Key) {
 	t.Helper()
-	ofService, ofGrants, routes := sets.New(key), sets.Set[mesh.Key]{}, sets.Set[mesh.RouteID]{}
+	ofService, ofGrants, routes := sets.New(key), sets.Set[mesh.Key]{}, sets.Set[mesh.ID]{}
 	for id, refs := range model {
 		if sets.New(refs.Parents...).Has(key) {
 			routes.Insert(id)

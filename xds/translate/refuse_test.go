@@ -1,4 +1,4 @@
-package xds
+package translate
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ func TestRefused(t *testing.T) {
 		"together": {together: []string{"a", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := translation{cfg: configtest.WithoutIdentity(), check: func(resources []envoy.Resource) error {
+			tr := serviceBuilder{cfg: configtest.WithoutIdentity(), check: func(resources []envoy.Resource) error {
 				names := routeNames(resources)
 				has := func(name string) bool { return slices.Contains(names, name) }
 				if slices.ContainsFunc(test.bad, has) {
@@ -59,10 +59,10 @@ func TestRefused(t *testing.T) {
 			}
 			for _, s := range out.statuses {
 				accepted := s.Conditions[0]
-				if want := slices.Contains(test.accepted, s.Route.Name); accepted.True != want {
-					t.Errorf("%s: Accepted=%t (%s), want %t", s.Route, accepted.True, accepted.Message, want)
+				if want := slices.Contains(test.accepted, s.Object.Name); accepted.True != want {
+					t.Errorf("%s: Accepted=%t (%s), want %t", s.Object, accepted.True, accepted.Message, want)
 				} else if !want && (accepted.Reason != gatewayv1.RouteReasonUnsupportedValue || !strings.Contains(accepted.Message, "Envoy would refuse")) {
-					t.Errorf("%s: %s: %s", s.Route, accepted.Reason, accepted.Message)
+					t.Errorf("%s: %s: %s", s.Object, accepted.Reason, accepted.Message)
 				}
 			}
 		})

@@ -1,6 +1,8 @@
-package xds
+package translate
 
 import (
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,10 +15,10 @@ import (
 // rules depend on the routes that name it as a parent, on their backends, and on the grants in the
 // namespaces of these; a Service itself on the policies that target it.
 type dependencies struct {
-	routes             map[mesh.RouteID]mesh.RouteRefs
-	byParent           multimap[mesh.Key, mesh.RouteID]
-	byBackend          multimap[mesh.Key, mesh.RouteID]
-	byBackendNamespace multimap[string, mesh.RouteID]
+	routes             map[mesh.ID]mesh.RouteRefs
+	byParent           multimap[mesh.Key, mesh.ID]
+	byBackend          multimap[mesh.Key, mesh.ID]
+	byBackendNamespace multimap[string, mesh.ID]
 	targets            map[mesh.Key][]mesh.Key // of each policy
 	byTarget           multimap[mesh.Key, mesh.Key]
 	refs               map[mesh.Key]endpointRefs // of the endpoints of each Service
@@ -35,17 +37,16 @@ type multimap[K, V comparable] map[K]sets.Set[V]
 
 func newDependencies() *dependencies {
 	return &dependencies{
-		routes:   map[mesh.RouteID]mesh.RouteRefs{},
-		byParent: multimap[mesh.Key, mesh.RouteID]{}, byBackend: multimap[mesh.Key, mesh.RouteID]{},
-		byBackendNamespace: multimap[string, mesh.RouteID]{},
+		routes:   map[mesh.ID]mesh.RouteRefs{},
+		byParent: multimap[mesh.Key, mesh.ID]{}, byBackend: multimap[mesh.Key, mesh.ID]{},
+		byBackendNamespace: multimap[string, mesh.ID]{},
 		targets:            map[mesh.Key][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.Key]{},
 		refs: map[mesh.Key]endpointRefs{}, byPod: multimap[mesh.Key, mesh.Key]{}, byAddr: multimap[netip.Addr, mesh.Key]{},
 	}
 }
 
-// setRoute takes what a route names now, nothing if it is gone. It gives the parents that depend on it: those
-// that it names now and those that it named before.
-func (d *dependencies) setRoute(id mesh.RouteID, now mesh.RouteRefs) []mesh.Key {
+// setRoute records the Services that a route names, none if the route is gone. It returns the old and the new parents.
+func (d *dependencies) setRoute(id mesh.ID, now mesh.RouteRefs) []mesh.Key {
 	before := d.routes[id]
 	if len(now.Parents) == 0 {
 		now = mesh.RouteRefs{} // a Gateway's
@@ -72,17 +73,17 @@ func (d *dependencies) setRoute(id mesh.RouteID, now mesh.RouteRefs) []mesh.Key 
 	return slices.Concat(before.Parents, now.Parents)
 }
 
-// ofService gives the Services that depend on a Service: itself and the parents of routes that send to it.
+// ofService returns the Services that depend on a Service: itself and the parents of routes that send to it.
 func (d *dependencies) ofService(key mesh.Key) []mesh.Key {
 	return append([]mesh.Key{key}, d.parents(d.byBackend[key])...)
 }
 
-// ofGrants gives the Services that depend on the grants of a namespace.
+// ofGrants returns the Services that depend on the grants of a namespace.
 func (d *dependencies) ofGrants(namespace string) []mesh.Key {
 	return d.parents(d.byBackendNamespace[namespace])
 }
 
-func (d *dependencies) parents(routes sets.Set[mesh.RouteID]) []mesh.Key {
+func (d *dependencies) parents(routes sets.Set[mesh.ID]) []mesh.Key {
 	var out []mesh.Key
 	for id := range routes {
 		out = append(out, d.routes[id].Parents...)
@@ -90,8 +91,7 @@ func (d *dependencies) parents(routes sets.Set[mesh.RouteID]) []mesh.Key {
 	return out
 }
 
-// setPolicy takes the Services that a policy targets now, none if it is gone. It gives the Services that
-// depend on it.
+// setPolicy records the Services that a policy targets, none if the policy is gone. It returns the Services that depend on it.
 func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
 	before := d.targets[policy]
 	for _, target := range before {
@@ -111,7 +111,7 @@ func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
 	return out
 }
 
-// setPods takes the pods that the endpoints of a Service name now, and the addresses of those that name none.
+// setPods records the pods that the endpoints of a Service name, and the addresses of endpoints that name none.
 func (d *dependencies) setPods(service mesh.Key, pods []mesh.Key, addrs []netip.Addr) {
 	before := d.refs[service]
 	for _, pod := range before.pods {
@@ -132,15 +132,15 @@ func (d *dependencies) setPods(service mesh.Key, pods []mesh.Key, addrs []netip.
 	}
 }
 
-// ofPod gives the Services whose endpoints name a pod, and ofAddr those that have the address without naming one.
+// ofPod returns the Services whose endpoints name a pod, and ofAddr those that have the address without naming one.
 func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key]     { return d.byPod[pod] }
 func (d *dependencies) ofAddr(addr netip.Addr) sets.Set[mesh.Key] { return d.byAddr[addr] }
 
-// policiesOf gives the policies that target a Service.
+// policiesOf returns the policies that target a Service.
 func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.Key] { return d.byTarget[target] }
 
-// routesOf gives the routes that name a Service as a parent.
-func (d *dependencies) routesOf(parent mesh.Key) sets.Set[mesh.RouteID] { return d.byParent[parent] }
+// routesOf returns the routes that name a Service as a parent.
+func (d *dependencies) routesOf(parent mesh.Key) sets.Set[mesh.ID] { return d.byParent[parent] }
 
 func (m multimap[K, V]) insert(key K, value V) {
 	if m[key] == nil {
@@ -155,3 +155,23 @@ func (m multimap[K, V]) delete(key K, value V) {
 		delete(m, key)
 	}
 }
+
+// byNamespace has objects of a kind, of each namespace by name.
+type byNamespace[T any] map[string]map[mesh.Key]T
+
+func (n byNamespace[T]) set(key mesh.Key, value T) {
+	if n[key.Namespace] == nil {
+		n[key.Namespace] = map[mesh.Key]T{}
+	}
+	n[key.Namespace][key] = value
+}
+
+func (n byNamespace[T]) delete(key mesh.Key) {
+	delete(n[key.Namespace], key)
+	if len(n[key.Namespace]) == 0 {
+		delete(n, key.Namespace)
+	}
+}
+
+// of returns the objects in a namespace, in no order.
+func (n byNamespace[T]) of(namespace string) iter.Seq[T] { return maps.Values(n[namespace]) }

@@ -1,0 +1,62 @@
+package mesh
+
+import (
+	"cmp"
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Kind is the kind of an object that the mesh is built from.
+type Kind string
+
+// The kinds.
+const (
+	KindService       Kind = "Service"
+	KindEndpointSlice Kind = "EndpointSlice"
+	KindServiceCIDR   Kind = "ServiceCIDR"
+	KindPod           Kind = "Pod"
+	KindNamespace     Kind = "Namespace"
+
+	KindHTTPRoute           Kind = "HTTPRoute"
+	KindGRPCRoute           Kind = "GRPCRoute"
+	KindTLSRoute            Kind = "TLSRoute"
+	KindTCPRoute            Kind = "TCPRoute"
+	KindReferenceGrant      Kind = "ReferenceGrant"
+	KindTrafficPolicy       Kind = "XBackendTrafficPolicy"
+	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
+)
+
+// OfConnections reports whether routes of the kind look at connections, not at requests.
+func (k Kind) OfConnections() bool { return k == KindTLSRoute || k == KindTCPRoute }
+
+// Key names a namespaced object.
+type Key struct{ Namespace, Name string }
+
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Compare orders by namespace, then name.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Namespace, other.Namespace), cmp.Compare(k.Name, other.Name))
+}
+
+// ID names an object of any kind.
+type ID struct {
+	Kind Kind
+	Key  // of an object without a namespace the name alone
+}
+
+// String returns, for example, "Service shop/cart" or "Namespace shop".
+func (i ID) String() string {
+	if i.Namespace == "" {
+		return string(i.Kind) + " " + i.Name
+	}
+	return string(i.Kind) + " " + i.Key.String()
+}
+
+// SameIntent reports whether at most the status or the labels of an object changed. The generation counts changes of the spec,
+// but not of annotations. Objects without a generation, such as those of files, differ.
+func SameIntent(before, now metav1.Object) bool {
+	return now.GetGeneration() != 0 && before.GetUID() == now.GetUID() && before.GetGeneration() == now.GetGeneration() &&
+		maps.Equal(before.GetAnnotations(), now.GetAnnotations())
+}

@@ -1,0 +1,259 @@
+package translate
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/configtest"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/translate/translatetest"
+)
+
+// TestAccumulatedIsAll: after any changes, in whatever portions they are built, what has accumulated is what comes of the
+// objects that there are: resources, classes of pods, statuses and problems.
+func TestAccumulatedIsAll(t *testing.T) {
+	for seed := range uint64(16) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			cfg := config.Default()
+			cfg.MTLS.TrustDomain = "cluster.local"
+			if seed%4 == 0 {
+				cfg = configtest.WithoutIdentity()
+			}
+			cluster, followed, got := translatetest.New(seed), New(cfg), newPublished()
+			take := func(r *Result) {
+				if err := got.apply(r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, addr := range called(cfg) {
+				followed.Ask(addr)
+			}
+			for range 40 {
+				for range 1 + cluster.IntN(4) {
+					changed := map[mesh.ID]metav1.Object{} // as a source has them, each once and in no order
+					for range 1 + cluster.IntN(4) {
+						cluster.Change(translatetest.Kinds, func(id mesh.ID, _, now translatetest.Object) {
+							if changed[id] = nil; now != nil {
+								changed[id] = now
+							}
+						})
+					}
+					for id, now := range changed {
+						if now == nil {
+							followed.Delete(id)
+						} else {
+							followed.Set(now)
+						}
+					}
+					if got.built && cluster.IntN(2) == 0 {
+						now, _ := followed.Urgent()
+						take(now)
+					}
+				}
+				take(followed.Build())
+				if cluster.IntN(3) > 0 {
+					continue
+				}
+				followed.Reconnect(got.reconnect.UnsortedList()...)
+				clear(got.reconnect)
+				take(followed.Build())
+				want := newPublished()
+				fresh := New(cfg)
+				for _, addr := range called(cfg) {
+					fresh.Ask(addr)
+				}
+				for _, o := range cluster.Objects {
+					fresh.Set(o)
+				}
+				if err := want.apply(fresh.Build()); err != nil {
+					t.Fatal(err)
+				}
+				if diff := differ(fresh, followed, want.texts(), got.texts()); diff != "" {
+					t.Fatalf("- all from nothing, + accumulated:\n%s", diff)
+				}
+				followed.forget()
+				take(followed.Build())
+				if diff := cmp.Diff(want.texts(), got.texts()); diff != "" {
+					t.Fatalf("after everything is built anew: - all from nothing, + accumulated:\n%s", diff)
+				}
+				if followed.Waiting() || len(followed.reconnectPending) > 0 {
+					t.Fatalf("still held: %v, to connect anew: %v", followed.held, followed.reconnectPending)
+				}
+			}
+			for id := range cluster.Objects {
+				followed.Delete(id)
+			}
+			take(followed.Build())
+			left := []int{
+				len(followed.parsed), len(followed.slices), len(followed.serviceOf), len(followed.cidrs), len(followed.namespaces), len(followed.declared),
+				len(followed.policies), len(followed.grants), len(followed.objects), len(followed.services), len(followed.inbounds.classes),
+				len(followed.inbounds.policies), len(followed.inbounds.podsInClass), len(followed.policyStatus), len(followed.depend.refs), len(followed.depend.byPod),
+				len(followed.depend.byAddr), len(followed.depend.routes), len(followed.depend.byParent), len(followed.depend.byBackend),
+				len(followed.depend.byBackendNamespace), len(followed.depend.targets), len(followed.depend.byTarget), len(followed.held), len(got.statuses), len(got.whole), len(got.problems),
+			}
+			if slices.Max(left) > 0 {
+				t.Errorf("of a cluster without objects is left: %v", left)
+			}
+		})
+	}
+}
+
+// called are the addresses that sidecars ask for.
+func called(cfg *config.Mesh) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, ip := range append(slices.Clone(translatetest.PodIPs), "10.1.2.1") {
+		for _, port := range []uint16{8080, 8081} {
+			if cfg.MTLS.On() {
+				out = append(out, netip.AddrPortFrom(netip.MustParseAddr(ip), port))
+			}
+		}
+	}
+	return out
+}
+
+// forget drops identities and ranges beyond those that there are: they are kept, because to forget one is to change a
+// cluster or a listener.
+func (t *Translator) forget() {
+	for key := range t.services {
+		t.hold(key)
+	}
+	t.addresses.ranges, t.addresses.listeners = nil, nil
+}
+
+// differ compares what comes of two Translators. The one that has followed the changes may know identities and ranges of pods
+// beyond those that there are, and pods that come and go do not change the policies that its clusters name; what has these is
+// not compared then.
+func differ(fresh, followed *Translator, want, got map[string]string) string {
+	leave := func(kind, name string) {
+		for _, texts := range []map[string]string{want, got} {
+			for id := range texts {
+				if strings.HasPrefix(id, "resource ") && strings.Contains(id, kind+" "+name) {
+					texts[id] = ""
+				}
+			}
+		}
+	}
+	for key, svc := range fresh.services {
+		other := followed.services[key]
+		if other == nil || slices.Equal(svc.model.Identities, other.model.Identities) && svc.model.Policies == other.model.Policies {
+			continue
+		}
+		if !within(svc.model.Identities, other.model.Identities) {
+			return fmt.Sprintf("%s: identities %q, want %q", key, other.model.Identities, svc.model.Identities)
+		}
+		leave(".Cluster", "")
+	}
+	if a, b := fresh.addresses.ranges, followed.addresses.ranges; !slices.Equal(a, b) {
+		if !within(a, b) {
+			return fmt.Sprintf("ranges %v, want %v", b, a)
+		}
+		leave(".Listener", "outbound")
+		leave(".Listener", "detect")
+	}
+	return cmp.Diff(want, got)
+}
+
+// published is what has accumulated of results.
+type published struct {
+	built     bool
+	resources map[envoy.ID]map[string]string // by variant
+	classes   map[string]string
+	statuses  map[mesh.Key][]mesh.Status
+	whole     map[mesh.ID]mesh.Status
+	problems  map[mesh.ID][]mesh.Problem
+	reconnect sets.Set[mesh.Key]
+}
+
+func newPublished() *published {
+	return &published{
+		resources: map[envoy.ID]map[string]string{}, classes: map[string]string{}, statuses: map[mesh.Key][]mesh.Status{},
+		whole: map[mesh.ID]mesh.Status{}, problems: map[mesh.ID][]mesh.Problem{}, reconnect: sets.Set[mesh.Key]{},
+	}
+}
+
+func (p *published) apply(r *Result) error {
+	p.built = true
+	for key, err := range r.Errors {
+		return fmt.Errorf("Service %s: %w", key, err)
+	}
+	for _, id := range r.Change.Remove {
+		delete(p.resources, id)
+	}
+	set := map[envoy.ID]map[string]string{}
+	for _, resource := range r.Change.Set {
+		id := resource.ID()
+		if set[id] == nil {
+			set[id] = map[string]string{}
+		}
+		if _, twice := set[id][resource.Variant]; twice {
+			return fmt.Errorf("%v, variant %q: twice in one change", id, resource.Variant)
+		}
+		body, err := proto.MarshalOptions{Deterministic: true}.Marshal(resource.Message)
+		if err != nil {
+			return err
+		}
+		set[id][resource.Variant] = fmt.Sprintf("%x", sha256.Sum256(body))
+	}
+	maps.Copy(p.resources, set)
+	for pod, class := range r.Change.Classes {
+		if p.classes[fmt.Sprint(pod)] = class; class == "" {
+			delete(p.classes, fmt.Sprint(pod))
+		}
+	}
+	for key, list := range r.Statuses {
+		if p.statuses[key] = list; len(list) == 0 {
+			delete(p.statuses, key)
+		}
+	}
+	for _, id := range r.DeletedPolicies {
+		delete(p.whole, id)
+	}
+	for _, s := range r.PolicyStatuses {
+		p.whole[s.Object] = s
+	}
+	for id, list := range r.Problems {
+		if p.problems[id] = list; len(list) == 0 {
+			delete(p.problems, id)
+		}
+	}
+	p.reconnect = p.reconnect.Union(r.Reconnect)
+	return nil
+}
+
+// texts are what a difference is shown by.
+func (p *published) texts() map[string]string {
+	out := map[string]string{}
+	for id, variants := range p.resources {
+		out[fmt.Sprint("resource ", id)] = fmt.Sprint(variants)
+	}
+	for pod, class := range p.classes {
+		out["class of "+pod] = class
+	}
+	for key, list := range p.statuses {
+		for i, s := range list {
+			ref, _ := json.Marshal(s.Ref)
+			out[fmt.Sprint("status ", i, " of ", key)] = fmt.Sprint(s.Object, " ", string(ref), s.Generation, s.Conditions, s.Lost)
+		}
+	}
+	for id, s := range p.whole {
+		out["status "+id.String()] = fmt.Sprint(s.Generation, s.Conditions)
+	}
+	for id, list := range p.problems {
+		out["problems of "+id.String()] = fmt.Sprint(list)
+	}
+	return out
+}

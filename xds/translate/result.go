@@ -1,0 +1,42 @@
+package translate
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// Result holds what has changed since the previous Result. Change is published first, then the statuses.
+type Result struct {
+	Change envoy.Change
+	// Statuses of the routes and policies that name a Service, by Service. They replace all earlier ones of that Service.
+	Statuses map[mesh.Key][]mesh.Status
+	// PolicyStatuses are those of AuthorizationPolicies, which name no Service. They replace the policy's earlier one.
+	PolicyStatuses []mesh.Status
+	// DeletedPolicies are applied before PolicyStatuses: a policy that was deleted and created again is in both.
+	DeletedPolicies []mesh.ID
+	// Problems replace the earlier ones of the object; an empty list says that there are none any more.
+	Problems map[mesh.ID][]mesh.Problem
+	// Reconnect are Services with other policies for their pods. Translator.Reconnect is called with these Services once
+	// sidecars have had the time to take the policies.
+	Reconnect sets.Set[mesh.Key]
+	// Errors says why a Service could not be built. What is published for the Service stays, and the next Build tries again.
+	Errors map[mesh.Key]error
+}
+
+// All returns everything that comes of some objects, in any order. Objects of kinds that the mesh is not built from do
+// no harm.
+func All(cfg *config.Mesh, objects ...metav1.Object) *Result {
+	t := New(cfg)
+	for _, o := range objects {
+		t.Set(o)
+	}
+	return t.Build()
+}
+
+func newResult() *Result {
+	return &Result{Statuses: map[mesh.Key][]mesh.Status{}, Reconnect: sets.Set[mesh.Key]{}, Errors: map[mesh.Key]error{}}
+}

@@ -1,0 +1,187 @@
+package translate
+
+import (
+	"reflect"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// parsedService is what mesh.BuildService returned.
+type parsedService struct {
+	// model is nil for what is no part of the mesh: it may still be a parent of routes, refused by it.
+	model    *mesh.Service
+	problems []mesh.Problem
+}
+
+// builtService is a Service with what is published for it.
+type builtService struct {
+	model                      *mesh.Service // nil for what is no part of the mesh, of which Translator.services has nothing
+	rules                      map[uint16]mesh.PortRules
+	resources                  []envoy.Resource
+	published                  []envoy.ID
+	problems, endpointProblems []mesh.Problem
+	statuses                   []mesh.Status
+}
+
+func (t *Translator) setService(o *corev1.Service) {
+	key := mesh.Key{Namespace: o.Namespace, Name: o.Name}
+	model, problems := mesh.BuildService(o, t.settings)
+	t.parsed[key] = parsedService{model, problems}
+	t.declare(key, mesh.BuildDeclared(o, t.settings))
+	t.hold(t.depend.ofService(key)...)
+}
+
+func (t *Translator) deleteService(key mesh.Key) {
+	delete(t.parsed, key)
+	t.declare(key, mesh.Declared{})
+	t.declared.delete(key)
+	t.hold(t.depend.ofService(key)...)
+}
+
+// declare takes what a Service says of the protocols of its pods.
+func (t *Translator) declare(key mesh.Key, now mesh.Declared) {
+	if t.pods == nil {
+		return
+	}
+	before := t.declared[key.Namespace][key]
+	if reflect.DeepEqual(before, now) {
+		return // as when its status has changed
+	}
+	t.declared.set(key, now)
+	for pod := range t.pods.In(key.Namespace) {
+		if before.Holds(pod) || now.Holds(pod) {
+			t.changed.pods.Insert(pod.Key)
+		}
+	}
+}
+
+// build takes one Service through both stages.
+func (t *Translator) build(key mesh.Key, seen buildCache) (*builtService, error) {
+	in, read := t.inputs(key, seen)
+	out, err := serviceBuilder{t.cfg, t.check}.service(key, read.model, in)
+	if err != nil {
+		return nil, err
+	}
+	return &builtService{
+		model: read.model, problems: read.problems, endpointProblems: read.endpoints.problems,
+		rules: out.rules, statuses: slices.Concat(out.statuses, read.policies), resources: append(out.resources, read.endpoints.resources...),
+	}, nil
+}
+
+// resolvedService is a Service with the policy that holds for it.
+type resolvedService struct {
+	exists bool
+	// model is nil for one that does not exist, and for one that is no part of the mesh.
+	model     *mesh.Service
+	problems  []mesh.Problem
+	policies  []mesh.Status    // of traffic policies
+	endpoints serviceEndpoints // of one that is held
+}
+
+// buildCache holds what one Build needs of each Service. A mirror's cluster has the endpoints of another Service: both clusters
+// have to know the same identities.
+type buildCache map[mesh.Key]resolvedService
+
+func (t *Translator) resolve(key mesh.Key, seen buildCache) resolvedService {
+	if out, ok := seen[key]; ok {
+		return out
+	}
+	out := t.resolveObjects(key)
+	published := t.services[key]
+	switch {
+	case out.model == nil:
+	case !t.held.Has(key) && published != nil:
+		out.model.Identities, out.model.Policies = published.model.Identities, published.model.Policies
+	default:
+		out.endpoints = t.endpointsOf(out.model)
+		out.model.Identities = out.endpoints.identities
+		if t.pods != nil {
+			out.model.Policies = t.policiesBehind(key)
+		}
+	}
+	seen[key] = out
+	return out
+}
+
+func (t *Translator) resolveObjects(key mesh.Key) resolvedService {
+	parsed, exists := t.parsed[key]
+	out := resolvedService{exists: exists, problems: parsed.problems}
+	if parsed.model != nil {
+		out.model = new(*parsed.model)
+	}
+	var policies []*gatewayxv1alpha1.XBackendTrafficPolicy
+	for policy := range t.depend.policiesOf(key) {
+		if o, ok := t.objects[mesh.ID{Kind: mesh.KindTrafficPolicy, Key: policy}].(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
+			policies = append(policies, o)
+		}
+	}
+	traffic, statuses := mesh.BuildTrafficPolicies(key, out.model, policies)
+	if out.policies = statuses; out.model != nil {
+		out.model.Traffic = traffic
+	}
+	return out
+}
+
+// inputs brings together what the rules of a Service depend on, and the Service itself.
+func (t *Translator) inputs(parent mesh.Key, seen buildCache) (mesh.RouteInputs, resolvedService) {
+	in := mesh.RouteInputs{Services: map[mesh.Key]*mesh.Service{}}
+	namespaces := map[string]bool{}
+	for id := range t.depend.routesOf(parent) {
+		switch o := t.objects[id].(type) {
+		case *gatewayv1.HTTPRoute:
+			in.HTTPRoutes = append(in.HTTPRoutes, o)
+		case *gatewayv1.GRPCRoute:
+			in.GRPCRoutes = append(in.GRPCRoutes, o)
+		case *gatewayv1.TLSRoute:
+			in.TLSRoutes = append(in.TLSRoutes, o)
+		case *gatewayv1.TCPRoute:
+			in.TCPRoutes = append(in.TCPRoutes, o)
+		}
+		for _, backend := range t.depend.routes[id].Backends {
+			if svc := t.resolve(backend, seen); svc.exists {
+				in.Services[backend] = svc.model
+			}
+			if !namespaces[backend.Namespace] {
+				namespaces[backend.Namespace] = true
+				in.Grants = slices.AppendSeq(in.Grants, t.grants.of(backend.Namespace))
+			}
+		}
+	}
+	read := t.resolve(parent, seen)
+	if read.exists {
+		in.Services[parent] = read.model
+	}
+	return in, read
+}
+
+// replace adds to the result what one Service needs now, and removes what it no longer needs.
+func (t *Translator) replace(key mesh.Key, now *builtService, r *Result) {
+	if before := t.services[key]; before != nil {
+		r.Change.Remove = append(r.Change.Remove, before.published...)
+		t.protocols.Remove(before.model)
+		delete(t.services, key)
+	}
+	t.protocols.Routes.Set(key, now.model, now.rules)
+	r.Statuses[key] = now.statuses
+	if now.model != nil {
+		for _, res := range now.resources {
+			now.published = append(now.published, res.ID())
+		}
+		r.Change.Set = append(r.Change.Set, now.resources...)
+		now.resources = nil // whoever publishes them has them
+		t.services[key] = now
+		t.protocols.Add(now.model)
+	}
+	r.Problems[mesh.ID{Kind: mesh.KindService, Key: key}] = now.allProblems()
+}
+
+// all are the problems of a Service with its endpoints.
+func (b *builtService) allProblems() []mesh.Problem {
+	return slices.Concat(b.problems, b.endpointProblems)
+}

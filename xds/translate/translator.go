@@ -1,0 +1,316 @@
+package translate
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
+
+	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// Translator holds the objects that there are and what was built of them. It is not safe for use by several goroutines.
+type Translator struct {
+	cfg      *config.Mesh
+	settings mesh.Options
+	// check says why Envoy would refuse resources: envoy.Check.
+	check func([]envoy.Resource) error
+
+	// What there is.
+	parsed     map[mesh.Key]parsedService
+	slices     map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice // by Service
+	serviceOf  map[mesh.Key]mesh.Key                                // of each EndpointSlice
+	cidrs      map[string]*networkingv1.ServiceCIDR
+	pods       *mesh.Pods // nil in a mesh without identities
+	namespaces map[string]config.MTLS
+	declared   byNamespace[mesh.Declared] // what Services say of the protocols of their pods
+	policies   byNamespace[mesh.PodPolicy]
+	grants     byNamespace[*gatewayv1.ReferenceGrant]
+	objects    map[mesh.ID]metav1.Object // routes and policies
+	depend     *dependencies
+	addresses  addresses
+
+	// What was built of it.
+	baseBuilt    bool // the resources that need the configuration alone
+	services     map[mesh.Key]*builtService
+	protocols    *envoy.ProtocolTable // of all services
+	inbounds     *inbounds
+	policyStatus map[mesh.Key]mesh.Status // of AuthorizationPolicies
+	// reconnectPending are Services whose callers are to connect anew, and not yet.
+	reconnectPending sets.Set[mesh.Key]
+
+	changed changed
+	// held are Services to be built by Build; listenerHeld is set if the outbound listener has to be.
+	held         sets.Set[mesh.Key]
+	listenerHeld bool
+}
+
+// changed collects what the next Urgent or Build looks at.
+type changed struct {
+	pods      sets.Set[mesh.Key]   // whose class has to be computed again
+	gone      []*mesh.Pod          // with their UID
+	addrs     sets.Set[netip.Addr] // whose pods have changed
+	asked     sets.Set[netip.AddrPort]
+	unasked   sets.Set[netip.AddrPort]
+	endpoints sets.Set[mesh.Key] // of these Services
+	policies  sets.Set[string]   // namespaces whose AuthorizationPolicies may have another effect
+	deleted   []mesh.ID          // AuthorizationPolicies
+	problems  map[mesh.ID][]mesh.Problem
+	held      bool
+}
+
+func newChanged() changed {
+	return changed{
+		pods: sets.Set[mesh.Key]{}, addrs: sets.Set[netip.Addr]{}, asked: sets.Set[netip.AddrPort]{}, unasked: sets.Set[netip.AddrPort]{},
+		endpoints: sets.Set[mesh.Key]{}, policies: sets.Set[string]{}, problems: map[mesh.ID][]mesh.Problem{},
+	}
+}
+
+// New returns a Translator of no objects.
+func New(cfg *config.Mesh) *Translator {
+	t := &Translator{
+		cfg: cfg, settings: mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, ServiceCIDRs: cfg.ServiceCIDRs}, check: envoy.Check,
+		parsed: map[mesh.Key]parsedService{}, slices: map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice{}, serviceOf: map[mesh.Key]mesh.Key{},
+		cidrs: map[string]*networkingv1.ServiceCIDR{}, namespaces: map[string]config.MTLS{}, declared: byNamespace[mesh.Declared]{},
+		policies: byNamespace[mesh.PodPolicy]{}, grants: byNamespace[*gatewayv1.ReferenceGrant]{}, objects: map[mesh.ID]metav1.Object{},
+		depend: newDependencies(), addresses: addresses{wanted: multimap[netip.Addr, uint16]{}},
+		services: map[mesh.Key]*builtService{}, protocols: envoy.NewProtocolTable(), inbounds: newInbounds(), policyStatus: map[mesh.Key]mesh.Status{},
+		reconnectPending: sets.Set[mesh.Key]{}, changed: newChanged(), held: sets.Set[mesh.Key]{},
+	}
+	if cfg.MTLS.On() {
+		t.pods = mesh.NewPods(cfg.MTLS.TrustDomain)
+	}
+	return t
+}
+
+// IDOf names an object. It reports whether that is of a kind that the mesh is built from.
+func IDOf(o metav1.Object) (mesh.ID, bool) {
+	id := mesh.ID{Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}}
+	switch o := o.(type) {
+	case *corev1.Service:
+		id.Kind = mesh.KindService
+	case *discoveryv1.EndpointSlice:
+		id.Kind = mesh.KindEndpointSlice
+	case *networkingv1.ServiceCIDR:
+		id.Kind = mesh.KindServiceCIDR
+	case *corev1.Pod:
+		id.Kind = mesh.KindPod
+	case *corev1.Namespace:
+		id.Kind = mesh.KindNamespace
+	case *metav1.PartialObjectMetadata:
+		if o.Kind != string(mesh.KindNamespace) {
+			return id, false
+		}
+		id.Kind = mesh.KindNamespace
+	case *gatewayv1.HTTPRoute:
+		id.Kind = mesh.KindHTTPRoute
+	case *gatewayv1.GRPCRoute:
+		id.Kind = mesh.KindGRPCRoute
+	case *gatewayv1.TLSRoute:
+		id.Kind = mesh.KindTLSRoute
+	case *gatewayv1.TCPRoute:
+		id.Kind = mesh.KindTCPRoute
+	case *gatewayv1.ReferenceGrant, *gatewayv1beta1.ReferenceGrant:
+		id.Kind = mesh.KindReferenceGrant
+	case *gatewayxv1alpha1.XBackendTrafficPolicy:
+		id.Kind = mesh.KindTrafficPolicy
+	case *v1alpha1.AuthorizationPolicy:
+		id.Kind = mesh.KindAuthorizationPolicy
+	default:
+		return id, false
+	}
+	return id, true
+}
+
+// Set adds an object, or replaces the one of its kind and name. Nobody may change the object afterwards; Set does not, so it
+// may be a cache's own.
+func (t *Translator) Set(object metav1.Object) {
+	id, ok := IDOf(object)
+	if !ok {
+		return
+	}
+	switch o := object.(type) {
+	case *corev1.Service:
+		t.setService(o)
+	case *discoveryv1.EndpointSlice:
+		t.setSlice(o)
+	case *networkingv1.ServiceCIDR:
+		t.cidrs[o.Name] = o
+		t.holdListener()
+	case *corev1.Pod:
+		t.setPod(mesh.BuildPod(o))
+	case *corev1.Namespace:
+		t.setNamespace(&metav1.PartialObjectMetadata{ObjectMeta: o.ObjectMeta})
+	case *metav1.PartialObjectMetadata:
+		t.setNamespace(o)
+	case *gatewayv1.ReferenceGrant:
+		t.grants.set(id.Key, o)
+		t.hold(t.depend.ofGrants(id.Namespace)...)
+	case *gatewayv1beta1.ReferenceGrant:
+		t.Set((*gatewayv1.ReferenceGrant)(o))
+	default:
+		t.setObject(id, o)
+	}
+}
+
+// Delete removes an object.
+func (t *Translator) Delete(id mesh.ID) {
+	switch id.Kind {
+	case mesh.KindService:
+		t.deleteService(id.Key)
+	case mesh.KindEndpointSlice:
+		t.deleteSlice(id.Key)
+	case mesh.KindServiceCIDR:
+		delete(t.cidrs, id.Name)
+		t.holdListener()
+	case mesh.KindPod:
+		t.deletePod(id.Key)
+	case mesh.KindNamespace:
+		if t.pods == nil {
+			return
+		}
+		delete(t.namespaces, id.Name)
+		t.changed.problems[id] = nil
+		t.changePodsIn(id.Name)
+	case mesh.KindReferenceGrant:
+		t.grants.delete(id.Key)
+		t.hold(t.depend.ofGrants(id.Namespace)...)
+	default:
+		t.setObject(id, nil)
+	}
+}
+
+// setObject takes a route or policy, nil for one that is gone.
+func (t *Translator) setObject(id mesh.ID, now metav1.Object) {
+	before := t.objects[id]
+	if now == nil {
+		delete(t.objects, id)
+	} else {
+		t.objects[id] = now
+		if before != nil && mesh.SameIntent(before, now) {
+			return
+		}
+	}
+	switch id.Kind {
+	case mesh.KindTrafficPolicy:
+		var targets []mesh.Key
+		if o, ok := now.(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
+			targets = mesh.TrafficPolicyTargets(o)
+		}
+		t.hold(t.depend.setPolicy(id.Key, targets)...)
+	case mesh.KindAuthorizationPolicy:
+		t.setAuthorization(id, now)
+	default:
+		t.hold(t.depend.setRoute(id, refsOf(now))...)
+	}
+}
+
+// refsOf returns what a route names; nothing if it does not exist.
+func refsOf(o metav1.Object) mesh.RouteRefs {
+	switch o := o.(type) {
+	case *gatewayv1.HTTPRoute:
+		return mesh.HTTPRouteRefs(o)
+	case *gatewayv1.GRPCRoute:
+		return mesh.GRPCRouteRefs(o)
+	case *gatewayv1.TLSRoute:
+		return mesh.TLSRouteRefs(o)
+	case *gatewayv1.TCPRoute:
+		return mesh.TCPRouteRefs(o)
+	}
+	return mesh.RouteRefs{}
+}
+
+// hold marks Services for the next Build.
+func (t *Translator) hold(keys ...mesh.Key) {
+	t.held.Insert(keys...)
+	t.changed.held = t.changed.held || len(keys) > 0
+}
+
+// holdListener marks the outbound listener for the next Build.
+func (t *Translator) holdListener() { t.listenerHeld, t.changed.held = true, true }
+
+// HeldCount returns the number of Services that Build has to build.
+func (t *Translator) HeldCount() int { return len(t.held) }
+
+// Waiting reports whether there is something for Build to do.
+func (t *Translator) Waiting() bool { return len(t.held) > 0 || t.listenerHeld }
+
+// ServiceCount returns the number of Services in the mesh.
+func (t *Translator) ServiceCount() int { return len(t.services) }
+
+// Urgent returns what cannot wait for a time without changes: endpoints of Services that are published, what pods accept, and
+// the identities at addresses that are asked for. held reports whether a change since the last result waits for Build.
+func (t *Translator) Urgent() (now *Result, held bool) {
+	r := newResult()
+	t.urgent(r, false)
+	held, t.changed = t.changed.held, newChanged()
+	return r, held
+}
+
+func (t *Translator) urgent(r *Result, building bool) {
+	t.updateRefs()
+	t.classify(r)
+	t.podAddresses(r)
+	t.publishEndpoints(r, building)
+	t.policyStatuses(r)
+	r.Problems = t.changed.problems
+}
+
+// Build returns everything that has changed since the last result, and builds what is held.
+func (t *Translator) Build() *Result {
+	r := newResult()
+	if !t.baseBuilt {
+		r.Change.Set = envoy.BaseClusters(t.cfg)
+		if t.pods == nil {
+			r.Change.Set = append(r.Change.Set, envoy.InboundListeners()...)
+		}
+		t.baseBuilt = true
+	}
+	t.urgent(r, true)
+	seen := buildCache{}
+	built := map[mesh.Key]*builtService{}
+	for _, key := range slices.SortedFunc(maps.Keys(t.held), mesh.Key.Compare) {
+		now, err := t.build(key, seen)
+		if err != nil {
+			r.Errors[key] = err
+			continue
+		}
+		built[key] = now
+	}
+	for key, now := range built {
+		t.replace(key, now, r)
+		delete(t.held, key)
+	}
+	r.Change.Set = append(r.Change.Set, t.outboundListeners()...)
+	routes, gone := t.protocols.Routes.Resources(t.cfg)
+	r.Change.Set, r.Change.Remove = append(r.Change.Set, routes...), append(r.Change.Remove, gone...)
+	t.listenerHeld, t.changed = false, newChanged()
+	t.changed.endpoints.Insert(slices.Collect(maps.Keys(r.Errors))...) // with which theirs have waited
+	return r
+}
+
+func (t *Translator) outboundListeners() []envoy.Resource {
+	models := make([]*mesh.Service, 0, len(t.services))
+	for _, built := range t.services {
+		models = append(models, built.model)
+	}
+	ranges := mesh.ServiceCIDRs(slices.Collect(maps.Values(t.cidrs)), models, t.settings)
+	var pods []netip.Prefix
+	if t.pods != nil {
+		pods = t.pods.Ranges()
+	}
+	return t.addresses.withRanges(pods, func(pods []netip.Prefix) []envoy.Resource {
+		return envoy.OutboundListeners(t.protocols, ranges, pods, t.cfg)
+	})
+}
