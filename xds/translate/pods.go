@@ -10,9 +10,6 @@ import (
 
 // setPod takes a pod. A pod and its endpoint come over two watches, in any order.
 func (t *Translator) setPod(now *mesh.Pod) {
-	if t.pods == nil {
-		return
-	}
 	before := t.pods.Get(now.Key)
 	if reflect.DeepEqual(before, now) {
 		return // most changes of a pod's status
@@ -28,9 +25,6 @@ func (t *Translator) setPod(now *mesh.Pod) {
 }
 
 func (t *Translator) deletePod(key mesh.Key) {
-	if t.pods == nil {
-		return
-	}
 	before := t.pods.Get(key)
 	if before == nil {
 		return
@@ -52,9 +46,6 @@ func (t *Translator) notePod(pod *mesh.Pod) {
 }
 
 func (t *Translator) setNamespace(ns *metav1.PartialObjectMetadata) {
-	if t.pods == nil {
-		return
-	}
 	now, problems := mesh.BuildNamespace(ns)
 	t.changed.problems[mesh.ID{Kind: mesh.KindNamespace, Key: mesh.Key{Name: ns.Name}}] = problems
 	before, known := t.namespaces[ns.Name]

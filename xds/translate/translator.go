@@ -137,7 +137,7 @@ func IDOf(o metav1.Object) (mesh.ID, bool) {
 // may be a cache's own.
 func (t *Translator) Set(object metav1.Object) {
 	id, ok := IDOf(object)
-	if !ok {
+	if !ok || t.ignores(id.Kind) {
 		return
 	}
 	switch o := object.(type) {
@@ -164,8 +164,16 @@ func (t *Translator) Set(object metav1.Object) {
 	}
 }
 
+// ignores reports whether nothing depends on objects of a kind, as on pods in a mesh without identities.
+func (t *Translator) ignores(k mesh.Kind) bool {
+	return t.pods == nil && (k == mesh.KindPod || k == mesh.KindNamespace)
+}
+
 // Delete removes an object.
 func (t *Translator) Delete(id mesh.ID) {
+	if t.ignores(id.Kind) {
+		return
+	}
 	switch id.Kind {
 	case mesh.KindService:
 		t.deleteService(id.Key)
@@ -177,9 +185,6 @@ func (t *Translator) Delete(id mesh.ID) {
 	case mesh.KindPod:
 		t.deletePod(id.Key)
 	case mesh.KindNamespace:
-		if t.pods == nil {
-			return
-		}
 		delete(t.namespaces, id.Name)
 		t.changed.problems[id] = nil
 		t.changePodsIn(id.Name)
