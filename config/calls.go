@@ -81,7 +81,7 @@ func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whol
 		switch {
 		case err != nil:
 			errs = append(errs, KeyError{Annotation, name, value, known(on)})
-		case key.setCalls == nil && !perRule: // PolicyOf reads it
+		case key.setCalls == nil && !perRule: // ServicePolicyOf reads it
 		case key.setCalls == nil:
 			errs = append(errs, KeyError{Annotation, name, value, "this key without a dot, on the Service"})
 		case perRule && (on != OnRoute || !slices.Contains(ruleNames, rule)):

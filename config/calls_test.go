@@ -99,7 +99,7 @@ func FuzzCallsAndPolicy(f *testing.F) {
 				}
 			}
 		}
-		_, errs := PolicyOf(annotations)
+		_, errs := ServicePolicyOf(annotations)
 		named(errs)
 	})
 }

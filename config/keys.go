@@ -104,7 +104,7 @@ type Key struct {
 	// setCalls does the same for the annotation of a Service or a route.
 	setCalls func(c *Calls, value string) bool
 	// setPolicy and setOutliers do the same for the annotation of a Service.
-	setPolicy   func(p *Policy, value string) bool
+	setPolicy   func(p *ServicePolicy, value string) bool
 	setOutliers func(o *Outliers, value string) bool
 	// setMTLS does the same for the annotation of a namespace or a pod.
 	setMTLS func(m *MTLS, value string) bool
@@ -114,7 +114,7 @@ const ruleDoc = "On a route, `.<rule name>` behind the key means that rule alone
 
 // Keys is the one table of labels and annotations: parsing, error messages and docs/reference.md all
 // come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels) or reported
-// (CallsOf, PolicyOf).
+// (CallsOf, ServicePolicyOf).
 var Keys = []Key{
 	{
 		Name: LabelInjection, Kind: Label, On: []Object{OnNamespace, OnPod},
@@ -238,19 +238,19 @@ var Keys = []Key{
 		Values: wantLimit, Default: "no limit",
 		Doc: "Connections that one sidecar has to the Service at the same time. Further TCP connections are closed, further HTTP requests " +
 			"wait for a connection (`max-pending-requests`).",
-		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxConnections }),
+		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxConnections }),
 	},
 	{
 		Name: AnnotationMaxPendingRequests, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
 		Doc:       "Requests of one sidecar that wait for a connection to the Service, be it only until it is made. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
-		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxPendingRequests }),
+		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxPendingRequests }),
 	},
 	{
 		Name: AnnotationMaxRequests, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
 		Doc:       "Requests that one sidecar has at the Service at the same time. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
-		setPolicy: setLimit(func(p *Policy) *uint32 { return &p.MaxRequests }),
+		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxRequests }),
 	},
 	{
 		Name: AnnotationPeerTimeout, Kind: Annotation, On: []Object{OnService},

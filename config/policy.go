@@ -36,9 +36,9 @@ const (
 
 var loadBalancing = []string{LeastRequest, RoundRobin, Random, RingHash, Maglev}
 
-// Policy is what annotations of a Service say about connections and requests to it, as one sidecar
+// ServicePolicy is what annotations of a Service say about connections and requests to it, as one sidecar
 // makes them. The zero value is the default of everything.
-type Policy struct {
+type ServicePolicy struct {
 	// MaxConnections, MaxPendingRequests and MaxRequests at the same time; 0 is no limit.
 	MaxConnections, MaxPendingRequests, MaxRequests uint32
 	// PeerTimeout is nil where that of the mesh holds.
@@ -80,10 +80,10 @@ type HashBy struct {
 	TTL time.Duration
 }
 
-// PolicyOf reads the annotations of a Service. What is wrong is left out of the result and told in the
+// ServicePolicyOf reads the annotations of a Service. What is wrong is left out of the result and told in the
 // order of the keys. Keys that it does not know are told by CallsOf.
-func PolicyOf(annotations map[string]string) (Policy, []KeyError) {
-	var p Policy
+func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) {
+	var p ServicePolicy
 	var outliers Outliers
 	var errs []KeyError
 	refuse := func(name, want string) {
@@ -125,8 +125,8 @@ func wholeNumber(value string, most uint64) (uint32, bool) {
 	return uint32(n), err == nil && n >= 1 && n <= most
 }
 
-func setLimit(field func(*Policy) *uint32) func(*Policy, string) bool {
-	return func(p *Policy, value string) bool {
+func setLimit(field func(*ServicePolicy) *uint32) func(*ServicePolicy, string) bool {
+	return func(p *ServicePolicy, value string) bool {
 		n, ok := wholeNumber(value, maxLimit)
 		if ok {
 			*field(p) = n
@@ -135,7 +135,7 @@ func setLimit(field func(*Policy) *uint32) func(*Policy, string) bool {
 	}
 }
 
-func setPeerTimeout(p *Policy, value string) bool {
+func setPeerTimeout(p *ServicePolicy, value string) bool {
 	d, ok := ParseDuration(value)
 	if ok = ok && validPeerTimeout(d); ok {
 		p.PeerTimeout = &d
@@ -164,7 +164,7 @@ func setOutlierDuration(field func(*Outliers) *time.Duration, most time.Duration
 	}
 }
 
-func setLoadBalancing(p *Policy, value string) bool {
+func setLoadBalancing(p *ServicePolicy, value string) bool {
 	if !slices.Contains(loadBalancing, value) {
 		return false
 	}
@@ -179,7 +179,7 @@ var tokenPattern = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
 // ValidToken says whether a text can be the name of a header or a cookie.
 func ValidToken(text string) bool { return tokenPattern.MatchString(text) }
 
-func setHashBy(p *Policy, value string) bool {
+func setHashBy(p *ServicePolicy, value string) bool {
 	source, rest, _ := strings.Cut(value, ":")
 	by, ok := HashBy{Source: HashSource(source)}, false
 	switch by.Source {

@@ -15,7 +15,7 @@ import (
 func hashing(t *testing.T, algorithm string, by config.HashBy) *fleet {
 	t.Helper()
 	svc := service("cart")
-	svc.Policy = config.Policy{LoadBalancing: algorithm, HashBy: &by}
+	svc.Policy = config.ServicePolicy{LoadBalancing: algorithm, HashBy: &by}
 	f := newFleet(t, svc)
 	f.set("cart", named(t, "a").address, named(t, "b").address, named(t, "c").address)
 	f.serve(nil)

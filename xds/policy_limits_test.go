@@ -19,15 +19,15 @@ import (
 // below the limit are answered. The same holds for calls with retries, which have a priority of their own.
 func TestRequestsAboveTheLimit(t *testing.T) {
 	for name, c := range map[string]struct {
-		policy     config.Policy
+		policy     config.ServicePolicy
 		calls      config.Calls
 		at, behind int32 // requests at the server, and those that wait
 	}{
-		"requests":                      {policy: config.Policy{MaxRequests: 3}, at: 3},
-		"requests, with retries":        {policy: config.Policy{MaxRequests: 3}, calls: config.Calls{RetryOn: []string{"unavailable"}}, at: 3},
-		"connections":                   {policy: config.Policy{MaxConnections: 2, MaxPendingRequests: 1}, at: 2, behind: 1},
-		"connections, with retries":     {policy: config.Policy{MaxConnections: 2, MaxPendingRequests: 1}, calls: config.Calls{RetryOn: []string{"5xx"}, RetryAttempts: new(int32(0))}, at: 2, behind: 1},
-		"connections without a waiting": {policy: config.Policy{MaxConnections: 2}, at: 2, behind: 5},
+		"requests":                      {policy: config.ServicePolicy{MaxRequests: 3}, at: 3},
+		"requests, with retries":        {policy: config.ServicePolicy{MaxRequests: 3}, calls: config.Calls{RetryOn: []string{"unavailable"}}, at: 3},
+		"connections":                   {policy: config.ServicePolicy{MaxConnections: 2, MaxPendingRequests: 1}, at: 2, behind: 1},
+		"connections, with retries":     {policy: config.ServicePolicy{MaxConnections: 2, MaxPendingRequests: 1}, calls: config.Calls{RetryOn: []string{"5xx"}, RetryAttempts: new(int32(0))}, at: 2, behind: 1},
+		"connections without a waiting": {policy: config.ServicePolicy{MaxConnections: 2}, at: 2, behind: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
@@ -115,7 +115,7 @@ func TestConnectionsAboveTheLimit(t *testing.T) {
 		}
 	}()
 	svc := service("cart")
-	svc.Policy = config.Policy{MaxConnections: 2}
+	svc.Policy = config.ServicePolicy{MaxConnections: 2}
 	f := newFleet(t, svc)
 	f.set("cart", l.Addr().(*net.TCPAddr).AddrPort())
 	f.load("10.0.0.1:80")

@@ -118,9 +118,9 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 
 // identityPolicy is how the mesh's CA is rotated. A root that has been replaced is forgotten when no
 // certificate of its lives any more.
-func identityPolicy(mesh *config.Mesh) rotation.Policy {
+func identityPolicy(mesh *config.Mesh) rotation.Lifetimes {
 	i := mesh.Identity
-	return rotation.Policy{
+	return rotation.Lifetimes{
 		CA:         ca.Options{CommonName: "mizzen CA of " + mesh.TrustDomain},
 		CALifetime: i.CALifetime.Duration, LeafLifetime: i.CertificateLifetime.Duration, Settle: i.CASettle.Duration,
 		Forget: i.CertificateLifetime.Duration + i.CASettle.Duration,

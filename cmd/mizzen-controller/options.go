@@ -31,7 +31,7 @@ type options struct {
 	logLevel          string
 	leaderElect       bool
 	shutdownDelay     time.Duration
-	certificates      rotation.Policy
+	certificates      rotation.Lifetimes
 }
 
 func defaultOptions() *options {
@@ -52,7 +52,7 @@ func defaultOptions() *options {
 		logLevel:          "info",
 		leaderElect:       true,
 		shutdownDelay:     5 * time.Second,
-		certificates:      webhookcert.DefaultPolicy,
+		certificates:      webhookcert.DefaultLifetimes,
 	}
 }
 

@@ -14,7 +14,7 @@ const (
 )
 
 // Decode reads a Secret's data, with the signer at these keys. The error names the key and wraps a reason of
-// package ca. Validity in time is not checked: an expired signer is for Policy.Step to replace.
+// package ca. Validity in time is not checked: an expired signer is for Lifetimes.Step to replace.
 func Decode(data map[string][]byte, signerCert, signerKey string) (State, error) {
 	signer, err := ca.Load(data[signerCert], data[signerKey])
 	if err != nil {

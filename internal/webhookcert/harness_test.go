@@ -33,7 +33,7 @@ const (
 
 var (
 	epoch      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testPolicy = rotation.Policy{CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
+	testPolicy = rotation.Lifetimes{CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
 )
 
 // world is a cluster and a clock that several replicas share. It is used by one goroutine at a time.
@@ -75,7 +75,7 @@ type replica struct {
 	registry *prometheus.Registry
 }
 
-func (w *world) replica(p rotation.Policy, leader bool) *replica {
+func (w *world) replica(p rotation.Lifetimes, leader bool) *replica {
 	w.t.Helper()
 	r := &replica{leader: leader, recorder: events.NewFakeRecorder(100), registry: prometheus.NewRegistry()}
 	m, err := New(Options{

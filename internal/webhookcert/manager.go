@@ -34,7 +34,7 @@ type Options struct {
 	SecretName, ServiceName, ConfigName string
 	// ClusterDomain without a leading dot.
 	ClusterDomain string
-	Policy        rotation.Policy
+	Policy        rotation.Lifetimes
 
 	// Client writes; Reader reads from the API server, not from a cache: see mendBundles.
 	Client client.Client

@@ -31,7 +31,7 @@ func (a *apiServer) observe(now time.Time, bundle []byte) []byte {
 // simulate runs replicas that look at the cluster at random times, and leadership that wanders, over
 // several CA generations. At every step every API server, prompt or slow, calls every replica. It
 // gives the first x509 error, and how many signers there were.
-func simulate(t *testing.T, p rotation.Policy, lag time.Duration, seed uint64) (error, int) { //nolint:revive,staticcheck // the error is the result
+func simulate(t *testing.T, p rotation.Lifetimes, lag time.Duration, seed uint64) (error, int) { //nolint:revive,staticcheck // the error is the result
 	rng := rand.New(rand.NewPCG(seed, seed))
 	w := newWorld(t, webhookConfig())
 	replicas := []*replica{w.replica(p, true), w.replica(p, false), w.replica(p, false)}
@@ -95,11 +95,11 @@ func TestTheSimulationSeesAMissingSettleTime(t *testing.T) {
 
 // A CA made under short lifetimes must not expire while its successor settles under long ones.
 func TestLifetimesCanBeMadeLonger(t *testing.T) {
-	short := rotation.Policy{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
+	short := rotation.Lifetimes{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
 	w := newWorld(t, webhookConfig())
 	w.reconcile(w.replica(short, true))
 	w.now = w.now.Add(40 * time.Second)
-	r := w.replica(DefaultPolicy, true)
+	r := w.replica(DefaultLifetimes, true)
 	next := w.now
 	for end := w.now.Add(30 * time.Minute); w.now.Before(end); w.now = w.now.Add(time.Second) {
 		// Only when it is due: the times that Reconcile asks for are part of the matter.

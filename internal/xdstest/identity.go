@@ -44,7 +44,7 @@ func newAuthority(ctx context.Context, cfg *config.Mesh) (*authority.Manager, er
 	kubernetes := fake.NewClientBuilder().Build()
 	m, err := authority.New(authority.Options{
 		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: cfg.TrustDomain, Serving: serving,
-		Policy: rotation.Policy{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
 		Client: kubernetes, Reader: kubernetes,
 		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
 		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },

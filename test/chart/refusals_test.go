@@ -111,7 +111,7 @@ func chart(t *testing.T, path, text string) (stderr string, ok bool) {
 // controlPlane gives the error with which the control plane would not start.
 func controlPlane(path, text string) error {
 	if flag, ok := strings.CutPrefix(path, "webhook."); ok {
-		policy := webhookcert.DefaultPolicy
+		policy := webhookcert.DefaultLifetimes
 		var d string
 		if err := yaml.Unmarshal([]byte(text), &d); err != nil {
 			return err

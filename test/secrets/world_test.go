@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	log := logr.FromSlogHandler(w.log("the control plane's log"))
 	w.authority, err = authority.New(authority.Options{
 		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: "cluster.local", Serving: serving,
-		Policy: rotation.Policy{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
 		Client: w.kubernetes, Reader: w.kubernetes,
 		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
 		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },

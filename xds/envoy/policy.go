@@ -14,7 +14,7 @@ import (
 // limit lowers the thresholds to what a Service's annotations say. Envoy counts for each cluster and
 // priority, all workers together.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
-func limit(breakers *clusterv3.CircuitBreakers, p config.Policy) {
+func limit(breakers *clusterv3.CircuitBreakers, p config.ServicePolicy) {
 	for _, t := range breakers.Thresholds {
 		set := func(field **wrapperspb.UInt32Value, most uint32) {
 			if most > 0 {
@@ -29,8 +29,8 @@ func limit(breakers *clusterv3.CircuitBreakers, p config.Policy) {
 
 // limitConnections is limit for bytes, which have no requests: a connection that is being made must not
 // count as a waiting one.
-func limitConnections(breakers *clusterv3.CircuitBreakers, p config.Policy) {
-	limit(breakers, config.Policy{MaxConnections: p.MaxConnections})
+func limitConnections(breakers *clusterv3.CircuitBreakers, p config.ServicePolicy) {
+	limit(breakers, config.ServicePolicy{MaxConnections: p.MaxConnections})
 }
 
 // detectOutliers ejects an endpoint after failures in a row; failures to connect count as 503.

@@ -54,7 +54,7 @@ type Service struct {
 	// Calls are what the Service's annotations say of calls to it, by whatever rule.
 	Calls config.Calls
 	// Policy is what they say of its endpoints.
-	Policy config.Policy
+	Policy config.ServicePolicy
 	// Traffic is what policies of the Gateway API say: BuildTrafficPolicies gives it.
 	Traffic TrafficPolicy
 	// Identities are the SPIFFE IDs that its endpoints may have, sorted. An endpoint with another one can

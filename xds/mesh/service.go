@@ -32,7 +32,7 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	var problems []Problem
 	var callErrs, policyErrs []config.KeyError
 	out.Calls, _, callErrs = config.CallsOf(config.OnService, svc.Annotations, nil)
-	out.Policy, policyErrs = config.PolicyOf(svc.Annotations)
+	out.Policy, policyErrs = config.ServicePolicyOf(svc.Annotations)
 	for _, e := range append(callErrs, policyErrs...) {
 		problems = append(problems, badAnnotation(ID{KindService, out.Key}, string(svc.UID), e))
 	}

@@ -16,15 +16,15 @@ type Ahead struct {
 	Namespace int
 }
 
-// policy says what one proxy is sent ahead at this moment. Beyond what it names, that is what pods of
+// sentAhead says what one proxy is sent ahead at this moment. Beyond what it names, that is what pods of
 // the same workload have asked for.
-type policy struct {
+type sentAhead struct {
 	everything bool
 	namespace  string
 	used       map[envoy.ID]struct{}
 }
 
-func (s *stream) policy() policy {
+func (s *stream) sentAhead() sentAhead {
 	p := s.bounds()
 	if s.node.ConfigScope != config.ScopeAll && s.node.ConfigScope != config.ScopeDemand {
 		p.used = s.usage.of(s.node)
@@ -32,17 +32,17 @@ func (s *stream) policy() policy {
 	return p
 }
 
-// bounds is the policy without what others have asked for.
-func (s *stream) bounds() policy {
+// bounds is sentAhead without what others have asked for.
+func (s *stream) bounds() sentAhead {
 	switch s.node.ConfigScope {
 	case config.ScopeAll:
-		return policy{everything: true}
+		return sentAhead{everything: true}
 	case config.ScopeNamespace:
-		return policy{namespace: s.node.Namespace}
+		return sentAhead{namespace: s.node.Namespace}
 	case config.ScopeDemand:
-		return policy{}
+		return sentAhead{}
 	}
-	var p policy
+	var p sentAhead
 	all, own := s.store.portCount(s.node.Namespace)
 	p.everything = all <= s.ahead.WholeMesh
 	if own <= s.ahead.Namespace {
@@ -53,7 +53,7 @@ func (s *stream) bounds() policy {
 
 // ahead reports whether a resource is sent before it is asked for: a cluster, or a scope together with
 // the routes that it names.
-func (p policy) ahead(typeURL string, r *record) bool {
+func (p sentAhead) ahead(typeURL string, r *record) bool {
 	if r.lazy {
 		return false
 	}
@@ -79,7 +79,7 @@ func (p policy) ahead(typeURL string, r *record) bool {
 // needAhead starts what a proxy needs of a type that is not followed: what everybody has, and what is
 // sent ahead.
 func (s *stream) needAhead(sub *subscription) {
-	p := s.policy()
+	p := s.sentAhead()
 	namespaces := []string{"", p.namespace}
 	if p.everything {
 		namespaces = []string{wildcard}
@@ -112,7 +112,7 @@ func (s *stream) needAhead(sub *subscription) {
 
 // offer takes a new resource if the proxy is to have it ahead.
 func (s *stream) offer(sub *subscription, id envoy.ID) {
-	if r := s.store.record(id); r != nil && s.policy().ahead(id.Type, r) {
+	if r := s.store.record(id); r != nil && s.sentAhead().ahead(id.Type, r) {
 		s.need(sub, id.Name)
 	}
 }

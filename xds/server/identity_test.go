@@ -60,7 +60,7 @@ func newMesh(t *testing.T) *mesh {
 	kubernetes := fake.NewClientBuilder().Build()
 	m.Manager, err = authority.New(authority.Options{
 		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: trustDomain, Serving: serving,
-		Policy: rotation.Policy{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: 30 * time.Minute},
+		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: 30 * time.Minute},
 		Client: kubernetes, Reader: kubernetes,
 		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{}, nil },
 		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },

@@ -371,15 +371,15 @@ func (s *stream) unsubscribe(sub *subscription, name string) {
 
 // lookup gives what this proxy is to have under a name, or nil.
 func (s *stream) lookup(id envoy.ID) *entry {
-	var p policy
+	var p sentAhead
 	if id.Type == envoy.ScopedRouteType {
-		p = s.policy()
+		p = s.sentAhead()
 	}
 	return s.pick(id.Type, s.record(id), p)
 }
 
 // pick gives the variant of a record that this proxy is to have, or nil.
-func (s *stream) pick(typeURL string, r *record, p policy) *entry {
+func (s *stream) pick(typeURL string, r *record, p sentAhead) *entry {
 	if typeURL == envoy.ScopedRouteType && r.live() && p.ahead(typeURL, r) {
 		return r.entry(envoy.Ahead)
 	}

@@ -131,7 +131,7 @@ func (s *stream) followAdditions(sub *subscription) (set []*entry, missing []str
 	}
 	sub.added = now
 	set = make([]*entry, 0, len(records))
-	p := s.policy()
+	p := s.sentAhead()
 	for _, r := range records {
 		if r.lazy {
 			continue

@@ -38,7 +38,7 @@ const (
 
 var (
 	epoch      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testPolicy = rotation.Policy{
+	testPolicy = rotation.Lifetimes{
 		CA: ca.Options{CommonName: "test"}, CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute,
 		Settle: 2 * time.Minute, Forget: 12 * time.Minute,
 	}
@@ -53,7 +53,7 @@ type world struct {
 	uninstalled bool
 	// keep is Options.Keep of the replicas that come.
 	keep   bool
-	policy rotation.Policy
+	policy rotation.Lifetimes
 	// agents are what the replicas are told of the agents.
 	agents func() Agents
 }

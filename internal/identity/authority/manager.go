@@ -30,7 +30,7 @@ type Options struct {
 	TrustDomain string
 	// Serving is the certificate of this replica.
 	Serving ca.Leaf
-	Policy  rotation.Policy
+	Policy  rotation.Lifetimes
 
 	Client client.Client
 	// Reader reads from the API server, not from a cache.

@@ -52,7 +52,7 @@ func (m memory) state() rotation.State {
 }
 
 // settle ends what is only in memory when its time has come, and tells whether it did.
-func (m memory) settle(p rotation.Policy, now time.Time, held rotation.Held) (memory, bool) {
+func (m memory) settle(p rotation.Lifetimes, now time.Time, held rotation.Held) (memory, bool) {
 	if m.old != nil {
 		if _, done := p.Promote(m.state(), now, held); done {
 			m.old = nil

@@ -83,7 +83,7 @@ func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.
 // held asks all replicas what their agents have, where that matters, and tells for how long what has been so,
 // and whether somebody is waited for. The policy that it gives is more patient while somebody lacks the
 // bundle.
-func (m *Manager) held(ctx context.Context, now time.Time) (policy rotation.Policy, held rotation.Held, waits bool) {
+func (m *Manager) held(ctx context.Context, now time.Time) (policy rotation.Lifetimes, held rotation.Held, waits bool) {
 	policy, held = m.opts.Policy, rotation.Held{Trusted: now.Sub(m.bundleSince), Unused: now.Sub(m.signerSince)}
 	lacking, using := 0, 0
 	if v := m.view.Load(); v.state.Next != nil || len(v.state.Previous) > 0 {

@@ -45,7 +45,7 @@ type mesh struct {
 	checked  map[[2]string]bool
 }
 
-func newMesh(t *testing.T, p rotation.Policy, lag time.Duration, seed uint64) *mesh {
+func newMesh(t *testing.T, p rotation.Lifetimes, lag time.Duration, seed uint64) *mesh {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)

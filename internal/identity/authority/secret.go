@@ -66,7 +66,7 @@ func mark(data map[string][]byte) string {
 }
 
 // decode reads a Secret. Somebody else's CA must be able to sign the leaf now; an expired one of ours is for
-// rotation.Policy.Step to replace. The error names the key and wraps a reason of package ca.
+// rotation.Lifetimes.Step to replace. The error names the key and wraps a reason of package ca.
 func decode(secret *corev1.Secret, leaf ca.Leaf) (s rotation.State, err error) {
 	data := secret.Data
 	if !managed(secret) {

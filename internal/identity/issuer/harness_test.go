@@ -119,7 +119,7 @@ func start(t *testing.T, change func(*issuer.Options)) *world {
 	serving.Lifetime = time.Hour
 	w.ca, err = authority.New(authority.Options{
 		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: trustDomain, Serving: serving,
-		Policy: rotation.Policy{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
 		Client: w.client, Reader: w.client,
 		Owner: func(context.Context) (metav1.OwnerReference, error) {
 			return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "s", UID: "1"}, nil

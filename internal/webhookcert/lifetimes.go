@@ -7,9 +7,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
-// DefaultPolicy is what a mesh uses unless flags say otherwise. A CA that is replaced stays in the
+// DefaultLifetimes is what a mesh uses unless flags say otherwise. A CA that is replaced stays in the
 // caBundle until it expires.
-var DefaultPolicy = rotation.Policy{
+var DefaultLifetimes = rotation.Lifetimes{
 	CA:         ca.Options{CommonName: "mizzen webhook CA"},
 	CALifetime: 365 * 24 * time.Hour, LeafLifetime: 24 * time.Hour, Settle: 10 * time.Minute,
 }

@@ -10,7 +10,7 @@ import (
 
 var (
 	epoch      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	testPolicy = Policy{CA: ca.Options{CommonName: "test"}, CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
+	testPolicy = Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 90 * time.Minute, LeafLifetime: 10 * time.Minute, Settle: 2 * time.Minute}
 )
 
 func TestStep(t *testing.T) {
@@ -85,7 +85,7 @@ func TestPolicyValidate(t *testing.T) {
 	if err := testPolicy.Validate(); err != nil {
 		t.Error(err)
 	}
-	for name, p := range map[string]Policy{
+	for name, p := range map[string]Lifetimes{
 		"no CA lifetime":             {LeafLifetime: 1, Settle: 1},
 		"leaf longer than a third":   {CALifetime: 3 * time.Hour, LeafLifetime: 61 * time.Minute},
 		"no leaf lifetime":           {CALifetime: time.Hour},
