@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -74,8 +76,8 @@ func (r *Repair) once(all bool) {
 		return
 	}
 	for _, pod := range pods {
-		// A pod without a process is not connected yet, or not any more.
-		if p, ok := found[string(pod.UID)]; ok {
+		// A pod without a process or address is not connected yet, or not any more.
+		if p, ok := found[string(pod.UID)]; ok && len(pod.Status.PodIPs) > 0 {
 			r.pod(pod, p)
 		}
 	}
@@ -87,7 +89,7 @@ func (r *Repair) pod(pod *corev1.Pod, p process) {
 	if err != nil || answer.Capture == nil {
 		return // the plugin has said so
 	}
-	text, err := r.capture(*answer.Capture, p, string(pod.UID))
+	text, err := r.capture(*answer.Capture, p, pod)
 	switch {
 	case err != nil:
 		r.Failed()
@@ -103,14 +105,17 @@ func (r *Repair) pod(pod *corev1.Pod, p process) {
 }
 
 // capture writes the rules unless they are there, and says what it has written.
-func (r *Repair) capture(s capture.Settings, p process, uid string) (string, error) {
-	netns, err := netnsOf(r.Proc, p, uid)
+func (r *Repair) capture(s capture.Settings, p process, pod *corev1.Pod) (string, error) {
+	netns, err := netnsOf(r.Proc, p, string(pod.UID))
 	if err != nil {
 		return "", fmt.Errorf("the pod's network namespace: %w", err)
 	}
 	defer netns.Close()
 	var text string
 	err = netns.Do(func(ns.NetNS) error {
+		if err := has(pod.Status.PodIPs); err != nil {
+			return fmt.Errorf("process %d: %w", p.pid, err)
+		}
 		present, err := capture.Present()
 		if err != nil || present {
 			return err
@@ -120,6 +125,22 @@ func (r *Repair) capture(s capture.Settings, p process, uid string) (string, err
 		return err
 	})
 	return text, err
+}
+
+// has returns an error unless the network namespace of this thread has the addresses of a pod. A process that the runtime has
+// just started is on the node's network for a moment, and rules there would cut off the node.
+func has(ips []corev1.PodIP) error {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	for _, ip := range ips {
+		wanted := net.ParseIP(ip.IP)
+		if !slices.ContainsFunc(addresses, func(a net.Addr) bool { n, ok := a.(*net.IPNet); return ok && n.IP.Equal(wanted) }) {
+			return fmt.Errorf("its network has no address %s", ip.IP)
+		}
+	}
+	return nil
 }
 
 func reference(pod *corev1.Pod) *corev1.ObjectReference {

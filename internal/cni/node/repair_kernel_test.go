@@ -3,12 +3,14 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -16,8 +18,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// A pod that the plugin has passed over is captured in place, once, and an event says so. One without a process is left alone, and
-// so is a process on the node's own network.
+// A pod that the plugin has passed over is captured in place, once, and an event says so. One without a process or an address is
+// left alone, and so is a process that is not on the pod's network.
 func TestRepair(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces and writes nftables rules in them")
@@ -27,10 +29,20 @@ func TestRepair(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer netns.Close()
+	node, err := ns.TempNetNS() // another than that of the machine's first process, as where nodes are containers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	const podIP = "10.9.9.9"
+	if err := netns.Do(func(ns.NetNS) error { return addAddress(podIP) }); err != nil {
+		t.Fatal(err)
+	}
 	proc := t.TempDir()
 	const inPod, onNode, none = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555", "00000000-2222-3333-4444-555555555555"
-	podNet, hostNet := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), netns.Fd()), "/proc/self/ns/net"
-	for pid, p := range map[string]struct{ uid, net string }{"1": {"", hostNet}, "30": {inPod, podNet}, "40": {onNode, hostNet}} {
+	const early = "22222222-2222-3333-4444-555555555555"
+	podNet, nodeNet := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), netns.Fd()), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), node.Fd())
+	for pid, p := range map[string]struct{ uid, net string }{"30": {inPod, podNet}, "40": {onNode, nodeNet}, "50": {early, nodeNet}} {
 		dir := filepath.Join(proc, pid, "ns")
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -45,9 +57,11 @@ func TestRepair(t *testing.T) {
 		}
 	}
 	var pods []*corev1.Pod
-	for _, uid := range []string{inPod, onNode, none} {
+	for _, uid := range []string{inPod, onNode, none, early} {
 		pod := meshed()
-		pod.UID = types.UID(uid)
+		if pod.UID = types.UID(uid); uid != early {
+			pod.Status.PodIPs = []corev1.PodIP{{IP: podIP}}
+		}
 		pods = append(pods, pod)
 	}
 	recorder := events.NewFakeRecorder(10)
@@ -59,16 +73,25 @@ func TestRepair(t *testing.T) {
 	r.once(false)
 	r.once(true)
 	if repaired != 1 || failed != 2 {
-		t.Errorf("%d repaired, %d failed; want one, and twice the process on the node's network", repaired, failed)
+		t.Fatalf("%d repaired, %d failed; want one, and twice the process on the node's network whose pod has an address", repaired, failed)
 	}
 	if event := <-recorder.Events; !strings.Contains(event, "CaptureRepaired") {
 		t.Errorf("event %q", event)
 	}
-	for path, want := range map[string]bool{podNet: true, hostNet: false} {
+	for path, want := range map[string]bool{podNet: true, nodeNet: false} {
 		var got bool
 		err := ns.WithNetNSPath(path, func(ns.NetNS) (err error) { got, err = capture.Present(); return err })
 		if err != nil || got != want {
 			t.Errorf("%s: captured %t, %v; want %t", path, got, err, want)
 		}
 	}
+}
+
+// addAddress adds an address to the loopback interface of this network namespace.
+func addAddress(ip string) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.AddrAdd(lo, &netlink.Addr{IPNet: netlink.NewIPNet(net.ParseIP(ip))})
 }
