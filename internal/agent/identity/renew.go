@@ -16,7 +16,7 @@ const (
 	// firstBackoff doubles with each failure, up to slowBackoff, or busyBackoff while the workload has no
 	// certificate and so its pod waits. What is refused is asked again as slowly as the rest of the time.
 	firstBackoff = 200 * time.Millisecond
-	busyBackoff  = 2 * time.Second
+	busyBackoff  = time.Second
 	slowBackoff  = 30 * time.Second
 	// minRenewal keeps a control plane whose certificates end at once from being asked without a pause.
 	minRenewal = time.Second / 2
