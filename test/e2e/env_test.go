@@ -230,7 +230,7 @@ func (e *env) reachable(from cluster.Pod, calls ...api.Call) {
 		e.eventually(30*time.Second, func() (string, error) {
 			var a api.Answer
 			if err := e.JSON(e.ctx, "POST", from, api.ControlPort, "/call", c, &a); err != nil {
-				return err.Error(), nil // a pod without probes is ready before its application listens, as a copy is
+				return err.Error(), nil //nolint:nilerr // a pod without probes, as a copy is, is ready before its application listens
 			}
 			if !a.OK {
 				return fmt.Sprintf("%s %s: %s", c.Kind, c.Target, a.Error), nil
