@@ -111,7 +111,7 @@ func testCNI(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	readyLater(newEnv(t, false), newEnv(t, true), "with the CNI plugin, Ready later than without injection", 3*time.Second)
+	readyLater(newEnv(t, false), newEnv(t, true), "with the CNI plugin, Ready later than without injection", 2*time.Second)
 	e.cniRewritten(n, before)
 	e.cniAway(n)
 
