@@ -70,7 +70,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.authority, err = authority.New(authority.Options{
 		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
-		Serving: serving, Policy: identityPolicy(mesh),
+		Serving: serving, Policy: identityLifetimes(mesh),
 		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, Keep: c.opts.keepCA, IsLeader: c.leader.IsLeader,
 		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
@@ -116,9 +116,9 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	}))
 }
 
-// identityPolicy is how the mesh's CA is rotated. A root that has been replaced is forgotten when no
+// identityLifetimes is how the mesh's CA is rotated. A root that has been replaced is forgotten when no
 // certificate of its lives any more.
-func identityPolicy(mesh *config.Mesh) rotation.Lifetimes {
+func identityLifetimes(mesh *config.Mesh) rotation.Lifetimes {
 	i := mesh.Identity
 	return rotation.Lifetimes{
 		CA:         ca.Options{CommonName: "mizzen CA of " + mesh.TrustDomain},

@@ -55,7 +55,7 @@ func TestIdentityPolicy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := identityPolicy(mesh).Validate(); err != nil {
+		if err := identityLifetimes(mesh).Validate(); err != nil {
 			t.Errorf("%s: %v", doc, err)
 		}
 	}

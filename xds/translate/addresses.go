@@ -70,8 +70,13 @@ func (t *Translator) podAddress(addr netip.AddrPort, r *Result) {
 func (a *addresses) withRanges(now []netip.Prefix, build func([]netip.Prefix) []envoy.Resource) []envoy.Resource {
 	if within(now, a.ranges) {
 		same := func(a, b envoy.Resource) bool { return a.ID() == b.ID() && proto.Equal(a.Message, b.Message) }
-		if slices.EqualFunc(build(a.ranges), a.listeners, same) {
+		built := build(a.ranges)
+		if slices.EqualFunc(built, a.listeners, same) {
 			return a.listeners
+		}
+		if slices.Equal(now, a.ranges) {
+			a.listeners = built
+			return built
 		}
 	}
 	a.ranges, a.listeners = now, build(now)
