@@ -17,6 +17,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
@@ -35,8 +36,8 @@ func TestSidecarRests(t *testing.T) {
 		// most is the share of a core, and runs how often threads get a CPU, in a second.
 		most, runs float64
 	}{
-		{"waits for its certificate", freeAddress(t), freeAddress(t), false, 4, 0.002, 50},
-		{"waits for its configuration", authority.Addr, freeAddress(t), false, 4, 0.007, 90},
+		{"waits for its certificate", listentest.FreeAddress(t), listentest.FreeAddress(t), false, 4, 0.002, 50},
+		{"waits for its configuration", authority.Addr, listentest.FreeAddress(t), false, 4, 0.007, 90},
 		{"ready", authority.Addr, served, true, 10, 0.003, 60},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,14 +131,4 @@ func tokenFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return file
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

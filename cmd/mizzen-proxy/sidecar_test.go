@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // running is an agent, a process of its own, that has started its Envoy.
@@ -27,7 +28,7 @@ type running struct {
 // startSidecar starts mizzen-proxy run with the variables and flags added.
 func startSidecar(t *testing.T, env []string, flags ...string) *running {
 	t.Helper()
-	addr := freeAddress(t)
+	addr := listentest.FreeAddress(t)
 	dir := t.TempDir()
 	cmd := exec.Command("/proc/self/exe", append([]string{
 		"run", "--envoy=" + envoytest.Path(t), "--dir=" + dir, "--keep-dir=" + dir, "--listen=" + addr,

@@ -23,6 +23,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // agentEnv makes the test binary an agent, for tests that need it as a process of its own: it runs the
@@ -63,7 +64,7 @@ func startLogging(t *testing.T, log io.Writer, controlPlane string, change func(
 	s.EnvoyPath = envoytest.Path(t)
 	s.Dir = t.TempDir()
 	s.KeepDir, s.KeepKey = s.Dir, "a key"
-	s.Listen = freeAddress(t)
+	s.Listen = listentest.FreeAddress(t)
 	s.Concurrency = 1
 	if change != nil {
 		change(&s)
@@ -144,18 +145,8 @@ func eventually(t *testing.T, condition func() bool, message func() string) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestReadiness(t *testing.T) {
-	addr := freeAddress(t)
+	addr := listentest.FreeAddress(t)
 	r := start(t, addr, nil)
 	r.awaitReady(503, "waiting for the control plane ("+addr+"): not connected")
 	if code, _ := r.get("/healthz"); code != 200 {
@@ -200,7 +191,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestReadinessTellsOfRefusedConfiguration(t *testing.T) {
-	cp := startControlPlane(t, freeAddress(t))
+	cp := startControlPlane(t, listentest.FreeAddress(t))
 	cp.send(clusterType)
 	cp.send(listenerType, &invalidListener)
 	start(t, cp.addr, nil).awaitReady(503, "refused what the control plane")
@@ -218,7 +209,7 @@ func TestEnvoyEndsByItself(t *testing.T) {
 		{"leaves", func(r *running) { _ = syscall.Kill(r.envoyPID(), syscall.SIGTERM) }, 1, "exit status 0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cp := startControlPlane(t, freeAddress(t))
+			cp := startControlPlane(t, listentest.FreeAddress(t))
 			cp.send(clusterType)
 			cp.send(listenerType)
 			r := start(t, cp.addr, nil)
@@ -235,7 +226,7 @@ func TestEnvoyEndsByItself(t *testing.T) {
 
 func TestEnvoyCannotStart(t *testing.T) {
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
-	s.EnvoyPath, s.Dir, s.Listen = "/no/such/envoy", t.TempDir(), freeAddress(t)
+	s.EnvoyPath, s.Dir, s.Listen = "/no/such/envoy", t.TempDir(), listentest.FreeAddress(t)
 	if err := Run(t.Context(), s, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "/no/such/envoy") {
 		t.Errorf("Run returned %v, want an error that names the file", err)
 	}
@@ -418,8 +409,8 @@ func TestDrainWaitsForOpaqueConnections(t *testing.T) {
 // startWithRoute gives an agent whose Envoy forwards from the second result to upstream.
 func startWithRoute(t *testing.T, upstream net.Addr, listener func(netip.AddrPort) *listenerv3.Listener, change func(*Settings)) (*running, string) {
 	t.Helper()
-	proxy := freeAddress(t)
-	cp := startControlPlane(t, freeAddress(t))
+	proxy := listentest.FreeAddress(t)
+	cp := startControlPlane(t, listentest.FreeAddress(t))
 	cp.send(clusterType, staticCluster(netip.MustParseAddrPort(upstream.String())))
 	cp.send(listenerType, listener(netip.MustParseAddrPort(proxy)))
 	r := start(t, cp.addr, change)

@@ -22,6 +22,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -75,7 +76,7 @@ func startInbound(t *testing.T, authority *authoritytest.Server) (*running, neti
 	toApp.Name, toApp.LoadAssignment.ClusterName = envoy.InboundCluster, envoy.InboundCluster
 	cfg := config.Default()
 	cfg.MTLS.TrustDomain = "cluster.local"
-	at := netip.MustParseAddrPort(freeAddress(t))
+	at := netip.MustParseAddrPort(listentest.FreeAddress(t))
 	inbound := proto.Clone(envoy.SecureInboundListeners(mesh.Inbound{Mode: config.Permissive}, cfg)[0].Message).(*listenerv3.Listener)
 	inbound.Address = socketAddress(at)
 	inbound.ListenerFilters = inbound.ListenerFilters[1:] // nobody has redirected the connection

@@ -22,6 +22,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // Certificates that live for seconds are renewed, and the root is replaced, without a request or a
@@ -137,7 +138,7 @@ func TestOtherControlPlanesAreRefused(t *testing.T) {
 	authority := authoritytest.Start(t, time.Hour)
 	stranger := authoritytest.Start(t, time.Hour)
 	strange := startSecureControlPlane(t, stranger)
-	workload := startControlPlane(t, freeAddress(t), grpc.Creds(credentials.NewTLS(workloadTLS(t, authority))))
+	workload := startControlPlane(t, listentest.FreeAddress(t), grpc.Creds(credentials.NewTLS(workloadTLS(t, authority))))
 	for name, cp := range map[string]*controlPlaneStub{"another root": strange, "a workload": workload} {
 		t.Run(name, func(t *testing.T) {
 			cp.send(clusterType)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
@@ -43,7 +44,7 @@ func withIdentity(t *testing.T, authority *authoritytest.Server, roots ...*ca.Au
 func startSecureControlPlane(t *testing.T, authority *authoritytest.Server) *controlPlaneStub {
 	t.Helper()
 	settings := authority.TLS(tls.RequireAndVerifyClientCert, "h2")
-	return startControlPlane(t, freeAddress(t), grpc.Creds(credentials.NewTLS(settings)))
+	return startControlPlane(t, listentest.FreeAddress(t), grpc.Creds(credentials.NewTLS(settings)))
 }
 
 func (cp *controlPlaneStub) opened() int {
@@ -91,7 +92,7 @@ func startPair(t *testing.T, life time.Duration, app http.Handler) *pair {
 	t.Cleanup(upstream.Close)
 	authority := authoritytest.Start(t, life)
 	cp := startSecureControlPlane(t, authority)
-	p := &pair{cp: cp, authority: authority, outbound: freeAddress(t), inbound: freeAddress(t), log: &lockedBuffer{}}
+	p := &pair{cp: cp, authority: authority, outbound: listentest.FreeAddress(t), inbound: listentest.FreeAddress(t), log: &lockedBuffer{}}
 
 	toInbound := staticCluster(netip.MustParseAddrPort(p.inbound))
 	toInbound.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: mtls(authoritytest.ID)})

@@ -11,11 +11,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
 // The kubelet's probe hears the reason in words, and an answer as soon as the sidecar is ready.
 func TestHealth(t *testing.T) {
-	addr := freeAddress(t)
+	addr := listentest.FreeAddress(t)
 	r := start(t, addr, nil)
 	conn, err := grpc.NewClient("passthrough:"+strings.TrimPrefix(r.base, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package listentest serves connections in tests. It imports nothing of this module.
+// Package listentest has addresses and servers for tests. It imports nothing of this module.
 package listentest
 
 import "net"
