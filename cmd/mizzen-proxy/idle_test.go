@@ -24,6 +24,9 @@ import (
 // A sidecar with nothing to do takes next to no CPU, agent and Envoy together. The kubelet's probe asks it, and one that waits
 // is asked by the init container, too. Bounds are two to three times what is seen on a busy machine.
 func TestSidecarRests(t *testing.T) {
+	if raceDetector {
+		t.Skip("the sidecar is this test's own program, and its CPU is not the product's under the race detector")
+	}
 	const period = 2 * time.Second // of the probe, as the webhook sets it
 	authority := authoritytest.Start(t, time.Hour)
 	served := controlPlane(t, authority)
