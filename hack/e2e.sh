@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests whose names match RUN, on the cluster of KUBECONFIG or on the embedded one, which it
-# starts and leaves running: `make e2e RUN=Story` runs this. RUN is a regular expression for the name of a scenario,
-# in any phase; what follows a slash selects subtests of the scenario.
+# starts and leaves running: `make e2e RUN=Story` runs this. RUN is what `go test -run` takes: a regular expression for
+# the names of tests; what follows a slash selects subtests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ cluster=.build/tools/cluster
 tools=$PWD/.build/tools
 run=${RUN:-}
 
-# list PATTERN: prints the scenarios that a pattern of -run selects, with their phases. It needs no cluster.
+# list PATTERN: prints the tests on a cluster that a pattern of -run selects. It needs no cluster.
 list() {
 	local out
 	out=$(MIZZEN_E2E_LIST=1 go test -count=1 -v ./test/e2e -run "$1") || {
@@ -19,16 +19,11 @@ list() {
 	sed -n 's/^scenario //p' <<<"$out"
 }
 
-# TestE2E/<phase>/<scenario>/<subtest>: every phase, and what RUN selects. The parentheses keep an alternation in
-# RUN from splitting the whole pattern.
-scenario=${run%%/*}
-pattern="TestE2E/./($scenario)${run#"$scenario"}"
-
 selected=
-[ -z "$scenario" ] || selected=$(list "$pattern")
+[ -z "$run" ] || selected=$(list "${run%%/*}")
 if [ -z "$selected" ]; then
-	printf 'RUN=%s selects no scenario. There are:\n' "$run" >&2
-	list TestE2E | sed 's/^/  /' >&2
+	printf 'RUN=%s selects no test. There are:\n' "$run" >&2
+	list . | sed 's/^/  /' >&2
 	exit 1
 fi
 printf 'selected:\n'
@@ -40,7 +35,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	"$cluster" up
 	"$cluster" bin
 	"$cluster" images --load
-	# Only this phase needs the image with the real servers and clients.
-	if grep -q '^programs/' <<<"$selected"; then "$cluster" programs; fi
+	# Only this test needs the image with the real servers and clients.
+	if grep -q '^Programs$' <<<"$selected"; then "$cluster" programs; fi
 fi
-MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e -run "$pattern"
+MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e -run "$run"

@@ -72,7 +72,7 @@ older() {
 older_tests() {
 	local log=.build/older.log
 	MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 15m -v ./test/e2e \
-		-run 'TestE2E/(shared|measured)/(Probes|LifecycleHooks|BadAnnotation|PodLevelOverride|Story)$' >"$log" 2>&1 || {
+		-run '^Test(Probes|LifecycleHooks|BadAnnotation|PodLevelOverride|Story)$' >"$log" 2>&1 || {
 		failures "$log"
 		return 1
 	}

@@ -287,7 +287,7 @@ func TestNetworkPolicy(t *testing.T) {
 }
 
 // The modes of namespaces and of pods that run are checked as package config has them, and nothing of the cluster waits
-// for that. What the expressions say is seen on a cluster: TestE2E/identity/Rotation/beside/BadMode.
+// for that. What the expressions say is seen on a cluster: e2e.TestBadMode.
 func TestModesPolicy(t *testing.T) {
 	eachCase(t, func(t *testing.T, rendered []byte) {
 		policies := documents[admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy")

@@ -15,7 +15,8 @@ import (
 )
 
 // A bad annotation refuses the pod, and the message names the key, the value and what is allowed.
-func testBadAnnotation(t *testing.T) {
+func TestBadAnnotation(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	for _, tc := range []struct {
 		key, value string
@@ -52,7 +53,8 @@ func testBadAnnotation(t *testing.T) {
 }
 
 // The label on a pod beats that of its namespace, both ways.
-func testPodLevelOverride(t *testing.T) {
+func TestPodLevelOverride(t *testing.T) {
+	beside(t)
 	for _, tc := range []struct {
 		namespace bool
 		label     string
@@ -72,7 +74,8 @@ func testPodLevelOverride(t *testing.T) {
 }
 
 // An appProtocol that nobody knows is carried as bytes, and an event on the Service says so.
-func testUnknownAppProtocol(t *testing.T) {
+func TestUnknownAppProtocol(t *testing.T) {
+	beside(t)
 	const protocol = "example.com/unheard-of"
 	e := newEnv(t, true)
 	e.deploy("server", 1, serverPod("server", "--http=:8080", "--mysql=:3306"))

@@ -22,7 +22,8 @@ import (
 
 // The API server stops answering: the control plane serves what it has, stays ready and says what is
 // wrong; when the API server is back, it catches up. Nothing that was known is dropped.
-func testAPIServerOutage(t *testing.T) {
+func TestAPIServerOutage(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	pid := e.process("kube-apiserver", "stops the API server's process")
 	e.server("server", 2)

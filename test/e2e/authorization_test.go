@@ -112,7 +112,8 @@ func byAll(pods int) func(api.Answer) bool {
 // Who may call is decided by the caller's service account, namespace, HTTP method and path, and gRPC method. Policies
 // come and go under load: who is allowed all the time loses no call, who is not is refused also on connections that he
 // has.
-func testAuthorization(t *testing.T) {
+func TestAuthorization(t *testing.T) {
+	beside(t)
 	if withoutMesh {
 		t.Skip("policies need the mesh")
 	}
@@ -222,7 +223,8 @@ func testAuthorization(t *testing.T) {
 }
 
 // X-Forwarded-Client-Cert holds the caller's identity or nothing, whatever the caller sends.
-func testForwardedClientCert(t *testing.T) {
+func TestForwardedClientCert(t *testing.T) {
+	beside(t)
 	if withoutMesh {
 		t.Skip("identities need the mesh")
 	}

@@ -80,7 +80,8 @@ var refusedRoutes = map[string]string{
 
 // Scenario 14: routes with mistakes are refused or get a status with the reason within 5 s, and harm nobody else: another
 // route of the same Service port goes on as before, and new pods get Ready.
-func testBadRoutes(t *testing.T) {
+func TestBadRoutes(t *testing.T) {
+	alone(t)
 	e := newRouteEnv(t)
 	e.server("server", 2)
 	client := e.client()
@@ -134,7 +135,8 @@ func testBadRoutes(t *testing.T) {
 
 // A Service port has routes of one kind: GRPCRoute, if there is one. An HTTPRoute beside it is told so, and holds again
 // when the GRPCRoute is gone.
-func testRouteKinds(t *testing.T) {
+func TestRouteKinds(t *testing.T) {
+	alone(t)
 	e := newRouteEnv(t)
 	e.server("server", 1)
 	e.server("by-http", 1)

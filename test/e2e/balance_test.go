@@ -15,7 +15,8 @@ import (
 
 // Scenario 1: one gRPC connection, 10,000 calls, 3 then 10 pods, ±2 points; a new pod gets its first
 // call at most 2 s after it is Ready.
-func testBalance(t *testing.T) {
+func TestBalance(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.server("server", 3)
 	e.ready("server")

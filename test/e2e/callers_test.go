@@ -17,7 +17,8 @@ import (
 
 // The application sees the address of the pod that calls, by every way and in every mode, and its probes come from
 // where they come from without the mesh: from an address that no pod has.
-func testCallerAddresses(t *testing.T) {
+func TestCallerAddresses(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	spec := serverPod()
 	spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 60, ProbeHandler: httpProbe("/peer?name=probe", httpPort)}

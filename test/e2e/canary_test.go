@@ -31,7 +31,8 @@ type canary struct {
 
 // Scenario 13, with the files of examples/canary: version 2 gets 0, 5, 50 and 100 % of the calls, then version 1 is
 // deleted, then the routes are. No call fails, and the shares are what the routes say.
-func testCanary(t *testing.T) {
+func TestCanary(t *testing.T) {
+	alone(t)
 	c := &canary{env: newRouteEnv(t)}
 	c.files("web.yaml", "versions.yaml")
 	c.client = c.env.client()

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,7 +74,8 @@ func (n cniNode) entry(e *env, want bool) {
 }
 
 // With the CNI plugin a namespace that enforces the strictest standard, and a quota on limits, takes the story as it is.
-func testCNI(t *testing.T) {
+func TestCNI(t *testing.T) {
+	alone(t)
 	const calls, tolerance = 3000, 5
 	n := newCNINode(t)
 	plain := newEnv(t, true)
@@ -85,14 +85,7 @@ func testCNI(t *testing.T) {
 
 	e := newEnv(t, false)
 	e.restrict()
-	e.must(e.InstallMizzen(e.ctx, n.values()...))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-		defer cancel()
-		if err := mesh.InstallMizzen(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	e.install(n.values()...)
 	n.entry(e, true)
 	s := &story.Story{Cluster: mesh, Namespace: e.ns}
 	quiet := func(string) {}
@@ -120,7 +113,7 @@ func testCNI(t *testing.T) {
 	plain.ready("server")
 	plain.reachable(plain.caller(), httpCall)
 	plain.ready("before")
-	e.must(e.InstallMizzen(e.ctx))
+	e.install()
 	n.entry(e, false)
 	if leftover := n.conflist(t); !sameJSON(t, before, leftover) {
 		t.Errorf("the node's CNI configuration after the plugin's end:\n%s\nbefore:\n%s", leftover, before)

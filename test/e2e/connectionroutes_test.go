@@ -35,7 +35,8 @@ spec:
 
 // A TCPRoute shares connections by weight, a TLSRoute by the name that the client asks for, both with mTLS between the
 // sidecars. What is wrong with a route is in its status, and in an event with the same words.
-func testConnectionRoutes(t *testing.T) {
+func TestConnectionRoutes(t *testing.T) {
+	alone(t)
 	e := newRouteEnv(t)
 	const shares, names = 8443, 8444
 	for _, name := range []string{"v1", "v2"} {

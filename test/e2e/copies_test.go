@@ -21,7 +21,8 @@ import (
 // Copies of a pod come up like the pod, side by side in a meshed and a plain namespace: those that kubectl debug makes, with the
 // sidecar but without labels and annotations, and a manifest that somebody has taken from the cluster. Those with a sidecar
 // call with mTLS, which the strict server sees.
-func testCopies(t *testing.T) {
+func TestCopies(t *testing.T) {
+	beside(t)
 	strict := newEnv(t, true)
 	strict.server("server", 1)
 	strict.annotate(config.AnnotationMTLS, "strict")
@@ -134,7 +135,8 @@ func (e *env) ephemeral(pod string) {
 }
 
 // An admission policy that comes after injection, and before it is asked again, takes all annotations away.
-func testOtherAdmission(t *testing.T) {
+func TestOtherAdmission(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	name := "annotations." + e.ns + ".example"
 	inNamespace := &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: e.ns}}

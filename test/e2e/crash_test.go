@@ -26,7 +26,8 @@ func crashable() corev1.PodSpec {
 
 // Scenario 3: a server dies as by SIGKILL. Only the calls in flight on it may fail, and after 2 s it
 // gets none.
-func testCrash(t *testing.T) {
+func TestCrash(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.deploy("server", 3, crashable())
 	e.service("server", "server", port("http", httpPort), port("grpc", grpcPort))

@@ -14,7 +14,8 @@ import (
 
 // The procedure of docs/authorization.md: who is named by the dry run is refused when the policy is enforced, and nobody
 // else; where it names nobody, nobody is. One caller has a gRPC connection from before the policy.
-func testDryRunProcedure(t *testing.T) {
+func TestDryRunProcedure(t *testing.T) {
+	beside(t)
 	if withoutMesh {
 		t.Skip("policies need the mesh")
 	}

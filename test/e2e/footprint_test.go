@@ -16,7 +16,8 @@ import (
 )
 
 // The sidecar at rest: a pod is Ready at most 2 s later than without it, and the agent holds at most 26 MB.
-func testFootprint(t *testing.T) {
+func TestFootprint(t *testing.T) {
+	alone(t)
 	const maxAgent = 26 << 20
 	meshed := newEnv(t, true)
 	readyLater(newEnv(t, false), meshed, "Ready later than without injection", 2*time.Second)

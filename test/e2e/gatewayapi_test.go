@@ -16,7 +16,8 @@ import (
 
 // The CRDs of the Gateway API come, go and come again under load: routes hold while there are any, calls go to the
 // Service itself otherwise, and nothing of the control plane restarts.
-func testGatewayAPI(t *testing.T) {
+func TestGatewayAPI(t *testing.T) {
+	alone(t)
 	if withoutMesh {
 		t.Skip("routes need the mesh")
 	}
@@ -76,7 +77,8 @@ func (e *env) controlPlanePods() []string {
 
 // Statuses are the leader's to write: another replica goes on when it is gone. What another controller says in the
 // status of a route stays.
-func testRouteStatuses(t *testing.T) {
+func TestRouteStatuses(t *testing.T) {
+	alone(t)
 	e := newRouteEnv(t)
 	e.server("server", 1)
 	route := func(backend string) string {

@@ -17,21 +17,17 @@ import (
 // The chart's manifests are installed with kubectl, into a cluster that has nothing but the CA of another, from a
 // backup. To apply them again changes nothing, whether the client or the server merges, and another field
 // manager that wants the same does not conflict: the control plane runs all the while, and writes what is its own.
-func testGitOps(t *testing.T) {
+func TestGitOps(t *testing.T) {
+	alone(t)
 	if withoutMesh {
 		t.Skip("the chart is the mesh's")
 	}
 	e := newEnv(t, true)
 	_, root := e.caSecret()
 	backup := e.backUpCA()
-	e.must(e.UninstallMizzen(e.ctx))
+	e.uninstall()
 	e.forget()
 	e.leaves()
-	t.Cleanup(func() { // whoever comes next finds what Helm has installed
-		if err := mesh.InstallMizzen(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
 	_, err := e.Kubectl(e.ctx, backup, "apply", "-f", "-")
 	e.must(err)
 
@@ -44,7 +40,7 @@ func testGitOps(t *testing.T) {
 		return out
 	}
 	kubectl("apply")
-	t.Cleanup(func() { // before the one above
+	t.Cleanup(func() {
 		if _, err := mesh.Kubectl(context.Background(), manifests, "delete", "--ignore-not-found", "-f", "-"); err != nil {
 			t.Error(err)
 		}

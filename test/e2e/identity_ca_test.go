@@ -24,12 +24,12 @@ import (
 
 // The CA Secret is broken, deleted and replaced by the user's own, under load. What cannot be used is named in log,
 // metric and event, and what was good goes on; what is deleted comes back; what is good is used.
-func testOwnCA(t *testing.T) {
+func TestOwnCA(t *testing.T) {
+	alone(t, shortLives...)
 	if withoutMesh {
 		t.Skip("identities need the mesh")
 	}
 	e := newEnv(t, true)
-	e.shortLives()
 	c := e.calledWithIdentity()
 	original, root := e.caSecret()
 	e.Cleanup(func() { e.restoreCA(original) })

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -42,29 +41,17 @@ func patiently(c api.Call) api.Call {
 	return c
 }
 
-// besideRotation must hold as well while the root changes.
-var besideRotation = []scenario{
-	{"Attacks", testAttacks},
-	{"Ports", testPorts},
-	{"Strict", testStrict},
-	{"StrictPods", testStrictPods},
-	{"StrictProbes", testStrictProbes},
-	{"BadMode", testBadMode},
-	{"Wire", testWire},
-}
-
 // Scenario 17: certificates that live for 2 minutes, and another root, under load: no call fails, every sidecar
 // comes to have a certificate of the new root, and at last nobody trusts the old one. The rotation begins as a
 // user would begin it: with a longer life for the root, of which more than two thirds are over at once.
-func testRotation(t *testing.T) {
+func TestRotation(t *testing.T) {
+	besideAll(t)
 	if withoutMesh {
 		t.Skip("identities need the mesh")
 	}
 	e := newEnv(t, true)
-	e.shortLives()
 	c := e.calledWithIdentity()
 	secret, oldRoot := e.caSecret()
-	e.Cleanup(func() { e.restoreCA(secret) })
 	old, err := ca.Load(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	e.must(err)
 	for _, w := range c.workloads {
@@ -77,7 +64,7 @@ func testRotation(t *testing.T) {
 	took := func(what, allowed string) {
 		figure(t, what, time.Since(start).Round(time.Second).String(), allowed)
 	}
-	e.must(e.InstallMizzen(e.ctx, append(shortLives, "mesh.identity.caLifetime=876000h")...))
+	e.install(append(shortLives, "mesh.identity.caLifetime=876000h")...)
 	// A pod that is made now knows the new root; one made before and started later than it signs would not.
 	e.eventually(settles, func() (string, error) {
 		s, _ := e.caSecret()
@@ -89,16 +76,7 @@ func testRotation(t *testing.T) {
 		return "", nil
 	})
 	took("every replica trusts both roots, after", "")
-	t.Run("beside", func(t *testing.T) {
-		for _, s := range besideRotation {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				defer func() { timings.add("  beside the rotation: "+s.name, time.Since(began)) }()
-				s.run(t)
-			})
-		}
-	})
+	rotationBegun()
 	var newRoot *x509.Certificate
 	e.eventually(settles, func() (string, error) {
 		if _, newRoot = e.caSecret(); newRoot.Equal(oldRoot) {
@@ -120,19 +98,6 @@ func testRotation(t *testing.T) {
 	e.eventually(settles, func() (string, error) { return e.trusted(c, e.issued(old, c.workloads[0])), nil })
 	took("nobody trusts the old root, after", "")
 	c.noFailures(e, "through the rotation")
-}
-
-// shortLives installs Mizzen with them until the end of the test.
-func (e *env) shortLives() {
-	e.Helper()
-	e.must(e.InstallMizzen(e.ctx, shortLives...))
-	e.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
-		defer cancel()
-		if err := mesh.InstallMizzen(ctx); err != nil {
-			e.Error(err)
-		}
-	})
 }
 
 // called are two servers and a client with loads between them: over old connections and new ones.

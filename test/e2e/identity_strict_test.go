@@ -67,7 +67,8 @@ func (e *env) answers(from cluster.Pod, calls []api.Call, want bool) time.Durati
 
 // A namespace goes from permissive to strict and back, twice, under the load of callers in the mesh, none of whose
 // calls fails. While it is strict, whoever has no identity is refused; before and after he is served.
-func testStrict(t *testing.T) {
+func TestStrict(t *testing.T) {
+	beside(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	c := e.calledWithIdentity()
 	stranger := outside.client()
@@ -85,7 +86,8 @@ func testStrict(t *testing.T) {
 }
 
 // Annotations of a pod win over its namespace, and those of a port over the pod.
-func testStrictPods(t *testing.T) {
+func TestStrictPods(t *testing.T) {
+	beside(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	stranger := outside.client()
 	annotations := map[string]map[string]string{
@@ -125,7 +127,8 @@ func testStrictPods(t *testing.T) {
 }
 
 // A mode that nobody knows is refused where it is written.
-func testBadMode(t *testing.T) {
+func TestBadMode(t *testing.T) {
+	beside(t)
 	e := newEnv(t, false)
 	idle := e.pod("idle", serverPod())
 	idle.Spec.NodeSelector = map[string]string{runLabel: "nowhere"}
@@ -167,7 +170,8 @@ func testBadMode(t *testing.T) {
 }
 
 // The kubelet's probes, of every kind, reach the application of a strict pod.
-func testStrictProbes(t *testing.T) {
+func TestStrictProbes(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	e.annotate(config.AnnotationMTLS, string(config.Strict))
 	e.probed()

@@ -14,7 +14,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/wire"
 )
 
-// secret is said by the callers of testWire.
+// secret is said by the callers of TestWire.
 const secret = "nobody-may-read-this"
 
 // serverHelloTLS13 is the extension by which a server chooses TLS 1.3 (RFC 8446, 4.2.1).
@@ -22,7 +22,8 @@ var serverHelloTLS13 = []byte{0, 43, 0, 2, 3, 4}
 
 // What goes over the node's network between two meshed pods is TLS 1.3, whatever the protocol and however the
 // server is named. Between pods without the mesh the same calls can be read, so that the test could fail.
-func testWire(t *testing.T) {
+func TestWire(t *testing.T) {
+	beside(t)
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		netns := fmt.Sprintf("/proc/%d/ns/net", e.process("kubelet", "listens in the node's network namespace"))

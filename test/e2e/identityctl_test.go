@@ -66,7 +66,8 @@ type plaintext struct {
 
 // Who calls in plain text is listed with its name while it does, whoever has a sidecar is not; and what is said of a
 // pod's certificate is what the control plane has given, and nobody hears it over the network.
-func testIdentityCtl(t *testing.T) {
+func TestIdentityCtl(t *testing.T) {
+	beside(t)
 	if withoutMesh {
 		t.Skip("there is no mesh")
 	}

@@ -20,7 +20,8 @@ type jobEnd struct{ sidecar, job time.Duration }
 // Scenario 6: 100 Jobs complete, each at most 5 s after its main container's exit. Kubernetes itself takes 2 s
 // for that, and more on a busy machine, so Jobs without the mesh run among them: where those are slow, the
 // others may be slower by what the sidecar may take. Kubernetes notes the times in whole seconds.
-func testJobs(t *testing.T) {
+func TestJobs(t *testing.T) {
+	alone(t)
 	const jobs, atOnce, plainEvery = 100, 5, 5
 	const limit, sidecarShare, rounding = 5 * time.Second, 2 * time.Second, time.Second
 	plain, meshed := newEnv(t, false), newEnv(t, true)

@@ -24,7 +24,8 @@ var kubectlManifests embed.FS
 // The commands of kubectlCommands, in a namespace with the label and in one without, side by side: the output and the exit
 // code are the same but for the differences of the table, each of which there is. How long a command takes differs by what
 // the table allows.
-func testKubectl(t *testing.T) {
+func TestKubectl(t *testing.T) {
+	alone(t)
 	plain, meshed := newEnv(t, false), newEnv(t, true)
 	for _, e := range []*env{plain, meshed} {
 		e.crowded()

@@ -14,7 +14,8 @@ import (
 )
 
 // Scenario 9: nothing is called while every server pod is replaced; then the first call succeeds.
-func testStaleness(t *testing.T) {
+func TestStaleness(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.server("server", 3)
 	client := e.client()
@@ -39,7 +40,8 @@ func callOnce(name, target string) corev1.Container {
 }
 
 // Scenario 5: 50 pods whose init container and whose first instruction call a mesh Service.
-func testStart(t *testing.T) {
+func TestStart(t *testing.T) {
+	alone(t)
 	const pods = 50
 	e := newEnv(t, true)
 	e.server("server", 2)
@@ -80,7 +82,8 @@ func testStart(t *testing.T) {
 }
 
 // Scenario 4: an application goes on calling for 25 s after its termination began.
-func testShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	e.server("server", 2)
 	e.ready("server")

@@ -1,8 +1,8 @@
 // Package e2e tests Mizzen on a real cluster: real injection, real Envoys, the real chart.
 //
-//	MIZZEN_E2E=1 go test ./test/e2e -timeout 30m                      everything
-//	MIZZEN_E2E=1 go test ./test/e2e -run TestE2E/shared/Probes -v     one scenario
-//	MIZZEN_E2E_LIST=1 go test ./test/e2e -run TestE2E/./Probe         the names of the selected scenarios, without a cluster
+//	MIZZEN_E2E=1 go test ./test/e2e -timeout 60m              everything
+//	MIZZEN_E2E=1 go test ./test/e2e -run '^TestProbes$' -v    one test
+//	MIZZEN_E2E_LIST=1 go test ./test/e2e -run Probe -v        the names of the selected tests, without a cluster
 //
 // The cluster is $KUBECONFIG's, else the embedded one's. The tests install the chart, take the control plane
 // away and uninstall it, so one run at a time owns the cluster's Mizzen.
@@ -10,6 +10,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -33,7 +34,13 @@ func TestMain(m *testing.M) {
 		fmt.Println("e2e: skipped; MIZZEN_E2E=1 runs it on $KUBECONFIG or the embedded cluster")
 		os.Exit(m.Run())
 	}
+	flag.Parse()
 	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	// All that run side by side begin at once, for they wait for TestRotation; beside has the bound for the rest.
+	if err := flag.Set("test.parallel", "100"); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
@@ -62,12 +69,7 @@ func setUp() error {
 		{"set up: API server", func(ctx context.Context) error { return c.WaitAPI(ctx, time.Minute) }},
 		{"set up: leftovers of earlier runs", sweep},
 		{"set up: no CRDs of the Gateway API", c.RemoveGatewayAPI},
-		{"set up: helm upgrade --install", func(ctx context.Context) error {
-			if withoutMesh {
-				return nil
-			}
-			return c.InstallMizzen(ctx)
-		}},
+		{"set up: the chart", func(ctx context.Context) error { return release.want(ctx, nil) }},
 	} {
 		start := time.Now()
 		if err := s.do(ctx); err != nil {

@@ -44,7 +44,8 @@ func (e *env) tryWarned(p *corev1.Pod, dryRun bool) (*corev1.Pod, string, error)
 
 // Namespaces with quotas and limits, and pods whose QoS class matters: what starts without a sidecar starts with one, in
 // the same class, and what had to be changed for it is said.
-func testNamespaceRules(t *testing.T) {
+func TestNamespaceRules(t *testing.T) {
+	beside(t)
 	small := corev1.ResourceRequirements{Requests: quantities("10m", "20Mi"), Limits: quantities("20m", "40Mi")}
 	none := corev1.ResourceRequirements{}
 	limits := func(items ...corev1.LimitRangeItem) *corev1.LimitRangeSpec {
@@ -134,7 +135,8 @@ func testNamespaceRules(t *testing.T) {
 }
 
 // What a namespace says holds for its pods, unless they say something else, and is looked at when it is written.
-func testNamespaceSettings(t *testing.T) {
+func TestNamespaceSettings(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	annotate := func(key, value string) error {
 		patch := `{"metadata": {"annotations": {"` + key + `": "` + value + `"}}}`

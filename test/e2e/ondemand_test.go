@@ -22,9 +22,9 @@ const onDemandTimeout = 8 * time.Second
 // Config on demand: a sidecar holds what its application has called, a new pod of a workload has what the
 // others use whichever replica it comes to, and without a control plane what was used goes on, while
 // what was never used is answered in time.
-func testOnDemand(t *testing.T) {
+func TestOnDemand(t *testing.T) {
+	alone(t, "mesh.onDemand.wholeMesh=0", "mesh.onDemand.namespace=0", "mesh.onDemand.timeout="+onDemandTimeout.String())
 	e := newEnv(t, true)
-	e.must(e.InstallMizzen(e.ctx, "mesh.onDemand.wholeMesh=0", "mesh.onDemand.namespace=0", "mesh.onDemand.timeout="+onDemandTimeout.String()))
 	e.server("server", 2)
 	for _, name := range []string{"second", "third", "fourth"} {
 		e.service(name, "server", port("http", httpPort))
@@ -108,11 +108,11 @@ func testOnDemand(t *testing.T) {
 	if a := e.call(caller, api.Call{Kind: api.HTTP, Target: fmt.Sprintf("http://fourth:%d/", httpPort)}); !a.OK {
 		t.Errorf("a first call after the return of the control plane: %+v", a)
 	}
-	e.must(e.InstallMizzen(e.ctx))
 }
 
 // The annotation decides for one pod, whatever the mesh does.
-func testConfigScope(t *testing.T) {
+func TestConfigScope(t *testing.T) {
+	beside(t)
 	e := newEnv(t, true)
 	e.server("server", 1)
 	for _, scope := range config.ConfigScopes {

@@ -14,7 +14,8 @@ import (
 
 // Scenario 7: the control plane is away. Running traffic goes on, unlabelled pods are created, labelled ones
 // refused with a clear message; when it returns, nothing fails and labelled pods are let in again.
-func testOutage(t *testing.T) {
+func TestOutage(t *testing.T) {
+	alone(t)
 	plain, e := newEnv(t, false), newEnv(t, true)
 	e.server("server", 3)
 	client := e.client()

@@ -46,7 +46,8 @@ var failingProbes = []struct {
 }
 
 // The kubelet says of each failing probe what it says without the mesh.
-func testProbeEvents(t *testing.T) {
+func TestProbeEvents(t *testing.T) {
+	beside(t)
 	for _, mode := range []string{"", string(config.Permissive), string(config.Strict)} {
 		e := newEnv(t, mode != "")
 		e.crowded()
@@ -93,7 +94,8 @@ func (e *env) says(pod, want string) {
 }
 
 // What an owner wrote can be applied again, in both of the ways of kubectl.
-func testApplyAgain(t *testing.T) {
+func TestApplyAgain(t *testing.T) {
+	beside(t)
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		e.crowded()

@@ -40,7 +40,8 @@ var probeCases = []struct {
 
 func ptr[T any](v T) *T { return &v }
 
-func testProbes(t *testing.T) {
+func TestProbes(t *testing.T) {
+	beside(t)
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		e.crowded()
@@ -129,7 +130,8 @@ func (e *env) noRestarts() {
 }
 
 // Lifecycle hooks reach the application: postStart of a second container, preStop of the first.
-func testLifecycleHooks(t *testing.T) {
+func TestLifecycleHooks(t *testing.T) {
+	beside(t)
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		spec := serverPod()

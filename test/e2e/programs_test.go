@@ -29,7 +29,8 @@ var programFiles embed.FS
 
 // Real servers and real clients do with sidecars what they do without, by declared and undeclared ports, permissive and
 // strict. MIZZEN_E2E_WITHOUT_MESH=1 shows what that is.
-func testPrograms(t *testing.T) {
+func TestPrograms(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.programFiles()
 	servers := e.programServers()

@@ -15,7 +15,8 @@ const unavailable = 14
 
 // Scenario 10: a server that commits and then fails. By default nothing is retried that may have been executed:
 // 10,000 calls are 10,000 executions. An HTTPRoute that asks for retries gets them.
-func testRetrySafety(t *testing.T) {
+func TestRetrySafety(t *testing.T) {
+	alone(t)
 	const calls = 10_000
 	e := newRouteEnv(t)
 	e.server("server", 3)
@@ -54,7 +55,8 @@ func (e *env) tried(from cluster.Pod, c api.Call, want int) {
 
 // Scenario 11: every backend is UNAVAILABLE and retries are opted in to. The budget keeps them from making it worse,
 // and when the backends are repaired, all is well within 5 s.
-func testStorm(t *testing.T) {
+func TestStorm(t *testing.T) {
+	alone(t)
 	const rate, calls = 500, 3000
 	e := newEnv(t, true)
 	e.server("server", 3)

@@ -10,7 +10,8 @@ import (
 )
 
 // Scenario 2: 10 servers, 500 rps on one gRPC connection, three rolling restarts, no failed call.
-func testRollout(t *testing.T) {
+func TestRollout(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.server("server", 10)
 	client := e.client()

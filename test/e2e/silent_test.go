@@ -12,7 +12,8 @@ import (
 
 // Connections on which nobody says anything end within the drain time when a policy comes that refuses their caller, in
 // plain text and with mTLS, and no other one does.
-func testSilentConnections(t *testing.T) {
+func TestSilentConnections(t *testing.T) {
+	beside(t)
 	if withoutMesh {
 		t.Skip("policies need the mesh")
 	}

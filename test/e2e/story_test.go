@@ -32,7 +32,8 @@ func (e *env) hasSidecar(pod cluster.Pod) {
 }
 
 // The story: the example's own YAML, before and after, 3,000 calls each.
-func testStory(t *testing.T) {
+func TestStory(t *testing.T) {
+	alone(t)
 	const calls, tolerance = 3000, 5
 	e := newEnv(t, false)
 	s := &story.Story{Cluster: mesh, Namespace: e.ns}

@@ -1,119 +1,142 @@
 package e2e
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// listing makes TestE2E print the scenarios that -run selects, without a cluster. hack/e2e.sh asks it first.
+// Each test says in its first line what it needs of the cluster: alone(t) or beside(t). Nothing else of the order of tests
+// matters: what is installed is brought about before each.
+
+// listing makes the tests print their names instead, without a cluster. hack/e2e.sh asks first.
 var listing = os.Getenv("MIZZEN_E2E_LIST") != ""
 
-// scenario is one test. Its function gets an env and a name for its namespaces.
-type scenario struct {
-	name string
-	run  func(t *testing.T)
+// alone is for a test that measures, or takes the control plane or the node away from everybody. The chart is installed with
+// these values and no others.
+func alone(t *testing.T, values ...string) {
+	t.Helper()
+	begin(t)
+	if err := release.want(t.Context(), values); err != nil {
+		t.Fatal(err)
+	}
+	timed(t)
 }
 
-// phases in order: each is done before the next begins. Only the first runs its scenarios side by side:
-// the others measure, or take the control plane or the node away from everybody. Until GatewayAPI the cluster has no CRDs
-// of the Gateway API, from there on it has. Uninstalling comes last.
-var phases = []struct {
-	name     string
-	parallel bool
-	of       []scenario
-}{
-	{"shared", true, []scenario{
-		{"Transparency", testTransparency},
-		{"CallerAddresses", testCallerAddresses},
-		{"Probes", testProbes},
-		{"ProbeEvents", testProbeEvents},
-		{"ApplyAgain", testApplyAgain},
-		{"LifecycleHooks", testLifecycleHooks},
-		{"BadAnnotation", testBadAnnotation},
-		{"PodLevelOverride", testPodLevelOverride},
-		{"NamespaceRules", testNamespaceRules},
-		{"NamespaceSettings", testNamespaceSettings},
-		{"UnknownAppProtocol", testUnknownAppProtocol},
-		{"Copies", testCopies},
-		{"OtherAdmission", testOtherAdmission},
-		{"Shutdown", testShutdown},
-		{"ConfigScope", testConfigScope},
-		{"Authorization", testAuthorization},
-		{"DryRunProcedure", testDryRunProcedure},
-		{"SilentConnections", testSilentConnections},
-		{"ForwardedClientCert", testForwardedClientCert},
-		{"IdentityCtl", testIdentityCtl},
-	}},
-	{"programs", false, []scenario{
-		{"Programs", testPrograms},
-	}},
-	{"measured", false, []scenario{
-		{"Story", testStory},
-		{"Balance", testBalance},
-		{"Rollout", testRollout},
-		{"Crash", testCrash},
-		{"Staleness", testStaleness},
-		{"Start", testStart},
-		{"Jobs", testJobs},
-		{"Footprint", testFootprint},
-		{"Kubectl", testKubectl},
-	}},
-	{"routes", false, []scenario{
-		{"GatewayAPI", testGatewayAPI},
-		{"RetrySafety", testRetrySafety},
-		{"Storm", testStorm},
-		{"Timeouts", testTimeouts},
-		{"Canary", testCanary},
-		{"BadRoutes", testBadRoutes},
-		{"RouteKinds", testRouteKinds},
-		{"ConnectionRoutes", testConnectionRoutes},
-		{"RouteStatuses", testRouteStatuses},
-	}},
-	{"control-plane", false, []scenario{
-		{"HelmTest", testHelmTest},
-		{"Upgrade", testUpgrade},
-		{"CNI", testCNI},
-		{"OnDemand", testOnDemand},
-		{"Outage", testOutage},
-		{"APIServerOutage", testAPIServerOutage},
-	}},
-	{"identity", false, []scenario{
-		{"Rotation", testRotation},
-		{"OwnCA", testOwnCA},
-	}},
-	{"last", false, []scenario{
-		{"GitOps", testGitOps},
-		{"Uninstall", testUninstall},
-	}},
+// beside is for a test that runs beside all others that say so, after those that run alone. If TestRotation is one of
+// them, the mesh's root is replaced meanwhile.
+func beside(t *testing.T) {
+	t.Helper()
+	begin(t)
+	t.Parallel()
+	if err := installedForAll(); err != nil {
+		t.Fatal(err)
+	}
+	if rotates() {
+		<-rotation.Done()
+	}
+	room <- struct{}{}
+	t.Cleanup(func() { <-room })
+	timed(t)
 }
 
-func TestE2E(t *testing.T) {
-	if mesh == nil && !listing {
+// besideAll is for TestRotation. The others wait until it calls rotationBegun, or has failed.
+func besideAll(t *testing.T) {
+	t.Helper()
+	begin(t)
+	t.Parallel()
+	t.Cleanup(rotationBegun)
+	if err := installedForAll(); err != nil {
+		t.Fatal(err)
+	}
+	timed(t)
+}
+
+// room is for the tests that run side by side on two cores.
+var room = make(chan struct{}, 5)
+
+// rotation is done when TestRotation has called rotationBegun.
+var rotation, rotationBegun = context.WithCancel(context.Background())
+
+// rotates reports whether -run selects TestRotation.
+func rotates() bool {
+	top, _, _ := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
+	selected, err := regexp.MatchString(top, "TestRotation")
+	return err == nil && selected
+}
+
+// installedForAll installs what the tests that run side by side need.
+var installedForAll = sync.OnceValue(func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if rotates() {
+		return release.want(ctx, shortLives)
+	}
+	return release.want(ctx, nil)
+})
+
+// begin ends the test where there is no cluster.
+func begin(t *testing.T) {
+	t.Helper()
+	if listing {
+		fmt.Printf("scenario %s\n", strings.TrimPrefix(t.Name(), "Test"))
+		t.SkipNow()
+	}
+	if mesh == nil {
 		t.Skip("MIZZEN_E2E is not set")
 	}
-	selected := 0
-	for _, phase := range phases {
-		t.Run(phase.name, func(t *testing.T) {
-			for _, s := range phase.of {
-				t.Run(s.name, func(t *testing.T) {
-					selected++
-					if listing {
-						fmt.Printf("scenario %s/%s\n", phase.name, s.name)
-						return
-					}
-					if phase.parallel {
-						t.Parallel()
-					}
-					start := time.Now()
-					defer func() { timings.add(phase.name+"/"+s.name, time.Since(start)) }()
-					s.run(t)
-				})
-			}
-		})
+}
+
+// timed notes how long the test takes, from here on.
+func timed(t *testing.T) {
+	start := time.Now()
+	t.Cleanup(func() { timings.add(t.Name(), time.Since(start)) })
+}
+
+// release is the installation of the chart.
+var release installation
+
+// installation knows with which values the chart is installed, so that a test that needs others brings them about.
+type installation struct {
+	known  bool
+	values []string
+}
+
+// want installs the chart with these values, unless it is known to be.
+func (i *installation) want(ctx context.Context, values []string) error {
+	if withoutMesh || i.known && slices.Equal(i.values, values) {
+		return nil
 	}
-	if selected == 0 && !listing {
-		t.Error("-run selects no scenario; MIZZEN_E2E_LIST=1 lists all")
+	return i.install(ctx, values)
+}
+
+func (i *installation) install(ctx context.Context, values []string) error {
+	i.known = false
+	start := time.Now()
+	if err := mesh.InstallMizzen(ctx, values...); err != nil {
+		return err
 	}
+	timings.add(fmt.Sprintf("  helm upgrade --install %v", values), time.Since(start))
+	i.known, i.values = true, slices.Clone(values)
+	return nil
+}
+
+// install installs the chart with these values and no others. The next test that needs others brings them about.
+func (e *env) install(values ...string) {
+	e.Helper()
+	e.must(release.install(e.ctx, values))
+}
+
+// uninstall removes the chart, until the next test that needs it.
+func (e *env) uninstall() {
+	e.Helper()
+	release.known = false
+	e.must(e.UninstallMizzen(e.ctx))
 }

@@ -52,8 +52,7 @@ func (l *timingLog) add(what string, took time.Duration) {
 	l.rows = append(l.rows, []string{what, fmt.Sprintf("%6.1f s", took.Seconds())})
 }
 
-// table lists every part; scenarios of the shared phase ran side by side, so the sum is more than the
-// time on the clock.
+// table lists every part. Some ran side by side, so the sum is more than the time on the clock.
 func (l *timingLog) table() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -36,7 +36,8 @@ spec:
 
 // Scenario 12: method A has 100 ms, method B 5 s, the client 1 s, each call three tries. One deadline holds across
 // all tries, the smaller one, and a stream without a timeout lives on though nothing is said on it.
-func testTimeouts(t *testing.T) {
+func TestTimeouts(t *testing.T) {
+	alone(t)
 	e := newRouteEnv(t)
 	e.server("server", 3)
 	client := e.client()

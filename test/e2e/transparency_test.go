@@ -25,7 +25,8 @@ type side struct {
 }
 
 // Scenario 15: every item of the list is called without and with the mesh, and answers the same.
-func testTransparency(t *testing.T) {
+func TestTransparency(t *testing.T) {
+	beside(t)
 	plain, meshed := newEnv(t, false), newEnv(t, true)
 	outside := newEnv(t, false).outsideWorld()
 	sides := []*side{{env: plain}, {env: meshed}}

@@ -31,7 +31,8 @@ var kept = []string{
 
 // Scenario 16, second half: helm uninstall leaves what a later installation goes on with, and nothing where that is
 // not wanted. Meshed pods that run go on with what they have, and the next installation has their root.
-func testUninstall(t *testing.T) {
+func TestUninstall(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.server("server", 3)
 	client := e.client()
@@ -41,10 +42,10 @@ func testUninstall(t *testing.T) {
 	e.must(e.polled(10*time.Second, e.executed(100)))
 	e.policy("written", fmt.Sprintf("  action: Allow\n  rules:\n  - from: [{namespace: %s}]\n", e.ns))
 	secret, _ := e.caSecret()
-	e.must(e.UninstallMizzen(e.ctx))
+	e.uninstall()
 	e.leaves(kept...)
 
-	e.must(e.InstallMizzen(e.ctx, "keep.ca=false", "keep.crds=false"))
+	e.install("keep.ca=false", "keep.crds=false")
 	again, _ := e.caSecret()
 	if !strings.Contains(string(again.Data[caRoots]), strings.TrimSpace(string(secret.Data[caRoots]))) {
 		t.Errorf("the next installation does not trust the root that sidecars have:\n%s\nwas\n%s", again.Data[caRoots], secret.Data[caRoots])
@@ -62,7 +63,7 @@ func testUninstall(t *testing.T) {
 	later.Target = strings.Replace(later.Target, "server", "later", 1)
 	e.reachable(client, later)
 
-	e.must(e.UninstallMizzen(e.ctx))
+	e.uninstall()
 	e.leaves()
 	after := running.result().Calls
 	e.eventually(30*time.Second, func() (string, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
-// upgradeValues are what the upgrades of testUpgrade change, one after the other and back at last: each
+// upgradeValues are what the upgrades of TestUpgrade change, one after the other and back at last: each
 // changes the mesh configuration, so each rolls the control plane.
 var upgradeValues = [][]string{
 	{"mesh.sidecar.logLevel=info"},
@@ -25,7 +25,8 @@ var upgradeValues = [][]string{
 
 // Scenario 16, first half: helm upgrade again and again while 5 pods a second are created. No pod is refused
 // and none goes without a sidecar; running traffic does not notice.
-func testUpgrade(t *testing.T) {
+func TestUpgrade(t *testing.T) {
+	alone(t)
 	e := newEnv(t, true)
 	e.server("server", 2)
 	client := e.client()
@@ -35,7 +36,7 @@ func testUpgrade(t *testing.T) {
 	created := e.createPods(5)
 	for _, values := range upgradeValues {
 		start := time.Now()
-		e.must(e.InstallMizzen(e.ctx, values...))
+		e.install(values...)
 		// Helm returns early when nothing changed in the Deployment; a restart makes each round a real one.
 		for _, name := range e.controlPlane() {
 			e.must(e.Restart(e.ctx, cluster.SystemNamespace, name))
