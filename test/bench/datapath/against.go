@@ -78,7 +78,7 @@ func otherBuild(dir, against string) (string, error) {
 		err = os.Rename(filepath.Join(source, here, theirs), filepath.Join(source, here, "now", theirs))
 	}
 	if err == nil {
-		err = command(source, "go", "build", "-o", binary, "./"+here+"/now")
+		err = command(source, "go", "build", "-tags", "sidecarsalone", "-o", binary, "./"+here+"/now")
 	}
 	if gone := command("", "git", "worktree", "remove", "--force", source); err == nil {
 		err = gone

@@ -43,16 +43,22 @@ const (
 type layout struct {
 	name      string
 	http, tcp string
-	envoys    []*world.Envoy
+	proxies   []proxy
 }
 
-// envoysOf are the Envoys of all layouts, some of which share them.
+// proxy is a process whose processor time counts.
+type proxy interface {
+	CPU() (time.Duration, error)
+	Stop()
+}
+
+// envoysOf returns the proxies of all layouts, some of which share them.
 func envoysOf(layouts []*layout) layout {
 	all := layout{}
 	for _, l := range layouts {
-		for _, e := range l.envoys {
-			if !slices.Contains(all.envoys, e) {
-				all.envoys = append(all.envoys, e)
+		for _, p := range l.proxies {
+			if !slices.Contains(all.proxies, p) {
+				all.proxies = append(all.proxies, p)
 			}
 		}
 	}
@@ -60,8 +66,8 @@ func envoysOf(layouts []*layout) layout {
 }
 
 func (l *layout) stop() {
-	for _, e := range l.envoys {
-		e.Stop()
+	for _, p := range l.proxies {
+		p.Stop()
 	}
 }
 
@@ -72,11 +78,11 @@ func (l *layout) target(s scenario) string {
 	return l.http
 }
 
-// cpu is the processor time that the layout's Envoys have had.
+// cpu returns the processor time that the layout's proxies have had.
 func (l *layout) cpu() (time.Duration, error) {
 	var sum time.Duration
-	for _, e := range l.envoys {
-		t, err := e.CPU()
+	for _, p := range l.proxies {
+		t, err := p.CPU()
 		if err != nil {
 			return 0, err
 		}
@@ -99,10 +105,13 @@ var bareLayouts = []bare{
 	{httpL4, false, 18011, 18012, 18013, 18014},
 }
 
-// start makes the namespaces, the server's application and all Envoys. All layouts live in the same
+// start makes the namespaces, the server's application and all proxies. All layouts live in the same
 // namespaces, so each pays for connection tracking.
 func start(mtls bool) ([]*layout, error) {
 	excluded := []uint16{plainHTTP, plainTCP}
+	if external != nil {
+		excluded = append(excluded, external.Ports...)
+	}
 	for _, b := range bareLayouts {
 		excluded = append(excluded, b.ports()...)
 	}
@@ -128,7 +137,15 @@ func start(mtls bool) ([]*layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", mizzen, err)
 	}
-	return append(layouts, own...), nil
+	layouts = append(layouts, own...)
+	if external != nil {
+		pair, err := external.start(pods)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", external.Name, err)
+		}
+		layouts = append(layouts, pair)
+	}
+	return layouts, nil
 }
 
 func (b bare) ports() []uint16 {
@@ -176,7 +193,7 @@ func (b bare) start(pods *world.Pods) (*layout, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.envoys = append(l.envoys, e)
+		l.proxies = append(l.proxies, e)
 	}
 	return l, nil
 }
@@ -187,7 +204,7 @@ func startMizzen(pods *world.Pods, mtls bool, excluded []uint16) ([]*layout, err
 	if err != nil {
 		return nil, err
 	}
-	var envoys []*world.Envoy
+	var sidecars []proxy
 	for _, side := range []struct {
 		ns  world.NS
 		pod string
@@ -206,11 +223,11 @@ func startMizzen(pods *world.Pods, mtls bool, excluded []uint16) ([]*layout, err
 		if err != nil {
 			return nil, err
 		}
-		envoys = append(envoys, e)
+		sidecars = append(sidecars, e)
 	}
-	layouts := []*layout{{name: mizzen, http: httpServiceIP + ":80", tcp: tcpServiceIP + ":7", envoys: envoys}}
+	layouts := []*layout{{name: mizzen, http: httpServiceIP + ":80", tcp: tcpServiceIP + ":7", proxies: sidecars}}
 	if mtls {
-		layouts = append(layouts, &layout{name: mizzenMTLS, http: httpMTLSIP + ":80", tcp: tcpMTLSIP + ":7", envoys: envoys})
+		layouts = append(layouts, &layout{name: mizzenMTLS, http: httpMTLSIP + ":80", tcp: tcpMTLSIP + ":7", proxies: sidecars})
 	}
 	return layouts, nil
 }

@@ -31,7 +31,7 @@ func head(out io.Writer, others float64) error {
 	}
 	_, version, _ = bytes.Cut(bytes.TrimSpace(version), []byte("version: "))
 	_, err = fmt.Fprintf(out, "%d cores, Linux %s, Envoy %s\nOther programs used %.0f %% of the machine meanwhile.\n"+
-		"CPU: both Envoys, one worker each. The first two figures are at full load, latencies at a fixed rate.\n\n",
+		"CPU: both proxies; each Envoy has one worker. The first two figures are at full load, latencies at a fixed rate.\n\n",
 		runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]), version, others*100)
 	return err
 }

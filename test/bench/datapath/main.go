@@ -52,12 +52,16 @@ func parse() (options, error) {
 	flag.BoolVar(&o.mtls, "mtls", false, "compare mTLS with plain text through the same sidecars, too")
 	flag.StringVar(&o.json, "json", "", "file for every single sample")
 	flag.StringVar(&o.against, "against", "", "commit with which this build is compared, measured in turns; or another build of this program")
+	flag.Func("external", "file that names two more proxies and how they are started: docs/performance.md has an example", readExternal)
 	flag.Parse()
 	if o.rounds < 1 {
 		return o, fmt.Errorf("-rounds: %d: want 1 or more", o.rounds)
 	}
 	if o.duration < 200*time.Millisecond {
 		return o, fmt.Errorf("-duration: %s: want 200ms or more", o.duration)
+	}
+	if o.against != "" && external != nil {
+		return o, fmt.Errorf("-external: %s: -against measures sidecars alone", external.Name)
 	}
 	if o.against != "" && o.json != "" {
 		return o, fmt.Errorf("-json: %s: -against has samples of two builds and writes none", o.json)

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"text/tabwriter"
+
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // samples are those of each scenario and layout.
@@ -41,21 +44,32 @@ func report(out io.Writer, all samples) error {
 	}
 	fmt.Fprintln(w)
 	for _, s := range scenarios {
-		for _, name := range []string{none, httpHTTP, httpL4, mizzen, mizzenMTLS} {
+		for _, name := range append([]string{none, httpHTTP, httpL4, mizzen, mizzenMTLS}, all.external()...) {
 			row(w, s.name, name, func(c column) string {
 				return spread(all[s.name][name], c)
 			}, all[s.name][name])
 		}
-		for _, base := range []string{httpHTTP, httpL4} {
+		for _, base := range append([]string{httpHTTP, httpL4}, all.external()...) {
 			row(w, s.name, "mizzen : "+base, func(c column) string {
 				return ratio(all[s.name][mizzen], all[s.name][base], c)
 			}, all[s.name][mizzen], all[s.name][base])
 		}
-		row(w, s.name, mizzenMTLS+" : "+mizzen, func(c column) string {
-			return ratio(all[s.name][mizzenMTLS], all[s.name][mizzen], c)
-		}, all[s.name][mizzenMTLS], all[s.name][mizzen])
+		for _, base := range append([]string{mizzen}, all.external()...) {
+			row(w, s.name, mizzenMTLS+" : "+base, func(c column) string {
+				return ratio(all[s.name][mizzenMTLS], all[s.name][base], c)
+			}, all[s.name][mizzenMTLS], all[s.name][base])
+		}
 	}
 	return w.Flush()
+}
+
+// external returns the names of layouts that are not of this program, sorted.
+func (s samples) external() []string {
+	names := sets.New[string]()
+	for _, layouts := range s {
+		names.Insert(slices.Collect(maps.Keys(layouts))...)
+	}
+	return sets.List(names.Delete(none, httpHTTP, httpL4, mizzen, mizzenMTLS))
 }
 
 // row prints one, unless something that it needs was not measured.

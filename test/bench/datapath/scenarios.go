@@ -36,6 +36,8 @@ var scenarios = []scenario{
 	{"HTTP/2 1 KB", http2, 1 << 10, 2, 8, 2000},
 	{"HTTP/2 100 KB", http2, 100 << 10, 2, 8, 600},
 	{"gRPC unary 64 B", grpc, len(grpcMessage), 2, 8, 2000},
+	{"HTTP/1.1 1 KB, 100 connections", http1, 1 << 10, 100, 1, 2000},
+	{"gRPC unary 64 B, 100 connections", grpc, len(grpcMessage), 100, 1, 2000},
 	{"TCP 64 B", echo, 64, 8, 1, 3000},
 	{"TCP 32 KB", echo, 32 << 10, 8, 1, 2000},
 	{"TCP connect", connect, 64, 8, 1, 500},

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"syscall"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -23,12 +22,10 @@ import (
 
 // Envoy is a running Envoy.
 type Envoy struct {
+	*Process
 	// Dir may be written by Envoy.
 	Dir   string
-	cmd   *exec.Cmd
 	admin *http.Client
-	// stopped is closed when it has been ended.
-	stopped chan struct{}
 }
 
 // EnvoyPath is the binary: MIZZEN_ENVOY, or .build/tools/envoy in the repository.
@@ -56,7 +53,7 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 	if err != nil {
 		return nil, err
 	}
-	e := &Envoy{Dir: dir, admin: overSocket(AdminSocket(dir)), stopped: make(chan struct{})}
+	e := &Envoy{Dir: dir, admin: overSocket(AdminSocket(dir))}
 	text, err := bootstrap(dir)
 	if err != nil {
 		return nil, err
@@ -66,36 +63,15 @@ func (n NS) StartEnvoy(workers int, bootstrap func(dir string) ([]byte, error)) 
 		return nil, err
 	}
 	//nolint:noctx // Close ends it
-	e.cmd = exec.Command(binary, "-c", e.bootstrapFile(), "--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "-l", "warning",
+	cmd := exec.Command(binary, "-c", e.bootstrapFile(), "--concurrency", strconv.Itoa(workers), "--disable-hot-restart", "-l", "warning",
 		"--drain-time-s", "86400", "--drain-strategy", "immediate") // as internal/agent starts it
-	e.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID},
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	e.cmd.Stdout, e.cmd.Stderr = os.Stderr, os.Stderr
-	if err := e.start(n); err != nil {
+	if e.Process, err = n.StartProxy(cmd); err != nil {
 		return nil, err
 	}
 	return e, Await("Envoy is ready", func() error {
 		_, err := e.Get("/ready")
 		return err
 	})
-}
-
-// start keeps the thread that has started Envoy: Envoy ends with it (Pdeathsig), and Go ends threads that a
-// goroutine has changed for good. https://go.dev/issue/27505
-func (e *Envoy) start(n NS) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := n.Do(e.cmd.Start)
-		started <- err
-		if err == nil {
-			<-e.stopped
-		}
-	}()
-	return <-started
 }
 
 // JSON is a bootstrap for StartEnvoy.
@@ -129,25 +105,9 @@ func (e *Envoy) prepare(bootstrap []byte) (binary string, err error) {
 
 // Stop ends Envoy and removes its directory. It is called once.
 func (e *Envoy) Stop() {
-	_ = e.cmd.Process.Kill()
-	_ = e.cmd.Wait()
+	e.Process.Stop()
 	_ = unix.Unmount(filepath.Join(e.Dir, "envoy"), unix.MNT_DETACH)
 	os.RemoveAll(e.Dir)
-	close(e.stopped)
-}
-
-// PID is the process.
-func (e *Envoy) PID() int { return e.cmd.Process.Pid }
-
-// CPU is the processor time that the process has had, user and system: what /proc/<pid>/stat shows
-// in ticks of 10 ms, to the nanosecond.
-func (e *Envoy) CPU() (time.Duration, error) {
-	const scheduled = 2 // CPUCLOCK_SCHED of clock_getcpuclockid(3)
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^e.PID()<<3|scheduled), &ts); err != nil {
-		return 0, fmt.Errorf("CPU time of Envoy, process %d: %w", e.PID(), err)
-	}
-	return time.Duration(ts.Nano()), nil
 }
 
 // Get asks the admin interface.
