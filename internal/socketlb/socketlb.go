@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tries is how often another connection is looked at because the kernel told of several with one local port.
-const tries = 3
+// tries is how often another connection is looked at because the kernel told of several with one local address and port, or
+// of none: it makes its list while connections come and go.
+const tries = 5
 
 // Translates reports whether this process's connection to the "<host>:<port>" of a Service gets another destination
 // within the socket. It begins a connection and gives it up at once, whether or not anybody answers. What comes later on
@@ -58,13 +59,26 @@ func destination(dialled netip.AddrPort) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	// Any destination.
-	s, err := netlink.SocketGet(net.TCPAddrFromAddrPort(local), &net.TCPAddr{IP: dialled.Addr().AsSlice()})
+	// netlink.SocketGet may return another socket: see findings/netlink-socketget-bound-socket.sh.
+	sockets, err := netlink.SocketDiagTCP(uint8(family(dialled.Addr())))
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	ip, _ := netip.AddrFromSlice(s.ID.Destination)
-	return netip.AddrPortFrom(ip.Unmap(), s.ID.DestinationPort), nil
+	var to []netip.AddrPort
+	for _, s := range sockets {
+		if addrPort(s.ID.Source, s.ID.SourcePort) == local && s.ID.DestinationPort != 0 {
+			to = append(to, addrPort(s.ID.Destination, s.ID.DestinationPort))
+		}
+	}
+	if len(to) != 1 {
+		return netip.AddrPort{}, fmt.Errorf("the kernel tells of %d connections from %s", len(to), local)
+	}
+	return to[0], nil
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
 }
 
 func family(ip netip.Addr) int {

@@ -37,6 +37,7 @@ func TestTranslates(t *testing.T) {
 	pod4, pod6 := listen(t, "127.0.0.1:0"), listen(t, "[::1]:0")
 	// Somebody answers at the IPv4 address, too: a connection that was refused is gone before it can be looked at.
 	service4, service6 := listen(t, "127.77.0.1:0"), netip.MustParseAddrPort("[2001:db8::77]:80")
+	bind(t)
 	group := cgroup(t)
 	attach(t, group, ebpf.AttachCGroupInet4Connect, translate(service4, pod4))
 	attach(t, group, ebpf.AttachCGroupInet6Connect, translate(service6, pod6))
@@ -87,6 +88,19 @@ func listen(t *testing.T, address string) netip.AddrPort {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// bind leaves a socket that is bound and does not listen. Since Linux 6.8 the kernel tells of it whichever port it is asked for.
+func bind(t *testing.T) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // cgroup makes one of its own, which goes away with the test.
