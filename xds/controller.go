@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/internal/sds"
@@ -51,7 +52,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	c.take()
-	c.build()
+	c.built(c.translator.BuildInParts(servicesAtOnce, c.apply))
+	debug.FreeOSMemory() // of the first build, which nothing later comes near to
 	close(c.ready)
 	var asked <-chan struct{}
 	if c.made != nil {
@@ -112,9 +114,14 @@ func (c *Controller) urgent(since time.Time) (held bool) {
 	return held
 }
 
+// servicesAtOnce bounds how many Services' resources are in memory before they are marshalled, at the start.
+const servicesAtOnce = 200
+
 // build publishes everything.
-func (c *Controller) build() {
-	c.publish(c.translator.Build())
+func (c *Controller) build() { c.built(c.translator.Build()) }
+
+func (c *Controller) built(r *translate.Result) {
+	c.publish(r)
 	c.metrics.published("services", c.heldSince)
 	c.metrics.held.Set(float64(c.translator.HeldCount()))
 	c.metrics.services.Set(float64(c.translator.ServiceCount()))
@@ -147,12 +154,7 @@ func (c *Controller) publish(r *translate.Result) {
 	for key, err := range r.Errors {
 		c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
 	}
-	switch changed, err := c.opt.Store.Apply(r.Change); {
-	case err != nil:
-		c.opt.Log.Error(err, "keeping what is published")
-	case len(changed) > 0:
-		c.opt.Log.V(1).Info("published", "resources", len(changed))
-	}
+	c.apply(r.Change)
 	c.opt.Statuses.Set(r.Statuses)
 	for _, id := range r.DeletedPolicies {
 		c.opt.Statuses.Forget(id)
@@ -164,4 +166,13 @@ func (c *Controller) publish(r *translate.Result) {
 		}
 	}
 	c.reconnects.later(r.Reconnect)
+}
+
+func (c *Controller) apply(change envoy.Change) {
+	switch changed, err := c.opt.Store.Apply(change); {
+	case err != nil:
+		c.opt.Log.Error(err, "keeping what is published")
+	case len(changed) > 0:
+		c.opt.Log.V(1).Info("published", "resources", len(changed))
+	}
 }

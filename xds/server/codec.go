@@ -7,6 +7,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // response is a DeltaDiscoveryResponse whose resources are marshalled already: once, when they were
@@ -40,15 +42,38 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return out, nil
 }
 
-// resourcesField is the number of DeltaDiscoveryResponse.resources.
-var resourcesField = (&discoveryv3.DeltaDiscoveryResponse{}).ProtoReflect().Descriptor().Fields().ByName("resources").Number()
+// Numbers of the fields of a resource on the wire.
+var (
+	resourcesField = fieldNumber(&discoveryv3.DeltaDiscoveryResponse{}, "resources")
+	nameField      = fieldNumber(&discoveryv3.Resource{}, "name")
+	versionField   = fieldNumber(&discoveryv3.Resource{}, "version")
+	bodyField      = fieldNumber(&discoveryv3.Resource{}, "resource")
+	typeURLField   = fieldNumber(&anypb.Any{}, "type_url")
+	valueField     = fieldNumber(&anypb.Any{}, "value")
+)
 
-// wireResource marshals one resource as a field of a response.
-func wireResource(r *discoveryv3.Resource) ([]byte, error) {
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
-	if err != nil {
-		return nil, err
+func fieldNumber(m proto.Message, name protoreflect.Name) protowire.Number {
+	return m.ProtoReflect().Descriptor().Fields().ByName(name).Number()
+}
+
+// wireResource returns a resource as a field of a response. The message is marshalled already, and copied once.
+func wireResource(name, version, typeURL string, message []byte) []byte {
+	size := func(field protowire.Number, n int) int { return protowire.SizeTag(field) + protowire.SizeBytes(n) }
+	body := size(typeURLField, len(typeURL)) + size(valueField, len(message))
+	resource := size(nameField, len(name)) + size(versionField, len(version)) + size(bodyField, body)
+	out := make([]byte, 0, size(resourcesField, resource))
+	begin := func(field protowire.Number, n int) {
+		out = protowire.AppendVarint(protowire.AppendTag(out, field, protowire.BytesType), uint64(n))
 	}
-	tag := protowire.AppendTag(make([]byte, 0, len(body)+8), resourcesField, protowire.BytesType)
-	return protowire.AppendBytes(tag, body), nil
+	text := func(field protowire.Number, s string) {
+		begin(field, len(s))
+		out = append(out, s...)
+	}
+	begin(resourcesField, resource)
+	text(nameField, name)
+	text(versionField, version)
+	begin(bodyField, body)
+	text(typeURLField, typeURL)
+	begin(valueField, len(message))
+	return append(out, message...)
 }

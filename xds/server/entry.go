@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
@@ -25,20 +23,14 @@ type entry struct {
 }
 
 func newEntry(r envoy.Resource, now time.Time) (*entry, error) {
-	body := &anypb.Any{}
-	if err := anypb.MarshalFrom(body, r.Message, proto.MarshalOptions{Deterministic: true}); err != nil {
-		return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
-	}
-	e := &entry{
-		name:       r.Name,
-		version:    strconv.FormatUint(xxhash.Sum64(body.Value), 36),
-		references: envoy.References(r.Message),
-		published:  now,
-	}
-	wire, err := wireResource(&discoveryv3.Resource{Name: r.Name, Version: e.version, Resource: body})
+	message, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
 	if err != nil {
 		return nil, fmt.Errorf("marshal %s %q: %w", r.Type, r.Name, err)
 	}
-	e.wire = mem.SliceBuffer(wire)
-	return e, nil
+	version := strconv.FormatUint(xxhash.Sum64(message), 36)
+	typeURL := "type.googleapis.com/" + string(r.Message.ProtoReflect().Descriptor().FullName())
+	return &entry{
+		name: r.Name, version: version, references: envoy.References(r.Message), published: now,
+		wire: mem.SliceBuffer(wireResource(r.Name, version, typeURL, message)),
+	}, nil
 }

@@ -79,7 +79,12 @@ func TestAccumulatedIsAll(t *testing.T) {
 				for _, o := range cluster.Objects {
 					fresh.Set(o)
 				}
-				if err := want.apply(fresh.Build()); err != nil {
+				parts := func(change envoy.Change) {
+					if err := want.apply(&Result{Change: change}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := want.apply(fresh.BuildInParts(1+cluster.IntN(5), parts)); err != nil {
 					t.Fatal(err)
 				}
 				if diff := differ(fresh, followed, want.texts(), got.texts()); diff != "" {

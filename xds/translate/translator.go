@@ -2,6 +2,7 @@ package translate
 
 import (
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -273,7 +274,11 @@ func (t *Translator) urgent(r *Result, building bool) {
 }
 
 // Build returns everything that has changed since the last result, and builds what is held.
-func (t *Translator) Build() *Result {
+func (t *Translator) Build() *Result { return t.BuildInParts(math.MaxInt, nil) }
+
+// BuildInParts is Build for a start, whose resources may be many times as large in memory as they are marshalled: those of each n
+// Services are handed to publish as soon as they are built, and the result has the rest. No sidecar may be served meanwhile.
+func (t *Translator) BuildInParts(n int, publish func(envoy.Change)) *Result {
 	r := newResult()
 	if !t.baseBuilt {
 		r.Change.Set = envoy.BaseClusters(t.cfg)
@@ -283,9 +288,29 @@ func (t *Translator) Build() *Result {
 		t.baseBuilt = true
 	}
 	t.urgent(r, true)
+	held := slices.SortedFunc(maps.Keys(t.held), mesh.Key.Compare)
+	for len(held) > 0 {
+		part := held[:min(n, len(held))]
+		held = held[len(part):]
+		t.buildAll(part, r)
+		if len(held) > 0 {
+			publish(r.Change)
+			r.Change = envoy.Change{}
+		}
+	}
+	r.Change.Set = append(r.Change.Set, t.outboundListeners()...)
+	routes, gone := t.protocols.Routes.Resources(t.cfg)
+	r.Change.Set, r.Change.Remove = append(r.Change.Set, routes...), append(r.Change.Remove, gone...)
+	t.listenerHeld, t.changed = false, newChanged()
+	t.changed.endpoints.Insert(slices.Collect(maps.Keys(r.Errors))...) // with which theirs have waited
+	return r
+}
+
+// buildAll builds Services. Each of them is built with what the others are published with before any of them is replaced.
+func (t *Translator) buildAll(keys []mesh.Key, r *Result) {
 	seen := buildCache{}
 	built := map[mesh.Key]*builtService{}
-	for _, key := range slices.SortedFunc(maps.Keys(t.held), mesh.Key.Compare) {
+	for _, key := range keys {
 		now, err := t.build(key, seen)
 		if err != nil {
 			r.Errors[key] = err
@@ -297,12 +322,6 @@ func (t *Translator) Build() *Result {
 		t.replace(key, now, r)
 		delete(t.held, key)
 	}
-	r.Change.Set = append(r.Change.Set, t.outboundListeners()...)
-	routes, gone := t.protocols.Routes.Resources(t.cfg)
-	r.Change.Set, r.Change.Remove = append(r.Change.Set, routes...), append(r.Change.Remove, gone...)
-	t.listenerHeld, t.changed = false, newChanged()
-	t.changed.endpoints.Insert(slices.Collect(maps.Keys(r.Errors))...) // with which theirs have waited
-	return r
 }
 
 func (t *Translator) outboundListeners() []envoy.Resource {
