@@ -26,9 +26,11 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/kubecache"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 	"github.com/mizzen-mesh/mizzen/webhook"
@@ -129,22 +131,21 @@ func scheme() (*runtime.Scheme, error) {
 	return s, nil
 }
 
+// caOptions are those of each CA that is kept in a Secret.
+func (c *controller) caOptions(secret string, l rotation.Lifetimes, log logr.Logger) casecret.Options {
+	return casecret.Options{
+		Namespace: c.opts.namespace, SecretName: secret, Lifetimes: l,
+		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
+		Recorder: c.mgr.GetEventRecorder(casecret.FieldManager), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
+	}
+}
+
 func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identity *identity) error {
 	cert, err := webhookcert.New(webhookcert.Options{
-		Namespace:     c.opts.namespace,
-		SecretName:    c.opts.webhookSecret,
+		Options:       c.caOptions(c.opts.webhookSecret, c.opts.certificates, c.log.WithName("webhook-certificate")),
 		ServiceName:   c.opts.webhookService,
 		ConfigName:    c.opts.webhookConfigName,
 		ClusterDomain: mesh.ClusterDomain,
-		Policy:        c.opts.certificates,
-		Client:        c.mgr.GetClient(),
-		Reader:        c.mgr.GetAPIReader(),
-		Owner:         c.owner,
-		IsLeader:      c.leader.IsLeader,
-		Recorder:      c.mgr.GetEventRecorder("mizzen-controller"),
-		Registerer:    ctrlmetrics.Registry,
-		Log:           c.log.WithName("webhook-certificate"),
-		Now:           time.Now,
 	})
 	if err != nil {
 		return err
