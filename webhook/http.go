@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 	"golang.org/x/time/rate"
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
@@ -23,7 +27,7 @@ type endpoint struct {
 	// webhooks by path.
 	webhooks map[string]*admission.Webhook
 	log      logr.Logger
-	turns    *turns
+	turns    *netlimit.Limit[netip.Addr]
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
@@ -50,7 +54,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	leave, ok := e.turns.enter(r.Context(), r.RemoteAddr)
+	leave, ok := e.enter(r)
 	if !ok {
 		w.Header().Set("Retry-After", "1") // which the API server does
 		e.refuse(w, r, refuse(http.StatusTooManyRequests, "busy", "mizzen: too many admissions at a time, try again"))
@@ -68,6 +72,13 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
 		e.log.Error(err, "write the response", "uid", review.Request.UID)
 	}
+}
+
+// enter waits for the request's turn. leave ends it; ok is false if there are too many.
+func (e *endpoint) enter(r *http.Request) (leave func(), ok bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), turnTime)
+	defer cancel()
+	return e.turns.Wait(ctx, netlimit.Client(r.RemoteAddr))
 }
 
 // refuse answers with an error, counts and logs it.

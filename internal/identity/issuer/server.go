@@ -174,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = h.Close()
 		}
 	})
-	err := h.ServeTLS(&netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress, Refused: s.tooMany}, "", "")
+	err := h.ServeTLS(netlimit.Listen(l, connections, connectionsPerAddress, s.tooMany), "", "")
 	if stop() {
 		return fmt.Errorf("identity server: %w", err)
 	}
@@ -182,10 +182,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (s *Server) tooMany(address string) {
+func (s *Server) tooMany(client netip.Addr) {
 	s.metrics.certificates.WithLabelValues("connections").Inc()
 	if s.complaints.Allow() {
-		s.opt.Log.Info("closed a connection: too many", "client", address)
+		s.opt.Log.Info("closed a connection: too many", "client", client)
 	}
 }
 
