@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
@@ -42,8 +42,7 @@ func answerNoIdentity(w http.ResponseWriter) {
 }
 
 func (a *agent) answerJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
+	if err := httpjson.Write(w, http.StatusOK, v); err != nil {
 		a.log.Debug("answer broken off", "error", err)
 	}
 }

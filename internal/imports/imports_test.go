@@ -52,6 +52,8 @@ var rules = []struct {
 	{"/internal/casecret", []string{envoyProto, grpc, module + "/config", module + "/xds", module + "/webhook", module + "/internal/agent", module + "/internal/identity", module + "/internal/webhookcert"}},
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/spiffe", []string{clientGo, runtime, envoyProto, grpc, module}},
+	{"/internal/httpjson", []string{kubernetes, envoyProto, grpc, module}},
+	{"/internal/kubescheme", []string{runtime, envoyProto, grpc, module + "/config", module + "/xds", module + "/webhook", module + "/internal"}},
 	{"/internal/listentest", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/lookout", []string{envoyProto, grpc, module}},
 	{"/internal/metricsdoc", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent"}},

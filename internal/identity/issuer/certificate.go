@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
@@ -35,7 +36,7 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.metrics.certificates.WithLabelValues("signed").Inc()
-	writeJSON(w, http.StatusOK, answer)
+	_ = httpjson.Write(w, http.StatusOK, answer)
 }
 
 // remedies say what is to be done, by the reason of a refusal.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
@@ -211,12 +211,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) refus
 	if s.complaints.Allow() {
 		s.opt.Log.Info("refused a request", "client", r.RemoteAddr, "path", r.URL.Path, "reason", why.reason, "why", why.Error())
 	}
-	writeJSON(w, why.status, api.Error{Error: why.Error()})
+	_ = httpjson.Write(w, why.status, api.Error{Error: why.Error()})
 	return why
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody to tell
 }
