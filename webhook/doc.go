@@ -10,6 +10,6 @@
 // Standard "baseline" or "restricted" refuses injected pods; "privileged" is needed for enforcement
 // (warn and audit do no harm).
 //
-// The package may import config, internal/appprobe, internal/ca, internal/identity/api and internal/sidecar with its contract of
-// this module, never xds or the agent.
+// The package may import config, internal/appprobe, internal/ca, internal/httpjson, internal/identity/api,
+// internal/netlimit and internal/sidecar with its contract of this module, never xds or the agent.
 package webhook

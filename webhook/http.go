@@ -1,12 +1,14 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -15,6 +17,9 @@ import (
 	"golang.org/x/time/rate"
 	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
@@ -23,7 +28,7 @@ type endpoint struct {
 	// webhooks by path.
 	webhooks map[string]*admission.Webhook
 	log      logr.Logger
-	turns    *turns
+	turns    *netlimit.Limit[netip.Addr]
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
@@ -50,7 +55,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	leave, ok := e.turns.enter(r.Context(), r.RemoteAddr)
+	leave, ok := e.enter(r)
 	if !ok {
 		w.Header().Set("Retry-After", "1") // which the API server does
 		e.refuse(w, r, refuse(http.StatusTooManyRequests, "busy", "mizzen: too many admissions at a time, try again"))
@@ -64,10 +69,16 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	response := webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *review.Request})
 	answer := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: &response.AdmissionResponse}
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(answer); err != nil {
+	if err := httpjson.Write(w, http.StatusOK, answer); err != nil {
 		e.log.Error(err, "write the response", "uid", review.Request.UID)
 	}
+}
+
+// enter waits for the request's turn. leave ends it; ok is false if there are too many.
+func (e *endpoint) enter(r *http.Request) (leave func(), ok bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), turnTime)
+	defer cancel()
+	return e.turns.Wait(ctx, netlimit.Client(r.RemoteAddr))
 }
 
 // refuse answers with an error, counts and logs it.

@@ -1,12 +1,12 @@
 package webhook
 
 import (
-	"context"
-	"net"
-	"sync"
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // What one client may ask for, so that it cannot hurt the others. API servers are few, need many admissions
@@ -30,69 +30,7 @@ const (
 func newLogLimit() *rate.Limiter   { return rate.NewLimiter(5, 20) }
 func newEventLimit() *rate.Limiter { return rate.NewLimiter(5, 200) }
 
-// turns bounds the requests that are worked on.
-type turns struct {
-	all chan struct{}
-	mu  sync.Mutex
-	of  map[string]*queue // by address; one without requests has none
-}
-
-type queue struct {
-	turns    chan struct{}
-	requests int // that wait or have their turn
-}
-
-func newTurns() *turns {
-	return &turns{all: make(chan struct{}, admissionsAtOnce), of: map[string]*queue{}}
-}
-
-// enter waits for a turn. leave ends it; ok is false if there are too many.
-func (t *turns) enter(ctx context.Context, remote string) (leave func(), ok bool) {
-	address, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		address = remote
-	}
-	q, ok := t.join(address)
-	if !ok {
-		return nil, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, turnTime)
-	defer cancel()
-	select {
-	case q.turns <- struct{}{}:
-	case <-ctx.Done():
-		t.quit(address, q)
-		return nil, false
-	}
-	select {
-	case t.all <- struct{}{}:
-	case <-ctx.Done():
-		<-q.turns
-		t.quit(address, q)
-		return nil, false
-	}
-	return func() { <-t.all; <-q.turns; t.quit(address, q) }, true
-}
-
-func (t *turns) join(address string) (*queue, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	q := t.of[address]
-	if q == nil {
-		q = &queue{turns: make(chan struct{}, admissionsOfAddress)}
-		t.of[address] = q
-	}
-	if q.requests == waitingOfAddress {
-		return nil, false
-	}
-	q.requests++
-	return q, true
-}
-
-func (t *turns) quit(address string, q *queue) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if q.requests--; q.requests == 0 {
-		delete(t.of, address)
-	}
+// newTurns bounds the requests that are worked on.
+func newTurns() *netlimit.Limit[netip.Addr] {
+	return &netlimit.Limit[netip.Addr]{All: admissionsAtOnce, Each: admissionsOfAddress, Queue: waitingOfAddress}
 }

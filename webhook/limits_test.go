@@ -5,12 +5,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/client-go/tools/events"
+
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // One address cannot take the turns of the others, nor all of them.
@@ -21,7 +25,7 @@ func TestTurns(t *testing.T) {
 	var leave []func()
 	enter := func(address string) {
 		t.Helper()
-		l, ok := turns.enter(t.Context(), address)
+		l, ok := turns.Wait(t.Context(), netlimit.Client(address))
 		if !ok {
 			t.Fatalf("%s has no turn", address)
 		}
@@ -30,18 +34,18 @@ func TestTurns(t *testing.T) {
 	for range admissionsOfAddress {
 		enter("10.0.0.1:1")
 	}
-	if _, ok := turns.enter(ended, "10.0.0.1:2"); ok {
+	if _, ok := turns.Wait(ended, netlimit.Client("10.0.0.1:2")); ok {
 		t.Error("an address has more than its turns")
 	}
 	for range admissionsAtOnce - admissionsOfAddress {
 		enter("[fd00::1]:1")
 	}
-	if _, ok := turns.enter(ended, "10.0.0.3:1"); ok {
+	if _, ok := turns.Wait(ended, netlimit.Client("10.0.0.3:1")); ok {
 		t.Error("more are worked on than may be")
 	}
 	waits := make(chan bool)
 	go func() {
-		l, ok := turns.enter(t.Context(), "10.0.0.3:1")
+		l, ok := turns.Wait(t.Context(), netlimit.Client("10.0.0.3:1"))
 		if ok {
 			l()
 		}
@@ -53,15 +57,29 @@ func TestTurns(t *testing.T) {
 	if !<-waits {
 		t.Error("who waits gets no turn")
 	}
-	if len(turns.of) > 0 || len(turns.all) > 0 {
-		t.Errorf("left behind: %v, %d turns", turns.of, len(turns.all))
+	if turns.Len() > 0 {
+		t.Errorf("%d left behind", turns.Len())
 	}
 }
 
 func TestTooManyAdmissions(t *testing.T) {
 	r := newRig(t)
 	e := r.Handler.(*endpoint)
-	e.turns.of["192.0.2.1"] = &queue{requests: waitingOfAddress} // httptest's client
+	const client = "192.0.2.1:1234" // httptest's
+	done, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	for range waitingOfAddress {
+		wg.Go(func() {
+			if leave, ok := e.turns.Wait(done, netlimit.Client(client)); ok {
+				<-done.Done()
+				leave()
+			}
+		})
+	}
+	for e.turns.Len() < waitingOfAddress {
+		runtime.Gosched()
+	}
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, Path, strings.NewReader("{}")))
 	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), "try again") {

@@ -8,13 +8,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/translate"
@@ -34,12 +31,7 @@ func FuzzObjects(f *testing.F) {
 		}
 		f.Add(content)
 	}
-	objects := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, gatewayv1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
-		if err := add(objects); err != nil {
-			f.Fatal(err)
-		}
-	}
+	objects := kubescheme.New()
 	cfg := config.Default()
 	cfg.MTLS.TrustDomain = cfg.TrustDomain
 	f.Fuzz(func(t *testing.T, content []byte) {

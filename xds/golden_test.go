@@ -14,27 +14,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/kubernetes/scheme"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 	"github.com/mizzen-mesh/mizzen/xds/translate"
 )
 
-func init() {
-	utilruntime.Must(gatewayv1.Install(scheme.Scheme))
-	utilruntime.Must(gatewayxv1alpha1.Install(scheme.Scheme))
-	utilruntime.Must(v1alpha1.Install(scheme.Scheme))
-}
+var codecs = serializer.NewCodecFactory(kubescheme.New())
 
 // TestGolden takes Kubernetes objects through the translator: every resource for every proxy, and every problem and
 // condition, stands in out.yaml. The real Envoy then validates all of it.
@@ -66,7 +59,7 @@ func read(t *testing.T, b []byte) []metav1.Object {
 		if err != nil {
 			t.Fatalf("document %d: %v", i, err)
 		}
-		object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), json)
+		object, err := runtime.Decode(codecs.UniversalDeserializer(), json)
 		if err != nil {
 			t.Fatalf("document %d: %v", i, err)
 		}

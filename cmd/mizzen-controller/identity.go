@@ -69,11 +69,9 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	out := &identity{refused: refusals(c.mgr.GetEventRecorder("mizzen-controller"))}
 	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.authority, err = authority.New(authority.Options{
-		Namespace: c.opts.namespace, SecretName: c.opts.identitySecret, TrustDomain: mesh.TrustDomain,
-		Serving: serving, Policy: identityLifetimes(mesh),
-		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, Keep: c.opts.keepCA, IsLeader: c.leader.IsLeader,
-		Agents:   func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
-		Recorder: c.mgr.GetEventRecorder("mizzen-controller"), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
+		Options:     c.caOptions(c.opts.identitySecret, identityLifetimes(mesh), log),
+		TrustDomain: mesh.TrustDomain, Serving: serving, Keep: c.opts.keepCA,
+		Agents: func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 	})
 	if err != nil {
 		return nil, err

@@ -13,22 +13,19 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
-	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 	"github.com/mizzen-mesh/mizzen/internal/leader"
 	"github.com/mizzen-mesh/mizzen/internal/replicas"
+	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 	"github.com/mizzen-mesh/mizzen/internal/webhookcert"
 	"github.com/mizzen-mesh/mizzen/webhook"
@@ -62,17 +59,13 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, fmt.Errorf("client configuration of Kubernetes: %w", err)
 	}
-	objects, err := scheme()
-	if err != nil {
-		return nil, err
-	}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Logger: log,
 		// Within the grace period that the chart gives.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
 		Cache:                   kubecache.Options(),
-		Scheme:                  objects,
+		Scheme:                  kubescheme.New(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the Kubernetes API server: %w", err)
@@ -118,33 +111,21 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	return c, nil
 }
 
-// scheme has the kinds that the control plane reads and writes.
-func scheme() (*runtime.Scheme, error) {
-	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
-		if err := add(s); err != nil {
-			return nil, err
-		}
+// caOptions are those of each CA that is kept in a Secret.
+func (c *controller) caOptions(secret string, l rotation.Lifetimes, log logr.Logger) casecret.Options {
+	return casecret.Options{
+		Namespace: c.opts.namespace, SecretName: secret, Lifetimes: l,
+		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
+		Recorder: c.mgr.GetEventRecorder(casecret.FieldManager), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	}
-	return s, nil
 }
 
 func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identity *identity) error {
 	cert, err := webhookcert.New(webhookcert.Options{
-		Namespace:     c.opts.namespace,
-		SecretName:    c.opts.webhookSecret,
+		Options:       c.caOptions(c.opts.webhookSecret, c.opts.certificates, c.log.WithName("webhook-certificate")),
 		ServiceName:   c.opts.webhookService,
 		ConfigName:    c.opts.webhookConfigName,
 		ClusterDomain: mesh.ClusterDomain,
-		Policy:        c.opts.certificates,
-		Client:        c.mgr.GetClient(),
-		Reader:        c.mgr.GetAPIReader(),
-		Owner:         c.owner,
-		IsLeader:      c.leader.IsLeader,
-		Recorder:      c.mgr.GetEventRecorder("mizzen-controller"),
-		Registerer:    ctrlmetrics.Registry,
-		Log:           c.log.WithName("webhook-certificate"),
-		Now:           time.Now,
 	})
 	if err != nil {
 		return err

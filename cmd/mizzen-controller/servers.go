@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -46,12 +47,12 @@ func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
 // limit bounds the connections of a listener.
 func limit(l net.Listener, server string, all, perAddress int, log logr.Logger) net.Listener {
 	logged := rate.NewLimiter(1, 10)
-	return &netlimit.Listener{Listener: l, All: all, PerAddress: perAddress, Refused: func(address string) {
+	return netlimit.Listen(l, all, perAddress, func(client netip.Addr) {
 		refusedRequests.WithLabelValues(server, "connections").Inc()
 		if logged.Allow() {
-			log.Info("closed a connection: too many", "server", server, "client", address, "most", all, "mostOfOneAddress", perAddress)
+			log.Info("closed a connection: too many", "server", server, "client", client, "most", all, "mostOfOneAddress", perAddress)
 		}
-	}}
+	})
 }
 
 // server is one listener and its HTTP server.

@@ -10,6 +10,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // scrapesAtOnce bounds the work that strangers can make with /metrics.
@@ -40,12 +41,11 @@ func (p *statusPages) handler() http.Handler {
 
 func (p *statusPages) serveDebug(w http.ResponseWriter, r *http.Request) {
 	peer, peerPattern := p.peers.Handler(r)
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	address := from.Addr().Unmap().WithZone("")
+	address := netlimit.Client(r.RemoteAddr)
 	switch {
-	case err == nil && address.IsLoopback() && peerPattern == "":
+	case address.IsLoopback() && peerPattern == "":
 		p.debug.ServeHTTP(w, r)
-	case err == nil && peerPattern != "" && (address.IsLoopback() || p.isReplica != nil && p.isReplica(r.Context(), address)):
+	case address.IsValid() && peerPattern != "" && (address.IsLoopback() || p.isReplica != nil && p.isReplica(r.Context(), address)):
 		peer.ServeHTTP(w, r)
 	default:
 		refusedRequests.WithLabelValues("status", "debug").Inc()

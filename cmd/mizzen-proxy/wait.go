@@ -18,15 +18,12 @@ import (
 // startupURL is where the agent says that the sidecar is ready.
 var startupURL = "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startupz"
 
-// Before the agent listens there is nobody to ask: it is asked again soon, and then ever less often.
-const firstAsk, slowestAsk = 10 * time.Millisecond, time.Second
-
 // waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. What is missing is written
 // to out whenever it is something else. The agent answers when it is ready, or some time has passed and something else is
 // missing than what it is told is known, so whoever got an answer may ask again at once.
 func waitReady(ctx context.Context, url string, out io.Writer) error {
 	reason, question := "", url
-	for pause := firstAsk; ; {
+	for pause := agent.FirstAsk; ; {
 		answered, missing := ask(ctx, question)
 		switch {
 		case ctx.Err() != nil:
@@ -37,7 +34,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 		case missing == "":
 			return nil
 		case answered:
-			pause = firstAsk
+			pause = agent.FirstAsk
 		}
 		if missing != reason && answered {
 			fmt.Fprintln(out, "the sidecar is not ready:", missing)
@@ -48,7 +45,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
-			pause = min(pause*5/4, slowestAsk)
+			pause = agent.NextAsk(pause)
 		}
 	}
 }

@@ -71,8 +71,10 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	defer listener.Close()
-	if err := awaitCapture(ctx, s, log); err != nil {
-		return nil // the pod ends
+	if s.AwaitCapture {
+		if err := awaitCapture(ctx, capture.Captured, log); err != nil {
+			return nil // the pod ends
+		}
 	}
 	// A mesh without identities has other capture rules.
 	s.Node.CallerAddresses = s.IdentityAddress != "" && !slices.ContainsFunc(s.Node.IPs, func(ip netip.Addr) bool { return !capture.CallersSeen(ip) })

@@ -50,18 +50,15 @@ func awaitCNI(ctx context.Context, listen string, check func(context.Context) er
 
 	began := time.Now()
 	var told time.Time
-	for pause := firstAsk; err != nil; err = check(ctx) {
+	err = await(ctx, check, func(err error) {
 		// What is no answer, as a port that somebody else has, is told and tried again: the kubelet restarts nobody else here.
 		if time.Since(told) >= captureReminder {
 			told = time.Now()
 			log.Error("waiting for the capture rules", "since", time.Since(began).Round(time.Second), "error", reason(err))
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-			pause = nextAsk(pause)
-		}
+	})
+	if err != nil {
+		return nil // the pod ends
 	}
 	log.Warn("captured", "after", time.Since(began).Round(time.Millisecond))
 	return nil

@@ -1,20 +1,19 @@
 package agent
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // loopbackOnly keeps what is nobody's business from the network, on which everybody reaches the agent's port.
 // kubectl port-forward comes by loopback, and who may do that is for Kubernetes' RBAC to say.
 func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() {
+		if !netlimit.Client(r.RemoteAddr).IsLoopback() {
 			http.Error(w, fmt.Sprintf("%s is answered on loopback alone: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
 			return
 		}
@@ -43,8 +42,7 @@ func answerNoIdentity(w http.ResponseWriter) {
 }
 
 func (a *agent) answerJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
+	if err := httpjson.Write(w, http.StatusOK, v); err != nil {
 		a.log.Debug("answer broken off", "error", err)
 	}
 }

@@ -37,7 +37,7 @@ const (
 )
 
 func limit(l net.Listener) net.Listener {
-	return &netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress}
+	return netlimit.Listen(l, connections, connectionsPerAddress, nil)
 }
 
 func newServer(h http.Handler) *http.Server {

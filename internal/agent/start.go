@@ -9,15 +9,20 @@ import (
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// Envoy tells nobody that it is ready, so it has to be asked: soon, and then ever less often.
+// FirstAsk is the pause after which something that tells nobody when it is ready is asked again, as Envoy, and an agent
+// that does not listen yet. NextAsk returns the pause after that: it is asked ever less often.
 const (
-	firstAsk   = 10 * time.Millisecond
+	FirstAsk   = 10 * time.Millisecond
 	slowestAsk = time.Second
 	askGrowth  = 1.25
 )
+
+// NextAsk returns the pause that follows one.
+func NextAsk(pause time.Duration) time.Duration {
+	return min(time.Duration(askGrowth*float64(pause)), slowestAsk)
+}
 
 // startupWait is how long those who ask for the start are kept waiting before they hear what is missing, and knownWait for how
 // long more if they know that already. A probe that gives a time is answered probeMargin before it is over.
@@ -30,23 +35,29 @@ const (
 // sayAfter is when a start that takes longer than usual is logged with its reason, and sayAgain when it is once more.
 const sayAfter, sayAgain = 3 * time.Second, time.Minute
 
-// awaitCapture waits until the capture rules are there, which the container after this one writes: what they can do is part
-// of what Envoy tells the control plane. The error is that of ctx.
-func awaitCapture(ctx context.Context, s Settings, log *slog.Logger) error {
+// awaitCapture waits until check finds the capture rules, which the container after this one writes: what they can do is
+// part of what Envoy tells the control plane. The error is that of ctx.
+func awaitCapture(ctx context.Context, check func(context.Context) error, log *slog.Logger) error {
 	say := complaint{log: log, next: time.Now().Add(sayAfter)}
-	for pause := firstAsk; s.AwaitCapture && !capture.OwnCallsCaptured(s.Node.IPs[0]); pause = nextAsk(pause) {
+	return await(ctx, check, func(error) {
+		say.waiting("waiting for the capture rules: container " + config.CaptureContainer + " has not written them")
+	})
+}
+
+// await asks check until it says nil. missing is told each time why it does not. The error is that of ctx.
+func await(ctx context.Context, check func(context.Context) error, missing func(error)) error {
+	for pause := FirstAsk; ; pause = NextAsk(pause) {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		missing(err)
 		select {
 		case <-time.After(pause):
-			say.waiting("waiting for the capture rules: container " + config.CaptureContainer + " has not written them")
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return nil
-}
-
-func nextAsk(pause time.Duration) time.Duration {
-	return min(time.Duration(askGrowth*float64(pause)), slowestAsk)
 }
 
 // awaitReady asks until the sidecar is ready or ctx ends. It says in the log what it waits for.
@@ -67,8 +78,8 @@ func (a *agent) awaitReady(ctx context.Context) {
 		}
 	}
 	defer a.missing.Store(nil)
-	last, pause := "", firstAsk
-	before, reached := "", firstAsk // of the reason before last, and how long the pauses were by then
+	last, pause := "", FirstAsk
+	before, reached := "", FirstAsk // of the reason before last, and how long the pauses were by then
 	for {
 		err := a.readiness(ctx)
 		if err == nil {
@@ -78,13 +89,13 @@ func (a *agent) awaitReady(ctx context.Context) {
 			if reason == before { // it was nothing: Envoy seems connected for the moment in which a call fails
 				before, last, pause = "", reason, max(pause, reached)
 			} else { // something goes on
-				before, last, reached, pause = last, reason, pause, firstAsk
+				before, last, reached, pause = last, reason, pause, FirstAsk
 			}
 			a.missing.Store(&reason)
 		}
 		select {
 		case <-time.After(pause):
-			pause = nextAsk(pause)
+			pause = NextAsk(pause)
 		case <-ctx.Done():
 			return
 		}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/mizzen-mesh/mizzen/internal/capture"
 	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
@@ -47,7 +50,7 @@ func TestHealth(t *testing.T) {
 func TestAsksEverLessOften(t *testing.T) {
 	asked := 0
 	var last time.Duration
-	for sum, pause := time.Duration(0), firstAsk; sum < time.Minute; pause = nextAsk(pause) {
+	for sum, pause := time.Duration(0), FirstAsk; sum < time.Minute; pause = NextAsk(pause) {
 		if late := pause; sum > 100*time.Millisecond && sum < time.Second && late > sum/2 {
 			t.Errorf("after %s it is asked again after %s, want half of that at most", sum, late)
 		}
@@ -57,6 +60,21 @@ func TestAsksEverLessOften(t *testing.T) {
 	}
 	if asked > 80 || last != slowestAsk {
 		t.Errorf("asked %d times in a minute, at the end each %s, want 80 at most, each %s", asked, last, slowestAsk)
+	}
+}
+
+// Envoy starts when the capture rules are there, and what keeps them from being found is tried again.
+func TestAwaitCapture(t *testing.T) {
+	answers := []error{capture.ErrNotCaptured, errors.New("somebody has the port"), nil}
+	asked := 0
+	check := func(context.Context) error { asked++; return answers[asked-1] }
+	if err := awaitCapture(t.Context(), check, slog.New(slog.DiscardHandler)); err != nil || asked != len(answers) {
+		t.Errorf("asked %d times, %v; want %d", asked, err, len(answers))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	never := func(context.Context) error { cancel(); return capture.ErrNotCaptured }
+	if err := awaitCapture(ctx, never, slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a pod that ends: %v", err)
 	}
 }
 

@@ -74,32 +74,6 @@ func CallersSeen(ip netip.Addr) bool {
 	return false
 }
 
-// OwnCallsCaptured reports whether the rules for a pod with identity are in place (Settings.CapturesOwnCalls), by a trial: a call to
-// a port of the pod's own, which they lead to the sidecar. It must be called as the sidecar's user, ip is an address of the pod.
-func OwnCallsCaptured(ip netip.Addr) bool {
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
-	if err != nil {
-		return false
-	}
-	defer l.Close()
-	d := net.Dialer{Timeout: time.Second, Control: func(_, _ string, c syscall.RawConn) error { return setPriority(c, config.CallPriority) }}
-	c, err := d.Dial("tcp", l.Addr().String())
-	if err != nil {
-		return true // led to where nobody listens yet
-	}
-	defer c.Close()
-	// Had it come here, it would be here: the handshake is done.
-	if err := l.SetDeadline(time.Now().Add(seenPause)); err != nil {
-		return false
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		return true
-	}
-	accepted.Close()
-	return false
-}
-
 // CallerControl is for a net.Dialer: where CallersSeen, a connection to a caller's address with one of the pod's ports is
 // one to the application, in the caller's name.
 func CallerControl(_, _ string, c syscall.RawConn) error {

@@ -46,9 +46,11 @@ func TestCaptured(t *testing.T) {
 	excluding.ExcludeInboundPorts = append(excluding.ExcludeInboundPorts, config.OutboundPort, config.InboundPort)
 	identity := Default()
 	identity.CapturesOwnCalls = true
+	callers := identity
+	callers.PodAddresses = ownAddresses(true)
 	for name, rules := range map[string]*Ruleset{
 		"no rules": nil, "default": new(Rules(Default(), Full)), "plain": new(Rules(Default(), Plain)),
-		"identity": new(Rules(identity, Full)), "everything excluded": new(Rules(excluding, Full)),
+		"identity": new(Rules(identity, Full)), "identity with callers": new(Rules(callers, Full)), "everything excluded": new(Rules(excluding, Full)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := newPod(t)

@@ -8,10 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,7 +16,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
-	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 )
 
 // clusterTimeout bounds each request to the API server.
@@ -66,7 +63,7 @@ func (f *clusterFlags) connect() (client.Client, error) {
 		return nil, err
 	}
 	cfg.Timeout = clusterTimeout
-	return client.New(cfg, client.Options{Scheme: newScheme()})
+	return client.New(cfg, client.Options{Scheme: kubescheme.New()})
 }
 
 func (f *clusterFlags) restConfig() (*rest.Config, error) {
@@ -79,17 +76,6 @@ func (f *clusterFlags) restConfig() (*rest.Config, error) {
 	}
 	cfg.QPS = -1 // a handful of lists; the API server's own fairness is enough
 	return cfg, nil
-}
-
-func newScheme() *runtime.Scheme {
-	scheme := runtime.NewScheme()
-	utilruntime.Must(corev1.AddToScheme(scheme))
-	utilruntime.Must(discoveryv1.AddToScheme(scheme))
-	utilruntime.Must(gatewayv1.Install(scheme))
-	utilruntime.Must(gatewayv1beta1.Install(scheme))
-	utilruntime.Must(gatewayxv1alpha1.Install(scheme))
-	utilruntime.Must(v1alpha1.Install(scheme))
-	return scheme
 }
 
 // readCluster lists what routes depend on, of all namespaces: a route may stand in any of them. A kind that

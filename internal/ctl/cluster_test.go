@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 )
 
 // A cluster without the Gateway API has no routes; one with older CRDs has ReferenceGrants of v1beta1; any other
@@ -25,7 +27,7 @@ func TestReadCluster(t *testing.T) {
 	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
 	absent := &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: gatewayv1.GroupName}}
 	read := func(fail func(client.ObjectList) error) (objects, error) {
-		c := fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(grant, route).WithInterceptorFuncs(interceptor.Funcs{
+		c := fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(grant, route).WithInterceptorFuncs(interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				if err := fail(list); err != nil {
 					return err
@@ -68,7 +70,7 @@ func TestReadCluster(t *testing.T) {
 
 func gvkOf(t *testing.T, list client.ObjectList) schema.GroupVersionKind {
 	t.Helper()
-	kinds, _, err := newScheme().ObjectKinds(list)
+	kinds, _, err := kubescheme.New().ObjectKinds(list)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 )
 
 // A case has cmd.txt, the command lines; in.yaml, their stdin; cluster.yaml, the objects of the cluster, without
@@ -66,7 +67,7 @@ func clusterOf(t *testing.T, content []byte) connector {
 	if len(r.findings) > 0 {
 		t.Fatal(r.findings)
 	}
-	builder := fake.NewClientBuilder().WithScheme(newScheme())
+	builder := fake.NewClientBuilder().WithScheme(kubescheme.New())
 	for _, o := range r.objects {
 		builder.WithObjects(o.Object)
 	}

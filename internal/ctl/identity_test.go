@@ -21,6 +21,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -81,7 +82,7 @@ func TestIdentityGolden(t *testing.T) {
 // anyClusterOf is a cluster with objects of all kinds that are known.
 func anyClusterOf(t *testing.T, content []byte, forbidden []string) connector {
 	t.Helper()
-	scheme := newScheme()
+	scheme := kubescheme.New()
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	builder := fake.NewClientBuilder().WithScheme(scheme)
 	for _, doc := range splitDocuments(content) {

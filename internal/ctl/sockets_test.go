@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 )
 
 func TestCheckSockets(t *testing.T) {
@@ -35,7 +37,7 @@ func TestCheckSockets(t *testing.T) {
 		"neither":                                       {&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "coredns"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := checkSockets(t.Context(), fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(c.there).Build())
+			got := checkSockets(t.Context(), fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(c.there).Build())
 			var said string
 			if len(got) == 1 {
 				said = got[0].Object + " " + got[0].Field + " " + got[0].Value

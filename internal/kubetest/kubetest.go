@@ -1,5 +1,5 @@
 // Package kubetest is an API server for tests: objects that are applied and deleted, and a real cache that watches them. It
-// serves every kind that the control plane watches. It may import api and internal/kubecache.
+// serves every kind that the control plane watches. It may import api, internal/kubecache and internal/kubescheme.
 package kubetest
 
 import (
@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	toolstesting "k8s.io/client-go/tools/cache/testing"
@@ -32,6 +31,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 	"github.com/mizzen-mesh/mizzen/internal/kubecache"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 )
 
 var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
@@ -79,16 +79,9 @@ type id struct {
 // New returns a cluster without objects.
 func New() (*Cluster, error) {
 	c := &Cluster{
-		scheme: runtime.NewScheme(), mapper: meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion}),
+		scheme: kubescheme.New(), mapper: meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion}),
 		sources: map[schema.GroupVersionKind]*toolstesting.FakeControllerSource{},
 		objects: map[id]client.Object{}, versions: map[schema.GroupVersionKind]int{},
-	}
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install,
-	} {
-		if err := add(c.scheme); err != nil {
-			return nil, err
-		}
 	}
 	for _, k := range kinds {
 		c.mapper.Add(k.GroupVersionKind, k.scope)

@@ -9,7 +9,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 )
 
-var errNoCA = errors.New("no certificate authority has been read yet")
+// ErrNoCA is that of who should sign before a CA has been read.
+var ErrNoCA = errors.New("no certificate authority has been read yet")
 
 // Serving holds this replica's own leaf. It is renewed in the handshake that finds it due, so that
 // neither a timer nor the API server stands between the replica and a valid certificate.
@@ -41,7 +42,7 @@ func (s *Serving) Certificate() (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.signer == nil {
-		return nil, errNoCA
+		return nil, ErrNoCA
 	}
 	now := s.now()
 	if s.cert != nil && now.Before(s.renewAt()) {

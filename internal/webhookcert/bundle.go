@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -14,12 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
-
-// fieldManager comes to own the caBundle fields and nothing else, so that Helm, which applies the rest
-// of the object server-side and never names a caBundle, neither clears it nor meets a conflict.
-const fieldManager = "mizzen-controller"
 
 // wantedBundle is what a caBundle must be. Normally exactly the state's certificates. When the
 // state is only this replica's memory (the Secret cannot be read), whatever else is trusted stays:
@@ -34,20 +32,11 @@ func wantedBundle(current []byte, s rotation.State, authoritative bool) []byte {
 		kept = nil
 	}
 	for _, c := range trusted {
-		if !contains(kept, c) {
+		if !slices.ContainsFunc(kept, c.Equal) {
 			kept = append(kept, c)
 		}
 	}
 	return ca.EncodeCertificates(kept...)
-}
-
-func contains(certs []*x509.Certificate, c *x509.Certificate) bool {
-	for _, k := range certs {
-		if k.Equal(c) {
-			return true
-		}
-	}
-	return false
 }
 
 // mendBundles writes the caBundle of every webhook that has another one and gives the names of those.
@@ -77,7 +66,9 @@ func mendBundles(ctx context.Context, c client.Client, config *admissionv1.Mutat
 		return nil, err
 	}
 	target := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: config.Name}}
-	err = c.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, data), client.FieldOwner(fieldManager))
+	// The field manager comes to own the caBundle fields and nothing else, so that Helm, which applies the rest of the
+	// object server-side and never names a caBundle, neither clears it nor meets a conflict.
+	err = c.Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, data), client.FieldOwner(casecret.FieldManager))
 	if err != nil {
 		return nil, err
 	}

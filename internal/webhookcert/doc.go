@@ -7,11 +7,9 @@
 // time, and the old one stays in the caBundle (previous) until it has expired and with it every leaf
 // that it can have signed.
 //
-//	state.go    what the Secret holds (pure)
 //	bundle.go   reading and mending the caBundle
-//	secret.go   reading, creating and restoring the Secret
-//	manager.go  the reconciler that ties them together
+//	manager.go  the reconciler: which CA, and when the next one signs
 //
-// Which CA follows which, and the leaf in memory, is internal/rotation. It may import that,
-// internal/ca, internal/lookout and Kubernetes clients, and nothing else of this module.
+// The Secret, the leaf in memory and the steps of a rotation are internal/casecret. It may import that,
+// internal/rotation, internal/ca, internal/lookout and Kubernetes clients, and nothing else of this module.
 package webhookcert

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
@@ -40,12 +38,12 @@ func TestManyReplicasStartTogetherWithOneCA(t *testing.T) {
 	signer := w.state().Signer
 	for i, r := range replicas {
 		w.reconcile(r)
-		if !r.memory.Signer.Equal(signer) {
+		if !r.secret.State().Signer.Equal(signer) {
 			t.Errorf("replica %d has another CA", i)
 		}
 		wantReady(t, r)
 	}
-	if owners := w.secret().OwnerReferences; len(owners) != 1 || owners[0].Kind != "Service" {
+	if owners := w.Secret().OwnerReferences; len(owners) != 1 || owners[0].Kind != "Service" {
 		t.Errorf("owners of the Secret: %v", owners)
 	}
 }
@@ -62,11 +60,11 @@ func TestLeafNamesAndRenewalWithoutTheAPIServer(t *testing.T) {
 	if strings.Join(first.DNSNames, " ") != strings.Join(want, " ") {
 		t.Errorf("names %v, want %v", first.DNSNames, want)
 	}
-	w.now = w.now.Add(testPolicy.LeafLifetime/2 - time.Second)
+	w.Now = w.Now.Add(testPolicy.LeafLifetime/2 - time.Second)
 	if !w.leaf(r).Equal(first) {
 		t.Error("renewed before half of its life")
 	}
-	w.now = w.now.Add(time.Second)
+	w.Now = w.Now.Add(time.Second)
 	second := w.leaf(r)
 	if second.Equal(first) || !second.NotAfter.After(first.NotAfter) {
 		t.Error("not renewed at half of its life")
@@ -98,7 +96,7 @@ func TestCABundleIsMended(t *testing.T) {
 		}
 		wantReady(t, r)
 	}
-	if got := count(t, r.metrics.mended); got != 2+4*2 {
+	if got := w.Metric(r.Replica, "mizzen_webhook_ca_bundle_mended_total", ""); got != 2+4*2 {
 		t.Errorf("mended metric %v, want 10", got)
 	}
 }
@@ -114,10 +112,10 @@ func TestReadyFollowsTheCABundle(t *testing.T) {
 	if r.Note() == "" {
 		t.Error("nothing says that there is no MutatingWebhookConfiguration")
 	}
-	if err := w.client.Create(t.Context(), webhookConfig()); err != nil {
+	if err := w.Client.Create(t.Context(), webhookConfig()); err != nil {
 		t.Fatal(err)
 	}
-	r.look(w.config(), nil)
+	r.look(w.config())
 	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "namespaces.injection") && !strings.Contains(err.Error(), "pods.injection") {
 		t.Errorf("with an empty caBundle: %v", err)
 	}
@@ -155,7 +153,7 @@ func TestCorruptSecret(t *testing.T) {
 			w.reconcile(r)
 			before, bundle := w.leaf(r), w.config().Webhooks[0].ClientConfig.CABundle
 			w.setSecretData(tt.key, tt.value)
-			corrupt := w.secret().ResourceVersion
+			corrupt := w.Secret().ResourceVersion
 			w.reconcile(r)
 			w.reconcile(r)
 			if !w.leaf(r).Equal(before) {
@@ -165,7 +163,7 @@ func TestCorruptSecret(t *testing.T) {
 			if !strings.Contains(r.Note(), tt.key) {
 				t.Errorf("note %q does not name %s", r.Note(), tt.key)
 			}
-			if w.secret().ResourceVersion != corrupt {
+			if w.Secret().ResourceVersion != corrupt {
 				t.Error("the Secret was overwritten")
 			}
 			w.setBundles(nil)
@@ -174,7 +172,7 @@ func TestCorruptSecret(t *testing.T) {
 				t.Error("the caBundle is not mended from memory")
 			}
 			wantEvents(t, r, 1, "WebhookCA"+tt.reason)
-			if got := count(t, r.metrics.secretErrors.WithLabelValues(tt.reason)); got != 3 {
+			if got := w.Metric(r.Replica, "mizzen_webhook_ca_secret_errors_total", tt.reason); got != 3 {
 				t.Errorf("error metric %v, want 3", got)
 			}
 			fresh := w.replica(testPolicy, false)
@@ -182,7 +180,7 @@ func TestCorruptSecret(t *testing.T) {
 			if err := fresh.Ready(); err == nil || !strings.Contains(err.Error(), tt.key) || !strings.Contains(err.Error(), "delete the Secret") {
 				t.Errorf("a fresh replica's readiness: %v", err)
 			}
-			w.deleteSecret()
+			w.DeleteSecret()
 			w.reconcile(r)
 			w.reconcile(fresh)
 			wantReady(t, fresh)
@@ -193,21 +191,12 @@ func TestCorruptSecret(t *testing.T) {
 	}
 }
 
-func count(t *testing.T, c prometheus.Counter) float64 {
-	t.Helper()
-	m := &dto.Metric{}
-	if err := c.Write(m); err != nil {
-		t.Fatal(err)
-	}
-	return m.GetCounter().GetValue()
-}
-
 func wantEvents(t *testing.T, r *replica, n int, reason string) {
 	t.Helper()
-	if got := len(r.recorder.Events); got != n {
+	if got := len(r.Recorder.Events); got != n {
 		t.Fatalf("%d events, want %d", got, n)
 	}
-	if e := <-r.recorder.Events; !strings.Contains(e, reason) {
+	if e := <-r.Recorder.Events; !strings.Contains(e, reason) {
 		t.Errorf("event %q, want %s", e, reason)
 	}
 }
@@ -218,7 +207,7 @@ func TestMemoriesThatDifferDoNotFight(t *testing.T) {
 	a, b := w.replica(testPolicy, true), w.replica(testPolicy, false)
 	w.reconcile(a)
 	w.reconcile(b)
-	w.now = w.now.Add(61 * time.Minute)
+	w.Now = w.Now.Add(61 * time.Minute)
 	w.reconcile(a) // makes next
 	w.reconcile(a) // puts it into the caBundle; b has not seen it
 	w.setSecretData(keySignerKey, nil)
@@ -242,7 +231,7 @@ func TestDeletedSecret(t *testing.T) {
 	r := w.replica(testPolicy, false)
 	w.reconcile(r)
 	signer := w.state().Signer
-	w.deleteSecret()
+	w.DeleteSecret()
 
 	fresh := w.replica(testPolicy, false)
 	if res := w.reconcile(fresh); res.RequeueAfter == 0 || res.RequeueAfter > restoreGrace {
@@ -250,14 +239,14 @@ func TestDeletedSecret(t *testing.T) {
 	}
 	w.reconcile(r)
 	w.reconcile(fresh)
-	if !w.state().Signer.Equal(signer) || !fresh.memory.Signer.Equal(signer) {
+	if !w.state().Signer.Equal(signer) || !fresh.secret.State().Signer.Equal(signer) {
 		t.Error("the Secret was not restored from memory")
 	}
 
-	w.deleteSecret()
+	w.DeleteSecret()
 	alone := w.replica(testPolicy, false)
 	w.reconcile(alone)
-	w.now = w.now.Add(restoreGrace)
+	w.Now = w.Now.Add(restoreGrace)
 	w.reconcile(alone)
 	if w.state().Signer.Equal(signer) {
 		t.Error("where nobody remembers the CA, a new one must be made")
@@ -269,12 +258,12 @@ func TestNothingIsRestoredWhileTheReleaseIsUninstalled(t *testing.T) {
 	w := newWorld(t, webhookConfig())
 	r := w.replica(testPolicy, true)
 	w.reconcile(r)
-	w.deleteSecret()
-	w.uninstalled = true
+	w.DeleteSecret()
+	w.Uninstalled = true
 	if _, err := r.Reconcile(t.Context(), request); err == nil {
 		t.Error("no error")
 	}
-	w.uninstalled = false
+	w.Uninstalled = false
 	w.reconcile(r)
 	w.state()
 }
@@ -283,7 +272,7 @@ func TestExpiredCAIsReplacedByTheLeader(t *testing.T) {
 	w := newWorld(t, webhookConfig())
 	w.reconcile(w.replica(testPolicy, true))
 	old := w.state().Signer
-	w.now = w.now.Add(24 * time.Hour) // the whole cluster slept
+	w.Now = w.Now.Add(24 * time.Hour) // the whole cluster slept
 
 	follower, leader := w.replica(testPolicy, false), w.replica(testPolicy, true)
 	w.reconcile(follower)

@@ -41,7 +41,7 @@ func simulate(t *testing.T, p rotation.Lifetimes, lag time.Duration, seed uint64
 	servers := []*apiServer{{lag: 0}, {lag: lag}}
 	signers := map[string]bool{}
 	for step := 0; step < 5*60*4; step++ {
-		w.now = w.now.Add(15 * time.Second)
+		w.Now = w.Now.Add(15 * time.Second)
 		for i, r := range replicas {
 			// The third is nearly cut off: it looks every 25 minutes.
 			looks := rng.Float64() < 0.7
@@ -55,16 +55,16 @@ func simulate(t *testing.T, p rotation.Lifetimes, lag time.Duration, seed uint64
 		if rng.Float64() < 0.005 {
 			leader := rng.IntN(2)
 			for i, r := range replicas {
-				r.leader = i == leader
+				r.Leader = i == leader
 			}
 		}
 		signers[w.state().Signer.Certificate().Subject.CommonName] = true
 		bundle := w.config().Webhooks[0].ClientConfig.CABundle
 		for _, s := range servers {
-			trusted := s.observe(w.now, bundle)
+			trusted := s.observe(w.Now, bundle)
 			for i, r := range replicas {
-				if err := verify(w.leaf(r), trusted, w.now); err != nil {
-					return fmt.Errorf("after %s, replica %d, API server %s behind: %w", w.now.Sub(epoch), i, s.lag, err), len(signers)
+				if err := verify(w.leaf(r), trusted, w.Now); err != nil {
+					return fmt.Errorf("after %s, replica %d, API server %s behind: %w", w.Now.Sub(epoch), i, s.lag, err), len(signers)
 				}
 			}
 		}
@@ -98,17 +98,17 @@ func TestLifetimesCanBeMadeLonger(t *testing.T) {
 	short := rotation.Lifetimes{CALifetime: 90 * time.Second, LeafLifetime: 20 * time.Second, Settle: 5 * time.Second}
 	w := newWorld(t, webhookConfig())
 	w.reconcile(w.replica(short, true))
-	w.now = w.now.Add(40 * time.Second)
+	w.Now = w.Now.Add(40 * time.Second)
 	r := w.replica(DefaultLifetimes, true)
-	next := w.now
-	for end := w.now.Add(30 * time.Minute); w.now.Before(end); w.now = w.now.Add(time.Second) {
+	next := w.Now
+	for end := w.Now.Add(30 * time.Minute); w.Now.Before(end); w.Now = w.Now.Add(time.Second) {
 		// Only when it is due: the times that Reconcile asks for are part of the matter.
-		if !w.now.Before(next) {
-			next = w.now.Add(w.reconcile(r).RequeueAfter)
+		if !w.Now.Before(next) {
+			next = w.Now.Add(w.reconcile(r).RequeueAfter)
 		}
 		wantReady(t, r)
 		if t.Failed() {
-			t.Fatalf("after %s", w.now.Sub(epoch))
+			t.Fatalf("after %s", w.Now.Sub(epoch))
 		}
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 	"github.com/mizzen-mesh/mizzen/internal/sdstest"
@@ -43,12 +44,15 @@ func newAuthority(ctx context.Context, cfg *config.Mesh) (*authority.Manager, er
 	}
 	kubernetes := fake.NewClientBuilder().Build()
 	m, err := authority.New(authority.Options{
-		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: cfg.TrustDomain, Serving: serving,
-		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
-		Client: kubernetes, Reader: kubernetes,
-		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
-		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
-		Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(), Now: time.Now,
+		TrustDomain: cfg.TrustDomain, Serving: serving, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
+		Options: casecret.Options{
+			Namespace: "mizzen-system", SecretName: "mizzen-ca",
+			Lifetimes: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+			Client:    kubernetes, Reader: kubernetes,
+			Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
+			IsLeader: func() bool { return true },
+			Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(), Now: time.Now,
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ var rights = map[string]string{
 	// the recorder of events
 	"cluster events.k8s.io/events": "create patch",
 
-	// internal/webhookcert, internal/identity/authority
+	// internal/casecret, for internal/webhookcert and internal/identity/authority
 	"mizzen-system /secrets":                   "create",
 	"mizzen-system /secrets mizzen-webhook-ca": "get list watch update",
 	"mizzen-system /secrets mizzen-ca":         "get list watch update",

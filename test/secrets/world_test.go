@@ -41,6 +41,7 @@ import (
 
 	agentidentity "github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
@@ -77,12 +78,15 @@ func newWorld(t *testing.T) *world {
 	serving.IPs, serving.Lifetime = []net.IP{net.IPv4(127, 0, 0, 1)}, time.Hour
 	log := logr.FromSlogHandler(w.log("the control plane's log"))
 	w.authority, err = authority.New(authority.Options{
-		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: "cluster.local", Serving: serving,
-		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
-		Client: w.kubernetes, Reader: w.kubernetes,
-		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
-		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
-		Recorder: w.recorder, Registerer: w.metrics, Log: log, Now: time.Now,
+		TrustDomain: "cluster.local", Serving: serving, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
+		Options: casecret.Options{
+			Namespace: "mizzen-system", SecretName: "mizzen-ca",
+			Lifetimes: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+			Client:    w.kubernetes, Reader: w.kubernetes,
+			Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{UID: "1"}, nil },
+			IsLeader: func() bool { return true },
+			Recorder: w.recorder, Registerer: w.metrics, Log: log, Now: time.Now,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -84,10 +84,7 @@ func (r *Reporter) Problems() map[string][]string {
 
 // ServeHTTP gives Problems as JSON.
 func (r *Reporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(r.Problems()) // the client is gone: nobody to tell
+	_ = httpjson.WriteIndented(w, r.Problems())
 }
 
 // Lead writes the events of all problems there are: to be called when this replica has become the

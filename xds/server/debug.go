@@ -1,9 +1,9 @@
 package server
 
 import (
-	"encoding/json"
 	"net/http"
 
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
@@ -11,8 +11,10 @@ import (
 // type and name.
 func (s *Server) Debug() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /debug/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Proxies()) })
-	mux.HandleFunc("GET /debug/resources", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.opt.Store.versions()) })
+	mux.HandleFunc("GET /debug/proxies", func(w http.ResponseWriter, _ *http.Request) { _ = httpjson.WriteIndented(w, s.Proxies()) })
+	mux.HandleFunc("GET /debug/resources", func(w http.ResponseWriter, _ *http.Request) {
+		_ = httpjson.WriteIndented(w, s.opt.Store.versions())
+	})
 	return mux
 }
 
@@ -24,13 +26,6 @@ func (s *Server) Usage() http.Handler {
 		if used == nil {
 			used = []envoy.ID{}
 		}
-		writeJSON(w, used)
+		_ = httpjson.WriteIndented(w, used)
 	})
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(v) // the client is gone: nobody to tell
 }

@@ -51,15 +51,7 @@ const (
 )
 
 // Entered counts the streams that there are, those too that have not said anything.
-func (s *Server) Entered() int {
-	s.addresses.mu.Lock()
-	defer s.addresses.mu.Unlock()
-	n := 0
-	for _, count := range s.addresses.counts {
-		n += count
-	}
-	return n
-}
+func (s *Server) Entered() int { return s.addresses.Len() }
 
 // Kept is what is remembered of a version that a proxy brings along.
 func Kept(version string) string {

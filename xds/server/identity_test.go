@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
@@ -59,13 +60,16 @@ func newMesh(t *testing.T) *mesh {
 	serving.Lifetime = time.Hour
 	kubernetes := fake.NewClientBuilder().Build()
 	m.Manager, err = authority.New(authority.Options{
-		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: trustDomain, Serving: serving,
-		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: 30 * time.Minute},
-		Client: kubernetes, Reader: kubernetes,
-		Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{}, nil },
-		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
-		Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(),
-		Now: func() time.Time { return time.Now().Add(time.Duration(m.off.Load())) },
+		TrustDomain: trustDomain, Serving: serving, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
+		Options: casecret.Options{
+			Namespace: "mizzen-system", SecretName: "mizzen-ca",
+			Lifetimes: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: 30 * time.Minute},
+			Client:    kubernetes, Reader: kubernetes,
+			Owner:    func(context.Context) (metav1.OwnerReference, error) { return metav1.OwnerReference{}, nil },
+			IsLeader: func() bool { return true },
+			Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(),
+			Now: func() time.Time { return time.Now().Add(time.Duration(m.off.Load())) },
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,13 +2,13 @@ package server
 
 import (
 	"context"
-	"net"
-	"sync"
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/peer"
 
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
@@ -53,64 +53,19 @@ const (
 
 func newRequestLimit() *rate.Limiter { return rate.NewLimiter(requestsPerSecond, requestsAtOnce) }
 
-// addresses counts the streams of each client address.
-type addresses struct {
-	most   int
-	mu     sync.Mutex
-	counts map[string]int
-	// turns of those that begin; an address without streams has none.
-	turns map[string]beginners
+// newAddresses bounds the streams of each client address, newPods those of each pod that has shown a certificate.
+func newAddresses(most int) *netlimit.Limit[netip.Addr] {
+	return &netlimit.Limit[netip.Addr]{Each: most}
 }
+func newPods() *netlimit.Limit[node.Pod] { return &netlimit.Limit[node.Pod]{Each: streamsPerPod} }
 
-// enter counts a stream of the context's client; false if it has too many. leave ends it. own are the turns
-// of those of the same address that begin.
-func (a *addresses) enter(ctx context.Context) (own beginners, leave func(), ok bool) {
-	client := clientAddress(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.counts[client] >= a.most {
-		return nil, nil, false
-	}
-	if a.counts[client]++; a.turns[client] == nil {
-		a.turns[client] = make(beginners, beginnersOfAddress)
-	}
-	return a.turns[client], func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.counts[client]--; a.counts[client] == 0 {
-			delete(a.counts, client)
-			delete(a.turns, client)
-		}
-	}, true
-}
-
-// enterPod counts a stream of a pod; false if it has too many. leave ends it.
-func (s *Server) enterPod(pod node.Pod) (leave func(), ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pods[pod] >= streamsPerPod {
-		return nil, false
-	}
-	s.pods[pod]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.pods[pod]--; s.pods[pod] == 0 {
-			delete(s.pods, pod)
-		}
-	}, true
-}
-
-func clientAddress(ctx context.Context) string {
+// clientAddress is the zero Addr if it is not known.
+func clientAddress(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ""
+		return netip.Addr{}
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
-		return p.Addr.String()
-	}
-	return host
+	return netlimit.Client(p.Addr.String())
 }
 
 // A stream that begins says what its proxy holds, half a megabyte with 10,000 Services, or is sent as
@@ -122,24 +77,17 @@ const (
 	beginnerTime       = time.Second
 )
 
-// beginners are the streams that begin.
-type beginners chan struct{}
+func newBeginners() *netlimit.Limit[netip.Addr] {
+	return &netlimit.Limit[netip.Addr]{All: beginnersAtOnce, Each: beginnersOfAddress}
+}
 
-// enter waits for a turn of its own address, then of all. done, which may be called more than once, ends
-// it; so does time. ok is false if ctx ended before.
-func (b beginners) enter(ctx context.Context, all beginners) (done func(), ok bool) {
-	select {
-	case b <- struct{}{}:
-	case <-ctx.Done():
+// begin waits for a stream's turn to begin. done, which may be called more than once, ends it; so does time. ok is false
+// if ctx ended before.
+func (s *Server) begin(ctx context.Context) (done func(), ok bool) {
+	leave, ok := s.beginners.Wait(ctx, clientAddress(ctx))
+	if !ok {
 		return nil, false
 	}
-	select {
-	case all <- struct{}{}:
-	case <-ctx.Done():
-		<-b
-		return nil, false
-	}
-	leave := sync.OnceFunc(func() { <-all; <-b })
 	timer := time.AfterFunc(beginnerTime, leave)
 	return func() { timer.Stop(); leave() }, true
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
@@ -66,8 +68,9 @@ type Server struct {
 	opt       Options
 	metrics   *metrics
 	usage     *usage
-	addresses *addresses
-	beginners beginners
+	addresses *netlimit.Limit[netip.Addr]
+	beginners *netlimit.Limit[netip.Addr]
+	pods      *netlimit.Limit[node.Pod]
 	draining  chan struct{}
 	// complaints bounds what strangers can have logged: they can fail as often as they like.
 	complaints *rate.Limiter
@@ -76,8 +79,6 @@ type Server struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
-	// pods counts the streams of each pod that has shown a certificate.
-	pods map[node.Pod]int
 	// versions counts the connected proxies of each version.
 	versions map[string]int
 }
@@ -89,14 +90,14 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		opt: o, usage: newUsage(),
-		addresses:        &addresses{most: o.StreamsPerAddress, counts: map[string]int{}, turns: map[string]beginners{}},
-		beginners:        make(beginners, beginnersAtOnce),
+		addresses:        newAddresses(o.StreamsPerAddress),
+		beginners:        newBeginners(),
+		pods:             newPods(),
 		draining:         make(chan struct{}),
 		complaints:       rate.NewLimiter(rate.Every(time.Second), 10),
 		firstRequestTime: firstRequestTime,
 		resumeTime:       resumeTime,
 		streams:          map[*stream]struct{}{},
-		pods:             map[node.Pod]int{},
 		versions:         map[string]int{},
 	}
 	s.metrics = newMetrics(o.Registerer, s)
@@ -143,12 +144,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // DeltaAggregatedResources serves one proxy's stream. The first request must name the node.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	own, leave, ok := s.addresses.enter(g.Context())
+	leave, ok := s.addresses.Try(clientAddress(g.Context()))
 	if !ok {
-		return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one address may have %d streams", s.addresses.most))
+		return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one address may have %d streams", s.addresses.Each))
 	}
 	defer leave()
-	settled, ok := own.enter(g.Context(), s.beginners)
+	settled, ok := s.begin(g.Context())
 	if !ok {
 		return nil
 	}
@@ -168,7 +169,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		return s.refuse(g.Context(), codes.PermissionDenied, "identity", err)
 	}
 	if s.opt.TLS != nil { // else a node is what it says
-		leave, ok := s.enterPod(n.Of())
+		leave, ok := s.pods.Try(n.Of())
 		if !ok {
 			return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one pod may have %d streams", streamsPerPod))
 		}

@@ -7,12 +7,12 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
+	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -34,16 +34,12 @@ func (r reader) Objects(mesh.Kind, string) []client.Object { return nil }
 
 // Conditions of a policy stand in its status itself; those of others stay, and nothing is written twice.
 func TestStatusOfPolicies(t *testing.T) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.Install(scheme); err != nil {
-		t.Fatal(err)
-	}
 	theirs := metav1.Condition{Type: "Audited", Status: metav1.ConditionTrue, Reason: "Good", LastTransitionTime: metav1.NewTime(time.Unix(1e9, 0))}
 	o := &v1alpha1.AuthorizationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a", Generation: 2},
 		Status:     v1alpha1.AuthorizationPolicyStatus{Conditions: []metav1.Condition{theirs}},
 	}
-	r := reader{t, fake.NewClientBuilder().WithScheme(scheme).WithObjects(o).WithStatusSubresource(o).Build()}
+	r := reader{t, fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(o).WithStatusSubresource(o).Build()}
 	w := New(Options{Source: r, Client: r, Log: logr.Discard()})
 	id := mesh.ID{Kind: mesh.KindAuthorizationPolicy, Key: mesh.Key{Namespace: "shop", Name: "a"}}
 	say := func(generation int64, ok bool, message string) bool {

@@ -1,5 +1,6 @@
 // Package probe carries out an application's probes and lifecycle hooks as the kubelet would, from
-// inside the pod. It may import the Kubernetes API types, gRPC, internal/appprobe and internal/capture.
+// inside the pod. It may import the Kubernetes API types, gRPC, internal/appprobe,
+// internal/capture and internal/netlimit.
 //
 // The semantics are those of k8s.io/kubernetes/pkg/probe and pkg/kubelet/lifecycle, v1.37.
 package probe
@@ -21,6 +22,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/capture"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
 // Prober probes one pod.
@@ -123,11 +125,10 @@ func (p *Prober) dial(ctx context.Context, network, addr string) (net.Conn, erro
 func (p *Prober) asker(ctx context.Context, addr string) (string, bool) {
 	host, port, err := net.SplitHostPort(addr)
 	remote, _ := ctx.Value(askerKey{}).(string)
-	from, fromErr := netip.ParseAddrPort(remote)
-	if !p.asAsker || err != nil || fromErr != nil || host != p.podIP {
+	ip := netlimit.Client(remote)
+	if !p.asAsker || err != nil || !ip.IsValid() || host != p.podIP {
 		return "", false
 	}
-	ip := from.Addr().Unmap()
 	if ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Is4() != netip.MustParseAddr(p.podIP).Is4() {
 		return "", false
 	}

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 )
 
 // SocketName is that of the socket in its directory.
@@ -37,7 +38,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PodPath, s.servePod)
 	mux.HandleFunc("POST "+api.ReportPath, s.serveReport)
-	mux.HandleFunc("POST "+api.AlivePath, func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Word) })
+	mux.HandleFunc("POST "+api.AlivePath, func(w http.ResponseWriter, _ *http.Request) { _ = httpjson.Write(w, http.StatusOK, s.Word) })
 	return mux
 }
 
@@ -53,7 +54,7 @@ func (s *Server) servePod(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if pod == nil {
-		reply(w, api.Answer{Reason: "the API server does not know it"})
+		_ = httpjson.Write(w, http.StatusOK, api.Answer{Reason: "the API server does not know it"})
 		return
 	}
 	answer, err := Decide(pod)
@@ -63,7 +64,7 @@ func (s *Server) servePod(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.Log.Debug("asked", "pod", asked.String(), "captured", answer.Capture != nil, "reason", answer.Reason)
-	reply(w, answer)
+	_ = httpjson.Write(w, http.StatusOK, answer)
 }
 
 func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +79,7 @@ func (s *Server) serveReport(w http.ResponseWriter, r *http.Request) {
 		s.Captured()
 		s.Log.Info("captured", "pod", report.Pod.String(), "rules", report.Text)
 	}
-	reply(w, struct{}{})
+	_ = httpjson.Write(w, http.StatusOK, struct{}{})
 }
 
 func read(w http.ResponseWriter, r *http.Request, out any) bool {
@@ -90,11 +91,6 @@ func read(w http.ResponseWriter, r *http.Request, out any) bool {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	}
 	return err == nil
-}
-
-func reply(w http.ResponseWriter, answer any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // who has gone does not ask again
 }
 
 // Listen takes the socket in dir, from the process before it in one step: the plugin finds one of the two.

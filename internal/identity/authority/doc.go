@@ -6,7 +6,7 @@
 // steps of internal/rotation, written by the leader. A Secret that is somebody else's is only read; when
 // its CA changes, each replica takes the same steps in memory.
 //
-//	secret.go   what the Secret holds (pure), reading, creating and restoring it
+//	secret.go   what the Secret holds (pure)
 //	record.go   what the cluster remembers of it when no replica does
 //	owner.go    what goes with the release, or stays
 //	memory.go   what follows from what was read now and before (pure)
@@ -15,6 +15,7 @@
 //	pod.go      the certificate of a pod: what it holds, and whose it is
 //	tls.go      serving and verifying with it
 //
-// It may import internal/ca, internal/rotation, internal/spiffe, internal/node, internal/identity/api,
-// internal/lookout, config and Kubernetes clients, and nothing else of this module.
+// The Secret itself, and the certificate of this replica, are kept by internal/casecret. It may import that,
+// internal/ca, internal/rotation, internal/spiffe, internal/node, internal/identity/api, internal/lookout, config and
+// Kubernetes clients, and nothing else of this module.
 package authority

@@ -8,65 +8,48 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/lookout"
 	"github.com/mizzen-mesh/mizzen/internal/rotation"
 )
 
-// Options of a Manager. All fields but Keep are required.
+// restoreGrace is how long a replica that remembers nothing waits for one that does to restore the Secret,
+// before it says that it is gone.
+const restoreGrace = 5 * time.Second
+
+const remedy = "delete the Secret, and a running replica restores the last good one; or put a CA certificate with its intermediates into tls.crt, its key into tls.key and its root into ca.crt"
+
+// Options of a Manager. All fields but Keep are required. SecretName is the name of the ConfigMap with the CA's roots
+// too.
 type Options struct {
-	// Namespace of the control plane, SecretName of its CA there, and of the ConfigMap with the CA's roots.
-	Namespace, SecretName string
+	casecret.Options
 	// TrustDomain of all identities.
 	TrustDomain string
 	// Serving is the certificate of this replica.
 	Serving ca.Leaf
-	Policy  rotation.Lifetimes
-
-	Client client.Client
-	// Reader reads from the API server, not from a cache.
-	Reader client.Reader
-	// Owner is what a Secret and a ConfigMap that are made here go with, when the release is uninstalled.
-	Owner func(context.Context) (metav1.OwnerReference, error)
-	// Keep leaves them behind, without an owner, so that a later installation has the same CA.
+	// Keep leaves the Secret and the ConfigMap behind, without an owner, so that a later installation has the same CA.
 	Keep bool
-	// IsLeader tells whether this replica may rotate the CA.
-	IsLeader func() bool
 	// Agents asks all replicas, this one too, what their agents have.
-	Agents     func(context.Context) Agents
-	Recorder   events.EventRecorder
-	Registerer prometheus.Registerer
-	Log        logr.Logger
-	// Now is the clock.
-	Now func() time.Time
+	Agents func(context.Context) Agents
 }
 
 // Manager keeps the CA in order and signs with it. One goroutine reconciles; the exported methods but
 // Reconcile are safe for concurrent use.
 type Manager struct {
 	opts    Options
-	serving *rotation.Serving
+	secret  *casecret.Store
 	metrics *metrics
 	view    atomic.Pointer[view]
-	// flaw is what is wrong with the Secret, for Note; empty if nothing is.
-	flaw atomic.Pointer[string]
 
 	// Only Reconcile uses these.
-	memory       memory
-	last         *corev1.Secret // the last good one
-	missingSince time.Time      // the Secret was first seen missing, with nothing in memory and a record
-	bundleSince  time.Time      // the present bundle was first given out here
-	signerSince  time.Time      // the present signer has been signing here
-	reported     string         // the resource version of the Secret last complained about
+	memory      memory
+	bundleSince time.Time // the present bundle was first given out here
+	signerSince time.Time // the present signer has been signing here
 }
 
 // view is what is signed with and trusted at present. It is not changed, only replaced.
@@ -81,12 +64,26 @@ type view struct {
 
 // New gives a Manager without a CA yet, and registers its metrics.
 func New(o Options) (*Manager, error) {
-	if err := o.Policy.Validate(); err != nil {
-		return nil, err
-	}
-	m := &Manager{opts: o, serving: rotation.NewServing(o.Serving, o.Now)}
+	m := &Manager{opts: o}
 	m.view.Store(&view{pool: x509.NewCertPool(), replaced: make(chan struct{})})
 	var err error
+	m.secret, err = casecret.New(o.Options, casecret.Kind{
+		Name: "identity CA", EventReason: "IdentityCA", MetricPrefix: "mizzen_identity_ca",
+		Whose: "the mesh's", Signs: "sidecars' certificates", Doing: "signing",
+		Remedy: remedy, RestoreGrace: restoreGrace, Leaf: o.Serving,
+		Decode: func(secret *corev1.Secret) (rotation.State, error) {
+			trial := o.Serving // a leaf that every CA must be able to sign
+			trial.Now = o.Now()
+			return decode(secret, trial)
+		},
+		Encode: encode, Owners: m.secretOwners,
+		Created: func(secret *corev1.Secret, how string) {
+			o.Recorder.Eventf(secret, nil, corev1.EventTypeNormal, "IdentityCA", "WriteIdentityCA", "the Secret of the mesh's CA was missing and has been %s", how)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
 	m.metrics, err = newMetrics(o.Registerer)
 	return m, err
 }
@@ -94,13 +91,8 @@ func New(o Options) (*Manager, error) {
 // SetupWithManager has the manager reconcile, with a role that allows the Secret and the ConfigMap by name only. onLead is
 // called with a task to run on becoming leader.
 func (m *Manager) SetupWithManager(mgr manager.Manager, onLead func(task func(context.Context))) error {
-	return lookout.Add(mgr, lookout.Options{
-		Name: "identity-ca", Reconciler: m, OnLead: onLead,
-		Objects: []lookout.Object{
-			{GroupVersion: corev1.SchemeGroupVersion, Kind: "Secret", Namespace: m.opts.Namespace, Name: m.opts.SecretName},
-			{GroupVersion: corev1.SchemeGroupVersion, Kind: "ConfigMap", Namespace: m.opts.Namespace, Name: m.opts.SecretName},
-		},
-	})
+	record := lookout.Object{GroupVersion: corev1.SchemeGroupVersion, Kind: "ConfigMap", Namespace: m.opts.Namespace, Name: m.opts.SecretName}
+	return m.secret.Watch(mgr, "identity-ca", m, onLead, record)
 }
 
 // Bundle gives the roots that are trusted at present, as api.Bundle has them; empty while there is no CA.
@@ -121,71 +113,35 @@ func (m *Manager) Ready() error {
 	if note := m.Note(); note != "" {
 		return errors.New(note)
 	}
-	return errors.New("no certificate authority has been read yet")
+	return rotation.ErrNoCA
 }
 
 // Note says what is wrong although the replica serves; empty when nothing is.
-func (m *Manager) Note() string {
-	if flaw := m.flaw.Load(); flaw != nil {
-		return *flaw
-	}
-	return ""
-}
+func (m *Manager) Note() string { return m.secret.Note() }
 
 // Reconcile looks at the Secret once and brings everything a step further.
 func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	secret, state, err := m.readSecret(ctx)
-	bad := &secretError{}
+	current, err := m.secret.Read(ctx, m.predecessor)
 	switch {
-	case errors.Is(err, errWaiting):
+	case errors.Is(err, casecret.ErrWaiting):
 		return reconcile.Result{RequeueAfter: restoreGrace / 5}, nil
-	case errors.As(err, &bad):
-		m.complain(bad)
 	case err != nil:
 		return reconcile.Result{}, err
-	default:
-		if secret, err = m.own(ctx, secret); err != nil {
+	case current:
+		if err := m.own(ctx); err != nil {
 			return reconcile.Result{}, err
 		}
-		m.last = secret
-		m.memory = m.memory.take(state, managed(secret))
-		m.metrics.usable.Set(1)
-		m.flaw.Store(nil)
-		if err := state.Signer.CheckTime(m.opts.Now()); err != nil {
-			m.complain(&secretError{secret: secret, err: err, remedy: remedyLeader})
-		}
+		m.memory = m.memory.take(m.secret.State(), managed(m.secret.Secret()))
 	}
 	if m.memory.read.Signer == nil {
 		return reconcile.Result{RequeueAfter: time.Minute}, nil
 	}
 	m.use()
-	res, err := m.rotate(ctx, secret)
-	if secret != nil {
+	res, err := m.rotate(ctx, current)
+	if current {
 		err = errors.Join(err, m.writeRecord(ctx))
 	}
 	return res, err
-}
-
-// complain names a bad Secret in log, event and metric, once for each version of it.
-func (m *Manager) complain(bad *secretError) {
-	why := ca.Reason(bad.err)
-	if errors.Is(bad.err, errMissing) {
-		why = "Missing"
-	}
-	m.metrics.usable.Set(0)
-	m.metrics.errors.WithLabelValues(why).Inc()
-	flaw := bad.Error()
-	if m.memory.read.Signer != nil {
-		flaw += "; signing with the CA in memory"
-	}
-	m.flaw.Store(&flaw)
-	if m.reported == bad.secret.ResourceVersion {
-		return
-	}
-	m.reported = bad.secret.ResourceVersion
-	m.opts.Log.Error(bad.err, "identity CA Secret cannot be used", "secret", m.secretKey(), "reason", why,
-		"remedy", bad.remedy, "signingFromMemory", m.memory.read.Signer != nil)
-	m.opts.Recorder.Eventf(bad.secret, nil, corev1.EventTypeWarning, "IdentityCA"+why, "ReadIdentityCA", "%s", bad.Error())
 }
 
 // Sign makes a certificate for the key of a signing request, and gives it as PEM with its intermediates.
@@ -193,9 +149,9 @@ func (m *Manager) complain(bad *secretError) {
 func (m *Manager) Sign(l ca.Leaf, csr *x509.CertificateRequest) (certificate []byte, err error) {
 	signer := m.view.Load().state.Signer
 	if signer == nil {
-		return nil, errors.New("no certificate authority has been read yet")
+		return nil, rotation.ErrNoCA
 	}
-	l.Now, l.Lifetime = m.opts.Now(), m.opts.Policy.LeafLifetime
+	l.Now, l.Lifetime = m.opts.Now(), m.opts.Lifetimes.LeafLifetime
 	cert, err := signer.SignCSR(l, csr)
 	if err != nil {
 		return nil, fmt.Errorf("sign with CA %q: %w", signer.Certificate().Subject.CommonName, err)

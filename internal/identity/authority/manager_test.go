@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,7 +29,7 @@ func TestFirstInstall(t *testing.T) {
 		t.Error("ready without a CA")
 	}
 	w.reconcile(one, two)
-	s := w.secret()
+	s := w.Secret()
 	if !managed(s) || s.Type != corev1.SecretTypeTLS || len(s.OwnerReferences) != 1 {
 		t.Errorf("the Secret: %s, %v, %v", s.Type, s.Annotations, s.OwnerReferences)
 	}
@@ -57,14 +56,14 @@ func TestSecretIsRestored(t *testing.T) {
 			}
 			r, fresh := w.replica(false), w.replica(true)
 			w.reconcile(r)
-			before, bundle := w.secret(), roots(r)
-			w.deleteSecret()
+			before, bundle := w.Secret(), roots(r)
+			w.DeleteSecret()
 			w.reconcile(fresh) // one that remembers nothing leaves it to one that does
-			if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(before), &corev1.Secret{}); !apierrors.IsNotFound(err) {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(before), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 				t.Fatalf("it was made anew: %v", err)
 			}
 			w.reconcile(r, fresh)
-			after := w.secret()
+			after := w.Secret()
 			for key := range before.Data {
 				if !bytes.Equal(before.Data[key], after.Data[key]) {
 					t.Errorf("%s is another", key)
@@ -85,7 +84,7 @@ func TestBrokenSecret(t *testing.T) {
 	w := newWorld(t)
 	root, other, short := w.newRoot(24*time.Hour), w.newRoot(24*time.Hour), w.newRoot(time.Minute)
 	long, short2 := w.newCA("long", time.Hour, nil), w.newCA("short", time.Minute, nil)
-	leafCert, err := root.Issue(ca.Leaf{CommonName: "leaf", Now: w.now, Lifetime: time.Hour})
+	leafCert, err := root.Issue(ca.Leaf{CommonName: "leaf", Now: w.Now, Lifetime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,18 +112,18 @@ func TestBrokenSecret(t *testing.T) {
 		{"expired", "Expired", w.data(short, short)},
 		{"a root that has expired", "Expired", w.data(w.newCA("intermediate", time.Hour, short2), short2)},
 	}
-	w.now = w.now.Add(2 * time.Minute)
+	w.Now = w.Now.Add(2 * time.Minute)
 	for _, tt := range tests {
 		for name, began := range map[string]bool{"": false, ", with a CA in memory": true} {
 			t.Run(tt.name+name, func(t *testing.T) {
-				now := w.now
+				now := w.Now
 				w := newWorld(t)
-				w.now = now
+				w.Now = now
 				r := w.replica(true)
 				if began {
 					w.reconcile(r)
-					w.update(func(s *corev1.Secret) { s.Data = tt.data })
-				} else if err := w.client.Create(t.Context(), ownSecret(tt.data)); err != nil {
+					w.UpdateSecret(func(s *corev1.Secret) { s.Data = tt.data })
+				} else if err := w.Client.Create(t.Context(), ownSecret(tt.data)); err != nil {
 					t.Fatal(err)
 				}
 				bundle := roots(r)
@@ -138,12 +137,12 @@ func TestBrokenSecret(t *testing.T) {
 				if note := r.Note(); !strings.Contains(note, testSecret) || strings.Contains(note, "PRIVATE") {
 					t.Errorf("note %q", note)
 				}
-				if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues(tt.reason)); got != 2 {
+				if got := w.Metric(r.Replica, "mizzen_identity_ca_secret_errors_total", tt.reason); got != 2 {
 					t.Errorf("%v errors counted as %s, want 2", got, tt.reason)
 				}
 				var told []string
-				for len(r.recorder.Events) > 0 {
-					if e := <-r.recorder.Events; strings.HasPrefix(e, "Warning") {
+				for len(r.Recorder.Events) > 0 {
+					if e := <-r.Recorder.Events; strings.HasPrefix(e, "Warning") {
 						told = append(told, e)
 					}
 				}
@@ -151,15 +150,15 @@ func TestBrokenSecret(t *testing.T) {
 					t.Errorf("events %q, want one", told)
 				}
 				var complaints []string
-				for len(r.logged) > 0 {
-					if line := <-r.logged; strings.Contains(line, "cannot be used") {
+				for len(r.Logged) > 0 {
+					if line := <-r.Logged; strings.Contains(line, "cannot be used") {
 						complaints = append(complaints, line)
 					}
 				}
 				if len(complaints) != 1 || !strings.Contains(complaints[0], `"reason"="`+tt.reason+`"`) || !strings.Contains(complaints[0], "delete the Secret") || strings.Contains(complaints[0], "PRIVATE KEY-----") {
 					t.Errorf("log %q, want one line", complaints)
 				}
-				if !sameData(w.secret().Data, tt.data) {
+				if !sameData(w.Secret().Data, tt.data) {
 					t.Error("it was overwritten")
 				}
 			})
@@ -185,7 +184,7 @@ func TestOwnChain(t *testing.T) {
 	root := w.newCA("own root", 10*time.Hour, nil)
 	intermediate := w.newCA("own intermediate", 5*time.Hour, root)
 	w = newWorld(t, ownSecret(w.data(intermediate, root)))
-	before := w.secret()
+	before := w.Secret()
 	r := w.replica(true)
 	w.reconcile(r)
 	if roots(r) != api.Roots(root.Certificate()) {
@@ -205,10 +204,10 @@ func TestOwnChain(t *testing.T) {
 		t.Error("a leaf without its intermediate is accepted")
 	}
 	w.after(4*time.Hour, r)
-	if after := w.secret(); after.ResourceVersion != before.ResourceVersion {
+	if after := w.Secret(); after.ResourceVersion != before.ResourceVersion {
 		t.Error("it was written")
 	}
-	w.now = w.now.Add(2 * time.Hour)
+	w.Now = w.Now.Add(2 * time.Hour)
 	w.reconcile(r)
 	if !strings.Contains(r.Note(), "has expired") {
 		t.Errorf("note %q", r.Note())
@@ -222,7 +221,7 @@ func TestOwnCAChanges(t *testing.T) {
 	w = newWorld(t, ownSecret(w.data(first, first)))
 	r := w.replica(false)
 	w.reconcile(r)
-	w.update(func(s *corev1.Secret) { s.Data = w.data(second, second) })
+	w.UpdateSecret(func(s *corev1.Secret) { s.Data = w.data(second, second) })
 	var phases []string
 	for range 40 {
 		phases = append(phases, phase(r, first, second))
@@ -264,18 +263,18 @@ func TestBrokenSecretOfOurs(t *testing.T) {
 			r := w.replica(true)
 			w.reconcile(r)
 			bundle := roots(r)
-			w.update(func(s *corev1.Secret) { change(w, s.Data) })
-			broken := w.secret()
+			w.UpdateSecret(func(s *corev1.Secret) { change(w, s.Data) })
+			broken := w.Secret()
 			w.reconcile(r)
 			if r.Note() == "" || r.Ready() != nil || roots(r) != bundle {
 				t.Errorf("note %q, ready %v", r.Note(), r.Ready())
 			}
-			if w.secret().ResourceVersion != broken.ResourceVersion {
+			if w.Secret().ResourceVersion != broken.ResourceVersion {
 				t.Error("it was overwritten")
 			}
-			w.deleteSecret() // the remedy
+			w.DeleteSecret() // the remedy
 			w.reconcile(r)
-			if r.Note() != "" || roots(r) != bundle || !managed(w.secret()) {
+			if r.Note() != "" || roots(r) != bundle || !managed(w.Secret()) {
 				t.Errorf("after the remedy: note %q", r.Note())
 			}
 		})
@@ -289,7 +288,7 @@ func TestPod(t *testing.T) {
 	w.reconcile(r)
 	id := spiffe.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"}
 	sign := func(l ca.Leaf) *x509.Certificate {
-		l.Now, l.Lifetime = w.now, time.Hour
+		l.Now, l.Lifetime = w.Now, time.Hour
 		cert, err := r.view.Load().state.Signer.Issue(l)
 		if err != nil {
 			t.Fatal(err)
@@ -317,7 +316,7 @@ func TestPod(t *testing.T) {
 		}
 	}
 	old := sign(PodLeaf(id, "web-1", "uid"))
-	w.now = w.now.Add(time.Hour + time.Second)
+	w.Now = w.Now.Add(time.Hour + time.Second)
 	if _, err := r.Identify(old); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("an expired one: %v", err)
 	}

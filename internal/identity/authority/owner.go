@@ -5,9 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // owners are those of what is made here. Without Keep an owner that is gone is an error: the release is being
@@ -23,27 +21,23 @@ func (m *Manager) owners(ctx context.Context) ([]metav1.OwnerReference, error) {
 	return []metav1.OwnerReference{owner}, nil
 }
 
+// secretOwners are those of a Secret that is made here. Somebody else's, which is restored, has none.
+func (m *Manager) secretOwners(ctx context.Context, secret *corev1.Secret) ([]metav1.OwnerReference, error) {
+	if !managed(secret) {
+		return nil, nil
+	}
+	return m.owners(ctx)
+}
+
 // own gives a Secret of ours its owners where it has others: those of an installation with another Keep, or of
 // one that is gone, with which garbage collection would take it away. Somebody else's Secret is left as it is.
-func (m *Manager) own(ctx context.Context, secret *corev1.Secret) (*corev1.Secret, error) {
-	if !managed(secret) || !m.opts.IsLeader() {
-		return secret, nil
+func (m *Manager) own(ctx context.Context) error {
+	if !managed(m.secret.Secret()) || !m.opts.IsLeader() {
+		return nil
 	}
 	owners, err := m.owners(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("owner for Secret %s: %w", m.secretKey(), err)
+		return fmt.Errorf("owner for Secret %s: %w", m.opts.Key(), err)
 	}
-	if sameOwners(secret, owners) {
-		return secret, nil
-	}
-	owned := secret.DeepCopy()
-	owned.OwnerReferences = owners
-	if err := m.opts.Client.Update(ctx, owned, client.FieldOwner(fieldManager)); err != nil {
-		return nil, fmt.Errorf("owner for Secret %s: %w", m.secretKey(), err)
-	}
-	return owned, nil
-}
-
-func sameOwners(o metav1.Object, owners []metav1.OwnerReference) bool {
-	return equality.Semantic.DeepEqual(o.GetOwnerReferences(), owners)
+	return m.secret.SetOwners(ctx, owners)
 }

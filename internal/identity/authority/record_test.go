@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,25 +16,16 @@ import (
 
 // theRecord is nil if there is none.
 func (w *world) theRecord() *corev1.ConfigMap {
-	w.t.Helper()
+	w.T.Helper()
 	c := &corev1.ConfigMap{}
-	err := w.client.Get(w.t.Context(), client.ObjectKey{Namespace: testNamespace, Name: testSecret}, c)
+	err := w.Client.Get(w.T.Context(), client.ObjectKey{Namespace: testNamespace, Name: testSecret}, c)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return c
-}
-
-func (w *world) hasSecret() bool {
-	w.t.Helper()
-	err := w.client.Get(w.t.Context(), client.ObjectKey{Namespace: testNamespace, Name: testSecret}, &corev1.Secret{})
-	if client.IgnoreNotFound(err) != nil {
-		w.t.Fatal(err)
-	}
-	return err == nil
 }
 
 func TestRecord(t *testing.T) {
@@ -50,13 +40,13 @@ func TestRecord(t *testing.T) {
 	if again := w.theRecord(); again.ResourceVersion != c.ResourceVersion {
 		t.Error("it is written without need")
 	}
-	for w.now.Before(epoch.Add(testPolicy.CALifetime)) && len(one.view.Load().state.Trusted()) == 1 {
+	for w.Now.Before(epoch.Add(testPolicy.CALifetime)) && len(one.view.Load().state.Trusted()) == 1 {
 		w.after(time.Minute, one, two)
 	}
 	if c := w.theRecord(); c.Data[keyRoots] != roots(one) || strings.Count(c.Data[keyRoots], "BEGIN") != 2 {
 		t.Error("it does not have the roots of a rotation")
 	}
-	if err := w.client.Delete(t.Context(), c); err != nil {
+	if err := w.Client.Delete(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	w.reconcile(one)
@@ -69,22 +59,22 @@ func TestRecord(t *testing.T) {
 func TestLostCAIsNotReplaced(t *testing.T) {
 	w := newWorld(t)
 	w.reconcile(w.replica(true))
-	lost := w.secret()
-	w.deleteSecret()
+	lost := w.Secret()
+	w.DeleteSecret()
 	fresh := w.replica(true)
 	w.after(restoreGrace, fresh)
 	w.after(time.Hour, fresh)
-	if w.hasSecret() {
+	if w.HasSecret() {
 		t.Fatal("there is a new CA")
 	}
 	advice := []string{"is missing", "restore it from a backup", "delete the ConfigMap mizzen-system/mizzen-ca", "restart all pods"}
-	told := fresh.recorder.Events
+	told := fresh.Recorder.Events
 	if len(told) != 1 {
 		t.Fatalf("%d events, want 1", len(told))
 	}
 	logged := ""
-	for len(fresh.logged) > 0 {
-		logged += <-fresh.logged
+	for len(fresh.Logged) > 0 {
+		logged += <-fresh.Logged
 	}
 	for name, text := range map[string]string{"event": <-told, "readiness": fresh.Ready().Error(), "log": logged} {
 		for _, want := range advice {
@@ -93,12 +83,12 @@ func TestLostCAIsNotReplaced(t *testing.T) {
 			}
 		}
 	}
-	if testutil.ToFloat64(fresh.metrics.errors.WithLabelValues("Missing")) == 0 || testutil.ToFloat64(fresh.metrics.usable) != 0 {
+	if w.Metric(fresh.Replica, "mizzen_identity_ca_secret_errors_total", "Missing") == 0 || w.Metric(fresh.Replica, "mizzen_identity_ca_secret_usable", "") != 0 {
 		t.Error("not counted")
 	}
 	t.Run("restored from a backup", func(t *testing.T) {
 		lost.ResourceVersion = ""
-		if err := w.client.Create(t.Context(), lost); err != nil {
+		if err := w.Client.Create(t.Context(), lost); err != nil {
 			t.Fatal(err)
 		}
 		w.reconcile(fresh)
@@ -107,13 +97,13 @@ func TestLostCAIsNotReplaced(t *testing.T) {
 		}
 	})
 	t.Run("begun anew", func(t *testing.T) {
-		w.deleteSecret()
+		w.DeleteSecret()
 		again := w.replica(true)
 		w.after(time.Minute, again)
-		if w.hasSecret() {
+		if w.HasSecret() {
 			t.Fatal("there is a new CA")
 		}
-		if err := w.client.Delete(t.Context(), w.theRecord()); err != nil {
+		if err := w.Client.Delete(t.Context(), w.theRecord()); err != nil {
 			t.Fatal(err)
 		}
 		w.reconcile(again)
@@ -136,12 +126,12 @@ func TestRecordOfAnotherRelease(t *testing.T) {
 	if c := w.theRecord(); len(c.OwnerReferences) != 1 || c.OwnerReferences[0].UID != "1" || c.Data[keyRoots] != roots(r) {
 		t.Errorf("record %+v", c)
 	}
-	w.uninstalled = true
-	w.deleteSecret()
-	if err := w.client.Delete(t.Context(), w.theRecord()); err != nil {
+	w.Uninstalled = true
+	w.DeleteSecret()
+	if err := w.Client.Delete(t.Context(), w.theRecord()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Reconcile(t.Context(), request); err == nil || w.hasSecret() || w.theRecord() != nil {
+	if _, err := r.Reconcile(t.Context(), request); err == nil || w.HasSecret() || w.theRecord() != nil {
 		t.Errorf("something is left behind after an uninstall: %v", err)
 	}
 }
@@ -149,7 +139,7 @@ func TestRecordOfAnotherRelease(t *testing.T) {
 // Whether there is a record must be known.
 func TestRecordCannotBeRead(t *testing.T) {
 	w := newWorld(t)
-	w.client = interceptor.NewClient(w.client.(client.WithWatch), interceptor.Funcs{
+	w.Client = interceptor.NewClient(w.Client.(client.WithWatch), interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			if _, ok := o.(*corev1.ConfigMap); ok {
 				return errors.New("forbidden")
@@ -158,8 +148,8 @@ func TestRecordCannotBeRead(t *testing.T) {
 		},
 	})
 	r := w.replica(true)
-	if _, err := r.Reconcile(t.Context(), request); err == nil || !strings.Contains(err.Error(), "forbidden") || w.hasSecret() {
-		t.Errorf("error %v, Secret made: %v", err, w.hasSecret())
+	if _, err := r.Reconcile(t.Context(), request); err == nil || !strings.Contains(err.Error(), "forbidden") || w.HasSecret() {
+		t.Errorf("error %v, Secret made: %v", err, w.HasSecret())
 	}
 }
 
@@ -168,23 +158,23 @@ func TestRecordCannotBeRead(t *testing.T) {
 func TestKept(t *testing.T) {
 	w := newWorld(t)
 	w.reconcile(w.replica(true))
-	if len(w.secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
-		t.Fatalf("not kept: Secret %v, ConfigMap %v; want one owner each", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	if len(w.Secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
+		t.Fatalf("not kept: Secret %v, ConfigMap %v; want one owner each", w.Secret().OwnerReferences, w.theRecord().OwnerReferences)
 	}
-	ca := string(w.secret().Data[keyRoots])
+	ca := string(w.Secret().Data[keyRoots])
 	w.keep = true
 	upgraded := w.replica(true)
 	w.reconcile(w.replica(false))
-	if len(w.secret().OwnerReferences) != 1 {
+	if len(w.Secret().OwnerReferences) != 1 {
 		t.Error("a replica that does not lead has written the Secret")
 	}
 	w.reconcile(upgraded)
-	if len(w.secret().OwnerReferences)+len(w.theRecord().OwnerReferences) != 0 {
-		t.Errorf("kept: Secret %v, ConfigMap %v; want no owner", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	if len(w.Secret().OwnerReferences)+len(w.theRecord().OwnerReferences) != 0 {
+		t.Errorf("kept: Secret %v, ConfigMap %v; want no owner", w.Secret().OwnerReferences, w.theRecord().OwnerReferences)
 	}
-	w.uninstalled = true
+	w.Uninstalled = true
 	w.reconcile(upgraded)
-	w.uninstalled = false
+	w.Uninstalled = false
 	again := w.replica(true)
 	w.reconcile(again)
 	if roots(again) != ca {
@@ -192,8 +182,8 @@ func TestKept(t *testing.T) {
 	}
 	w.keep = false
 	w.reconcile(w.replica(true))
-	if len(w.secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
-		t.Errorf("not kept any more: Secret %v, ConfigMap %v; want one owner each", w.secret().OwnerReferences, w.theRecord().OwnerReferences)
+	if len(w.Secret().OwnerReferences) != 1 || len(w.theRecord().OwnerReferences) != 1 {
+		t.Errorf("not kept any more: Secret %v, ConfigMap %v; want one owner each", w.Secret().OwnerReferences, w.theRecord().OwnerReferences)
 	}
 }
 
@@ -204,12 +194,12 @@ func TestOwnersOfSomebodyElsesSecret(t *testing.T) {
 	root := w.newRoot(1000 * time.Hour)
 	theirs := ownSecret(w.data(root, root))
 	theirs.OwnerReferences = []metav1.OwnerReference{{APIVersion: "cert-manager.io/v1", Kind: "Certificate", Name: "mesh", UID: "7"}}
-	if err := w.client.Create(t.Context(), theirs); err != nil {
+	if err := w.Client.Create(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}
 	r := w.replica(true)
 	w.reconcile(r)
-	if r.Ready() != nil || len(w.secret().OwnerReferences) != 1 {
-		t.Errorf("ready %v, owners %v", r.Ready(), w.secret().OwnerReferences)
+	if r.Ready() != nil || len(w.Secret().OwnerReferences) != 1 {
+		t.Errorf("ready %v, owners %v", r.Ready(), w.Secret().OwnerReferences)
 	}
 }

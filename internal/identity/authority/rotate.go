@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
@@ -22,9 +21,8 @@ func (m *Manager) use() {
 	}
 	v.version = api.Version(v.bundle)
 	now := m.opts.Now()
-	if !old.state.Signer.Equal(s.Signer) {
+	if m.secret.Use(s.Signer) {
 		m.signerSince = now
-		m.opts.Log.Info("identity CA signs", "ca", s.Signer.Certificate().Subject.CommonName, "expires", s.Signer.NotAfter())
 	}
 	if old.version != v.version {
 		m.bundleSince = now
@@ -34,16 +32,14 @@ func (m *Manager) use() {
 		m.opts.Log.Info("trust bundle", "version", v.version, "roots", len(s.Trusted()))
 	}
 	m.view.Store(v)
-	m.serving.Use(s.Signer)
-	m.metrics.expiry.Set(float64(s.Signer.NotAfter().Unix()))
 }
 
 // patience is by how much a settle time grows while somebody lacks the bundle.
 const patience = 10
 
-// rotate takes the next step when it is due: in memory, or, as the leader, in a Secret of ours. secret is
-// nil if it cannot be used.
-func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.Result, error) {
+// rotate takes the next step when it is due: in memory, or, as the leader, in a Secret of ours. current reports whether
+// the Secret can be used.
+func (m *Manager) rotate(ctx context.Context, current bool) (reconcile.Result, error) {
 	now, s := m.opts.Now(), m.view.Load().state
 	policy, held, waits := m.held(ctx, now)
 	settled, changed := m.memory.settle(policy, now, held)
@@ -52,22 +48,10 @@ func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.
 		m.use()
 		return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
 	}
-	ours := secret != nil && managed(secret)
+	ours := current && managed(m.secret.Secret())
 	if ours && m.memory.old == nil {
-		next, changed, _, err := policy.Step(m.memory.read, now, held)
-		switch {
-		case err != nil:
-			return reconcile.Result{}, err
-		case changed && m.opts.IsLeader():
-			if err := m.updateSecret(ctx, secret, next); err != nil {
-				return reconcile.Result{}, err
-			}
-			m.opts.Log.Info("identity CA rotation: one step further", "signer", next.Signer.Certificate().Subject.CommonName,
-				"hasNext", next.Next != nil, "previous", len(next.Previous))
-			return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
-		case changed:
-			// Winning the election triggers a look too; this one is for a leader that does not do its work.
-			return reconcile.Result{RequeueAfter: time.Minute}, nil
+		if due, wait, err := m.secret.Step(ctx, policy, held); due || err != nil {
+			return reconcile.Result{RequeueAfter: wait}, err
 		}
 	}
 	wait := policy.Wait(s, now, held)
@@ -75,7 +59,7 @@ func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.
 		wait = max(wait, time.Minute) // its owner renews it, and that triggers a look
 	}
 	if waits {
-		wait = min(wait, max(time.Second, m.opts.Policy.Settle/patience))
+		wait = min(wait, max(time.Second, m.opts.Lifetimes.Settle/patience))
 	}
 	return reconcile.Result{RequeueAfter: min(wait, time.Hour)}, nil
 }
@@ -84,7 +68,7 @@ func (m *Manager) rotate(ctx context.Context, secret *corev1.Secret) (reconcile.
 // and whether somebody is waited for. The policy that it gives is more patient while somebody lacks the
 // bundle.
 func (m *Manager) held(ctx context.Context, now time.Time) (policy rotation.Lifetimes, held rotation.Held, waits bool) {
-	policy, held = m.opts.Policy, rotation.Held{Trusted: now.Sub(m.bundleSince), Unused: now.Sub(m.signerSince)}
+	policy, held = m.opts.Lifetimes, rotation.Held{Trusted: now.Sub(m.bundleSince), Unused: now.Sub(m.signerSince)}
 	lacking, using := 0, 0
 	if v := m.view.Load(); v.state.Next != nil || len(v.state.Previous) > 0 {
 		agents := m.opts.Agents(ctx)

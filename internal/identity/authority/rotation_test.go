@@ -87,8 +87,8 @@ func (m *mesh) reports() Agents {
 
 // step lets 15 seconds pass.
 func (m *mesh) step(n int) {
-	m.t.Helper()
-	m.now = m.now.Add(15 * time.Second)
+	m.T.Helper()
+	m.Now = m.Now.Add(15 * time.Second)
 	for i, r := range m.replicas {
 		looks := m.rng.Float64() < 0.7
 		if i == 2 { // nearly cut off
@@ -101,7 +101,7 @@ func (m *mesh) step(n int) {
 	if m.rng.Float64() < 0.005 {
 		leader := m.rng.IntN(2)
 		for i, r := range m.replicas {
-			r.leader = i == leader
+			r.Leader = i == leader
 		}
 	}
 	for _, s := range m.sidecars {
@@ -114,26 +114,26 @@ func (m *mesh) step(n int) {
 
 // live is what a sidecar does.
 func (m *mesh) live(s *sidecar) {
-	m.t.Helper()
-	if s.leaf == nil || !m.now.Before(s.renewAt) {
+	m.T.Helper()
+	if s.leaf == nil || !m.Now.Before(s.renewAt) {
 		id := spiffe.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"}
 		text, err := m.replicas[m.rng.IntN(len(m.replicas))].Sign(PodLeaf(id, "web-1", "uid"), m.csr)
 		if err != nil {
-			m.t.Fatal(err)
+			m.T.Fatal(err)
 		}
 		certs, err := ca.ParseCertificates(text)
 		if err != nil {
-			m.t.Fatal(err)
+			m.T.Fatal(err)
 		}
 		s.leaf = certs[0]
-		life := s.leaf.NotAfter.Sub(m.now)
-		s.renewAt = m.now.Add(life/2 + time.Duration(m.rng.Int64N(int64(life/5)+1)))
+		life := s.leaf.NotAfter.Sub(m.Now)
+		s.renewAt = m.Now.Add(life/2 + time.Duration(m.rng.Int64N(int64(life/5)+1)))
 	}
 	bundle, version, _ := m.replicas[s.at].Bundle()
 	if version != s.coming {
-		s.coming, s.since = version, m.now
+		s.coming, s.since = version, m.Now
 	}
-	if s.have == "" || version != s.have && m.now.Sub(s.since) >= s.lag {
+	if s.have == "" || version != s.have && m.Now.Sub(s.since) >= s.lag {
 		s.bundle, s.have = bundle, version
 	}
 }
@@ -161,7 +161,7 @@ func (m *mesh) broken() error {
 
 // verify remembers what it has found.
 func (m *mesh) verify(leaf *x509.Certificate, bundle string) error {
-	if m.now.After(leaf.NotAfter) {
+	if m.Now.After(leaf.NotAfter) {
 		return fmt.Errorf("expired at %s", leaf.NotAfter)
 	}
 	key := [2]string{string(leaf.Raw), bundle}
@@ -170,7 +170,7 @@ func (m *mesh) verify(leaf *x509.Certificate, bundle string) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(bundle))
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: m.now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: m.Now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	m.checked[key] = err == nil
 	return err
 }
@@ -187,7 +187,7 @@ func (m *mesh) run(each func(step int)) (error, []string) { //nolint:revive,stat
 			signers = append(signers, name)
 		}
 		if err := m.broken(); err != nil {
-			return fmt.Errorf("after %s: %w", m.now.Sub(epoch), err), signers
+			return fmt.Errorf("after %s: %w", m.Now.Sub(epoch), err), signers
 		}
 	}
 	return nil, signers
@@ -235,7 +235,7 @@ func TestNoCallFailsWhenTheCAIsReplaced(t *testing.T) {
 		own := []*ca.Authority{m.newCA("one", 100*time.Hour, nil), m.newCA("two", 100*time.Hour, nil)}
 		err, signers := m.run(func(step int) {
 			if i := step/240 - 1; step%240 == 0 && i < len(own) { // each hour
-				m.update(func(s *corev1.Secret) { s.Data = m.data(own[i], own[i]) })
+				m.UpdateSecret(func(s *corev1.Secret) { s.Data = m.data(own[i], own[i]) })
 			}
 		})
 		if err != nil {
@@ -255,18 +255,18 @@ func TestPatienceEnds(t *testing.T) {
 	w := newWorld(t)
 	r := w.replica(true)
 	w.reconcile(r)
-	first := w.secret()
+	first := w.Secret()
 	w.agents = func() Agents {
 		_, version, _ := r.Bundle()
 		return Agents{Reports: []Report{{Bundle: version, Have: map[string]int{"older": 1}}}}
 	}
-	w.now = w.now.Add(time.Hour) // a third is left
+	w.Now = w.Now.Add(time.Hour) // a third is left
 	w.reconcile(r, r)
-	if len(w.secret().Data[rotation.KeyNextCert]) == 0 {
+	if len(w.Secret().Data[rotation.KeyNextCert]) == 0 {
 		t.Fatal("no next CA")
 	}
 	signs := func() bool {
-		return string(w.secret().Data[corev1.TLSCertKey]) != string(first.Data[corev1.TLSCertKey])
+		return string(w.Secret().Data[corev1.TLSCertKey]) != string(first.Data[corev1.TLSCertKey])
 	}
 	// Half of what the old one lives is less than ten settle times.
 	w.after(14*time.Minute, r)
@@ -349,7 +349,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	for i := range 50 {
-		m.update(func(s *corev1.Secret) { s.Data = m.data(own[i%2], own[i%2]) })
+		m.UpdateSecret(func(s *corev1.Secret) { s.Data = m.data(own[i%2], own[i%2]) })
 		m.reconcile(r, r)
 	}
 	close(done)

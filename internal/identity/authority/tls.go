@@ -16,7 +16,7 @@ import (
 func (m *Manager) TLS(required bool) *tls.Config {
 	c := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return m.serving.Certificate() },
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return m.secret.Certificate() },
 		ClientAuth:             tls.RequestClientCert,
 		SessionTicketsDisabled: true,
 	}
@@ -30,7 +30,7 @@ func (m *Manager) TLS(required bool) *tls.Config {
 func (m *Manager) PeerTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion:           tls.VersionTLS13,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.serving.Certificate() },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.secret.Certificate() },
 		InsecureSkipVerify:   true, // replicas are called by address, which no certificate has: the identity counts
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return m.peer(s.PeerCertificates, x509.ExtKeyUsageServerAuth)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 	for {
 		bundle, version, replaced := s.opt.CA.Bundle()
 		if bundle != "" && version != have {
-			writeJSON(w, http.StatusOK, api.Bundle{Bundle: bundle, Version: version})
+			_ = httpjson.Write(w, http.StatusOK, api.Bundle{Bundle: bundle, Version: version})
 			return
 		}
 		select {
@@ -70,7 +71,7 @@ const peerMargin = 2 * time.Minute
 
 // report says what is known of the agents, for the other replicas and for a person.
 func (s *Server) report(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.Report())
+	_ = httpjson.Write(w, http.StatusOK, s.Report())
 }
 
 // defaultBundleWait is what Options.BundleWait is by default.

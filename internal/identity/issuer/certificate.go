@@ -10,8 +10,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
+	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
@@ -34,7 +36,7 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.metrics.certificates.WithLabelValues("signed").Inc()
-	writeJSON(w, http.StatusOK, answer)
+	_ = httpjson.Write(w, http.StatusOK, answer)
 }
 
 // remedies say what is to be done, by the reason of a refusal.
@@ -50,7 +52,7 @@ func (s *Server) tell(r *http.Request, caller Caller, why refusal) {
 	if why.status >= http.StatusInternalServerError || why.reason == "rate" {
 		return
 	}
-	if from, err := remote(r); caller.UID == "" && err == nil && s.opt.RefusedFrom != nil {
+	if from := netlimit.Client(r.RemoteAddr); caller.UID == "" && from.IsValid() && s.opt.RefusedFrom != nil {
 		s.opt.RefusedFrom(from, why.err)
 	} else if caller.UID != "" && s.opt.Refused != nil {
 		s.opt.Refused(caller, why.err)
@@ -59,9 +61,9 @@ func (s *Server) tell(r *http.Request, caller Caller, why refusal) {
 
 // sign goes from what is cheap to check to what is not. The caller is zero while it is not known.
 func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Request) (*api.Certificate, Caller, error) {
-	from, err := remote(r)
-	if err != nil {
-		return nil, Caller{}, refusal{http.StatusForbidden, "address", err}
+	from := netlimit.Client(r.RemoteAddr)
+	if !from.IsValid() {
+		return nil, Caller{}, refusal{http.StatusForbidden, "address", fmt.Errorf("client address %q: want an address and a port", r.RemoteAddr)}
 	}
 	if !s.limits.allow(from) {
 		w.Header().Set("Retry-After", "1")
@@ -113,11 +115,10 @@ func (s *Server) signFor(ctx context.Context, caller Caller, csr *x509.Certifica
 
 // review asks when it is this request's turn.
 func (s *Server) review(ctx context.Context, token string) (Caller, error) {
-	leave, err := s.limits.enter(ctx)
-	if err != nil {
+	if err := s.limits.reviews.Acquire(ctx, 1); err != nil {
 		return Caller{}, errors.New("too many requests at a time, try again")
 	}
-	defer leave()
+	defer s.limits.reviews.Release(1)
 	return s.opt.Tokens.Review(ctx, token)
 }
 
@@ -167,12 +168,4 @@ func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong err
 		return refused("address", "the request comes from %s, the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
 	}
 	return nil, true
-}
-
-func remote(r *http.Request) (netip.Addr, error) {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("client address %q: %w", r.RemoteAddr, err)
-	}
-	return a.Addr().Unmap().WithZone(""), nil
 }

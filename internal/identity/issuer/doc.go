@@ -8,6 +8,6 @@
 //	server.go       the HTTPS server and its limits
 //
 // Tokens and pods are interfaces (internal/identity/kube). It may import internal/identity/api,
-// internal/identity/authority, internal/ca, internal/spiffe, internal/node and internal/netlimit, and
-// nothing else of this module.
+// internal/identity/authority, internal/ca, internal/spiffe, internal/node, internal/netlimit and
+// internal/httpjson, and nothing else of this module.
 package issuer

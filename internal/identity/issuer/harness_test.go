@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/casecret"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
@@ -118,14 +119,17 @@ func start(t *testing.T, change func(*issuer.Options)) *world {
 	serving := authority.ServingLeaf(id, service)
 	serving.Lifetime = time.Hour
 	w.ca, err = authority.New(authority.Options{
-		Namespace: "mizzen-system", SecretName: "mizzen-ca", TrustDomain: trustDomain, Serving: serving,
-		Policy: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
-		Client: w.client, Reader: w.client,
-		Owner: func(context.Context) (metav1.OwnerReference, error) {
-			return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "s", UID: "1"}, nil
+		TrustDomain: trustDomain, Serving: serving, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
+		Options: casecret.Options{
+			Namespace: "mizzen-system", SecretName: "mizzen-ca",
+			Lifetimes: rotation.Lifetimes{CA: ca.Options{CommonName: "test"}, CALifetime: 24 * time.Hour, LeafLifetime: time.Hour},
+			Client:    w.client, Reader: w.client,
+			Owner: func(context.Context) (metav1.OwnerReference, error) {
+				return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: "s", UID: "1"}, nil
+			},
+			IsLeader: func() bool { return true },
+			Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(), Now: time.Now,
 		},
-		IsLeader: func() bool { return true }, Agents: func(context.Context) authority.Agents { return authority.Agents{} },
-		Recorder: events.NewFakeRecorder(100), Registerer: prometheus.NewRegistry(), Log: logr.Discard(), Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

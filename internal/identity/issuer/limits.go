@@ -1,12 +1,12 @@
 package issuer
 
 import (
-	"context"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -32,7 +32,8 @@ const (
 type limits struct {
 	mu    sync.Mutex
 	rates *simplelru.LRU[netip.Addr, *rate.Limiter]
-	turns chan struct{}
+	// reviews are those that the API server is asked for at a time.
+	reviews *semaphore.Weighted
 }
 
 func newLimits() *limits {
@@ -40,7 +41,7 @@ func newLimits() *limits {
 	if err != nil {
 		panic(err) // the size is not positive
 	}
-	return &limits{rates: rates, turns: make(chan struct{}, reviewsAtOnce)}
+	return &limits{rates: rates, reviews: semaphore.NewWeighted(reviewsAtOnce)}
 }
 
 // allow tells whether an address may have one more request now.
@@ -53,14 +54,4 @@ func (l *limits) allow(from netip.Addr) bool {
 		l.rates.Add(from, r)
 	}
 	return r.Allow()
-}
-
-// enter waits for a turn.
-func (l *limits) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case l.turns <- struct{}{}:
-		return func() { <-l.turns }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }

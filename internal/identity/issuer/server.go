@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mizzen-mesh/mizzen/internal/ca"
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
@@ -174,7 +174,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = h.Close()
 		}
 	})
-	err := h.ServeTLS(&netlimit.Listener{Listener: l, All: connections, PerAddress: connectionsPerAddress, Refused: s.tooMany}, "", "")
+	err := h.ServeTLS(netlimit.Listen(l, connections, connectionsPerAddress, s.tooMany), "", "")
 	if stop() {
 		return fmt.Errorf("identity server: %w", err)
 	}
@@ -182,10 +182,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (s *Server) tooMany(address string) {
+func (s *Server) tooMany(client netip.Addr) {
 	s.metrics.certificates.WithLabelValues("connections").Inc()
 	if s.complaints.Allow() {
-		s.opt.Log.Info("closed a connection: too many", "client", address)
+		s.opt.Log.Info("closed a connection: too many", "client", client)
 	}
 }
 
@@ -211,12 +211,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) refus
 	if s.complaints.Allow() {
 		s.opt.Log.Info("refused a request", "client", r.RemoteAddr, "path", r.URL.Path, "reason", why.reason, "why", why.Error())
 	}
-	writeJSON(w, why.status, api.Error{Error: why.Error()})
+	_ = httpjson.Write(w, why.status, api.Error{Error: why.Error()})
 	return why
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client is gone: nobody to tell
 }

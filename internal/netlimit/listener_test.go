@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestListener(t *testing.T) {
 	}
 	defer inner.Close()
 	refused := make(chan string, 10)
-	l := &netlimit.Listener{Listener: inner, All: 3, PerAddress: 2, Refused: func(address string) { refused <- address }}
+	l := netlimit.Listen(inner, 3, 2, func(client netip.Addr) { refused <- client.String() })
 	ended := make(chan struct{}, 10)
 	go func() {
 		for {
