@@ -16,7 +16,7 @@ import (
 type Controller struct {
 	opt        Options
 	translator *translate.Translator
-	made       *server.Made // addresses of pods that sidecars ask for; nil in a mesh without identities
+	onDemand   *server.OnDemand // addresses of pods that sidecars ask for; nil in a mesh without identities
 	reconnects *reconnects
 	heldSince  time.Time // when the first change that is held was heard of; zero at the start
 	holdUntil  time.Time // when it is built, whatever still comes
@@ -33,7 +33,7 @@ func NewController(o Options) *Controller {
 		opt: o, translator: translate.New(o.Config), reconnects: newReconnects(o.HoldOff.Reconnect), ready: make(chan struct{}), metrics: newMetrics(o.Registerer),
 	}
 	if o.Config.MTLS.On() {
-		c.made = o.Store.Made(func(id envoy.ID) bool {
+		c.onDemand = o.Store.OnDemand(func(id envoy.ID) bool {
 			_, ok := sds.Address(id.Name)
 			return ok && id.Type == envoy.PodAddressType
 		})
@@ -54,8 +54,8 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.build()
 	close(c.ready)
 	var asked <-chan struct{}
-	if c.made != nil {
-		asked = c.made.Changed()
+	if c.onDemand != nil {
+		asked = c.onDemand.Changed()
 	}
 	hold := time.NewTimer(time.Hour)
 	hold.Stop()
@@ -122,7 +122,7 @@ func (c *Controller) build() {
 
 // answer publishes who is at addresses that sidecars have come to want, and drops those that none wants any more.
 func (c *Controller) answer() {
-	wanted, unwanted := c.made.Take()
+	wanted, unwanted := c.onDemand.Take()
 	for addr := range addresses(wanted) {
 		c.translator.Ask(addr)
 	}

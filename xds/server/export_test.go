@@ -65,7 +65,7 @@ func (s *Server) Entered() int {
 func Kept(version string) string {
 	st := newStream(node.Node{}, New(Options{Store: NewStore()}), nil)
 	sub := newSubscription(envoy.EndpointType)
-	st.holds(sub, map[string]string{"a": version})
+	st.resumption.take(sub, map[string]string{"a": version})
 	return sub.sent["a"]
 }
 

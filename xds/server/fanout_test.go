@@ -44,7 +44,7 @@ func TestEndpointsReachOnlySubscribers(t *testing.T) {
 }
 
 func TestNothingIsKeptOfAStreamThatEnded(t *testing.T) {
-	c := startWith(t, server.Options{Ahead: server.Ahead{WholeMesh: 10}})
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 10}})
 	c.set(t, append(service("shop", "a"), base(), listener("out"))...)
 	var proxies []*proxy
 	for i := range 3 {

@@ -39,7 +39,7 @@ type world struct {
 	touched map[string]int
 	log     []string
 	// made tells which clusters sidecars want made, making counts the versions of those.
-	made   *server.Made
+	made   *server.OnDemand
 	making map[string]int
 }
 
@@ -202,12 +202,12 @@ func TestModel(t *testing.T) {
 
 func model(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
-	ahead := []server.Ahead{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
+	ahead := []server.PreloadBounds{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
 	w := &world{
-		t: t, c: startWith(t, server.Options{Ahead: ahead}), r: r,
+		t: t, c: startWith(t, server.Options{Preload: ahead}), r: r,
 		current: state{}, history: []state{{}}, touched: map[string]int{}, making: map[string]int{},
 	}
-	w.made = w.c.store.Made(isMade)
+	w.made = w.c.store.OnDemand(isMade)
 	w.c.set(t, base(), listener("l0"))
 	for range 5 {
 		w.step()

@@ -31,7 +31,8 @@ type Options struct {
 	Log   logr.Logger
 	// Registerer for the server's metrics; nil for none.
 	Registerer prometheus.Registerer
-	Ahead      Ahead
+	// Preload bounds what a proxy is sent before it asks.
+	Preload PreloadBounds
 	// Peers are asked what a workload uses of which this replica knows nothing; nil if there are none.
 	Peers Peers
 	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but a network may give
@@ -224,7 +225,7 @@ func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResour
 // askPeers learns what a new pod's workload uses, where that decides what the pod is sent.
 func (s *Server) askPeers(ctx context.Context, st *stream) {
 	n := st.node
-	decided := n.ConfigScope == config.ScopeDemand || st.bounds().everything
+	decided := n.ConfigScope == config.ScopeDemand || st.preload.bounded().everything
 	if s.opt.Peers == nil || n.Workload == "" || decided || s.usage.of(n) != nil {
 		return
 	}
@@ -302,7 +303,7 @@ func (s *Server) Proxies() []ProxyStatus {
 	defer s.mu.Unlock()
 	out := make([]ProxyStatus, 0, len(s.streams))
 	for st := range s.streams {
-		out = append(out, st.snapshot())
+		out = append(out, st.status.snapshot())
 	}
 	slices.SortFunc(out, func(a, b ProxyStatus) int { return strings.Compare(a.Proxy, b.Proxy) })
 	return out

@@ -19,8 +19,8 @@ type Store struct {
 	revision uint64
 	// ports counts Service ports, once for each IP family: by namespace, and all under "".
 	ports map[string]int
-	// made is nil if nothing is made on demand.
-	made *Made
+	// onDemand is nil if nothing is made on demand.
+	onDemand *OnDemand
 	// classes are those of the pods; members are told when that of their pod changes.
 	classes map[node.Pod]string
 	members map[node.Pod]map[watcher]struct{}
@@ -204,8 +204,8 @@ func (s *Store) since(typeURL string, revision uint64) (changed []*record, now u
 	return t.since(revision), max(revision, t.last()), revision == 0 || revision >= t.forgotten
 }
 
-// aheadIn gives the names of a type in a namespace that may be sent ahead; of all namespaces for "*".
-func (s *Store) aheadIn(typeURL, namespace string) []string {
+// preloadable returns the names of a type in a namespace that may be preloaded; of all namespaces for "*".
+func (s *Store) preloadable(typeURL, namespace string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	t := s.tables[typeURL]
@@ -227,7 +227,7 @@ func (s *Store) watch(id envoy.ID, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table(id.Type).watch(id.Name, w) {
-		s.noteMade(id)
+		s.noteDemand(id)
 	}
 }
 
@@ -240,7 +240,7 @@ func (s *Store) unwatch(id envoy.ID, w watcher) {
 // unwatchLocked is unwatch while s.mu is held.
 func (s *Store) unwatchLocked(id envoy.ID, w watcher) {
 	if s.table(id.Type).unwatch(id.Name, w) {
-		s.noteMade(id)
+		s.noteDemand(id)
 	}
 }
 

@@ -28,7 +28,7 @@ func made(name, version string) envoy.Resource {
 }
 
 // names waits for what has come to be wanted, and for what is wanted no more.
-func names(t *testing.T, m *server.Made, wanted, unwanted int) (is, isNot []string) {
+func names(t *testing.T, m *server.OnDemand, wanted, unwanted int) (is, isNot []string) {
 	t.Helper()
 	await(t, fmt.Sprintf("%d wanted and %d not", wanted, unwanted), func() bool {
 		select {
@@ -59,7 +59,7 @@ func is(t *testing.T, got []string, want ...string) {
 
 func TestMadeOnDemand(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	one := bare(t, c, pod("one", "n1"))
 	one.subscribe(envoy.ClusterType, "made/a", "other")
@@ -107,7 +107,7 @@ func TestMadeOnDemand(t *testing.T) {
 // not make.
 func TestMadeComesBack(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base(), made("made/b", "1"))
 	held := map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "made/b": c.version(t, envoy.ClusterType, "made/b"), "made/c": "older", "made/d": "older"}
 	c.remove(t, made("made/b", ""))
@@ -135,7 +135,7 @@ func TestMadeComesBack(t *testing.T) {
 func TestMadeWhileAsked(t *testing.T) {
 	const rounds, each = 80, 50
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	ctx, done := context.WithCancel(t.Context())
 	var maker sync.WaitGroup
@@ -180,7 +180,7 @@ func TestMadeWhileAsked(t *testing.T) {
 // What one proxy can have made is bounded. Beyond it a name is one that does not exist.
 func TestTooManyMade(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	p := bare(t, c, pod("one", "n1"))
 	var all []string
@@ -219,7 +219,7 @@ func TestTooManyMade(t *testing.T) {
 // What is made on demand is not what a workload uses: it would drive out the Services.
 func TestMadeIsNotUsed(t *testing.T) {
 	c := start(t)
-	c.store.Made(isMade)
+	c.store.OnDemand(isMade)
 	c.set(t, base(), made("made/a", "1"))
 	n := node.Node{Namespace: "shop", Pod: "one", ServiceAccount: "default", Workload: "Deployment/web"}
 	p := bare(t, c, n.Proto())
@@ -234,7 +234,7 @@ func TestMadeIsNotUsed(t *testing.T) {
 func TestAgentsAsk(t *testing.T) {
 	const agents = 40
 	c := start(t)
-	m := c.store.Made(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
+	m := c.store.OnDemand(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
 	c.set(t, base(), listener("l"))
 	var all []*proxy
 	for i := range agents {
