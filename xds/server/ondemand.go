@@ -13,7 +13,8 @@ type OnDemand struct {
 	changed map[envoy.ID]struct{}
 }
 
-// OnDemand has resources made on demand: those whose ID is accepts. Call it before the store is served.
+// OnDemand declares which resources are made on demand: those for whose ID is returns true. Call it before the store is
+// served.
 func (s *Store) OnDemand(is func(envoy.ID) bool) *OnDemand {
 	s.mu.Lock()
 	defer s.mu.Unlock()

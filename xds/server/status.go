@@ -12,10 +12,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// controlPlane is how the server names itself to proxies.
+// controlPlane names the server in its responses.
 var controlPlane = &corev3.ControlPlane{Identifier: "mizzen-controller/" + version.Version}
 
-// ProxyStatus is what is known of one connected proxy, for a person who debugs.
+// ProxyStatus is the state of one connected proxy, for people who debug.
 type ProxyStatus struct {
 	Proxy          string                `json:"proxy"`
 	ServiceAccount string                `json:"serviceAccount"`
@@ -23,17 +23,17 @@ type ProxyStatus struct {
 	Version        string                `json:"version"`
 	Connected      time.Time             `json:"connected"`
 	Types          map[string]TypeStatus `json:"types"`
-	// NACKs are the configurations that the proxy refused last, by type.
+	// NACKs has the last configuration that the proxy refused, by type.
 	NACKs map[string]NACK `json:"nacks,omitempty"`
 }
 
 // TypeStatus is the state of one resource type.
 type TypeStatus struct {
-	// All is set where the proxy gets every resource of the type.
+	// All is true if the proxy gets every resource of the type.
 	All bool `json:"all,omitempty"`
-	// Sent is the number of resources the proxy holds or was sent, where it does not get all.
+	// Sent is the number of resources that the proxy holds or was sent, unless it gets all.
 	Sent int `json:"sent"`
-	// Unacknowledged is true while an answer of the proxy is awaited.
+	// Unacknowledged is true while the proxy has not answered the last response.
 	Unacknowledged bool `json:"unacknowledged"`
 }
 
@@ -45,7 +45,7 @@ type NACK struct {
 	Error     string    `json:"error"`
 }
 
-// What is kept and logged of a refused response.
+// Bounds of what is kept and logged of a refused response.
 const (
 	namesInNACK   = 20
 	messageInNACK = 4 << 10
