@@ -23,7 +23,7 @@ func ShadowedBy(rules []Rule) []int {
 	return out
 }
 
-// SamePrecedence reports whether only the age, the names, or the positions in the route decide which of two rules comes
+// SamePrecedence reports whether only the age, the name, or the position in the route decides which of two rules comes
 // first.
 func SamePrecedence(a, b Rule) bool {
 	a.Origin, b.Origin = Origin{}, Origin{}
