@@ -138,7 +138,7 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// A proxy that was so slow that nobody knows any more what it must be told to remove starts anew.
+// A proxy starts again if it was so slow that the store has forgotten what it must remove.
 func TestTooFarBehind(t *testing.T) {
 	t.Parallel()
 	c := start(t)

@@ -27,7 +27,7 @@ func made(name, version string) envoy.Resource {
 	return lazy(clusterWith(name, "", version))[0]
 }
 
-// names waits for what has come to be wanted, and for what is wanted no more.
+// names waits for names that proxies have begun to want, and for names that no proxy wants any more.
 func names(t *testing.T, m *server.OnDemand, wanted, unwanted int) (is, isNot []string) {
 	t.Helper()
 	await(t, fmt.Sprintf("%d wanted and %d not", wanted, unwanted), func() bool {
@@ -122,7 +122,7 @@ func TestMadeComesBack(t *testing.T) {
 	p.take(envoy.ClusterType, "made/a", "made/c")
 	p.quiet()
 
-	// The time in which nothing is removed from who comes back is over when something is.
+	// Something is removed, so the time in which nothing is removed from a proxy that comes back is over.
 	c.set(t, listener("l"))
 	p.subscribe(envoy.ListenerType)
 	p.take(envoy.ListenerType, "l")
@@ -131,7 +131,7 @@ func TestMadeComesBack(t *testing.T) {
 	p.quiet()
 }
 
-// Who asks for much at once never hears of a name that it does not exist, while it is just being made.
+// A proxy that asks for many names at once never hears "does not exist" while a resource is being made.
 func TestMadeWhileAsked(t *testing.T) {
 	const rounds, each = 80, 50
 	c := start(t)
@@ -189,7 +189,7 @@ func TestTooManyMade(t *testing.T) {
 	}
 	p.subscribe(envoy.ClusterType, all...)
 	names(t, m, len(all), 0)
-	c.set(t, made("made/more", "1")) // somebody else has it
+	c.set(t, made("made/more", "1")) // made for another proxy
 	p.subscribe(envoy.ClusterType, "made/more")
 	noEndpoints(t, p, "made/more")
 	const refused = "# HELP mizzen_xds_pod_addresses_refused_total Pod addresses that a sidecar got no answer for, because it asked for too many at a time. The control plane's log names the sidecar.\n" +

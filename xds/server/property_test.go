@@ -38,7 +38,7 @@ type world struct {
 	// touched counts the times a scope or a listener changed in a way that its content does not show.
 	touched map[string]int
 	log     []string
-	// made tells which clusters sidecars want made, making counts the versions of those.
+	// made has the clusters that sidecars want made, making their current versions.
 	made   *server.OnDemand
 	making map[string]int
 }
@@ -253,7 +253,7 @@ func model(t *testing.T, seed uint64) {
 	}
 }
 
-// differs says what a settled sidecar holds other than the store, of all that it holds or must hold.
+// differs returns the differences between a settled sidecar and the store, for everything that it holds or must hold.
 func (s *sidecar) differs() []string {
 	var out []string
 	differs := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
