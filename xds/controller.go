@@ -17,10 +17,10 @@ import (
 type Controller struct {
 	opt        Options
 	translator *translate.Translator
-	made       *server.Made // addresses of pods that sidecars ask for; nil in a mesh without identities
+	onDemand   *server.OnDemand // for addresses of pods; nil in a mesh without identities
 	reconnects *reconnects
-	heldSince  time.Time // when the first change that is held was heard of; zero at the start
-	holdUntil  time.Time // when it is built, whatever still comes
+	heldSince  time.Time // when the first change that is held arrived; zero at the start
+	holdUntil  time.Time // when it is built at the latest
 	ready      chan struct{}
 	metrics    *metrics
 }
@@ -34,7 +34,7 @@ func NewController(o Options) *Controller {
 		opt: o, translator: translate.New(o.Config), reconnects: newReconnects(o.HoldOff.Reconnect), ready: make(chan struct{}), metrics: newMetrics(o.Registerer),
 	}
 	if o.Config.MTLS.On() {
-		c.made = o.Store.Made(func(id envoy.ID) bool {
+		c.onDemand = o.Store.OnDemand(func(id envoy.ID) bool {
 			_, ok := sds.Address(id.Name)
 			return ok && id.Type == envoy.PodAddressType
 		})
@@ -42,8 +42,8 @@ func NewController(o Options) *Controller {
 	return c
 }
 
-// Ready is closed when the store holds the whole cluster for the first time. Before that no proxy
-// may be served: it would take what is missing for gone.
+// Ready is closed when the store holds the whole cluster for the first time. No proxy may be served before: it would
+// take missing resources for deleted ones.
 func (c *Controller) Ready() <-chan struct{} { return c.ready }
 
 // Run publishes the whole cluster, then every change, until ctx ends.
@@ -56,8 +56,8 @@ func (c *Controller) Run(ctx context.Context) error {
 	debug.FreeOSMemory() // of the first build, which nothing later comes near to
 	close(c.ready)
 	var asked <-chan struct{}
-	if c.made != nil {
-		asked = c.made.Changed()
+	if c.onDemand != nil {
+		asked = c.onDemand.Changed()
 	}
 	hold := time.NewTimer(time.Hour)
 	hold.Stop()
@@ -87,7 +87,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
-// take passes the pending changes to the translator. It returns when the first of them was heard of.
+// take passes the pending changes to the translator. It returns when the first of them arrived.
 func (c *Controller) take() (since time.Time) {
 	changes := c.opt.Source.Take()
 	for id, object := range changes.Objects {
@@ -103,7 +103,7 @@ func (c *Controller) take() (since time.Time) {
 	return changes.Since
 }
 
-// urgent publishes what cannot wait; it reports whether there is something new to hold.
+// urgent publishes what cannot wait, and reports whether there is something new to hold.
 func (c *Controller) urgent(since time.Time) (held bool) {
 	now, held := c.translator.Urgent()
 	c.publish(now)
@@ -127,9 +127,10 @@ func (c *Controller) built(r *translate.Result) {
 	c.metrics.services.Set(float64(c.translator.ServiceCount()))
 }
 
-// answer publishes who is at addresses that sidecars have come to want, and drops those that none wants any more.
+// answer publishes the identities at addresses that sidecars have begun to ask for, and drops those that no sidecar asks
+// for any more.
 func (c *Controller) answer() {
-	wanted, unwanted := c.made.Take()
+	wanted, unwanted := c.onDemand.Take()
 	for addr := range addresses(wanted) {
 		c.translator.Ask(addr)
 	}
@@ -149,7 +150,7 @@ func addresses(ids []envoy.ID) func(func(netip.AddrPort) bool) {
 	}
 }
 
-// publish hands a result on. What statuses say is published before they say it.
+// publish hands a result on. Resources are published before the statuses that describe them.
 func (c *Controller) publish(r *translate.Result) {
 	for key, err := range r.Errors {
 		c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())

@@ -3,9 +3,9 @@
 //	Kubernetes objects ──translate.Translator──▶ Envoy protos, statuses, problems
 //	Envoy protos       ──server.Store──────────▶ delta ADS
 //
-// The translator is pure: no clients, clocks, globals or randomness; the same input gives the
-// same bytes. All side effects sit at the ends: xds/kube watches, xds/server speaks ADS, xds/status writes. This
-// package holds the one goroutine that joins them (Controller), and the times for which it holds changes back.
+// The translator is pure: it has no clients, clocks, globals or randomness, and the same input results in the same bytes.
+// All side effects are at the ends: xds/kube watches, xds/server speaks ADS, xds/status writes. This package has the one
+// goroutine that joins them (Controller), and the times for which it holds changes back.
 //
 //	xds/mesh       may import the types of Kubernetes' API and the Gateway API, and config; no Envoy protos, no clients
 //	xds/envoy      may import xds/mesh, config and Envoy protos; no Kubernetes clients
@@ -15,5 +15,5 @@
 //	xds/kube       may import controller-runtime's cache; no Envoy protos
 //	xds/status     may import xds/mesh and controller-runtime's client; no Envoy protos
 //
-// Nothing here imports webhook, and webhook imports nothing from here. internal/imports tests it.
+// Nothing here imports webhook, and webhook imports nothing from here. A test in internal/imports checks these rules.
 package xds

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics of the way from Kubernetes' word to the store; mizzen_xds_convergence_seconds is the rest of
-// the way, to the sidecars.
+// metrics cover the way of a change from the watch to the store. mizzen_xds_convergence_seconds covers the rest, to the
+// sidecars.
 type metrics struct {
 	delay    *prometheus.HistogramVec
 	held     prometheus.Gauge

@@ -73,7 +73,7 @@ func TestCallsByPodAddress(t *testing.T) {
 func startAddresses(t *testing.T, identity string) *agentaddresses.Addresses {
 	t.Helper()
 	store := server.NewStore()
-	made := store.Made(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
+	made := store.OnDemand(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

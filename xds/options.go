@@ -17,8 +17,8 @@ import (
 type HoldOff struct {
 	// Quiet is the time after the last change, and Max the time after the first.
 	Quiet, Max time.Duration
-	// Reconnect is how long sidecars have to take new policies before callers connect anew. A sidecar that takes longer
-	// goes on judging the connections that it has by the old ones.
+	// Reconnect is how long sidecars have to take new policies before callers connect again. A sidecar that takes longer
+	// keeps judging its connections by the old policies.
 	Reconnect time.Duration
 }
 
@@ -31,23 +31,23 @@ type Options struct {
 	Store  *server.Store
 	Config *config.Mesh
 	Log    logr.Logger
-	// Report is called with the problems that an object has now, none when they are gone.
+	// Report is called with all current problems of an object, and with none when they are gone.
 	Report func(mesh.ID, []mesh.Problem)
-	// Statuses takes what the statuses of routes and policies shall say.
+	// Statuses takes the wanted statuses of routes and policies.
 	Statuses Statuses
-	// Registerer for metrics; nil for none.
+	// Registerer for metrics. Optional.
 	Registerer prometheus.Registerer
 	// HoldOff is DefaultHoldOff if it is zero.
 	HoldOff HoldOff
 }
 
-// Statuses takes what the statuses of routes and policies shall say; status.Writer writes them.
+// Statuses takes the wanted statuses of routes and policies. status.Writer writes them.
 type Statuses interface {
-	// Set takes, by Service, what is said of all objects that name it, in place of what was said before.
+	// Set replaces, for each of these Services, the wanted statuses of all objects that name the Service.
 	Set(map[mesh.Key][]mesh.Status)
-	// SetWhole takes what is said of objects as a whole; Forget says no more of one.
+	// SetWhole replaces the wanted statuses of objects that name no Service; Forget drops that of one.
 	SetWhole([]mesh.Status)
 	Forget(mesh.ID)
-	// Written tells that somebody has changed the status of an object.
+	// Written says that the status of an object was changed, by us or by another writer.
 	Written(mesh.ID)
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// reconnects are Services whose callers are to connect anew, each after a delay.
+// reconnects are Services whose callers must connect again, each after a delay.
 type reconnects struct {
 	delay time.Duration
 	due   map[mesh.Key]time.Time
-	// timer ends when the first of them is due.
+	// timer fires when the first of them is due.
 	timer *time.Timer
 }
 
@@ -22,8 +22,8 @@ func newReconnects(delay time.Duration) *reconnects {
 	return r
 }
 
-// later restarts the delay of Services. A caller that connected anew before the sidecars have the last change would be judged
-// without it.
+// later restarts the delay of Services. If a caller connected again before the sidecars have the last change, they would
+// judge it without that change.
 func (r *reconnects) later(services sets.Set[mesh.Key]) {
 	for key := range services {
 		r.due[key] = time.Now().Add(r.delay)
@@ -31,7 +31,7 @@ func (r *reconnects) later(services sets.Set[mesh.Key]) {
 	r.wind()
 }
 
-// take returns those that are due, and takes them out.
+// take removes the Services that are due, and returns them.
 func (r *reconnects) take() []mesh.Key {
 	var out []mesh.Key
 	now := time.Now()

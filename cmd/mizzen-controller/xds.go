@@ -85,7 +85,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 				Pod: mesh.Key{Namespace: n.Namespace, Name: n.Pod}, UID: n.UID, NodeName: n.NodeName, SocketLoadBalancing: n.SocketLoadBalancing,
 			}, connected)
 		},
-		Ahead: ads.Ahead{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
+		Preload: ads.PreloadBounds{WholeMesh: int(*o.Mesh.OnDemand.WholeMesh), Namespace: int(*o.Mesh.OnDemand.Namespace)},
 	}
 	if o.Identity != nil {
 		options.Classes = true

@@ -27,7 +27,7 @@ func (c *ControlPlane) Serve(l net.Listener) (*Server, error) {
 	}
 	o := server.Options{ // as cmd/mizzen-controller
 		Store: c.Store, Log: c.log,
-		Ahead: server.Ahead{WholeMesh: int(*c.Config.OnDemand.WholeMesh), Namespace: int(*c.Config.OnDemand.Namespace)},
+		Preload: server.PreloadBounds{WholeMesh: int(*c.Config.OnDemand.WholeMesh), Namespace: int(*c.Config.OnDemand.Namespace)},
 	}
 	if c.Authority != nil {
 		o.Classes, o.TLS, o.Identify = true, c.Authority.TLS(true), c.Authority.Identify

@@ -9,8 +9,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// admissionOf tells the agent which connections are not to live any more (internal/agent/ends). Envoy judges a connection when
-// it begins, and ends one in plain text when something is said on it.
+// admissionOf returns who may have connections to the pod, for the agent, which ends the others (internal/agent/ends). Envoy
+// judges a connection only when it begins, and ends one in plain text only when there is traffic on it.
 func admissionOf(in mesh.Inbound, cfg *config.Mesh) sds.Admission {
 	out := sds.Admission{DrainTime: cfg.MTLS.DrainTime.Duration.String(), Ports: map[uint16]sds.PortAdmission{}}
 	ports := slices.AppendSeq(in.PolicyPorts(), maps.Keys(in.Ports))
@@ -20,11 +20,11 @@ func admissionOf(in mesh.Inbound, cfg *config.Mesh) sds.Admission {
 	return out
 }
 
-// portAdmission takes of the policies what holds whatever is asked: a Deny that looks at requests refuses nobody as such, and an
-// Allow that does lets its callers have a connection.
+// portAdmission returns who may have a connection to a port, whatever is asked on it. A Deny that looks at requests
+// refuses no connection, and an Allow that looks at requests admits its callers' connections.
 func portAdmission(mode config.MTLSMode, policies []mesh.Policy, trustDomain string) sds.PortAdmission {
 	out := sds.PortAdmission{Plain: mode != config.Strict}
-	denied, allows, allowed := false, false, false // everybody, with an identity or without
+	denied, allows, allowed := false, false, false // for every caller, with or without an identity
 	for _, p := range policies {
 		if p.DryRun {
 			continue
@@ -56,7 +56,7 @@ func portAdmission(mode config.MTLSMode, policies []mesh.Policy, trustDomain str
 	return out
 }
 
-// callerIDs end with a slash for all of a namespace.
+// callerIDs returns SPIFFE IDs. One that ends with a slash stands for all IDs of a namespace.
 func callerIDs(callers []mesh.Caller, trustDomain string) []string {
 	var out []string
 	for _, c := range callers {

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Side is whose sidecar answers.
+// Side is the side whose sidecar answers.
 type Side string
 
 // The sides.
@@ -21,31 +21,31 @@ const (
 
 // Reason is a reason for which a sidecar answers a request itself. A test holds docs/answers.md against Reasons.
 type Reason struct {
-	// Name is stable: it stands in the answer's header, in metrics and in logs.
+	// Name is stable: it is in the answer's header, in metrics and in logs.
 	Name string
-	// Sides that answer so; all if nil.
+	// Sides that answer with this reason; nil for all.
 	Sides []Side
-	// Error is what RFC 9209 calls it, if anything.
+	// Error is RFC 9209's name for it, if there is one.
 	Error string
-	// Text is the body, or the message of gRPC; with Envoy's variables.
+	// Text is the body, or the message of gRPC. It may contain Envoy's variables.
 	Text string
-	// Doc says for people what has happened and what helps.
+	// Doc says what has happened and what helps, for docs/answers.md.
 	Doc string
 
 	status uint32 // 0 leaves Envoy's
 	when   []*accesslogv3.AccessLogFilter
 }
 
-// Names of reasons that other files speak of.
+// Names of reasons that other files use.
 const (
 	reasonNoEndpoint = "no-endpoint"
 	reasonDenied     = "denied"
 )
 
-// toEndpoint ends what is said of a failed connection: to whom, and what Envoy knows of it.
+// toEndpoint is the end of the text about a failed connection: its endpoint, and what Envoy knows about the failure.
 const toEndpoint = " %UPSTREAM_HOST% of %UPSTREAM_CLUSTER%: %UPSTREAM_TRANSPORT_FAILURE_REASON%"
 
-// Reasons are tried in their order, and the last one takes what is left. Flags and details are Envoy's:
+// Reasons are tried in order. The last one matches everything. Flags and details are Envoy's:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#command-operators
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/response_code_details
 // The names of errors are from https://www.rfc-editor.org/rfc/rfc9209#section-2.3
@@ -59,7 +59,7 @@ var Reasons = []Reason{
 		Text: "no Service has the address " + destinationAddress, Doc: "The address is in a range of Services, and no Service has it (any more).",
 	},
 	{
-		// The header is there once the head of the request is complete.
+		// The header exists once the head of the request is complete.
 		Name: "no-configuration", Sides: []Side{Outbound}, Error: "proxy_internal_error", status: 503,
 		when: all(flags("SI"), present(destinationHeader)),
 		Text: "the control plane did not send the routes for " + destinationAddress + " in time",
@@ -155,7 +155,7 @@ func all(conditions ...*accesslogv3.AccessLogFilter) []*accesslogv3.AccessLogFil
 	return conditions
 }
 
-// on reports whether a side gives the answer.
+// on reports whether a side answers with this reason.
 func (r Reason) on(s Side) bool {
 	for _, side := range r.Sides {
 		if side == s {
@@ -165,10 +165,10 @@ func (r Reason) on(s Side) bool {
 	return r.Sides == nil
 }
 
-// AnswerHeader says of an answer that a sidecar made it. https://www.rfc-editor.org/rfc/rfc9209
+// AnswerHeader marks the answers that a sidecar made. https://www.rfc-editor.org/rfc/rfc9209
 const AnswerHeader = "proxy-status"
 
-// header is its value.
+// header returns the value of AnswerHeader.
 func (r Reason) header(s Side) string {
 	value := "mizzen-" + string(s)
 	if r.Error != "" {
@@ -177,13 +177,13 @@ func (r Reason) header(s Side) string {
 	return fmt.Sprintf("%s; details=%q", value, r.Name)
 }
 
-// localReplies give each answer of the sidecar its reason. own come first.
+// localReplies gives each answer of the sidecar its reason. own is tried first.
 func localReplies(s Side, own ...*hcmv3.ResponseMapper) *hcmv3.LocalReplyConfig {
 	mappers := own
 	for _, r := range Reasons {
 		if r.on(s) {
 			text := r.Text
-			if s == Inbound { // whose cluster is the application, called in the name of whoever calls
+			if s == Inbound { // the cluster is the application, at the caller's address
 				text = strings.NewReplacer("%UPSTREAM_CLUSTER%", "the application", "%UPSTREAM_HOST%", destinationAddress).Replace(text)
 			}
 			mappers = append(mappers, r.mapper(s, text, r.when...))
@@ -192,7 +192,7 @@ func localReplies(s Side, own ...*hcmv3.ResponseMapper) *hcmv3.LocalReplyConfig 
 	return &hcmv3.LocalReplyConfig{Mappers: mappers}
 }
 
-// mapper gives replies that fulfil all conditions this reason. Without a text they keep theirs.
+// mapper gives this reason to replies that match all conditions. Without a text they keep theirs.
 func (r Reason) mapper(s Side, text string, when ...*accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
 	m := &hcmv3.ResponseMapper{
 		Filter: and(when...),
@@ -218,5 +218,5 @@ func reason(name string) Reason {
 			return r
 		}
 	}
-	panic("no such reason: " + name) // a mistake in this package
+	panic("no such reason: " + name) // a bug in this package
 }

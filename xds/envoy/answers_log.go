@@ -13,8 +13,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/answers"
 )
 
-// answerLogs count the answers that the sidecar made itself, by Service and reason, and write a line for each where the pod's
-// bootstrap says so. Calls that a server has answered cost two comparisons.
+// answerLogs count the answers that the sidecar made itself, by Service and reason. They write a line for each if the pod's
+// bootstrap says so. A call that a server has answered costs two comparisons.
 func answerLogs(s Side) []*accesslogv3.AccessLog {
 	endpoint := "%UPSTREAM_HOST%"
 	if s == Inbound {
@@ -49,7 +49,7 @@ func answerLogs(s Side) []*accesslogv3.AccessLog {
 			"address":     text(destinationAddress),
 			"route":       text("%ROUTE_NAME%"),
 			"method":      text("%REQ(:METHOD):64%"),
-			"path":        text("%PATH(NQ):1024%"), // a query may hold what is secret
+			"path":        text("%PATH(NQ):1024%"), // without the query, which may hold secrets
 			"status":      text("%RESPONSE_CODE%"),
 			"grpcStatus":  text("%GRPC_STATUS_NUMBER%"),
 			"duration":    text("%DURATION%"),
@@ -57,7 +57,7 @@ func answerLogs(s Side) []*accesslogv3.AccessLog {
 	}}
 }
 
-// In gRPC the status is 200 whatever has happened.
+// gRPC has status 200 even for errors.
 var (
 	grpcRequest = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
 		HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
@@ -84,14 +84,14 @@ func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.Access
 	}}
 }
 
-// flags holds where one of the response flags is set; without names, any.
+// flags matches if one of the response flags is set; without names, if any flag is set.
 func flags(names ...string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: names},
 	}}
 }
 
-// runtimeKey holds where the pod's bootstrap sets the key to 100.
+// runtimeKey matches if the pod's bootstrap sets the key to 100.
 func runtimeKey(key string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_RuntimeFilter{
 		RuntimeFilter: &accesslogv3.RuntimeFilter{RuntimeKey: key, PercentSampled: &typev3.FractionalPercent{}},

@@ -2,18 +2,17 @@ package envoy
 
 import "github.com/mizzen-mesh/mizzen/internal/node"
 
-// Change is what is published as one.
+// Change is a set of changes that are published together.
 type Change struct {
-	// Set adds or replaces resources. All variants of a name come together.
+	// Set adds or replaces resources. It has all variants of a name.
 	Set []Resource
-	// Remove names resources that are no more. What is also in Set stays.
+	// Remove names resources to remove. A resource that is also in Set stays.
 	Remove []ID
-	// Classes gives pods the class of which they get resources (Resource.Class), in place of the one that they had; an
-	// empty one forgets the pod.
+	// Classes has the new classes of pods, by which they get resources (Resource.Class). An empty class forgets the pod.
 	Classes map[node.Pod]string
 }
 
-// Classify gives a pod a class.
+// Classify sets a pod's class.
 func (c *Change) Classify(pod node.Pod, class string) {
 	if c.Classes == nil {
 		c.Classes = map[node.Pod]string{}
@@ -21,5 +20,5 @@ func (c *Change) Classify(pod node.Pod, class string) {
 	c.Classes[pod] = class
 }
 
-// Empty reports whether a change changes nothing.
+// Empty reports whether the change changes nothing.
 func (c *Change) Empty() bool { return len(c.Set)+len(c.Remove)+len(c.Classes) == 0 }

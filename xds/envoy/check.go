@@ -2,8 +2,8 @@ package envoy
 
 import "fmt"
 
-// Check says why Envoy would refuse one of these resources, as far as the rules that stand in Envoy's API
-// tell (protoc-gen-validate); nil if they hold.
+// Check returns why Envoy would refuse one of these resources, or nil. It checks the rules in Envoy's API
+// (protoc-gen-validate); Envoy itself checks more.
 func Check(resources []Resource) error {
 	for _, r := range resources {
 		if m, ok := r.Message.(interface{ ValidateAll() error }); ok {

@@ -24,23 +24,23 @@ const (
 	PassthroughCluster = sds.PlainCluster
 	// InboundCluster carries inbound connections on to the pod's own address.
 	InboundCluster = "inbound"
-	// InboundHTTPCluster carries inbound requests on, where the sidecar looks at them.
+	// InboundHTTPCluster carries inbound requests on, at ports where the sidecar looks at requests.
 	InboundHTTPCluster = "inbound_http"
-	// CallersCluster and CallersHTTPCluster do the same in the name of who calls (inCallersName).
+	// CallersCluster and CallersHTTPCluster do the same, but the application sees the caller's address (inCallersName).
 	CallersCluster     = "inbound_callers"
 	CallersHTTPCluster = "inbound_callers_http"
 	// PodsCluster carries connections that were made to pods' own addresses (podFilters).
 	PodsCluster = sds.PodsCluster
 )
 
-// UnresolvedCluster is the name of a cluster that never exists: it takes the share of requests that an
-// invalid backend would have got, and Envoy answers them by cluster_not_found_response_code.
+// UnresolvedCluster is the name of a cluster that never exists. It takes an invalid backend's share of the requests, and
+// Envoy answers them with cluster_not_found_response_code.
 const UnresolvedCluster = "unresolved"
 
 // httpOptionsKey is where Envoy looks for a cluster's HTTP options.
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-// BaseClusters are the clusters that no Service stands behind.
+// BaseClusters returns the clusters that belong to no Service.
 func BaseClusters(cfg *config.Mesh) []Resource {
 	var out []Resource
 	add := func(name string) *clusterv3.Cluster {
@@ -65,7 +65,7 @@ func BaseClusters(cfg *config.Mesh) []Resource {
 	}
 	http := func(c *clusterv3.Cluster) *clusterv3.Cluster {
 		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
-		// The application has a connection for each of its callers', as without us.
+		// The application gets a connection for each connection of a caller, as without a sidecar.
 		c.ConnectionPoolPerDownstreamConnection = true
 		return c
 	}
@@ -82,13 +82,13 @@ func httpCluster(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *cl
 	watchCalls(c, peerTimeout(svc, cfg))
 	safe := cfg.Traffic.Retry
 	c.CircuitBreakers = unlimited(retryBudget(safe.BudgetPercent, safe.MinConcurrent))
-	// What opted in to retries has a priority of its own (retryPolicy), and with it a budget of its own.
+	// Routes that opted in to retries have a priority of their own (retryPolicy), and so a budget of their own.
 	high := unlimited(optedInBudget(svc, cfg)).Thresholds[0]
 	high.Priority = corev3.RoutingPriority_HIGH
 	c.CircuitBreakers.Thresholds = append(c.CircuitBreakers.Thresholds, high)
 	limit(c.CircuitBreakers, svc.Policy)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: httpOptions}
-	if svc.Policies != "" { // Envoy makes the connections of a changed cluster anew
+	if svc.Policies != "" { // Envoy replaces the connections of a changed cluster
 		c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{config.Group: {Fields: map[string]*structpb.Value{
 			"policies": structpb.NewStringValue(svc.Policies),
 		}}}}
@@ -104,7 +104,7 @@ func tcpCluster(destination string, svc *mesh.Service, key mesh.EndpointsKey, cf
 	return c
 }
 
-// NoEndpoints is a cluster to which no connection can be made.
+// NoEndpoints returns a cluster without endpoints.
 func NoEndpoints(name string) Resource {
 	return Resource{Type: ClusterType, Name: name, Message: &clusterv3.Cluster{
 		Name:                 name,
@@ -115,14 +115,14 @@ func NoEndpoints(name string) Resource {
 func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, speaks string, cfg *config.Mesh) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: name,
-		// Metrics name the Service port, whatever the protocol and the IP family.
+		// Metrics name only the Service port, not the protocol and the IP family.
 		AltStatName:          OutboundName(mesh.EndpointsKey{Service: key.Service, Port: key.Port, Family: mesh.IPv4}),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: OutboundName(key)},
 		ConnectTimeout:       durationpb.New(cfg.Traffic.ConnectTimeout.Duration),
 		LbPolicy:             lbPolicy(svc),
 		CircuitBreakers:      unlimited(nil),
-		// Kubernetes says who is ready; Envoy must not send to unready endpoints because many are.
+		// Kubernetes decides which endpoints are ready. Envoy must not send to unready ones only because there are many.
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 	}
 	detectOutliers(c, svc.Policy.Outliers)
@@ -131,13 +131,13 @@ func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, speaks st
 	return c
 }
 
-// idleConnection is how long a connection to an endpoint is kept for the next call: shorter than servers keep one that is
-// idle (5 s in Node.js and Apache), so that no call meets one that is being closed, and short enough that a server with few
-// places gets them back when its clients are gone. Envoy's default is an hour.
+// idleConnection is how long an idle connection to an endpoint is kept for the next call. Servers keep idle connections
+// longer (5 s in Node.js and Apache), so no call meets a connection that the server is closing. A server that allows few
+// connections gets them back soon after its clients are gone. Envoy's default is an hour.
 const idleConnection = 4 * time.Second
 
-// httpOptions speak to an endpoint the HTTP version that the client spoke, and set no limit of
-// Envoy's own that a direct connection would not have had.
+// httpOptions make Envoy speak the client's HTTP version to an endpoint, without limits that a direct connection would not
+// have.
 var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
 	CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 		IdleTimeout:          durationpb.New(idleConnection),
@@ -146,7 +146,7 @@ var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
 	},
 	UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 		UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-			// With two lengths in an answer the chunks count, and the client is told of no other.
+			// If an answer has two lengths the chunks count, and the client does not see the other.
 			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent, AllowChunkedLength: true},
 			Http2ProtocolOptions: http2Options(),
 		},
@@ -165,13 +165,13 @@ func unlimited(budget *clusterv3.CircuitBreakers_Thresholds_RetryBudget) *cluste
 	}}}
 }
 
-// optedInBudget is that of the Service, else that of the mesh.
+// optedInBudget returns the budget of the Service, or else that of the mesh.
 func optedInBudget(svc *mesh.Service, cfg *config.Mesh) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
 	own := svc.Traffic.RetryBudget
 	if own == nil {
 		budget := retryBudget(cfg.Traffic.RouteRetry.BudgetPercent, cfg.Traffic.RouteRetry.MinConcurrent)
-		// Ours is of the calls; Envoy counts the retries themselves among what it takes the share of, so that its
-		// 20 % would let a storm grow by a quarter.
+		// Our percentage is of the calls without their retries. Envoy's includes the retries, so that its 20 % would let a storm
+		// grow by a quarter.
 		percent := budget.BudgetPercent.Value
 		budget.BudgetPercent.Value = 100 * percent / (100 + percent)
 		return budget
@@ -189,7 +189,8 @@ func retryBudget(percent, minConcurrent *int32) *clusterv3.CircuitBreakers_Thres
 	}
 }
 
-// ads is the source of everything. Without a first-fetch timeout nothing is served half-configured.
+// ads returns ADS as the source of configuration. It has no first-fetch timeout, so Envoy never serves with half of its
+// configuration.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},

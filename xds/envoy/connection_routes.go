@@ -17,18 +17,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Connections to Service ports with TCPRoutes have a filter chain each in the outbound listener. Those with TLSRoutes go on to
-// a listener inside Envoy, which waits for the ClientHello and is there while there are such routes: nobody else waits.
-// (Listeners that are handed connections by address, as detectName, were tried: Envoy refuses an address that another listener
-// has still, so that no order of updates is right when an address changes from one to the other.) Backends are the clusters
-// for bytes of their Service ports, which are asked for on demand.
+// Each Service port with TCPRoutes has a filter chain in the outbound listener. Connections to ports with TLSRoutes are passed
+// on to a listener inside Envoy, which waits for the ClientHello, so that no other connection waits. It exists only while
+// there are such routes. Listeners that get connections by address, like detectName, were tried. Envoy refuses an address
+// that another listener still has, so no order of updates is right when an address moves from one to the other. Backends
+// are the clusters for bytes of their Service ports, which Envoy asks for on demand.
 const tlsRoutesName = "tls_routes" // also the name of a filter chain and of the cluster that leads there
 
-// RefusedCluster has no endpoints. It takes the share of connections that an invalid backend would have got.
+// RefusedCluster has no endpoints. It takes an invalid backend's share of the connections.
 const RefusedCluster = "refused"
 
-// ConnectionRoutes are the rules of all Services whose ports have routes of connections. They are kept up to date Service by
-// Service.
+// ConnectionRoutes has the rules of all Services whose ports have routes of connections.
 type ConnectionRoutes struct{ services map[mesh.Key]routedService }
 
 type routedService struct {
@@ -40,8 +39,7 @@ func newConnectionRoutes() *ConnectionRoutes {
 	return &ConnectionRoutes{services: map[mesh.Key]routedService{}}
 }
 
-// Set takes the rules of a Service's ports (mesh.BuildRoutes) in place of those that it had; of one that is no part of the
-// mesh there are none.
+// Set replaces the rules of a Service's ports (mesh.BuildRoutes). A Service outside the mesh has none.
 func (c *ConnectionRoutes) Set(key mesh.Key, svc *mesh.Service, rules map[uint16]mesh.PortRules) {
 	delete(c.services, key)
 	for _, p := range rules {
@@ -58,7 +56,7 @@ func ofConnections(p mesh.PortRules) bool {
 		slices.ContainsFunc(slices.Collect(maps.Values(p.Consumer)), mesh.OfConnections)
 }
 
-// Resources give what TLSRoutes need; gone is what is no more.
+// Resources returns the resources for TLSRoutes, and the IDs of those that are not needed any more.
 func (c *ConnectionRoutes) Resources(cfg *config.Mesh) (set []Resource, gone []ID) {
 	listener := Resource{Type: ListenerType, Name: tlsRoutesName}
 	cluster := Resource{Type: ClusterType, Name: tlsRoutesName, Message: internalCluster(tlsRoutesName)}
@@ -66,8 +64,8 @@ func (c *ConnectionRoutes) Resources(cfg *config.Mesh) (set []Resource, gone []I
 	for _, namespace := range c.clients() {
 		l := internalListener(tlsRoutesName)
 		l.ListenerFilters = append(l.ListenerFilters, tlsInspector())
-		l.ListenerFiltersTimeout = durationpb.New(0) // a client may connect long before it says hello
-		l.DefaultFilterChain = refuse()              // names that no rule has, and what is not TLS
+		l.ListenerFiltersTimeout = durationpb.New(0) // a client may connect long before its ClientHello
+		l.DefaultFilterChain = refuse()              // for names without a rule, and for anything but TLS
 		for _, to := range c.view(namespace) {
 			if to.tls() {
 				used = true
@@ -83,7 +81,7 @@ func (c *ConnectionRoutes) Resources(cfg *config.Mesh) (set []Resource, gone []I
 	return append(set, cluster), nil
 }
 
-// of is the variant for clients of a namespace.
+// of returns the variant for clients of a namespace.
 func (f families) of(namespace string) string {
 	if namespace == "" {
 		return string(f)
@@ -91,7 +89,7 @@ func (f families) of(namespace string) string {
 	return string(f) + "@" + namespace
 }
 
-// clients are the namespaces whose clients may have other rules than all others, and "" for those.
+// clients returns the namespaces whose clients may have rules of their own, and "" for all others.
 func (c *ConnectionRoutes) clients() []string {
 	out := []string{""}
 	for _, svc := range c.services {
@@ -114,7 +112,7 @@ type destination struct {
 
 func (d destination) tls() bool { return d.rules[0].Match.TLS != nil }
 
-// chain is the filter chain that connections take.
+// chain returns the name of the destination's filter chain.
 func (d destination) chain() string {
 	if d.tls() {
 		return tlsRoutesName
@@ -122,8 +120,8 @@ func (d destination) chain() string {
 	return OutboundName(d.key)
 }
 
-// view has the destinations with rules for connections of clients in a namespace, sorted. Two Services may have one address
-// for a moment: the first by name has it.
+// view returns the destinations with rules for connections of clients in a namespace, sorted. Two Services may have the same
+// address for a moment; then the first by name counts.
 func (c *ConnectionRoutes) view(namespace string) []destination {
 	var out []destination
 	for _, key := range slices.SortedFunc(maps.Keys(c.services), mesh.Key.Compare) {
@@ -141,7 +139,7 @@ func (c *ConnectionRoutes) view(namespace string) []destination {
 	return slices.CompactFunc(out, func(a, b destination) bool { return a.AddrPort == b.AddrPort })
 }
 
-// connectionChains are those of the outbound listener for the destinations of a view.
+// connectionChains returns the chains of the outbound listener for the destinations of a view.
 func connectionChains(view []destination, cfg *config.Mesh) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	for _, d := range view {
@@ -156,8 +154,8 @@ func connectionChains(view []destination, cfg *config.Mesh) []*listenerv3.Filter
 	return out
 }
 
-// serverNameChains have one for each server name. Envoy takes the most specific that matches, as the order of the rules has
-// it, and refuses two for one name, of which the first holds.
+// serverNameChains returns one chain for each server name. Envoy takes the most specific name that matches, which is the
+// order of the rules. It refuses two chains for the same name, so only the first rule with a name counts.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener_components.proto#config-listener-v3-filterchainmatch
 func (t translation) serverNameChains(to destination) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
@@ -185,8 +183,8 @@ func (t translation) serverNameChains(to destination) []*listenerv3.FilterChain 
 	return out
 }
 
-// connectionFilter shares connections by weight. One that can not be made, be it because its backend has no endpoints, is
-// closed and not made to another backend.
+// connectionFilter shares connections by weight. A connection that cannot be made, for example because its backend has no
+// endpoints, is closed. It is not made to another backend.
 func (t translation) connectionFilter(a *mesh.Action) *listenerv3.Filter {
 	if a.Refuse {
 		return networkFilter("envoy.filters.network.direct_response", &directv3.Config{})
@@ -206,7 +204,7 @@ func (t translation) connectionFilter(a *mesh.Action) *listenerv3.Filter {
 	return tcpProxyFilter(p)
 }
 
-// destination is the address of a Service port, by which its cluster for bytes is named (tcpCluster).
+// destination returns the address of a Service port, which is the name of its cluster for bytes (tcpCluster).
 func (t translation) destination(target mesh.Target) string {
 	family := t.endpoints(target).Family
 	i := slices.IndexFunc(target.ClusterIPs, func(ip netip.Addr) bool { return mesh.FamilyOf(ip) == family })

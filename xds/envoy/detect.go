@@ -19,27 +19,27 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// A listener filter that looks at the first bytes can not be had for some destinations only, and Envoy drops what comes
-// together with the client's FIN while one looks. So the outbound listener has none that looks. Connections to ports
-// of which the protocol is not declared take two more listeners:
+// A listener filter that looks at the first bytes cannot be limited to some destinations, and while it looks Envoy drops
+// bytes that come together with the client's FIN. So the outbound listener has no such filter. Connections to ports
+// without a declared protocol take two more listeners:
 //
 //	outbound ──hands the socket over──▶ detectName ──inside Envoy──▶ inspectName ──▶ http or opaque
 //
-// The first lets bytes and FIN through one after the other, never at once, so that the second has seen the bytes
-// when FIN comes. It binds no port: Envoy hands connections over to the listener that has their destination as its address
-// (use_original_dst).
+// The first passes bytes and FIN on one after the other, never together, so that the second has seen the bytes when the
+// FIN comes. It binds no port: Envoy hands a connection over to the listener whose address is the connection's
+// destination (use_original_dst).
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/other_features/internal_listener
 const (
 	detectName  = "detect" // also the name of a filter chain
 	inspectName = "inspect"
 )
 
-// oneByOne is a buffer limit at which Envoy reads once, not until there is nothing more, and reads again when all
-// that it has read is written.
+// oneByOne is a buffer limit at which Envoy reads only once, instead of until nothing is left, and reads again when it has
+// written everything that it has read.
 var oneByOne = wrapperspb.UInt32(1)
 
-// detectListeners choose HTTP or bytes by what the client says first. A client that says nothing is taken for one
-// that waits for the server to speak first.
+// detectListeners returns the listeners that choose HTTP or bytes by the client's first bytes. A client that sends nothing
+// is treated as one that waits for the server to speak first.
 func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
 	inspect := internalListener(inspectName)
 	inspect.FilterChainMatcher = detect()
@@ -55,14 +55,15 @@ func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefi
 			TrafficDirection:              corev3.TrafficDirection_OUTBOUND,
 			BindToPort:                    wrapperspb.Bool(false),
 			PerConnectionBufferLimitBytes: oneByOne,
-			// Where a port number as a whole came, what is no Service's goes as from the outbound listener.
+			// If the listener has a whole port number, it also gets connections to addresses without a Service. They go where the
+			// outbound listener would send them.
 			FilterChainMatcher: table.destinations(chain(detectName), serviceCIDRs, podRanges),
 			FilterChains: []*listenerv3.FilterChain{
 				{Name: detectName, Filters: passOn(inspectName)},
 				passthrough(),
 				refuse(),
 			},
-			// A listener has an address; nobody is redirected from this one.
+			// A listener needs an address, but no connection is redirected to this one.
 			Address: socketAddress(loopbackIPv4, outboundPort+1),
 		}
 		for _, addr := range table.detected(f, view) {
@@ -77,9 +78,9 @@ func detectListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefi
 	}), Resource{Type: ListenerType, Name: inspectName, Message: inspect})
 }
 
-// detected are the addresses of the listener detectName: a port number with the family's wildcard address where
-// all Services of the number are to be detected, else theirs alone. Those of which routes say what becomes of their
-// connections are not among them.
+// detected returns the addresses of the listener detectName. If all Services of a port number need detection, it is the
+// wildcard address of the family with this number; otherwise the addresses of the Services that do. Addresses with routes
+// of connections are left out.
 func (t *ProtocolTable) detected(f families, view []destination) []netip.AddrPort {
 	routed := map[uint16]map[netip.Addr]bool{}
 	for _, d := range view {
@@ -111,7 +112,7 @@ func (t *ProtocolTable) detected(f families, view []destination) []netip.AddrPor
 	return out
 }
 
-// internalListener has the addresses that passOn has told it.
+// internalListener returns a listener inside Envoy, which gets both addresses of a connection from passOn.
 func internalListener(name string) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:              name,
@@ -122,8 +123,8 @@ func internalListener(name string) *listenerv3.Listener {
 	}
 }
 
-// passOn leads to an internal listener, and tells it both addresses of the connection. They go no further than that,
-// or each client would have upstream connections of its own.
+// passOn leads to an internal listener, and hands it both addresses of the connection. The addresses go no further;
+// otherwise each client would have upstream connections of its own.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/listener_filters/original_dst_filter#internal-listeners
 func passOn(name string) []*listenerv3.Filter {
 	return []*listenerv3.Filter{

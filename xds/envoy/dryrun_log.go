@@ -9,8 +9,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// tellAgent tells the agent of requests that policies in dry run would refuse, and of no others. Of connections it hears
-// anyway (logMTLS, logPlain).
+// tellAgent reports to the agent the requests that policies in dry run would refuse. Connections are reported anyway
+// (logMTLS, logPlain).
 func tellAgent(filter *accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name: "envoy.access_loggers.http_grpc", Filter: filter,
@@ -18,7 +18,7 @@ func tellAgent(filter *accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
 	}
 }
 
-// tellLongRequests has what is logged of a request said each minute that it goes on, where something is tried.
+// tellLongRequests logs a request again each minute while it goes on, if there are policies in dry run.
 func tellLongRequests(m *hcmv3.HttpConnectionManager, policies []stage) {
 	for _, s := range policies {
 		if s.shadow {

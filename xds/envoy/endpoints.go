@@ -9,9 +9,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// EndpointResources gives the load assignment of one Service port in one family. For a Service that
-// keeps calls on the caller's node there is one variant for each node that has endpoints, and an
-// empty one for all others.
+// EndpointResources returns the load assignment of one Service port in one family. For a Service that keeps calls on the
+// caller's node, it returns a variant for each node with endpoints, and an empty one for all other nodes.
 func EndpointResources(svc *mesh.Service, key mesh.EndpointsKey, endpoints []mesh.Endpoint) []Resource {
 	name := OutboundName(key)
 	assignment := func(variant string, eps []mesh.Endpoint) Resource {

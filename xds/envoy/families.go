@@ -21,7 +21,7 @@ const (
 
 var allFamilies = []families{onlyIPv4, onlyIPv6, dual}
 
-// familiesOf reads the pod's addresses; a proxy that tells none is taken to be IPv4.
+// familiesOf returns the families of the pod's addresses, and IPv4 for a proxy that reports no address.
 func familiesOf(n node.Node) families {
 	var v4, v6 bool
 	for _, ip := range n.IPs {
@@ -41,7 +41,7 @@ func familiesOf(n node.Node) families {
 	}
 }
 
-// callersSuffix is of the variants for proxies that can call the application from its callers' addresses.
+// callersSuffix is the end of the variants for proxies that can call the application from its callers' addresses.
 const callersSuffix = "+callers"
 
 func (f families) with(callers bool) families {
@@ -51,7 +51,7 @@ func (f families) with(callers bool) families {
 	return f
 }
 
-// bind gives a listener the address of its families: v4 alone, v6 alone, or v4 with v6 beside it.
+// bind sets the listener's addresses: v4, v6, or v4 with v6 as an additional one.
 func (f families) bind(l *listenerv3.Listener, v4, v6 netip.Addr, port uint32) {
 	switch f {
 	case onlyIPv6:

@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// GRPCErrors counts gRPC calls that end with an error, by status and cluster: to HTTP all but the rarest are a 200. The
-// statuses are those that gRPC knows, so that a server cannot make up series, and the series of all destinations are bounded.
+// GRPCErrors counts gRPC calls that end with an error, by status and cluster. In HTTP almost all of them have status 200.
+// Only gRPC's own statuses count, so that a server cannot create series, and the number of all series is bounded.
 //
-// It is an access log, which costs a look at a header for a call that ends well. The filter grpc_stats, tried before, took
-// 11 µs of a gRPC call and 4 µs of any other.
+// It is an access log. For a call without an error it costs one look at a header. The filter grpc_stats was tried before,
+// and took 11 µs for a gRPC call and 4 µs for any other.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/access_loggers/stats/v3/stats.proto
 func GRPCErrors() *accesslogv3.AccessLog {
 	errors := &accesslogv3.GrpcStatusFilter{}

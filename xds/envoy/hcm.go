@@ -22,8 +22,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// destinationHeader carries the destination address from the start of a request to the choice of its
-// scope. Whatever a client sends in it is overwritten, and no server ever sees it.
+// destinationHeader carries the destination address from the start of a request to the choice of its scope. A client's
+// value is overwritten, and no server ever sees the header.
 const destinationHeader = "x-mizzen-destination"
 
 // Envoy's default limits on headers (100 headers, 60 KiB) are below what servers allow; these are
@@ -33,14 +33,14 @@ const (
 	maxHeadersKB = 1024
 )
 
-// maxHeaderFieldKB is the most that Envoy takes for one HTTP/2 header as it is on the wire. A longer one ends the connection:
-// its compression is broken off, and with it that of all that follows.
+// maxHeaderFieldKB is the longest HTTP/2 header that Envoy accepts, as it is on the wire. A longer one ends the connection,
+// because Envoy stops in the middle of its compression, on which all later headers depend.
 const maxHeaderFieldKB = 256
 
 // smallestWindow is that of HTTP/2.
 const smallestWindow = 1<<16 - 1
 
-// maxStreams is the most that HTTP/2 allows on one connection: the server's own limit counts.
+// maxStreams is the most that HTTP/2 allows on one connection, so that the server's own limit counts.
 const maxStreams = math.MaxInt32
 
 // asSent passes HTTP/1 header names and reason phrases on as they were written.
@@ -57,14 +57,14 @@ var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
 }
 
-// Where the connection is to end behind an answer, what waits for a client that reads nothing for this time is lost; 0 is
-// never. But with 0 Envoy closes as soon as it has written, also where the client is still sending. On a socket that means
-// no more than for a server that does so: the kernel keeps the answer. Elsewhere the answer would be lost, so there Envoy
-// waits for the client's end. Its default is a second everywhere.
+// How long Envoy waits for a client to read its answer, if it closes the connection after the answer. What the client has
+// not read after this time is lost. With 0 Envoy closes as soon as it has written, even while the client is still sending.
+// On a socket that is harmless, because the kernel keeps the answer. Inside Envoy the answer would be lost, so there Envoy
+// waits for the client to close. Envoy's default is a second everywhere.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto
 const (
 	patienceForSockets  = 0               // of the pod's own application
-	patienceInside      = 2 * time.Second // of connections inside of Envoy; an answer that breaks off ends so much later
+	patienceInside      = 2 * time.Second // of connections inside Envoy; an answer that breaks off ends so much later
 	patienceForSidecars = 5 * time.Second
 )
 
@@ -75,23 +75,23 @@ func httpConnectionManager(cfg *config.Mesh, patience time.Duration) *listenerv3
 	m.RouteSpecifier = scopedRoutes()
 	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
 	m.HttpFilters = []*hcmv3.HttpFilter{
-		// Waits for a scope's routes where they are not here yet.
+		// Waits for a scope's routes if Envoy does not have them yet.
 		httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
 		sessionFilter(),
 		routerFilter(),
 	}
-	// Every route sets it to 0, so it bounds the wait for routes, which has no timeout of its own.
+	// Every route sets it to 0, so it only bounds the wait for routes, which has no timeout of its own.
 	m.StreamIdleTimeout = durationpb.New(cfg.OnDemand.Timeout.Duration)
 	m.LocalReplyConfig = localReplies(Outbound)
 	m.AccessLog = append(answerLogs(Outbound), GRPCErrors())
-	// Two lengths in one message: the chunks count, and the server is told of no other. Who judges requests refuses it
-	// (inbound_http.go). https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+	// If a message has two lengths the chunks count, and the server does not see the other. A sidecar that judges requests
+	// refuses such a message (inbound_http.go). https://www.rfc-editor.org/rfc/rfc9112#section-6.3
 	m.HttpProtocolOptions.AllowChunkedLength = true
 	// The application may abandon as many of its own calls as it likes.
 	m.Http2ProtocolOptions.StreamResetBurst = wrapperspb.UInt64(math.MaxInt32)
 	m.Http2ProtocolOptions.StreamResetRate = wrapperspb.UInt64(math.MaxInt32)
-	// Also the most of an answer that waits in Envoy for the client's window, and is lost if the server resets the stream behind
-	// it (docs/http.md). Over loopback it costs nothing. What a request may hold is said elsewhere (repeatable).
+	// The window also bounds how much of an answer waits in Envoy for the client's window, and is lost if the server resets the
+	// stream after it (docs/http.md). A small window costs nothing over loopback. The bound for requests is repeatable.
 	m.Http2ProtocolOptions.InitialStreamWindowSize = wrapperspb.UInt32(smallestWindow)
 	return connectionManager(m)
 }
@@ -101,8 +101,8 @@ func connectionManager(m *hcmv3.HttpConnectionManager) *listenerv3.Filter {
 	return networkFilter("envoy.filters.network.http_connection_manager", m)
 }
 
-// transparent has no limits and timeouts that a direct connection would not have had, and adds nothing to requests
-// but x-forwarded-proto, which Envoy always sets; docs/architecture.md lists what Envoy cannot pass on.
+// transparent returns a connection manager without limits and timeouts that a direct connection would not have. It adds
+// nothing to requests but x-forwarded-proto, which Envoy always sets. docs/http.md lists what Envoy cannot pass on.
 func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:     statPrefix,
@@ -115,7 +115,7 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 			EnableTrailers:        true,
 			AllowCustomMethods:    true,
 			IgnoreHttp_11Upgrade:  otherUpgrades,
-			// "GET http://host/path" is passed on as "GET /path" with that host. Otherwise it would be refused.
+			// Passes "GET http://host/path" on as "GET /path" with that host. Otherwise Envoy would refuse it.
 			AllowAbsoluteUrl: wrapperspb.Bool(true),
 		},
 		Http2ProtocolOptions: http2Options(),
@@ -125,7 +125,7 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 		},
 		MaxRequestHeadersKb: wrapperspb.UInt32(maxHeadersKB),
 		StreamIdleTimeout:   durationpb.New(0),
-		// Otherwise a stream idle timeout cuts off a client that reads slowly, whatever the route says.
+		// Otherwise a stream idle timeout cuts off a client that reads slowly, even if the route sets none.
 		StreamFlushTimeout:         durationpb.New(0),
 		GenerateRequestId:          wrapperspb.Bool(false),
 		SkipXffAppend:              true,
@@ -134,15 +134,15 @@ func transparent(statPrefix string) *hcmv3.HttpConnectionManager {
 	}
 }
 
-// http2Options end no connection for frames that the protocol allows. What bounds Envoy's own memory stays: frames that
-// wait to be written.
+// http2Options keeps Envoy from ending a connection because of frames that the protocol allows. The bound on frames that
+// wait to be written stays, because it bounds Envoy's memory.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/protocol.proto#config-core-v3-http2protocoloptions
 func http2Options() *corev3.Http2ProtocolOptions {
 	most := wrapperspb.UInt32(math.MaxInt32)
 	return &corev3.Http2ProtocolOptions{
 		AllowConnect:                                 true,
 		MaxConcurrentStreams:                         wrapperspb.UInt32(maxStreams),
-		OverrideStreamErrorOnInvalidHttpMessage:      wrapperspb.Bool(true), // one bad stream, not the connection
+		OverrideStreamErrorOnInvalidHttpMessage:      wrapperspb.Bool(true), // ends one bad stream, not the connection
 		MaxHeaderFieldSizeKb:                         wrapperspb.UInt32(maxHeaderFieldKB),
 		MaxConsecutiveInboundFramesWithEmptyPayload:  most,
 		MaxInboundPriorityFramesPerStream:            most,
@@ -154,7 +154,7 @@ func routerFilter() *hcmv3.HttpFilter {
 	return httpFilter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true})
 }
 
-// earlyMutation changes headers of a request before anything else looks at them.
+// earlyMutation changes headers of a request before anything else in Envoy reads them.
 func earlyMutation(m *earlyv3.HeaderMutation) []*corev3.TypedExtensionConfig {
 	return []*corev3.TypedExtensionConfig{{Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: toAny(m)}}
 }

@@ -10,19 +10,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// The caller's own address, whatever a request says of where it comes from, with the application's port: as it is
-// written for IPv4, and for IPv6.
+// The address of the caller's connection, not one that a request claims, with the application's port: in the form for IPv4,
+// and in the form for IPv6.
 const (
 	callerIPv4 = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%:%DOWNSTREAM_LOCAL_PORT%"
 	callerIPv6 = "[%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%]:%DOWNSTREAM_LOCAL_PORT%"
 )
 
-// inCallersName has the clusters of callers call the application in the name of who calls: they connect to the caller's
-// address, and the capture rules turn that connection around (config.CallerPriority). It is for proxies that say that
-// the rules are there (node.Node.CallerAddresses).
+// inCallersName makes the application see the caller's address: the callers' clusters connect to the caller's address,
+// and the capture rules turn that connection around (config.CallerPriority). It is for proxies that report these rules
+// (node.Node.CallerAddresses).
 //
-// Of the two forms Envoy takes the one that it can read. It can read neither for a link-local address, which is of a
-// device: then the call goes to the pod's own address, as it was made, and comes from it.
+// Envoy takes the form of the address that it can read. For a link-local address, which needs a device, it can read
+// neither. Then the call goes to the pod's own address, and also comes from it.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/original_dst#original-destination-filter-state
 func inCallersName() *listenerv3.Filter {
 	const key = "envoy.network.transport_socket.original_dst_address"
@@ -31,13 +31,14 @@ func inCallersName() *listenerv3.Filter {
 	})
 }
 
-// inCallersNames makes a cluster one for calls in callers' names. Statistics count it as the one that it stands in for.
+// inCallersNames turns a cluster into a callers' cluster. Statistics count it as the cluster that it replaces.
 func inCallersNames(c *clusterv3.Cluster, standsIn string) {
 	addOptions(c, socketPriority(config.CallerPriority).SocketOptions)
 	c.AltStatName = standsIn
 }
 
-// toApplication passes bytes on to the application, in the caller's name or not. The filters go before the proxy.
+// toApplication passes bytes on to the application, which sees the caller's address if callers is true. The filters go
+// before the proxy.
 func toApplication(statPrefix string, callers bool) (p *tcpv3.TcpProxy, before []*listenerv3.Filter) {
 	if callers {
 		return tcpProxyTo(statPrefix, CallersCluster), []*listenerv3.Filter{inCallersName()}

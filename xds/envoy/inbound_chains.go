@@ -12,10 +12,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// portChains are the chains for connections to one port, with mTLS and without. Where bytes are passed on but policies
-// refuse somebody, connections with mTLS whose caller says that they carry HTTP have a third, which tells him so. Ports of which nothing is said share
-// theirs. Each other port has chains of its own, so that a change of what is said of one leaves the connections to
-// the others alone: Envoy keeps the chains that are the same.
+// portChains are the names of the chains for connections to one port, with mTLS and without. A port of bytes where policies
+// refuse callers has a third chain, for connections with mTLS that carry HTTP according to their caller: it answers
+// refusals in HTTP. Ports without settings or rules of their own share their chains. Each other port has chains of its own,
+// so that a change at one port keeps the connections to the others: Envoy keeps chains that stay the same.
 type portChains struct{ mtls, plain, http string }
 
 var sharedChains = portChains{mtls: mtlsChain, plain: passthroughChain}
@@ -24,7 +24,7 @@ func chainsOf(port uint16) portChains {
 	return portChains{mtls: fmt.Sprintf("%s/%d", mtlsChain, port), plain: fmt.Sprintf("%s/%d", passthroughChain, port)}
 }
 
-// telling has the third chain at a port of bytes where policies refuse somebody.
+// telling adds the third chain at a port of bytes where policies refuse callers.
 func (c portChains) telling(in mesh.Inbound, port uint16) portChains {
 	if in.RefusesCallers(port) {
 		c.http = c.mtls + "/http"
@@ -32,7 +32,7 @@ func (c portChains) telling(in mesh.Inbound, port uint16) portChains {
 	return c
 }
 
-// inboundChains are all chains of a pod.
+// inboundChains returns all chains of a pod.
 func inboundChains(in mesh.Inbound, cfg *config.Mesh, callers bool) []*listenerv3.FilterChain {
 	out := bytesChains(sharedOf(in).telling(in, 0), in.Mode, in.PoliciesAt(0), cfg, callers)
 	http, judged := in.HTTPPorts(), in.PolicyPorts()
@@ -62,8 +62,8 @@ func inboundChains(in mesh.Inbound, cfg *config.Mesh, callers bool) []*listenerv
 	return append(out, refuse)
 }
 
-// permissivePorts are those of which policies say nothing in a pod that is strict otherwise. For callers with mTLS they
-// share the chain of the others.
+// permissivePorts returns the permissive ports, without rules of their own, of a pod that is strict otherwise. For callers
+// with mTLS they share the chain of the other ports.
 func permissivePorts(in mesh.Inbound) []uint16 {
 	judged := in.PolicyPorts()
 	var out []uint16
@@ -75,7 +75,7 @@ func permissivePorts(in mesh.Inbound) []uint16 {
 	return out
 }
 
-// bytesChains look at the caller alone.
+// bytesChains returns chains that look only at the caller.
 func bytesChains(names portChains, mode config.MTLSMode, policies []mesh.Policy, cfg *config.Mesh, callers bool) []*listenerv3.FilterChain {
 	all := stages(policies, cfg.MTLS.TrustDomain)
 	mtls := &listenerv3.FilterChain{Name: names.mtls, TransportSocket: calledTLS(cfg.MTLS, ALPN)}
@@ -94,7 +94,7 @@ func bytesChains(names portChains, mode config.MTLSMode, policies []mesh.Policy,
 	return append(out, plainBytes(names.plain, mode, policies, all, callers)...)
 }
 
-// inboundMatcher chooses the chain by port and what the client said first.
+// inboundMatcher chooses the chain by the port and by the client's first bytes.
 func inboundMatcher(in mesh.Inbound) *matcherv3.Matcher {
 	branches := map[uint16]*matcherv3.Matcher_OnMatch{}
 	http := in.HTTPPorts()

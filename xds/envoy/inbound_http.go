@@ -19,10 +19,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// httpChains look at each request, if only to answer whom policies refuse. What is not HTTP fails there.
+// httpChains returns chains that look at each request, if only to answer refused callers. Connections that are not HTTP
+// fail there.
 //
-// Their TLS chooses no ALPN: the client's offer has chosen the chain already, and with one chosen Envoy would take
-// everything but "h2" for HTTP/1. Without, it looks at the first bytes.
+// Their TLS chooses no ALPN. The client's offer has already chosen the chain, and Envoy would take every chosen protocol
+// but "h2" for HTTP/1. Without a choice it looks at the first bytes.
 func httpChains(names portChains, mode config.MTLSMode, how inboundHTTP, cfg *config.Mesh) []*listenerv3.FilterChain {
 	chain := func(name string, socket *corev3.TransportSocket, m *hcmv3.HttpConnectionManager) *listenerv3.FilterChain {
 		c := &listenerv3.FilterChain{Name: name, TransportSocket: socket}
@@ -45,30 +46,30 @@ func httpChains(names portChains, mode config.MTLSMode, how inboundHTTP, cfg *co
 	return out
 }
 
-// inboundHTTP is why a port is taken for HTTP, and how.
+// inboundHTTP says why a port is treated as HTTP, and how.
 type inboundHTTP struct {
 	policies []stage
-	// requests is set where policies look at more than the caller.
+	// requests is true if policies look at requests.
 	requests             bool
 	forwardCert, callers bool
-	// drainTime is how long a connection of a chain that has changed or is gone goes on when it was told so.
+	// drainTime is how long a connection goes on after its chain has changed or was removed.
 	drainTime time.Duration
 }
 
 func inboundConnectionManager(how inboundHTTP) *hcmv3.HttpConnectionManager {
 	m := transparent("inbound_http")
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: inboundRoutes[how.callers]}
-	// Behind the drain time Envoy waits for the peer of a connection that it has closed.
+	// After the drain time Envoy still waits for the peers of connections that it has closed.
 	patience := min(patienceForSidecars, how.drainTime/2)
 	m.DrainTimeout, m.DelayedCloseTimeout = durationpb.New(how.drainTime-patience), durationpb.New(patience)
 	if how.requests || how.forwardCert {
 		m.UpgradeConfigs = upgradeConfigs(inboundUpgrades)
 	} else {
-		// A caller who is let in may say what he likes: the application has a connection for each of its callers', and
-		// what a server reads into it is no other caller's.
+		// An admitted caller may send any message. The application has a separate connection for each connection of a caller,
+		// so a message that its server reads differently harms no other caller.
 		m.HttpProtocolOptions.AllowChunkedLength = true
 	}
-	// Some applications take "delete" for DELETE, which a policy does not; and Envoy does not vouch for the setting.
+	// Some applications take "delete" for DELETE, but policies do not. Besides, Envoy guarantees nothing for the setting.
 	m.HttpProtocolOptions.AllowCustomMethods = !how.requests
 	early := []*mutationv3.HeaderMutation{applicationScheme}
 	policies := how.policies
@@ -79,9 +80,9 @@ func inboundConnectionManager(how inboundHTTP) *hcmv3.HttpConnectionManager {
 	m.AccessLog = append(refusalLogs(httpRBAC, policies), answerLogs(Inbound)...)
 	tellLongRequests(m, policies)
 	m.LocalReplyConfig = localReplies(Inbound, refusalReplies(policies)...)
-	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY // as bytes would have been
+	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY // as a chain of bytes does
 	if how.forwardCert {
-		// Of a caller without mTLS the header is removed.
+		// If the caller has no mTLS the header is removed.
 		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 		early = append(early, lookAlikes...)
@@ -90,13 +91,13 @@ func inboundConnectionManager(how inboundHTTP) *hcmv3.HttpConnectionManager {
 	return m
 }
 
-// inboundUpgrades have no CONNECT, which Envoy refuses then. Behind any answer of 2xx to one it passes bytes on, and an
-// application that knows of no tunnels reads them as further requests, at which nobody has looked. Other upgrades begin
-// with an answer of 101, which only who knows them gives.
+// inboundUpgrades has no CONNECT, so Envoy refuses it. After any 2xx answer to a CONNECT Envoy would pass bytes on, and an
+// application without tunnels would read them as further requests, which no policy has seen. Other upgrades begin with a
+// 101 answer, which only a server that supports them sends.
 var inboundUpgrades = slices.DeleteFunc(slices.Clone(upgrades), func(name string) bool { return name == connectMethod })
 
-// applicationScheme is what the application speaks. Envoy would write down that of the connection, which is mTLS of
-// the mesh, where the caller's sidecar has passed bytes.
+// applicationScheme sets the scheme that the application speaks. If the caller's sidecar has passed on bytes, Envoy would
+// write the scheme of the connection, which is mTLS of the mesh.
 var applicationScheme = &mutationv3.HeaderMutation{
 	Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
 		Header:       &corev3.HeaderValue{Key: "x-forwarded-proto", Value: "http"},
@@ -104,8 +105,8 @@ var applicationScheme = &mutationv3.HeaderMutation{
 	}},
 }
 
-// lookAlikes removes what some applications would take for x-forwarded-client-cert: to CGI and its heirs "_" and "-"
-// in the name of a header are the same.
+// lookAlikes removes headers that some applications would take for x-forwarded-client-cert: CGI and interfaces like it
+// treat "_" and "-" in the name of a header as the same.
 var lookAlikes = func() []*mutationv3.HeaderMutation {
 	var out []*mutationv3.HeaderMutation
 	for _, a := range "-_" {
@@ -120,7 +121,8 @@ var lookAlikes = func() []*mutationv3.HeaderMutation {
 	return out
 }()
 
-// inboundRoutes send every request to where its connection went, in the caller's name or not.
+// inboundRoutes send every request to the address that its connection was made to. By whether the application sees the
+// caller's address.
 var inboundRoutes = map[bool]*routev3.RouteConfiguration{false: everyRequestTo(InboundHTTPCluster), true: everyRequestTo(CallersHTTPCluster)}
 
 func everyRequestTo(cluster string) *routev3.RouteConfiguration {

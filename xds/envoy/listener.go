@@ -35,9 +35,9 @@ var (
 	loopbackIPv6 = netip.IPv6Loopback()
 )
 
-// InboundListeners give the inbound listener in its variants. It passes every connection on to the
-// address it was made to, the pod's own, as bytes: the caller's sidecar has parsed and balanced it
-// already. An application that listens on loopback alone stays private.
+// InboundListeners returns the inbound listener in its variants. It passes every connection on as bytes to the address
+// that the connection was made to, the pod's own: the caller's sidecar has already parsed and balanced it. An application
+// that listens only on loopback stays private.
 func InboundListeners() []Resource {
 	return listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
@@ -53,15 +53,15 @@ func InboundListeners() []Resource {
 	})
 }
 
-// refusePort refuses connections made to the listener's own port, which Envoy would otherwise connect
-// to itself without end; all else passes through.
+// refusePort refuses connections to the listener's own port, which Envoy would otherwise connect to itself without end.
+// All other connections pass through.
 func refusePort(port uint16) *matcherv3.Matcher {
 	m := portMatcher(map[uint16]*matcherv3.Matcher_OnMatch{port: chain(refuseChain)})
 	m.OnNoMatch = chain(passthroughChain)
 	return m
 }
 
-// listeners makes one listener in a variant for each combination of IP families.
+// listeners returns one listener in a variant for each combination of IP families.
 func listeners(name string, build func(families) *listenerv3.Listener) []Resource {
 	var out []Resource
 	for _, f := range allFamilies {
@@ -73,7 +73,7 @@ func listeners(name string, build func(families) *listenerv3.Listener) []Resourc
 	return out
 }
 
-// originalDst restores the destination that the client chose, before the redirect.
+// originalDst restores the destination that the client chose before the redirect.
 func originalDst() *listenerv3.ListenerFilter {
 	return &listenerv3.ListenerFilter{
 		Name:       "envoy.filters.listener.original_dst",

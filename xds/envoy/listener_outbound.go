@@ -15,18 +15,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// destinationAddress is the original destination, "<ip>:<port>" or "[<ipv6>]:<port>": the name of
-// the scope (HTTP) or of the cluster (TCP) that a connection belongs to.
+// destinationAddress is the original destination, "<ip>:<port>" or "[<ipv6>]:<port>". It is the name of the scope (HTTP) or
+// of the cluster (TCP) that a connection belongs to.
 const destinationAddress = "%DOWNSTREAM_LOCAL_ADDRESS%"
 
-// OutboundListeners returns the outbound listener in its variants, and those that it passes connections on to where a
-// port's protocol is not declared. A connection to a Service address takes the chain of that port's protocol. In a mesh with
-// identities a connection to an address in the ranges of pods is passed on by who is there (podFilters), so that calls to a
-// pod's own address have mTLS. All else passes through. Which Service a connection is for is left to the scope (HTTP) or the
-// cluster's name (TCP), so the listener does not grow with the mesh.
+// OutboundListeners returns the outbound listener in its variants, and the listeners that it passes connections on to if a
+// port's protocol is not declared. A connection to a Service address takes the chain of the port's protocol. In a mesh with
+// identities, a connection to an address in the ranges of pods is passed on by the identity there (podFilters), so that
+// calls to a pod's own address have mTLS. All other connections pass through. The scope (HTTP) or the cluster's name (TCP)
+// chooses the Service, so the listener does not grow with the mesh.
 //
-// It binds loopback only: that is where a redirect in the output hook sends connections, and nobody
-// else has business there.
+// It binds only loopback, where a redirect in the output hook sends connections.
 func OutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Prefix, cfg *config.Mesh) []Resource {
 	out := outboundVariants("outbound", table, func(f families, view []destination) *listenerv3.Listener {
 		l := &listenerv3.Listener{
@@ -39,7 +38,7 @@ func OutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Pre
 				{Name: detectName, Filters: passOn(inspectName)},
 				refuse(),
 			},
-			// None that waits for bytes: see detectName, which is handed the connections that are to be looked at.
+			// No filter that waits for bytes: detectName gets the connections that need one.
 			ListenerFilters: []*listenerv3.ListenerFilter{originalDst()},
 			UseOriginalDst:  wrapperspb.Bool(true),
 		}
@@ -54,8 +53,8 @@ func OutboundListeners(table *ProtocolTable, serviceCIDRs, podRanges []netip.Pre
 	return append(out, detectListeners(table, serviceCIDRs, podRanges, cfg)...)
 }
 
-// outboundVariants make one listener in a variant for each combination of IP families and each namespace whose clients
-// have routes of connections of their own.
+// outboundVariants returns one listener in a variant for each combination of IP families, and for each namespace whose
+// clients have routes of connections of their own.
 func outboundVariants(name string, table *ProtocolTable, build func(families, []destination) *listenerv3.Listener) []Resource {
 	var out []Resource
 	for _, namespace := range table.Routes.clients() {
@@ -73,7 +72,7 @@ func passthrough() *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{Name: passthroughChain, Filters: []*listenerv3.Filter{tcpProxy("passthrough", PassthroughCluster)}}
 }
 
-// filterState is an object of a connection, made of a format string.
+// filterState is an object in a connection's filter state, made from a format string.
 func filterState(key, format string) *filterstatev3.FilterStateValue {
 	return &filterstatev3.FilterStateValue{
 		Key: &filterstatev3.FilterStateValue_ObjectKey{ObjectKey: key},
@@ -85,8 +84,8 @@ func filterState(key, format string) *filterstatev3.FilterStateValue {
 	}
 }
 
-// opaqueFilters pass bytes to the cluster named like the destination address. It is asked for over ADS if Envoy does not
-// have it. A refused connection has carried nothing, so another endpoint may be tried.
+// opaqueFilters pass bytes to the cluster with the name of the destination address. Envoy asks for the cluster over ADS if
+// it does not have it. A refused connection has carried nothing, so another endpoint may be tried.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/tcp_proxy_filter
 func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 	return []*listenerv3.Filter{
@@ -100,7 +99,7 @@ func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 func outboundTCP(cfg *config.Mesh) *tcpv3.TcpProxy {
 	return &tcpv3.TcpProxy{
 		StatPrefix: "outbound_tcp",
-		// Of opaqueFilters never used: the filter state names the cluster.
+		// opaqueFilters never uses it: the filter state names the cluster.
 		ClusterSpecifier:   &tcpv3.TcpProxy_Cluster{Cluster: PassthroughCluster},
 		OnDemand:           &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
 		IdleTimeout:        durationpb.New(0),

@@ -11,30 +11,30 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// watchCallers has the kernel notice a caller of the listener that is gone without a word. What is accepted has the
-// options of the socket that listens: tcp(7).
+// watchCallers makes the kernel notice a caller of the listener that vanished without closing its connection. An accepted
+// connection has the options of the listening socket: tcp(7).
 func watchCallers(l *listenerv3.Listener, cfg *config.Mesh) {
 	l.SocketOptions = append(l.SocketOptions, keepalive(cfg.Traffic.PeerTimeout.Duration)...)
 }
 
-// watchInbound does it for callers of the pod, and so that each silent connection has a packet, and another one soon after when that is
-// not answered, within the time in which a connection ends that is not to live any more: the capture rules can only end one that
-// has packets (internal/capture/ends.go). The agent has a fifth of the time to notice.
+// watchInbound does the same for callers of the pod. Besides, it makes each silent connection carry a packet, and another
+// one soon after if that is not answered, within the drain time: the capture rules can only end a connection that has
+// packets (internal/capture/ends.go). A fifth of the time is left for the agent to notice.
 func watchInbound(l *listenerv3.Listener, cfg *config.Mesh) {
 	fifth := cfg.MTLS.DrainTime.Duration / 5
 	l.SocketOptions = append(l.SocketOptions, keepaliveWithin(cfg.Traffic.PeerTimeout.Duration, 3*fifth, fifth)...)
 }
 
-// watchPeers has the kernel notice a peer of the cluster that is gone without a word, while nobody says anything. Of bytes
-// that are not acknowledged the kernel's own patience holds, as without a sidecar: TCP_USER_TIMEOUT would also end the
-// connection of an application that has stopped reading for that long (tcp(7)), as one does that works on what it gets.
+// watchPeers makes the kernel notice a peer of the cluster that vanished while the connection is silent. For bytes that are
+// not acknowledged the kernel's own timeout holds, as without a sidecar. TCP_USER_TIMEOUT would also end the connection of
+// an application that stops reading for that long (tcp(7)), for example because it works on what it has read.
 //
-// HTTP/2 pings would also notice an application that hangs. But they reach the application's own server, and a
-// common one ends the connection of who sends more than one in five minutes, or any while there is no call:
+// HTTP/2 pings would also notice an application that hangs. But they reach the application's own server, and a common one
+// ends the connection of a client that sends more than one in five minutes, or any while there is no call:
 // https://pkg.go.dev/google.golang.org/grpc/keepalive#EnforcementPolicy
 func watchPeers(c *clusterv3.Cluster, timeout time.Duration) { addOptions(c, keepalive(timeout)) }
 
-// peerTimeout is that of the Service, else that of the mesh.
+// peerTimeout returns the timeout of the Service, or else that of the mesh.
 func peerTimeout(svc *mesh.Service, cfg *config.Mesh) time.Duration {
 	if own := svc.Policy.PeerTimeout; own != nil {
 		return *own
@@ -42,8 +42,8 @@ func peerTimeout(svc *mesh.Service, cfg *config.Mesh) time.Duration {
 	return cfg.Traffic.PeerTimeout.Duration
 }
 
-// watchCalls does the same for what a call has said and nobody has acknowledged. A call waits for its answer, and nobody
-// but the sidecar knows the connection that it is on.
+// watchCalls does the same for bytes of calls that are not acknowledged. A call waits for its answer, and only the sidecar
+// knows the call's connection.
 func watchCalls(c *clusterv3.Cluster, timeout time.Duration) {
 	if timeout > 0 {
 		addOptions(c, []*corev3.SocketOption{socketOption("TCP_USER_TIMEOUT", tcpLevel, 18, timeout.Milliseconds())})
@@ -60,7 +60,8 @@ func addOptions(c *clusterv3.Cluster, options []*corev3.SocketOption) {
 	c.UpstreamBindConfig.SocketOptions = append(c.UpstreamBindConfig.SocketOptions, options...)
 }
 
-// probes that a silent peer may leave without an answer, and the most that the kernel takes (MAX_TCP_KEEPCNT).
+// probes is how many keepalive probes a peer may leave unanswered, mostProbes the most that the kernel allows
+// (MAX_TCP_KEEPCNT).
 const probes, mostProbes = 3, 127
 
 // Levels of socket options in Linux.
@@ -76,17 +77,17 @@ func socketOption(description string, level, name, value int64) *corev3.SocketOp
 	}
 }
 
-// mostSilence is how long a connection may be without a packet: conntrack in the pod, which knows where a redirected
-// connection goes, forgets one that is half closed after a minute (nf_conntrack_tcp_timeout_close_wait).
+// mostSilence is how long a connection may be without a packet. conntrack in the pod knows where a redirected connection
+// goes, and forgets a half-closed one after a minute of silence (nf_conntrack_tcp_timeout_close_wait).
 const mostSilence = 30 * time.Second
 
-// keepalive ends a connection on which nothing is said when its peer has not answered for that long: the kernel asks from
-// half of the time on. None for 0.
+// keepalive ends a silent connection when its peer has not answered for the timeout. The kernel probes from half of the
+// timeout on. 0 is no keepalive.
 func keepalive(timeout time.Duration) []*corev3.SocketOption {
 	return keepaliveWithin(timeout, timeout, timeout)
 }
 
-// keepaliveWithin asks no later than after so much silence, and no later again.
+// keepaliveWithin also bounds the silence before the first probe, and the interval between probes.
 func keepaliveWithin(timeout, silence, interval time.Duration) []*corev3.SocketOption {
 	if timeout == 0 {
 		return nil

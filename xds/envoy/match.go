@@ -18,21 +18,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// ProtocolTable says for every Service port which filter chain a connection to it takes, in a size
-// that does not grow with the number of Services: the most common protocol of each port number, and
-// only the addresses that differ. A Service that agrees with its port number's protocol changes
-// nothing in the listener. The table is kept up to date Service by Service.
+// ProtocolTable says which filter chain a connection to a Service port takes. It holds the most common protocol of each
+// port number, and only the addresses that differ. So its size does not grow with the number of Services, and a Service
+// with the usual protocol of its port number changes nothing in the listener.
 type ProtocolTable struct {
 	ports map[uint16]addresses
-	// Routes of connections, which come before the protocols.
+	// Routes of connections, which win over protocols.
 	Routes *ConnectionRoutes
 }
 
-// addresses of one port number, by protocol. They are counted, because a Service may get an address
-// before the one that had it is known to be gone.
+// addresses of one port number, by protocol. They are counted, because a Service may get an address before we see that its
+// previous owner is gone.
 type addresses map[mesh.Protocol]map[netip.Addr]int
 
-// NewProtocolTable gives the table of some Services.
+// NewProtocolTable returns the table of some Services.
 func NewProtocolTable(services ...*mesh.Service) *ProtocolTable {
 	t := &ProtocolTable{ports: map[uint16]addresses{}, Routes: newConnectionRoutes()}
 	for _, svc := range services {
@@ -41,7 +40,7 @@ func NewProtocolTable(services ...*mesh.Service) *ProtocolTable {
 	return t
 }
 
-// Add enters a Service.
+// Add adds a Service.
 func (t *ProtocolTable) Add(svc *mesh.Service) {
 	for _, p := range svc.Ports {
 		if t.ports[p.Number] == nil {
@@ -57,7 +56,7 @@ func (t *ProtocolTable) Add(svc *mesh.Service) {
 	}
 }
 
-// Remove takes out a Service as it was added.
+// Remove removes a Service, which must be as it was added.
 func (t *ProtocolTable) Remove(svc *mesh.Service) {
 	for _, p := range svc.Ports {
 		of := t.ports[p.Number]
@@ -78,21 +77,21 @@ func (t *ProtocolTable) Remove(svc *mesh.Service) {
 // protocolRank breaks ties between equally common protocols.
 var protocolRank = map[mesh.Protocol]int{mesh.HTTP: 0, mesh.Detect: 1, mesh.TCP: 2}
 
-// usual is the most common protocol.
+// usual returns the most common protocol.
 func (a addresses) usual() mesh.Protocol {
 	return slices.MinFunc(slices.Collect(maps.Keys(a)), func(p, q mesh.Protocol) int {
 		return cmp.Or(cmp.Compare(len(a[q]), len(a[p])), cmp.Compare(protocolRank[p], protocolRank[q]))
 	})
 }
 
-// matcher chooses the filter chain of an outbound connection by its destination: an address in one
-// of the Service ranges by port and, where it is an exception, by address; one in a range of pods takes their
-// chain; all else passes through. What routes say of a view's destinations are exceptions, too.
+// matcher chooses the filter chain of an outbound connection by its destination. In a range of Services the port decides
+// or, for exceptions, the address. Destinations with routes, as in view, are exceptions, too. An address in a range of pods
+// takes their chain. All other connections pass through.
 func (t *ProtocolTable) matcher(view []destination, serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
 	return t.destinations(nested(t.toService(view)), serviceCIDRs, podRanges)
 }
 
-// destinations is matcher with what is to become of connections to Services.
+// destinations is matcher, with toService for connections to Services.
 func (t *ProtocolTable) destinations(toService *matcherv3.Matcher_OnMatch, serviceCIDRs, podRanges []netip.Prefix) *matcherv3.Matcher {
 	matchers := []*matcherv3.Matcher_MatcherList_FieldMatcher{refuseLoopback()}
 	if len(serviceCIDRs) > 0 && len(t.ports) > 0 {
@@ -120,7 +119,7 @@ func (t *ProtocolTable) toService(view []destination) *matcherv3.Matcher {
 	return m
 }
 
-// addressMatcher takes the first that matches; all else passes through.
+// addressMatcher takes the first matcher that matches. Without one the connection passes through.
 func addressMatcher(matchers ...*matcherv3.Matcher_MatcherList_FieldMatcher) *matcherv3.Matcher {
 	return &matcherv3.Matcher{
 		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{Matchers: matchers}},
@@ -128,8 +127,8 @@ func addressMatcher(matchers ...*matcherv3.Matcher_MatcherList_FieldMatcher) *ma
 	}
 }
 
-// refuseLoopback: a redirected connection never had a loopback destination, so this one was made to
-// the listener itself, and Envoy would connect to itself without end.
+// refuseLoopback refuses connections to loopback. A redirected connection never has such a destination, so the connection
+// was made to the listener itself, and Envoy would connect to itself without end.
 func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
 	return &matcherv3.Matcher_MatcherList_FieldMatcher{
 		Predicate: addressIn([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}),
@@ -140,7 +139,7 @@ func refuseLoopback() *matcherv3.Matcher_MatcherList_FieldMatcher {
 func (a addresses) onMatch(routed []destination) *matcherv3.Matcher_OnMatch {
 	usual := a.usual()
 	branches := map[string]*matcherv3.Matcher_OnMatch{}
-	// In an order, because two Services may have one address for a moment.
+	// In a fixed order, because two Services may have the same address for a moment.
 	for _, protocol := range []mesh.Protocol{mesh.HTTP, mesh.TCP, mesh.Detect} {
 		if protocol == usual {
 			continue
@@ -171,7 +170,7 @@ func protocolChain(p mesh.Protocol) *matcherv3.Matcher_OnMatch {
 	}
 }
 
-// detect reads what the http_inspector listener filter of detectListeners found.
+// detect reads the result of the http_inspector listener filter in detectListeners.
 func detect() *matcherv3.Matcher {
 	branches := map[string]*matcherv3.Matcher_OnMatch{}
 	for _, alpn := range []string{"http/1.0", "http/1.1", "h2c"} {

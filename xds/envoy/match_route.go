@@ -7,8 +7,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// routeMatches are the matches of one rule in Envoy. What matches every path has two: CONNECT has no
-// path, and Envoy's other matchers never match it.
+// routeMatches returns Envoy's matches for one rule. A rule that matches every path has two matches, because CONNECT has no
+// path and Envoy's other matchers never match it.
 func routeMatches(m mesh.Match) []*routev3.RouteMatch {
 	var out []*routev3.RouteMatch
 	every := m.Path.Type == mesh.Prefix && m.Path.Value == "/"
@@ -19,7 +19,7 @@ func routeMatches(m mesh.Match) []*routev3.RouteMatch {
 	}
 	match := conditions(m)
 	switch {
-	case every: // the empty prefix also takes "OPTIONS *" and absolute-form targets
+	case every: // the empty prefix also matches "OPTIONS *" and absolute-form targets
 		match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: ""}
 	case m.Path.Type == mesh.Prefix:
 		match.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
@@ -31,7 +31,7 @@ func routeMatches(m mesh.Match) []*routev3.RouteMatch {
 	return append(out, match)
 }
 
-// conditions are all but the path.
+// conditions returns a match with all conditions but the path.
 func conditions(m mesh.Match) *routev3.RouteMatch {
 	out := &routev3.RouteMatch{}
 	if m.Method != "" {

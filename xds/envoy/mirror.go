@@ -16,35 +16,35 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// A copy of a request bothers nobody but its server: it ends after mirrorTime, and while a sidecar has
-// mirrorsAtOnce of one Service port to one server, there are no further ones. Envoy has no such bounds for copies
-// itself. It streams them, and reads the request no faster than the slowest of its servers: without an end, a server
-// that does not read would hold up the request for good. And nobody waits for the answers, so those of a server that
-// does not answer would only become more.
+// A copy of a request must not disturb anything but its own server. So it ends after mirrorTime, and a sidecar makes at
+// most mirrorsAtOnce copies at the same time, for one Service port to one server. Envoy itself has no such bounds. It
+// streams copies, and reads a request only as fast as the slowest of its servers: without a timeout, a server that does not
+// read would hold up the request for good. Nobody waits for the answers, so the copies for a server that does not answer
+// would pile up.
 const (
 	mirrorTime    = 15 * time.Second
 	mirrorsAtOnce = 1024
 )
 
-// mirrorOptions are httpOptions with an end.
+// mirrorOptions are httpOptions with a timeout.
 var mirrorOptions = func() *anypb.Any {
 	options := &upstreamhttpv3.HttpProtocolOptions{}
 	if err := httpOptions.UnmarshalTo(options); err != nil {
-		panic(err) // it has just been made
+		panic(err) // httpOptions was made by this package
 	}
 	options.CommonHttpProtocolOptions.MaxStreamDuration = durationpb.New(mirrorTime)
 	return toAny(options)
 }()
 
-// mirrorName is that of the cluster for the copies of requests to a Service port. It is of that port alone, with
-// which it comes and goes; a hash names it, because a name is bounded.
+// mirrorName returns the name of the cluster for the copies of requests to a Service port. The cluster belongs to that port
+// alone, and comes and goes with it. The name has a hash of the port, because the length of a name is bounded.
 func (t translation) mirrorName(target mesh.Target) string {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(OutboundName(t.key))) // never fails
+	_, _ = h.Write([]byte(OutboundName(t.key))) // it never fails
 	return fmt.Sprintf("mirror/%x/%s", h.Sum64(), t.cluster(target))
 }
 
-// mirrorClusters are the clusters for the copies that the rules make, each once.
+// mirrorClusters returns the clusters for the copies that the rules make, each once.
 func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 	var out []Resource
 	seen := map[string]bool{}
@@ -65,7 +65,7 @@ func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 	return out
 }
 
-// mirrorCluster has the target's endpoints with who they are, and its statistics, but none of its policy.
+// mirrorCluster returns a cluster with the target's endpoints, identities and statistics, but without its policy.
 func (t translation) mirrorCluster(name string, target mesh.Target) *clusterv3.Cluster {
 	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities}, t.endpoints(target), SpeaksHTTP, t.cfg)
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{

@@ -11,18 +11,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// mtlsChain ends mTLS of the mesh.
+// mtlsChain is the name of the chain that terminates mTLS of the mesh.
 const mtlsChain = "mtls"
 
-// SecureInboundListeners give the inbound listener of pods that take such connections: in the class in.String(),
+// SecureInboundListeners returns the inbound listener of pods that accept the connections in in: in the class in.String(),
 // in a variant for each combination of IP families.
 //
-// The sidecar of a caller opens with TLS and our own ALPN. All else is plain text, or an application's own
-// TLS, which is passed on as it came where the port is permissive and refused where it is strict.
+// A caller's sidecar begins with TLS and our own ALPN. Everything else is plain text, or an application's own TLS. A
+// permissive port passes that on as it came, and a strict port refuses it.
 //
-// Who sends nothing may be waiting for the server to speak first, and is taken for plain text after the
-// time of protocol detection. A caller of the mesh whose first bytes come later than that is passed on, too: the
-// application gets the beginning of a handshake and no plain text, and the caller connects anew.
+// A client that sends nothing may be waiting for the server to speak first, so it counts as plain text after the timeout of
+// protocol detection. If the first bytes of a caller in the mesh come later than that, they are passed on, too: the
+// application gets the beginning of a handshake, no plain text, and the caller connects again.
 func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 	var out []Resource
 	for _, callers := range []bool{false, true} {
@@ -34,7 +34,8 @@ func SecureInboundListeners(in mesh.Inbound, cfg *config.Mesh) []Resource {
 	return out
 }
 
-// secureInbound is for proxies that can, or cannot, call the application from its callers' addresses.
+// secureInbound returns the listener for proxies that can call the application from its callers' addresses, or for those
+// that cannot.
 func secureInbound(in mesh.Inbound, cfg *config.Mesh, callers bool) []Resource {
 	out := listeners(InboundListener.Name, func(f families) *listenerv3.Listener {
 		l := &listenerv3.Listener{
@@ -56,7 +57,7 @@ func secureInbound(in mesh.Inbound, cfg *config.Mesh, callers bool) []Resource {
 
 func byALPN(mode config.MTLSMode, to portChains) *matcherv3.Matcher {
 	mtls := chain(to.mtls)
-	if to.http != "" { // whatever a caller says here, he is judged by the same policies
+	if to.http != "" { // both chains have the same policies, so a false claim wins nothing
 		said := exact(extension("server_name", &networkv3.ServerNameInput{}), map[string]*matcherv3.Matcher_OnMatch{SpeaksHTTP: chain(to.http)})
 		said.OnNoMatch = mtls
 		mtls = nested(said)
@@ -70,7 +71,7 @@ func byALPN(mode config.MTLSMode, to portChains) *matcherv3.Matcher {
 	return m
 }
 
-// tlsInspector reads the ALPN of a client's hello.
+// tlsInspector reads the ALPN of a ClientHello.
 func tlsInspector() *listenerv3.ListenerFilter {
 	return &listenerv3.ListenerFilter{
 		Name:       "envoy.filters.listener.tls_inspector",

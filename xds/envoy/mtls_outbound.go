@@ -14,19 +14,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// socketMatch is where Envoy looks in an endpoint's metadata for what chooses its transport socket, and
-// identityKey what Mizzen puts there.
+// socketMatch is the part of an endpoint's metadata by which Envoy chooses the transport socket. identityKey is Mizzen's key
+// there.
 const (
 	socketMatch = "envoy.transport_socket_match"
 	identityKey = "identity"
 )
 
-// secure gives a cluster one transport socket for each identity of the Service's endpoints, and one for
-// those that have none. Each endpoint says which is its own (identityMetadata).
+// secure gives a cluster one transport socket for each identity of the Service's endpoints, and one for endpoints without
+// an identity. Each endpoint names its socket (identityMetadata).
 //
-// An endpoint of which the cluster does not know the identity can not be called: Envoy takes the cluster's own
-// socket for it, by which nobody can be reached. So whatever comes first, cluster or endpoint, nobody
-// with an identity is ever sent plain text; the failed handshake is one to connect, and safe to retry.
+// An endpoint whose identity the cluster does not know cannot be called: Envoy takes the cluster's own socket for it, with
+// which every handshake fails. So no endpoint with an identity ever gets plain text, whether cluster or endpoint comes
+// first. The failed handshake counts as a failure to connect, which is safe to retry.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/cluster.proto#envoy-v3-api-field-config-cluster-v3-cluster-transport-socket-matches
 func secure(c *clusterv3.Cluster, svc *mesh.Service, speaks string, mtls config.MeshMTLS) {
 	if !mtls.On() {
@@ -45,11 +45,11 @@ func secure(c *clusterv3.Cluster, svc *mesh.Service, speaks string, mtls config.
 	c.UpstreamBindConfig = asCall()
 }
 
-// asCall marks connections for the capture rules: one to the pod itself, which calls its own Service, must go to the
-// inbound listener, as the application can not end mTLS.
+// asCall marks connections for the capture rules. A pod that calls its own Service may choose itself. That connection must
+// go to the inbound listener, because the application cannot terminate mTLS.
 func asCall() *corev3.BindConfig { return socketPriority(config.CallPriority) }
 
-// socketPriority is how the capture rules know a connection. It binds to no address.
+// socketPriority sets the priority by which the capture rules know a connection. It binds no address.
 func socketPriority(priority int64) *corev3.BindConfig {
 	return &corev3.BindConfig{SocketOptions: []*corev3.SocketOption{{
 		Description: "SO_PRIORITY",
@@ -60,7 +60,7 @@ func socketPriority(priority int64) *corev3.BindConfig {
 	}}}
 }
 
-// identityMetadata is of an endpoint; nil in a mesh without identities.
+// identityMetadata returns an endpoint's metadata, nil in a mesh without identities.
 func identityMetadata(identity string) *corev3.Metadata {
 	if identity == "" {
 		return nil
@@ -76,7 +76,7 @@ func rawSocket() *corev3.TransportSocket {
 	return socket("envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{})
 }
 
-// tlsSocket is for either side's context.
+// tlsSocket returns the transport socket for the context of either side.
 func tlsSocket[T *tlsv3.UpstreamTlsContext | *tlsv3.DownstreamTlsContext](context T) *corev3.TransportSocket {
 	return socket("envoy.transport_sockets.tls", any(context).(proto.Message))
 }

@@ -14,21 +14,21 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Connections in plain text that live end when they are not to be any more. Envoy drains a filter chain that a listener
-// has lost or that has changed, and leaves the others alone; by itself that only ends what is there after the drain
-// time, which is a day. With check_drain_close the TCP proxy looks after each read and write, in either direction,
-// whether its chain is drained, and closes; with the drain strategy "immediate" (internal/agent) it does so at the next
-// byte. Chains that end HTTP send "connection: close" or GOAWAY by themselves.
+// A connection in plain text ends when it is not admitted any more. Envoy drains a filter chain that was removed or has
+// changed, and leaves the others alone. By default that ends connections only after the drain time, which is a day. With
+// check_drain_close the TCP proxy checks after each read and write, in either direction, whether its chain drains, and
+// closes. With the drain strategy "immediate" (internal/agent) it does so at the next byte. Chains of HTTP send
+// "connection: close" or GOAWAY themselves.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/operations/draining
-// Those on which nothing is said the agent ends (admission.go).
+// The agent ends connections without traffic (admission.go).
 //
-// So a chain in plain text is there only while somebody may be in it, and it changes for no other reason: whoever
-// changes what stands in it cuts connections at the next upgrade of the control plane (the goldens in xds/testdata show when).
+// So a chain in plain text exists only while its connections are admitted, and changes for no other reason. Any change of
+// its content in the code cuts connections at the next upgrade of the control plane; the goldens in xds/testdata show it.
 
-// plainBytes is the chain of a port for connections in plain text as bytes, and none where nobody may make one.
+// plainBytes returns the chain of a port for connections in plain text as bytes, or none if they are not admitted.
 //
-// None of their callers has an identity, so the policies of a port say the same of all of them. Where they let all in,
-// the chain is the one without policies: a change of policies that means nothing to them ends none.
+// None of their callers has an identity, so the policies of a port treat all of them alike. If the policies admit them, the
+// chain has no policies. Thus a change of policies that does not affect these callers ends no connection.
 func plainBytes(name string, mode config.MTLSMode, policies []mesh.Policy, all []stage, callers bool) []*listenerv3.FilterChain {
 	if mode == config.Strict {
 		return nil
@@ -44,11 +44,11 @@ func plainBytes(name string, mode config.MTLSMode, policies []mesh.Policy, all [
 	return out
 }
 
-// judgedName is that of the chain for new connections while policies would refuse them. Beside it the chain without
-// policies stays while these are in dry run, which ends nothing.
+// judgedName returns the name of the chain for new connections if policies would refuse them. While these policies are in
+// dry run the chain without policies stays, too, so that no connection ends.
 func judgedName(name string) string { return name + "/judged" }
 
-// plainTo is the chain for new connections in plain text to a port of bytes.
+// plainTo returns the name of the chain for new connections in plain text to a port of bytes.
 func plainTo(name string, policies []mesh.Policy) string {
 	if _, wouldBe := mesh.Authorize(policies, mesh.Call{}); !wouldBe.Allowed {
 		return judgedName(name)
@@ -66,8 +66,8 @@ func plainChain(name string, all []stage, allowed, callers bool) *listenerv3.Fil
 	p.CheckDrainClose = wrapperspb.Bool(true)
 	p.AccessLog = refusalLogs(networkRBAC, all)
 	if !allowed {
-		// Envoy looks at the policies when the caller says something. The server, which may speak first, is not to be
-		// connected before.
+		// Envoy applies the policies at the caller's first bytes. The server may speak first, so it must not be connected
+		// before.
 		p.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
 		p.MaxEarlyDataBytes = wrapperspb.UInt32(0)
 	}
@@ -76,9 +76,9 @@ func plainChain(name string, all []stage, allowed, callers bool) *listenerv3.Fil
 	return c
 }
 
-// sharedOf are the chains of ports of which nothing is said. The name of the one in plain text tells the ports that do not
-// take such connections any more, or look into them: some may be in it from before, so that it has to be another from
-// then on. Those to other ports are made anew with them, because Envoy does not tell one from the other.
+// sharedOf returns the chains of ports without settings of their own. The name of the chain in plain text lists the ports
+// that do not accept such connections any more, or look into them. The old chain may still have connections to these
+// ports, so its name must change. Connections to other ports end with them, because Envoy cannot drain only some.
 func sharedOf(in mesh.Inbound) portChains {
 	var apart []string
 	for _, port := range portsOf(in) {
@@ -93,8 +93,8 @@ func sharedOf(in mesh.Inbound) portChains {
 	return portChains{mtls: sharedChains.mtls, plain: sharedChains.plain + "/but/" + strings.Join(apart, ",")}
 }
 
-// plainHTTP reports whether HTTP is read of callers in plain text: where that is for more than to tell them of a refusal,
-// and where it is not, if they are refused. Others go on as they were.
+// plainHTTP reports whether Envoy reads HTTP from callers in plain text. It does if the port needs HTTP for more than
+// answering refusals. If not, it does only while these callers are refused; otherwise their connections go on unchanged.
 func plainHTTP(in mesh.Inbound, port uint16) bool {
 	if in.JudgesRequests(port) || slices.Contains(in.ForwardCert, port) {
 		return true
@@ -103,7 +103,7 @@ func plainHTTP(in mesh.Inbound, port uint16) bool {
 	return slices.Contains(in.HTTP, port) && !verdict.Allowed
 }
 
-// portsOf are those of which something is said. Ascending.
+// portsOf returns the ports with settings or rules of their own, ascending.
 func portsOf(in mesh.Inbound) []uint16 {
 	out := slices.AppendSeq(in.PolicyPorts(), maps.Keys(in.Ports))
 	slices.Sort(out)

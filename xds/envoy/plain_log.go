@@ -16,22 +16,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// The log of callers in plain text goes to the agent, over the socket that its secrets come from. Envoy writes it
-// beside the traffic and keeps at most plainLogBuffer bytes for each worker: while the agent is slow or away, what
-// comes on top of these is dropped, and no connection waits.
+// The log of callers in plain text goes to the agent, over the socket for Envoy's secrets. Envoy writes it asynchronously,
+// and keeps at most plainLogBuffer bytes for each worker. While the agent is slow or away, further entries are dropped, and
+// no connection waits.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/access_loggers/grpc/v3/als.proto
 const (
 	// plainLogFlush is how long an entry waits for others.
 	plainLogFlush = time.Second
 	// plainLogBuffer is Envoy's default, some fifty entries.
 	plainLogBuffer = 16 << 10
-	// plainLogAgain is how often a connection, or a request, that goes on is told again, so that the agent sees
-	// that it is there still.
+	// plainLogAgain is how often a connection or request that goes on is logged again, so that the agent knows that it still
+	// exists.
 	plainLogAgain = time.Minute
 )
 
-// logPlain makes the proxy tell the agent of each connection, when it has reached the application, while it goes on and
-// when it ends. Of one that nobody took the end alone is told.
+// logPlain makes the proxy report each connection to the agent: when it has reached the application, while it goes on, and
+// when it ends. For a connection that the application did not accept it reports only the end.
 func logPlain(p *tcpv3.TcpProxy) {
 	p.AccessLogOptions = &tcpv3.TcpProxy_TcpAccessLogOptions{
 		FlushAccessLogOnConnected: true,
@@ -43,11 +43,11 @@ func logPlain(p *tcpv3.TcpProxy) {
 	))
 }
 
-// logMTLS tells the agent of connections with mTLS, so that who is connected is known by name, also to a policy in dry run
-// that comes later than the connection. A sidecar keeps its connections, so these are few; requests are not told.
+// logMTLS reports connections with mTLS to the agent, so that connected callers are known by name, even for a policy in dry
+// run that comes later. Sidecars keep their connections, so these are few. Requests are not reported.
 //
-// The application is connected when the handshake is done: before, Envoy could not say who calls, and who fails it has
-// no business with the application.
+// Envoy connects to the application only after the handshake. Before, it does not know the caller's name, and a caller
+// that fails the handshake must not reach the application.
 func logMTLS(p *tcpv3.TcpProxy) {
 	p.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE
 	p.MaxEarlyDataBytes = wrapperspb.UInt32(0)
@@ -61,9 +61,9 @@ func logMTLS(p *tcpv3.TcpProxy) {
 	))
 }
 
-// logPlainHTTP is the same for a chain that ends HTTP. It is told of each request, when it begins, while it goes
-// on and when it ends: Envoy has no word for a connection here. Under load the bound of the buffer drops what the agent does not
-// need to know, because the same callers call again.
+// logPlainHTTP is logPlain for a chain of HTTP. It reports each request, when it begins, while it goes on and when it ends,
+// because Envoy cannot log connections here. Under load the buffer's bound drops entries. That does no harm, because the
+// same callers call again.
 func logPlainHTTP(m *hcmv3.HttpConnectionManager) {
 	m.AccessLogOptions = &hcmv3.HttpConnectionManager_HcmAccessLogOptions{
 		FlushAccessLogOnNewRequest: true,
@@ -75,8 +75,8 @@ func logPlainHTTP(m *hcmv3.HttpConnectionManager) {
 	))
 }
 
-// logLongMTLS is the same for a chain that ends HTTP, of requests that go on for longer than plainLogAgain. A stream that
-// never ends would be known to no policy in dry run that comes later; who asks again is judged then.
+// logLongMTLS is logMTLS for a chain of HTTP. It reports only requests that take longer than plainLogAgain: a policy in dry
+// run that comes later would otherwise not see a stream that never ends. It sees short requests when they come again.
 func logLongMTLS(m *hcmv3.HttpConnectionManager) {
 	m.AccessLogOptions = &hcmv3.HttpConnectionManager_HcmAccessLogOptions{AccessLogFlushInterval: durationpb.New(plainLogAgain)}
 	log := plainLog("envoy.access_loggers.http_grpc", &grpclogv3.HttpGrpcAccessLogConfig{CommonConfig: agentLog(sds.MTLSLog)},
@@ -102,7 +102,7 @@ func agentLog(name string) *grpclogv3.CommonGrpcAccessLogConfig {
 	}
 }
 
-// plainLog has a filter, because Envoy has further types.
+// plainLog filters by type, because Envoy has types that the agent does not need.
 func plainLog(name string, config proto.Message, types ...accessdatav3.AccessLogType) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{
 		Name:       name,

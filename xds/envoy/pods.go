@@ -17,22 +17,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// PodAddressType is of resources that the agents of sidecars ask for.
+// PodAddressType is the type of resources that the agents of sidecars ask for.
 const PodAddressType = sds.AddressType
 
-// PodAddress says who answers at an address (mesh.Pods.IdentityAt).
+// PodAddress returns the resource with the identity at an address (mesh.Pods.IdentityAt).
 func PodAddress(addr netip.AddrPort, identity string) Resource {
 	return Resource{Type: PodAddressType, Name: sds.AddressName(addr), Lazy: true, Message: wrapperspb.String(identity)}
 }
 
-// podFilters pass bytes on to a pod's own address, as of a headless Service. Envoy has no cluster for each address, and
-// nothing else that would stay: 1.40 keeps what it has once asked for on demand, a cluster some 40 kB, and does not ask
-// again for one that was taken from it. So it asks the agent, for each connection, who is there. The one thing of
-// Envoy's that asks before the client has said anything, and can use the answer, is the rate limit filter.
+// podFilters pass bytes on to a pod's own address, for example of a headless Service. Envoy keeps nothing for such an
+// address. A cluster on demand would take some 40 kB, Envoy 1.40 would keep it for good, and would not ask again for one
+// that was removed. Instead Envoy asks the agent about each connection. Its only filter that can ask before the client has
+// sent anything, and can use the answer, is the rate limit filter.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/listeners/network_filters/rate_limit_filter
 //
-// The connection waits for the answer. Without one it is closed, and never goes to where it was made without
-// a look at who is there.
+// The connection waits for the answer, and is closed without one. It never goes to an address whose identity was not
+// checked.
 func podFilters(cfg *config.Mesh) []*listenerv3.Filter {
 	return []*listenerv3.Filter{
 		networkFilter("envoy.filters.network.ratelimit", &ratelimitv3.RateLimit{
@@ -56,12 +56,12 @@ func podFilters(cfg *config.Mesh) []*listenerv3.Filter {
 				answered("envoy.network.upstream_subject_alt_names", sds.AddressIdentity),
 			},
 		}),
-		// An answer names the cluster: without one there is none.
+		// The answer names the cluster. This one does not exist, for connections without an answer.
 		tcpProxy("outbound_pod", UnresolvedCluster),
 	}
 }
 
-// answered is an object of a connection made of a field of the agent's answer.
+// answered is an object in a connection's filter state, made from a field of the agent's answer.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/advanced/well_known_filter_state
 func answered(key, field string) *filterstatev3.FilterStateValue {
 	v := filterState(key, "%DYNAMIC_METADATA(envoy.filters.network.ratelimit:"+field+")%")

@@ -11,8 +11,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// limit lowers the thresholds to what a Service's annotations say. Envoy counts for each cluster and
-// priority, all workers together.
+// limit sets the limits of a Service's annotations. Envoy counts for each cluster and priority, over all workers.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
 func limit(breakers *clusterv3.CircuitBreakers, p config.ServicePolicy) {
 	for _, t := range breakers.Thresholds {
@@ -27,18 +26,17 @@ func limit(breakers *clusterv3.CircuitBreakers, p config.ServicePolicy) {
 	}
 }
 
-// limitConnections is limit for bytes, which have no requests: a connection that is being made must not
-// count as a waiting one.
+// limitConnections is limit for bytes, which have no requests. A connection that is being made must not count as a waiting
+// request.
 func limitConnections(breakers *clusterv3.CircuitBreakers, p config.ServicePolicy) {
 	limit(breakers, config.ServicePolicy{MaxConnections: p.MaxConnections})
 }
 
-// detectOutliers ejects an endpoint after failures in a row; failures to connect count as 503.
+// detectOutliers ejects an endpoint after several failures in a row. Failures to connect count as 503.
 //
-// Envoy ejects only what stays within max_ejection_percent, without rounding up: one of two endpoints at
-// 50, and never the only one (always_eject_one_host is off). It does not look again when endpoints go, so
-// the ejected ones may come to be more; then the panic threshold gives all of them calls again, which
-// Kubernetes has said are ready.
+// Envoy ejects only while the share stays within max_ejection_percent, without rounding up: one of two endpoints at 50, and
+// never the only one (always_eject_one_host is off). It does not check again when endpoints go, so the share of ejected
+// ones may become larger. Then the panic threshold makes Envoy send calls to all endpoints that Kubernetes reports as ready.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
 func detectOutliers(c *clusterv3.Cluster, o *config.Outliers) {
 	if o == nil {
@@ -65,14 +63,14 @@ var lbPolicies = map[string]clusterv3.Cluster_LbPolicy{
 
 func lbPolicy(svc *mesh.Service) clusterv3.Cluster_LbPolicy {
 	if svc.Policy.LoadBalancing == "" && svc.ClientIPAffinity {
-		// The source address is the caller's pod, so each client pod keeps one endpoint, as with kube-proxy.
+		// The source address is that of the caller's pod, so each client pod keeps one endpoint, as with kube-proxy.
 		return clusterv3.Cluster_MAGLEV
 	}
 	return lbPolicies[svc.Policy.LoadBalancing]
 }
 
-// hashPolicies are what the backends of a route hash, each once. Envoy has them for a route, not for a
-// cluster, and mixes all into one hash: backends that hash different things share it.
+// hashPolicies returns what the backends of a route hash, each once. Envoy has them for a route, not for a cluster, and
+// mixes all into one hash, which backends that hash different things share.
 func hashPolicies(backends []mesh.Backend) []*routev3.RouteAction_HashPolicy {
 	var out []*routev3.RouteAction_HashPolicy
 	seen := map[config.HashBy]bool{}
@@ -94,7 +92,7 @@ func hashPolicy(by config.HashBy) *routev3.RouteAction_HashPolicy {
 		}}
 	case config.ByCookie:
 		return &routev3.RouteAction_HashPolicy{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{
-			// A TTL, be it 0, makes Envoy give a client without the cookie one.
+			// With a TTL, even 0, Envoy sets the cookie for a client without one.
 			Cookie: &routev3.RouteAction_HashPolicy_Cookie{Name: by.Name, Ttl: durationpb.New(by.TTL), Path: "/"},
 		}}
 	default:

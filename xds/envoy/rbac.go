@@ -8,14 +8,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// stage is one RBAC filter: the Deny policies, or the Allow policies, as they are enforced or as they would be with
-// those in dry run. Calls that an enforced stage refuses do not come to the others.
+// stage is one RBAC filter: the Deny policies, or the Allow policies, either as they are enforced or as if those in dry run
+// were, too. Calls that an enforced stage refuses do not reach the later stages.
 type stage struct {
 	deny, shadow bool
 	rules        *rbacv3.RBAC
 }
 
-// stages give the filters for the policies at one port, in their order.
+// stages returns the filters for the policies at one port, in order.
 func stages(policies []mesh.Policy, trustDomain string) []stage {
 	var deny, allow, dryDeny, dryAllow []mesh.Policy
 	for _, p := range policies {
@@ -43,14 +43,14 @@ func stages(policies []mesh.Policy, trustDomain string) []stage {
 	if len(dryDeny) > 0 {
 		add(true, true, dryDeny)
 	}
-	if len(dryAllow) > 0 { // a call that is allowed by one of either is not refused
+	if len(dryAllow) > 0 { // a call that either of them allows is not refused
 		add(false, true, append(dryAllow, allow...))
 	}
 	return out
 }
 
-// rbac has each policy by its name, which Envoy then tells as the one that has decided. Of several it is the first by
-// name. One without rules matches nothing.
+// rbac has the policies by name. Envoy reports the name of the policy that decided, the first by name if there are
+// several. A policy without rules matches nothing.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/rbac/v3/rbac.proto
 func rbac(policies []mesh.Policy, deny bool, trustDomain string) *rbacv3.RBAC {
 	out := &rbacv3.RBAC{Action: rbacv3.RBAC_ALLOW, Policies: map[string]*rbacv3.Policy{}}
@@ -70,7 +70,7 @@ func rbac(policies []mesh.Policy, deny bool, trustDomain string) *rbacv3.RBAC {
 	return out
 }
 
-// rulePrincipal holds all of a rule: in Envoy a principal can look at the request as well as at the caller.
+// rulePrincipal returns a principal for the whole rule: in Envoy a principal can match the request as well as the caller.
 func rulePrincipal(r mesh.CallRule, deny bool, trustDomain string) *rbacv3.Principal {
 	var parts []*rbacv3.Principal
 	if len(r.From) > 0 {
@@ -90,7 +90,7 @@ func rulePrincipal(r mesh.CallRule, deny bool, trustDomain string) *rbacv3.Princ
 	return allOf(parts)
 }
 
-// callerPrincipal is never one without a certificate.
+// callerPrincipal returns a principal that never matches a caller without a certificate.
 func callerPrincipal(c mesh.Caller, trustDomain string) *rbacv3.Principal {
 	name := exactly(mesh.SPIFFEID(trustDomain, c.Namespace, c.ServiceAccount))
 	if c.ServiceAccount == "" {
@@ -118,7 +118,7 @@ func requestPrincipal(m mesh.HTTPMatch, deny bool) *rbacv3.Principal {
 	return allOf(parts)
 }
 
-// pathPrincipal compares plain paths; of others see mesh.PlainPath.
+// pathPrincipal compares plain paths. See mesh.PlainPath about other paths.
 func pathPrincipal(t mesh.TextMatch, deny bool) *rbacv3.Principal {
 	var same *rbacv3.Principal
 	switch t.Type {
@@ -136,7 +136,7 @@ func pathPrincipal(t mesh.TextMatch, deny bool) *rbacv3.Principal {
 	return allOf([]*rbacv3.Principal{same, plain})
 }
 
-// urlPath is the path without the query. A request without a path has none that matches.
+// urlPath matches the path without the query. A request without a path never matches.
 func urlPath(m *matcherv3.StringMatcher) *rbacv3.Principal {
 	return &rbacv3.Principal{Identifier: &rbacv3.Principal_UrlPath{
 		UrlPath: &matcherv3.PathMatcher{Rule: &matcherv3.PathMatcher_Path{Path: m}},
@@ -154,7 +154,7 @@ func anyOf(ids []*rbacv3.Principal) *rbacv3.Principal {
 	return &rbacv3.Principal{Identifier: &rbacv3.Principal_OrIds{OrIds: &rbacv3.Principal_Set{Ids: ids}}}
 }
 
-// allOf none is everybody.
+// allOf matches if all of ids match, and everybody if there are none.
 func allOf(ids []*rbacv3.Principal) *rbacv3.Principal {
 	switch len(ids) {
 	case 0:

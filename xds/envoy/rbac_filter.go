@@ -7,13 +7,13 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 )
 
-// Where the filters leave in the dynamic metadata what they have decided.
+// Namespaces in the dynamic metadata where the filters leave their decisions.
 const (
 	httpRBAC    = "envoy.filters.http.rbac"
 	networkRBAC = "envoy.filters.network.rbac"
 )
 
-// kind is the prefix of a stage's statistics, by which Envoy also tells its decision from those of others.
+// kind returns the prefix of a stage's statistics. It is also the prefix of the stage's keys in the metadata.
 func (s stage) kind() string {
 	if s.deny {
 		return "deny."
@@ -31,8 +31,8 @@ func (s stage) httpFilter() *hcmv3.HttpFilter {
 	return httpFilter(httpRBAC, f)
 }
 
-// networkFilter of a stage that is enforced evaluates its rules twice, because Envoy leaves in the metadata only what
-// shadow rules have decided.
+// networkFilter returns the stage's filter for connections. The filter of an enforced stage evaluates its rules twice,
+// because Envoy leaves only the decisions of shadow rules in the metadata.
 func (s stage) networkFilter() *listenerv3.Filter {
 	f := &rbacv3.RBAC{StatPrefix: "inbound_tcp", ShadowRules: s.rules, ShadowRulesStatPrefix: s.kind()}
 	if !s.shadow {
@@ -43,7 +43,7 @@ func (s stage) networkFilter() *listenerv3.Filter {
 
 func (s stage) enforcedKey() string { return s.kind() + "enforced_" }
 
-// metadata says under which key the decision, and the policy that has decided, stand.
+// metadata returns the keys of the decision and of the policy that decided.
 func (s stage) metadata(namespace string) (result, policy string) {
 	prefix := s.kind()
 	switch {

@@ -6,8 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// References are the resources that a message names, in the order in which they first occur: of a
-// cluster its endpoints, of a scope its route configuration, of a route configuration its clusters.
+// References returns the resources that a message names, in the order in which they first occur: a cluster's endpoints, a
+// scope's route configuration, or a route configuration's clusters.
 func References(m proto.Message) []ID {
 	switch m := m.(type) {
 	case *clusterv3.Cluster:
@@ -26,7 +26,7 @@ func References(m proto.Message) []ID {
 
 func clustersOf(rc *routev3.RouteConfiguration) []ID {
 	var out []ID
-	seen := map[string]bool{"": true, UnresolvedCluster: true} // which does not exist
+	seen := map[string]bool{"": true, UnresolvedCluster: true} // UnresolvedCluster does not exist
 	add := func(name string) {
 		if !seen[name] {
 			seen[name] = true

@@ -15,19 +15,19 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// refusalLogs write a line for each call that is refused, or would be if the policies in dry run were enforced; of
-// other calls there is none. What has no value is left out, as the caller of one without an identity.
+// refusalLogs write a line for each call that is refused, or would be if the policies in dry run were enforced. Fields
+// without a value are left out, for example the caller of a call without an identity.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage
 func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 	fields := map[string]*structpb.Value{
 		"time":    text("%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%"),
 		"caller":  text("%DOWNSTREAM_PEER_URI_SAN%"),
-		"address": text("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"), // others believe x-forwarded-for
+		"address": text("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"), // other variables believe x-forwarded-for
 		"port":    text("%DOWNSTREAM_LOCAL_PORT%"),
 	}
 	if namespace == httpRBAC {
 		fields["method"] = text("%REQ(:METHOD):64%")
-		fields["path"] = text("%PATH(NQ):1024%") // a query may hold what is secret
+		fields["path"] = text("%PATH(NQ):1024%") // without the query, which may hold secrets
 		fields["status"] = text("%RESPONSE_CODE%")
 	}
 	var out []*accesslogv3.AccessLog
@@ -49,7 +49,7 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 			when = whileItLives
 		}
 		filter := and(when, decided(namespace, result, "denied"))
-		if s.shadow && !s.deny { // a Deny that matches wins, and is told
+		if s.shadow && !s.deny { // a matching Deny wins, and is logged instead
 			other, _ := stage{deny: true, shadow: true}.metadata(namespace)
 			filter = and(when, decided(namespace, result, "denied"), decided(namespace, other, "allowed"))
 		}
@@ -64,14 +64,15 @@ func refusalLogs(namespace string, all []stage) []*accesslogv3.AccessLog {
 	return out
 }
 
-// atTheEnd of a request or a connection: chains in plain text log what goes on, too, to the agent.
+// atTheEnd matches only the end of a request or a connection. Chains in plain text also log what goes on, to the agent.
 var atTheEnd = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
 	LogTypeFilter: &accesslogv3.LogTypeFilter{Types: []accessdatav3.AccessLogType{
 		accessdatav3.AccessLogType_DownstreamEnd, accessdatav3.AccessLogType_TcpConnectionEnd,
 	}},
 }}
 
-// whileItLives is each minute of a connection or a request (plainLogAgain), and its end: one that never ends is told, too.
+// whileItLives matches each minute of a connection or a request (plainLogAgain), and its end. So one that never ends is
+// logged, too.
 var whileItLives = &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{
 	LogTypeFilter: &accesslogv3.LogTypeFilter{Types: []accessdatav3.AccessLogType{
 		accessdatav3.AccessLogType_TcpPeriodic, accessdatav3.AccessLogType_TcpConnectionEnd,
@@ -88,7 +89,7 @@ func stdout(fields map[string]*structpb.Value) *streamv3.StdoutAccessLog {
 	}}}
 }
 
-// decided holds where the decision under a key is this one. Where nothing has been decided it is "allowed".
+// decided matches if the decision under a key is this one. A missing decision is "allowed".
 func decided(namespace, key, decision string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
 		MetadataFilter: &accesslogv3.MetadataFilter{
@@ -102,8 +103,8 @@ func decided(namespace, key, decision string) *accesslogv3.AccessLogFilter {
 	}}
 }
 
-// refusalReplies tell a caller that a policy has refused the call, and which. A gRPC client gets it as the message of
-// PERMISSION_DENIED. When a reply is made, the filters have not left their decision in the metadata yet.
+// refusalReplies tell a caller which policy has refused the call. A gRPC client gets that as the message of
+// PERMISSION_DENIED. When Envoy makes a reply, the filters have not left their decision in the metadata yet.
 func refusalReplies(all []stage) []*hcmv3.ResponseMapper {
 	denied := reason(reasonDenied)
 	var mappers []*hcmv3.ResponseMapper

@@ -1,8 +1,8 @@
-// Package envoy translates the mesh model into Envoy protos. Its functions are pure: the same input
-// gives the same bytes. It knows no Kubernetes clients.
+// Package envoy translates the mesh model into Envoy protos. Its functions are pure: the same input results in the same
+// bytes. It knows no Kubernetes clients.
 //
-// The outbound layout routes by destination address and is scoped, so that it can be sent on demand:
-// see listener_outbound.go and
+// The outbound side routes by destination address with scoped routes, so that routes can be sent on demand: see
+// listener_outbound.go and
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/http/http_routing#route-scope
 package envoy
 
@@ -33,15 +33,15 @@ type Resource struct {
 	// Type is the type URL.
 	Type string
 	Name string
-	// Variant is empty for a resource that is the same for every proxy. Otherwise only proxies that have it among their
-	// Variants get it, before one without a variant.
+	// Variant is empty for the form of a resource for all proxies. A proxy gets the first of its Variants that exists, or
+	// else the form without a variant.
 	Variant string
-	// Class is empty for a resource that all proxies share. Of those that have one a proxy gets that of its own class
-	// (InboundListener), under a name that all of them have.
+	// Class is empty for a resource that all proxies share. Resources with a class have one name (InboundListener), under
+	// which each proxy gets the one of its own class.
 	Class string
-	// Namespace of the Service that the resource belongs to; empty for what every proxy needs.
+	// Namespace of the Service that the resource belongs to; empty for a resource that every proxy needs.
 	Namespace string
-	// Lazy is set for what a proxy gets only if it asks for it by name, and keeps if it has it.
+	// Lazy is true if a proxy gets the resource only when it asks for it by name. A proxy that has the resource keeps it.
 	Lazy    bool
 	Message proto.Message
 }
@@ -54,10 +54,10 @@ func (i ID) Compare(other ID) int {
 	return cmp.Or(cmp.Compare(i.Type, other.Type), cmp.Compare(i.Name, other.Name))
 }
 
-// ID is what the resource is known by.
+// ID returns the resource's ID, which includes its class.
 func (r Resource) ID() ID { return ID{r.Type, r.Name}.Of(r.Class) }
 
-// Of names the resource of that name for proxies of a class; the resource itself for none.
+// Of returns the ID of the resource of this name for a class, or the ID itself without a class.
 func (i ID) Of(class string) ID {
 	if class != "" {
 		i.Name += "/" + class
@@ -65,15 +65,20 @@ func (i ID) Of(class string) ID {
 	return i
 }
 
-// InboundListener is the one name of which proxies have a resource each of their own class: mesh.Inbound's.
+// InboundListener is the only name under which each proxy gets the resource of its class, that of mesh.Inbound.
 var InboundListener = ID{ListenerType, "inbound"}
 
-// Ahead is the variant of a scope that has its routes fetched at once, not at the first request.
+// Ahead is the variant of a scope that is preloaded: Envoy asks for its routes at once, not at the first request.
 const Ahead = "ahead"
 
-// Variants say which variant of a resource a proxy gets, the first that there is: of a listener the one for its IP
-// families and, of the inbound one, for what else it can do, of others for its namespace where that has routes of connections; of
-// endpoints the one for its Kubernetes node. Scopes come on demand or Ahead, which is not a matter of the node alone.
+// Variants returns the variants that fit a proxy, the best first:
+//
+//   - of the inbound listener, by its IP families and by whether it can call from callers' addresses
+//   - of other listeners, by its IP families and by its namespace, which may have routes of connections
+//   - of endpoints, by its Kubernetes node
+//   - of route configurations, by its namespace
+//
+// Whether a scope comes on demand or Ahead does not depend on the node alone.
 func Variants(id ID, n node.Node) []string {
 	switch {
 	case id == ID{ListenerType, tlsRoutesName}:
@@ -91,8 +96,8 @@ func Variants(id ID, n node.Node) []string {
 	}
 }
 
-// OutboundName names the cluster, endpoints, scope and route configuration of one Service port in
-// one IP family: "outbound/<namespace>/<service>/<port>", with "/ipv6" behind it for that family.
+// OutboundName returns the name of the cluster, endpoints, scope and route configuration of one Service port in one IP
+// family: "outbound/<namespace>/<service>/<port>", followed by "/ipv6" for IPv6.
 func OutboundName(k mesh.EndpointsKey) string {
 	name := fmt.Sprintf("outbound/%s/%s/%d", k.Service.Namespace, k.Service.Name, k.Port)
 	if k.Family == mesh.IPv6 {
@@ -101,8 +106,8 @@ func OutboundName(k mesh.EndpointsKey) string {
 	return name
 }
 
-// toAny packs a message with deterministic bytes. It panics on a message that cannot be marshalled,
-// which is a bug: every message here is made by this package from validated text.
+// toAny packs a message with deterministic bytes. It panics if the message cannot be marshalled. That would be a bug,
+// because this package makes every message from validated text.
 func toAny(m proto.Message) *anypb.Any {
 	a := &anypb.Any{}
 	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {

@@ -25,9 +25,9 @@ func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfigur
 	}
 }
 
-// routeConfigurations give the routes of one Service port: one for all clients, and a variant for each
-// namespace that has routes of its own for the port. Routes of connections leave it as it is without routes: what they
-// hold does not come here (ConnectionRoutes). svc is the parent, name that of its endpoints.
+// routeConfigurations returns the route configuration of one Service port: one for all clients, and a variant for each
+// namespace that has routes of its own for the port. Routes of connections do not change it, because such connections do
+// not come here (ConnectionRoutes). svc is the parent.
 func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.PortRules, cfg *config.Mesh) []Resource {
 	name := OutboundName(key)
 	build := func(variant string, rules []mesh.Rule) Resource {
@@ -48,17 +48,17 @@ func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.Po
 	return out
 }
 
-// repeatable is the largest body with which a request can be made again: gRPC's largest message by default, and its frame.
+// repeatable is the largest body of a request that can be retried: gRPC's default for the largest message, and its frame.
 const repeatable = 4<<20 + 64<<10
 
-// translation is of the rules of one Service port in one IP family.
+// translation translates the rules of one Service port in one IP family.
 type translation struct {
 	key mesh.EndpointsKey
 	cfg *config.Mesh
 }
 
-// routeConfiguration tries the rules in their order: by destination address alone, whatever authority
-// the client sends. A request that no rule matches is answered with 404.
+// routeConfiguration tries the rules in order. It goes by the destination address alone, whatever authority the client
+// sends. A request that no rule matches is answered with 404.
 func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3.RouteConfiguration {
 	var routes []*routev3.Route
 	for _, r := range rules {
@@ -73,8 +73,8 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 			Name:        "all",
 			Domains:     []string{"*"},
 			RetryPolicy: hostRetryPolicy(t.cfg), // once, not in each route
-			// As long as a request may have to be made again its body is kept. Otherwise the window of a stream
-			// (smallestWindow) would be the most, or 1 MiB in HTTP/1.
+			// Envoy keeps the body while the request may have to be retried. Without this, the limit would be the window of a
+			// stream (smallestWindow), or 1 MiB in HTTP/1.
 			RequestBodyBufferLimit: wrapperspb.UInt64(repeatable),
 			Routes:                 routes,
 			RequestHeadersToAdd:    refererAgain,
@@ -83,8 +83,8 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 	}
 }
 
-// notFound: without it Envoy would answer 404 too, but with the flag of an address that no Service has
-// (localReplies).
+// notFound answers 404 if no rule matches. Without it Envoy would answer 404, too, but with the flag of an address that no
+// Service has (localReplies).
 func notFound(key mesh.EndpointsKey) []*routev3.Route {
 	body := fmt.Sprintf("mizzen: no rule of the routes of Service %s, port %d, matches\n", key.Service, key.Port)
 	every := mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}
@@ -95,7 +95,7 @@ func notFound(key mesh.EndpointsKey) []*routev3.Route {
 	return out
 }
 
-// NoRoutes is a route configuration in which no request finds a route.
+// NoRoutes returns a route configuration without routes.
 func NoRoutes(name string) Resource {
 	return Resource{Type: RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// routes are the Envoy routes of one rule, in the order in which they are tried: first those of the
-// sessions that several backends have.
+// routes returns the Envoy routes of one rule, in the order in which they are tried. If several backends have sessions,
+// the routes of these sessions come first.
 func (t translation) routes(r mesh.Rule) []*routev3.Route {
 	var out []*routev3.Route
 	for _, p := range r.Action.Pinned {
@@ -27,7 +27,7 @@ func (t translation) routes(r mesh.Rule) []*routev3.Route {
 	return append(out, t.routesOf(r, nil)...)
 }
 
-// routesOf are those for requests with the session, or for all if it is nil.
+// routesOf returns the routes for requests with a session, or for all requests if session is nil.
 func (t translation) routesOf(r mesh.Rule, session *mesh.Session) []*routev3.Route {
 	var out []*routev3.Route
 	for _, match := range routeMatches(r.Match) {
@@ -53,7 +53,7 @@ func (t translation) routesOf(r mesh.Rule, session *mesh.Session) []*routev3.Rou
 	return out
 }
 
-// decide gives a route its action and the changes of headers.
+// decide sets a route's action and its changes of headers.
 func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 	a := r.Action
 	switch {
@@ -69,7 +69,7 @@ func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 		}
 	}
 	if ownHeaders(a.Backends) {
-		return // they hold the rule's changes too: see weightedClusters
+		return // the clusters include the rule's changes: see weightedClusters
 	}
 	route.RequestHeadersToAdd, route.RequestHeadersToRemove = headerOptions(a.RequestHeaders), removed(a.RequestHeaders)
 	route.ResponseHeadersToAdd, route.ResponseHeadersToRemove = headerOptions(a.ResponseHeaders), a.ResponseHeaders.Remove
@@ -85,7 +85,7 @@ func answer(status uint32, body string) *routev3.Route_DirectResponse {
 func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	a := r.Action
 	action := &routev3.RouteAction{
-		IdleTimeout: durationpb.New(0), // the connection manager's is for the wait for these routes
+		IdleTimeout: durationpb.New(0), // the connection manager's timeout is only for the wait for routes
 	}
 	if ownRetries(a.Calls) {
 		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
@@ -102,7 +102,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
 				Numerator: m.PerMillion, Denominator: typev3.FractionalPercent_MILLION,
 			}},
-			// The copy is the same request: Envoy would call the host "<host>-shadow".
+			// The copy is the same request. Otherwise Envoy would call the host "<host>-shadow".
 			DisableShadowHostSuffixAppend: true,
 		})
 	}
@@ -110,10 +110,10 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	return action
 }
 
-// cluster is a Service port's cluster.
+// cluster returns the name of a Service port's cluster.
 func (t translation) cluster(target mesh.Target) string { return OutboundName(t.endpoints(target)) }
 
-// endpoints are a Service port's in the family of the call, or in the one that the Service has.
+// endpoints returns the key of a Service port's endpoints in the family of the call, or else in a family of the Service.
 func (t translation) endpoints(target mesh.Target) mesh.EndpointsKey {
 	family := t.key.Family
 	if !slices.Contains(target.Families, family) {
@@ -130,17 +130,17 @@ func (t translation) setClusters(action *routev3.RouteAction, r mesh.Rule) {
 	}
 	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: t.weightedClusters(r)}
 	if slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return !b.Valid }) && a.InvalidStatus == 500 {
-		action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR // else 503
+		action.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR // otherwise 503
 	}
 }
 
-// ownHeaders reports whether a backend changes headers itself.
+// ownHeaders reports whether some backend has header changes of its own.
 func ownHeaders(backends []mesh.Backend) bool {
 	return slices.ContainsFunc(backends, func(b mesh.Backend) bool { return b.RequestHeaders != nil })
 }
 
-// weightedClusters share the requests. Envoy changes headers for the cluster first and for the route
-// after it, but the rule's filters come before the backend's: so each cluster has both.
+// weightedClusters shares the requests by weight. Envoy changes headers first for the cluster and then for the route, but
+// the rule's filters come before the backend's. So each cluster has both.
 func (t translation) weightedClusters(r mesh.Rule) *routev3.WeightedCluster {
 	a := r.Action
 	own := ownHeaders(a.Backends)
@@ -164,7 +164,7 @@ func (t translation) weightedClusters(r mesh.Rule) *routev3.WeightedCluster {
 	return out
 }
 
-// headerOptions are what a change sets and adds. "%" would begin one of Envoy's variables.
+// headerOptions returns what a change sets and adds. "%" is escaped, because it begins a variable in Envoy.
 func headerOptions(change mesh.HeaderChange) []*corev3.HeaderValueOption {
 	var out []*corev3.HeaderValueOption
 	add := func(headers []mesh.Header, action corev3.HeaderValueOption_HeaderAppendAction) {

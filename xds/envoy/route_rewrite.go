@@ -23,8 +23,7 @@ func rewrite(action *routev3.RouteAction, r mesh.Rewrite, m mesh.Match) {
 	}
 }
 
-// pathRewrite gives a new prefix, or an expression and what stands in for what it finds, or nothing.
-// The table of what prefixes become:
+// pathRewrite returns a new prefix, or an expression with its substitution, or nothing. The table of prefix rewrites:
 // https://gateway-api.sigs.k8s.io/reference/spec/#httppathmodifier
 func pathRewrite(p *mesh.PathChange, m mesh.Match) (prefix string, re *matcherv3.RegexMatchAndSubstitute) {
 	if p == nil {
@@ -36,12 +35,12 @@ func pathRewrite(p *mesh.PathChange, m mesh.Match) (prefix string, re *matcherv3
 	from, to := strings.TrimSuffix(m.Path.Value, "/"), strings.TrimSuffix(p.Value, "/")
 	switch {
 	case to != "":
-		// Behind "/" Envoy matches the empty prefix (routeMatches): "/a" becomes to + "/a".
+		// For "/" Envoy matches the empty prefix (routeMatches): "/a" becomes to + "/a".
 		return to, nil
 	case from == "":
 		return "", nil // "/" to "/"
 	default:
-		// A prefix rewrite to "/" makes "//a" of "/prefix/a", one to "" makes "" of "/prefix".
+		// A prefix rewrite to "/" turns "/prefix/a" into "//a", one to "" turns "/prefix" into "".
 		return "", substitute("^"+regexp.QuoteMeta(from)+"/*", "/")
 	}
 }
@@ -60,8 +59,8 @@ var redirectCodes = map[uint32]routev3.RedirectAction_RedirectResponseCode{
 
 var wellKnownPort = map[string]uint16{"http": 80, "https": 443}
 
-// redirect answers with another location. Its port is the one given, else that of the scheme given,
-// else that of the call, and left out where the scheme implies it.
+// redirect answers with another location. Its port is the given one, or else that of the given scheme, or else that of the
+// call. It is left out if the scheme implies it.
 // https://gateway-api.sigs.k8s.io/reference/spec/#httprequestredirectfilter
 func (t translation) redirect(r *mesh.Redirect, m mesh.Match) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Hostname, ResponseCode: redirectCodes[r.Status]}
@@ -73,8 +72,8 @@ func (t translation) redirect(r *mesh.Redirect, m mesh.Match) *routev3.RedirectA
 	if r.Port != 0 {
 		port = r.Port
 	}
-	// Without a port Envoy keeps the one in the request's Host, unless it is :80 and the scheme changes.
-	// So it may be left out only with a new host name, or where the request has none or 80.
+	// Without a port Envoy keeps the one in the request's Host, unless that is :80 and the scheme changes. So the port may be
+	// left out only with a new host name, or if the request has no port or port 80.
 	if implied := port == wellKnownPort[scheme]; !implied || (r.Hostname == "" && t.key.Port != 80) {
 		out.PortRedirect = uint32(port)
 	}

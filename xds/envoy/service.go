@@ -7,13 +7,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// ServiceResources gives clusters, scopes and route configurations of one Service, whose ports have these
-// rules (mesh.BuildRoutes). Its endpoints
-// come apart from it (EndpointResources): they change often and take a path of their own.
+// ServiceResources returns the clusters, scopes and route configurations of one Service whose ports have these rules
+// (mesh.BuildRoutes). Its endpoints are separate (EndpointResources), because they change often.
 //
-// Every port has them in both forms, HTTP and TCP. The form that its protocol does not use is lazy: only
-// for proxies that have not heard of a change of the protocol yet, and for connections that were made
-// before it.
+// Every port has both forms, HTTP and TCP. The form that its protocol does not use is lazy: it is only for proxies that do
+// not know of a change of the protocol yet, and for connections that were made before the change.
 func ServiceResources(svc *mesh.Service, rules map[uint16]mesh.PortRules, cfg *config.Mesh) []Resource {
 	var out []Resource
 	add := func(r Resource, lazy bool) {
@@ -31,7 +29,7 @@ func ServiceResources(svc *mesh.Service, rules map[uint16]mesh.PortRules, cfg *c
 				add(routes, noHTTP)
 			}
 			for _, mirror := range (translation{key: key, cfg: cfg}).mirrorClusters(rules[port.Number]) {
-				add(mirror, true) // with the routes that name it
+				add(mirror, true) // lazy: it is sent with the routes that name it
 			}
 			add(Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination, name, true)}, noHTTP)
 			add(Resource{Type: ScopedRouteType, Name: destination, Variant: Ahead, Message: scope(destination, name, false)}, noHTTP)

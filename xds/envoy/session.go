@@ -20,17 +20,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// sessionFilterName is where routes put their sessions.
+// sessionFilterName is the key of a route's session in its filter configurations.
 const sessionFilterName = "envoy.filters.http.stateful_session"
 
-// sessionFilter does nothing but look for the session of a route. It is not "disabled": Envoy chooses
-// the filters of a request when it comes, and a route that is fetched on demand is not known then.
+// sessionFilter applies the session of a route, if it has one. It is not "disabled", because Envoy chooses the filters of a
+// request when the request comes, and does not know a route that is fetched on demand then.
 func sessionFilter() *hcmv3.HttpFilter {
 	return httpFilter(sessionFilterName, &statefulv3.StatefulSession{})
 }
 
-// sessionConfig is for the typed_per_filter_config of a route or of one of its clusters. An endpoint that is
-// gone, or was ejected, is no error: the request goes to another, and the session with it.
+// sessionConfig returns the typed_per_filter_config of a route or of one of its clusters. If the session's endpoint is gone
+// or ejected, the request and its session move to another one.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/stateful_session_filter
 func sessionConfig(s *mesh.Session, m mesh.Match) map[string]*anypb.Any {
 	if s == nil {
@@ -48,8 +48,8 @@ func sessionConfig(s *mesh.Session, m mesh.Match) map[string]*anypb.Any {
 	})}
 }
 
-// sessionCookie has its lifetime as an attribute. Envoy's own "ttl" would also write the end into the
-// value, by the uptime of the node, and the sidecar of another node would read it by its own.
+// sessionCookie has its lifetime as an attribute. Envoy's own "ttl" would also write the end of the session into the value,
+// measured by the node's uptime, and a sidecar on another node would read it by its own node's uptime.
 func sessionCookie(s *mesh.Session, m mesh.Match) *httpv3.Cookie {
 	c := &httpv3.Cookie{Name: s.Name}
 	if s.ByRule {
@@ -61,17 +61,17 @@ func sessionCookie(s *mesh.Session, m mesh.Match) *httpv3.Cookie {
 	return c
 }
 
-// cookiePath: "the Path should be interpreted based on the route path that was matched", and of a regular
-// expression it is "the longest non-regex prefix".
+// cookiePath returns the cookie's path: "the Path should be interpreted based on the route path that was matched". For a
+// regular expression it is "the longest non-regex prefix".
 // https://gateway-api.sigs.k8s.io/geps/gep-1619/#path
 func cookiePath(t mesh.TextMatch) string {
 	path, whole := t.Value, true
 	if t.Type == mesh.Regex {
-		if re, err := regexp.Compile(strings.TrimPrefix(path, "^")); err == nil { // checkRegex has read it
+		if re, err := regexp.Compile(strings.TrimPrefix(path, "^")); err == nil { // checkRegex has validated it
 			path, whole = re.LiteralPrefix()
 		}
 	}
-	if i := strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r == ';' || r > '~' }); i >= 0 { // would end the attribute
+	if i := strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || r == ';' || r > '~' }); i >= 0 { // it would end the attribute
 		path, whole = path[:i], false
 	}
 	if !whole {
@@ -83,7 +83,7 @@ func cookiePath(t mesh.TextMatch) string {
 	return cmp.Or(path, "/")
 }
 
-// pinnedMatch is a match of requests of a session as well.
+// pinnedMatch adds the condition that a request belongs to a session.
 func pinnedMatch(m *routev3.RouteMatch, s *mesh.Session) {
 	m.Cookies = append(m.Cookies, &routev3.CookieMatcher{
 		Name:        s.Name,

@@ -13,29 +13,29 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// ALPN tells mTLS of the mesh from an application's own TLS. It says nothing of what is inside.
+// ALPN distinguishes mTLS of the mesh from an application's own TLS. It does not name the protocol inside.
 const ALPN = "mizzen/1"
 
-// What the calling side says it is going to speak, as the name of a server (SNI). A sidecar that wants to answer in HTTP
-// goes by it (byALPN); others, also of versions that know nothing of it, do not look. It is no secret: who hears the wire sees
-// by the sizes of the records what is spoken.
+// The protocol that the calling side is going to speak, as a server name (SNI). A sidecar that must answer in HTTP goes by
+// it (byALPN). Other sidecars ignore it, including those of versions that do not know it. It reveals no secret: an observer
+// of the network can guess the protocol from the sizes of the records.
 const (
 	SpeaksHTTP  = "http"
 	speaksBytes = ""
 )
 
-// callerTLS is the calling side: the peer must be exactly this SPIFFE ID.
+// callerTLS is the calling side: the peer must have exactly this SPIFFE ID.
 func callerTLS(identity, speaks string) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: tlsContext(exactly(identity)),
 		Sni:              speaks,
-		// A resumed session would be one of which nobody has seen the certificate again.
+		// In a resumed session nobody would check the certificate again.
 		MaxSessionKeys: wrapperspb.UInt32(0),
 	})
 }
 
-// calledByAddressTLS is the calling side where each connection says which SPIFFE ID the peer must have (podFilters): Envoy
-// wants that beside what the context wants. It keeps connections with different ones apart.
+// calledByAddressTLS is the calling side if each connection has its own expected SPIFFE ID (podFilters). Envoy requires it
+// besides what the context requires, and does not share connections with different ones.
 func calledByAddressTLS(mtls config.MeshMTLS) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: tlsContext(ofMesh(mtls)),
@@ -43,8 +43,8 @@ func calledByAddressTLS(mtls config.MeshMTLS) *corev3.TransportSocket {
 	})
 }
 
-// nobodyTLS is for a peer of whom it is not known who it should be: no certificate has this hash, so the handshake
-// fails on the calling side. It needs no secrets, and a fraction of the memory of callerTLS.
+// nobodyTLS is for a peer whose identity is not known. No certificate has this hash, so the handshake fails on the calling
+// side. It needs no secrets, and only a fraction of the memory of callerTLS.
 func nobodyTLS() *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
 		TlsParams:     onlyTLS13(),
@@ -55,8 +55,7 @@ func nobodyTLS() *corev3.TransportSocket {
 	}})
 }
 
-// calledTLS is the called side: the peer must be somebody of the mesh. Who may do what is for the filters of
-// the chain to decide.
+// calledTLS is the called side: the peer must have an identity of the mesh. The filters of the chain decide what it may do.
 func calledTLS(mtls config.MeshMTLS, alpn ...string) *corev3.TransportSocket {
 	context := tlsContext(ofMesh(mtls))
 	context.AlpnProtocols = alpn
@@ -67,7 +66,7 @@ func calledTLS(mtls config.MeshMTLS, alpn ...string) *corev3.TransportSocket {
 	})
 }
 
-// ofMesh is any SPIFFE ID of the trust domain.
+// ofMesh matches any SPIFFE ID of the trust domain.
 func ofMesh(mtls config.MeshMTLS) *matcherv3.StringMatcher {
 	return prefixed("spiffe://" + mtls.TrustDomain + "/ns/")
 }
@@ -76,8 +75,8 @@ func exactly(text string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: text}}
 }
 
-// tlsContext is TLS 1.3 with the pod's own certificate, and a peer whose certificate is signed by a root of
-// the bundle and has a URI that matches.
+// tlsContext is TLS 1.3 with the pod's own certificate. The peer's certificate must be signed by a root of the bundle and
+// have a matching URI.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/security/ssl#certificate-verification
 func tlsContext(peer *matcherv3.StringMatcher) *tlsv3.CommonTlsContext {
 	return &tlsv3.CommonTlsContext{

@@ -12,16 +12,16 @@ import (
 
 const connectMethod = "CONNECT"
 
-// switched are the protocols to which servers switch an HTTP/1.1 connection: WebSocket; what Docker and the like call
-// tcp; what kubectl exec spoke before WebSocket; the two of Tailscale's servers; reverse HTTP. Envoy has no word for
-// any protocol. Of h2c, which RFC 9113 has deprecated, it never tells the server.
+// switched are the protocols to which servers switch an HTTP/1.1 connection: WebSocket; tcp, for Docker and others;
+// spdy/3.1, which kubectl exec spoke before WebSocket; the two of Tailscale's servers; reverse HTTP. Envoy has no wildcard
+// for protocols. It never offers h2c to the server, which RFC 9113 has deprecated.
 var switched = []string{"websocket", "tcp", "spdy/3.1", "derp", "tailscale-control-protocol", "ptth/1.0"}
 
-// upgrades are passed on.
+// upgrades are the protocols that are passed on.
 var upgrades = append([]string{connectMethod}, switched...)
 
-// otherUpgrades are ignored, as by a server that does not know them: an upgrade is an offer, and the request is one
-// like any other. Envoy would refuse it.
+// otherUpgrades are ignored, as a server ignores protocols that it does not know: an upgrade is only an offer. Otherwise
+// Envoy would refuse the request.
 // https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 var otherUpgrades = []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 	SafeRegex: &matcherv3.RegexMatcher{Regex: "(?s)" + noneOf(switched)},
@@ -35,9 +35,9 @@ func upgradeConfigs(names []string) []*hcmv3.HttpConnectionManager_UpgradeConfig
 	return out
 }
 
-// noneOf is a regular expression that matches, as a whole and whatever the case of ASCII letters, each text but the
-// words. RE2 has no negative lookahead, so it goes along the words' common beginnings: it matches what leaves them,
-// or ends too early.
+// noneOf returns a regular expression that matches every text but the words, ignoring the case of ASCII letters. RE2 has no
+// negative lookahead, so the expression follows the words' common beginnings, and matches a text that leaves them or ends
+// too early.
 func noneOf(words []string) string {
 	rest := map[byte][]string{}
 	ends := false

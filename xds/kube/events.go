@@ -11,16 +11,16 @@ import (
 	"k8s.io/client-go/tools/events"
 )
 
-// Events of one replica are bounded: eventBurst at once, and eventRate a second after that. Further ones wait, as when a new
-// leader tells of all problems of a large mesh; those that would wait for longer than eventWait are left out, and stand in
-// statuses and in /debug/problems alone.
+// The events of one replica are bounded: eventBurst at once, and eventRate a second after that. Further events wait, for
+// example when a new leader reports all problems of a large mesh. An event that would wait for longer than eventWait is
+// dropped; its problem is still in statuses and in /debug/problems.
 const (
 	eventRate  = 10
 	eventBurst = 100
 	eventWait  = 5 * time.Minute
 )
 
-// maxNote is the length in bytes up to which the API server takes the note of an event.
+// maxNote is the longest note of an event, in bytes, that the API server accepts.
 const maxNote = 1024
 
 // Events writes warnings about users' objects.
@@ -29,14 +29,14 @@ type Events struct {
 	limiter  *rate.Limiter
 }
 
-// NewEvents gives one that writes to a recorder.
+// NewEvents returns an Events that writes to a recorder.
 func NewEvents(recorder events.EventRecorder) *Events {
 	return &Events{recorder: recorder, limiter: rate.NewLimiter(eventRate, eventBurst)}
 }
 
-// Warn writes an event on an object; action is what was done when its problem was found. field and what is told of it tell
-// the problem from others of the object: the recorder takes an event on the same with the same reason for a
-// repetition, whatever its note.
+// Warn writes an event on an object; action is what was done when its problem was found. field and what distinguish the
+// problem from others of the object. Without them the recorder would treat events with the same reason as repetitions of
+// one event, whatever their notes say.
 func (e *Events) Warn(object corev1.ObjectReference, reason, action, field, what, note string) {
 	object.FieldPath = fmt.Sprintf("%s=%.256s", field, what)
 	write := func() { e.recorder.Eventf(&object, nil, corev1.EventTypeWarning, reason, action, "%s", shorten(note)) }
@@ -51,7 +51,7 @@ func (e *Events) Warn(object corev1.ObjectReference, reason, action, field, what
 	}
 }
 
-// shorten keeps a note within maxNote.
+// shorten cuts a note at maxNote.
 func shorten(note string) string {
 	const end = " …"
 	if len(note) <= maxNote {

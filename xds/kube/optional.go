@@ -21,7 +21,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// optionalKinds are APIs that a cluster may lack, and get or lose while we run: their CRDs come and go. ReferenceGrants in the version that every release of the Gateway API serves.
+// optionalKinds are kinds that a cluster may lack, and get or lose while we run: their CRDs come and go. ReferenceGrants
+// are read in the version that every release of the Gateway API serves.
 var optionalKinds = map[mesh.Kind]struct {
 	crd     string
 	version schema.GroupVersion
@@ -40,7 +41,7 @@ var optionalKinds = map[mesh.Kind]struct {
 // optional is an optional kind while its API is served.
 type optional struct {
 	objects map[mesh.Key]client.Object // the informer's own: read only
-	// registration is nil for the moment in which the watch begins.
+	// registration is nil while the watch begins.
 	registration toolscache.ResourceEventHandlerRegistration
 }
 
@@ -53,7 +54,7 @@ func CRDMetadata() *metav1.PartialObjectMetadata {
 	return o
 }
 
-// Object gives an object of an optional kind, nil if there is none. It is the cache's own: read only.
+// Object returns an object of an optional kind, or nil. The object is the cache's own: read only.
 func (s *Source) Object(id mesh.ID) client.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +64,7 @@ func (s *Source) Object(id mesh.ID) client.Object {
 	return nil
 }
 
-// Objects lists those of an optional kind, of all namespaces if namespace is empty, sorted by name.
+// Objects returns the objects of an optional kind, sorted by name; of all namespaces if namespace is empty.
 func (s *Source) Objects(kind mesh.Kind, namespace string) []client.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +102,8 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// followCRDs watches the kinds that are served and stops watching those that are not. It reports whether
-// to try again: a CRD is there before its API is.
+// followCRDs watches the kinds that are served and stops watching those that are not. It reports whether to try again,
+// because a CRD exists before its API is served.
 func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 	for kind, k := range optionalKinds {
 		exists, err := s.crdExists(ctx, k.crd)
@@ -121,7 +122,7 @@ func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 			switch err := s.start(ctx, kind); {
 			case err == nil:
 				s.log.Info("served", "kind", kind)
-			case meta.IsNoMatchError(err): // not yet, or in other versions only
+			case meta.IsNoMatchError(err): // not served yet, or only in other versions
 				s.log.V(1).Info("not served", "kind", kind, "want", k.version.String())
 				retry = true
 			default:
@@ -138,7 +139,7 @@ func (s *Source) crdExists(ctx context.Context, name string) (bool, error) {
 	return err == nil, client.IgnoreNotFound(err)
 }
 
-// startServed watches the optional kinds that are served now, so that the first publication has them.
+// startServed watches the optional kinds that are served now, so that the first publication includes them.
 func (s *Source) startServed(ctx context.Context) error {
 	for kind := range optionalKinds {
 		if err := s.start(ctx, kind); err != nil && !meta.IsNoMatchError(err) {
@@ -168,17 +169,17 @@ func (s *Source) start(ctx context.Context, kind mesh.Kind) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o.registration = registration; err != nil {
-		delete(s.optional, kind) // to be started again
+		delete(s.optional, kind) // so that it is started again
 		return fmt.Errorf("watch %s: %w", kind, err)
 	}
 	return nil
 }
 
-// set notes what has become of one object.
+// set notes a change of one object. before is nil for a new object, now for a deleted one.
 func (s *Source) set(kind mesh.Kind, o *optional, before, now client.Object) {
 	s.note(func(c *Changes) {
 		if s.optional[kind] != o {
-			return // a late event of a watch that has been stopped
+			return // a late event of a watch that was stopped
 		}
 		if now == nil {
 			id := mesh.ID{Kind: kind, Key: keyOf(before)}
@@ -194,7 +195,7 @@ func (s *Source) set(kind mesh.Kind, o *optional, before, now client.Object) {
 	})
 }
 
-// stop forgets an optional kind; its objects are gone with its CRD.
+// stop forgets an optional kind. Its objects were deleted with its CRD.
 func (s *Source) stop(ctx context.Context, kind mesh.Kind) error {
 	s.note(func(c *Changes) {
 		for key := range s.optional[kind].objects {

@@ -16,22 +16,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Reporter says what Mizzen works around in users' objects: in the log, in a metric, and in an event
-// on the object, once for as long as the problem lasts.
+// Reporter reports the problems in users' objects that Mizzen works around: in the log, in a metric, and in an event on
+// the object. It reports a problem once, however long the problem lasts.
 type Reporter struct {
 	log    logr.Logger
 	events *Events
-	// isLeader: one replica writes the events, so that each is written once.
+	// isLeader reports whether this replica writes the events. Only the leader does, so that each is written once.
 	isLeader func() bool
 	gauge    *prometheus.GaugeVec
 
 	mu      sync.Mutex
 	current map[mesh.ID][]mesh.Problem
-	// sidecars counts the streams of each sidecar that has something to say of its node.
+	// sidecars counts the streams of each sidecar that reports a problem of its node.
 	sidecars map[mesh.ID]int
 }
 
-// NewReporter gives a reporter whose metric mizzen_object_problems is registered with r.
+// NewReporter returns a reporter whose metric mizzen_object_problems is registered with r.
 func NewReporter(log logr.Logger, events *Events, isLeader func() bool, r prometheus.Registerer) *Reporter {
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mizzen_object_problems",
@@ -41,7 +41,7 @@ func NewReporter(log logr.Logger, events *Events, isLeader func() bool, r promet
 	return &Reporter{log: log, events: events, isLeader: isLeader, gauge: gauge, current: map[mesh.ID][]mesh.Problem{}, sidecars: map[mesh.ID]int{}}
 }
 
-// Report takes all problems that one object has now, a Service with its EndpointSlices.
+// Report takes all problems that one object has now. Those of EndpointSlices belong to their Service.
 func (r *Reporter) Report(about mesh.ID, problems []mesh.Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *Reporter) report(about mesh.ID, problems []mesh.Problem) {
 	}
 }
 
-// Problems lists what there is now, by object.
+// Problems returns the current problems, by object.
 func (r *Reporter) Problems() map[string][]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,13 +82,13 @@ func (r *Reporter) Problems() map[string][]string {
 	return out
 }
 
-// ServeHTTP gives Problems as JSON.
+// ServeHTTP serves Problems as JSON.
 func (r *Reporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = httpjson.WriteIndented(w, r.Problems())
 }
 
-// Lead writes the events of all problems there are: to be called when this replica has become the
-// leader, since what it found before was another's to tell.
+// Lead writes the events of all current problems. It is called when this replica becomes the leader. Until then it left
+// these events to another.
 func (r *Reporter) Lead(context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *Reporter) event(p mesh.Problem) {
 	case mesh.KindEndpointSlice:
 		object.APIVersion = discoveryv1.SchemeGroupVersion.String()
 	case mesh.KindNamespace:
-		object.Namespace = p.Object.Name // else its events lie in "default", where nobody looks
+		object.Namespace = p.Object.Name // otherwise its events go to "default", where nobody looks
 	}
 	r.events.Warn(object, p.Reason, "Translate", p.Field, p.Value, p.String())
 }

@@ -5,19 +5,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// kindSidecar keeps what a sidecar says of its node apart from what is known of its pod. No other replica has heard it, so
-// this one writes the event, whoever leads.
+// kindSidecar keeps what a sidecar reports of its node apart from the problems of its pod. No other replica has this
+// report, so this one writes the event even if it is not the leader.
 const kindSidecar mesh.Kind = "Sidecar"
 
-// Sidecar is what a sidecar says of the node that its pod runs on.
+// Sidecar is what a sidecar reports of its pod's node.
 type Sidecar struct {
 	Pod           mesh.Key
 	UID, NodeName string
-	// SocketLoadBalancing is set where connections to Services get a pod's address within the socket.
+	// SocketLoadBalancing is true if the node replaces a Service's address with a pod's address in the socket.
 	SocketLoadBalancing bool
 }
 
-// Sidecar takes what is said when a stream of the sidecar begins, and forgets it with the last that ends.
+// Sidecar takes a sidecar's report when one of its streams begins, and forgets it when the last one ends.
 func (r *Reporter) Sidecar(s Sidecar, connected bool) {
 	if !s.SocketLoadBalancing {
 		return

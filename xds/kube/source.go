@@ -1,5 +1,5 @@
-// Package kube watches the Kubernetes objects that the mesh is built from, by controller-runtime's cache, and returns those
-// that have changed; it knows no Envoy protos.
+// Package kube watches the Kubernetes objects that the mesh is built from, with controller-runtime's cache, and returns
+// those that have changed. It knows no Envoy protos.
 package kube
 
 import (
@@ -21,13 +21,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Changes are what has changed since the last Take, each object once however often it changed.
+// Changes are the objects that have changed since the last Take. An object that changed several times is there once.
 type Changes struct {
-	// Objects are as they are now, nil for one that is gone. They are the cache's own: read only.
+	// Objects has the newest state of each object, nil if it was deleted. The objects are the cache's own: read only.
 	Objects map[mesh.ID]metav1.Object
 	// Statuses are objects of optional kinds whose status has changed.
 	Statuses map[mesh.ID]struct{}
-	// Since is when the first of them was heard of.
+	// Since is when the first of these changes arrived.
 	Since time.Time
 }
 
@@ -36,7 +36,7 @@ type Source struct {
 	cache  cache.Cache
 	mapper meta.RESTMapper
 	log    logr.Logger
-	// watches are of the kinds that every cluster has.
+	// watches are those of kinds that every cluster has.
 	watches []toolscache.ResourceEventHandlerRegistration
 
 	mu         sync.Mutex
@@ -46,9 +46,9 @@ type Source struct {
 	crdChanged chan struct{}
 }
 
-// NewSource registers informers with the cache, which is made with kubecache.Options and need not
-// be started yet. mapper tells what the cluster serves. Pods and the metadata of namespaces are watched if a mesh with
-// identities wants them.
+// NewSource registers informers with the cache, which is made with kubecache.Options and need not be started yet. mapper
+// knows what the cluster serves. pods is true in a mesh with identities: then pods and the metadata of namespaces are
+// watched.
 func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
 	s := &Source{
 		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[mesh.Kind]*optional{},
@@ -88,7 +88,7 @@ func newChanges() Changes {
 	return Changes{Objects: map[mesh.ID]metav1.Object{}, Statuses: map[mesh.ID]struct{}{}}
 }
 
-// watch calls changed with each object of a kind, and with the last state of one that is gone.
+// watch calls changed with each object of a kind that is new or has changed, and with the last state of a deleted one.
 func (s *Source) watch(ctx context.Context, o client.Object, changed func(_ client.Object, exists bool)) error {
 	informer, err := s.cache.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Source) watch(ctx context.Context, o client.Object, changed func(_ clie
 	return err
 }
 
-// object is what a handler of an informer is given.
+// object returns the object in the argument of an informer's handler.
 func object(x any) client.Object {
 	if gone, ok := x.(toolscache.DeletedFinalStateUnknown); ok {
 		x = gone.Obj
@@ -111,7 +111,7 @@ func object(x any) client.Object {
 	return x.(client.Object)
 }
 
-// note takes a change down and wakes who waits for it.
+// note records a change and makes Changed readable.
 func (s *Source) note(change func(*Changes)) {
 	s.mu.Lock()
 	change(&s.changes)
@@ -132,7 +132,7 @@ func signal(c chan struct{}) {
 // Changed is readable when there is something to Take.
 func (s *Source) Changed() <-chan struct{} { return s.wake }
 
-// Take gives what has changed and starts anew.
+// Take returns what has changed since the last Take.
 func (s *Source) Take() Changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +141,7 @@ func (s *Source) Take() Changes {
 	return out
 }
 
-// Sync waits until Take has the first list of everything. It reports false if ctx ends first. Run has to run beside it.
+// Sync waits until Take has the first list of everything. It reports false if ctx ends first. Run must be running.
 func (s *Source) Sync(ctx context.Context) bool {
 	synced := []toolscache.InformerSynced{s.optionalSynced, s.policiesSynced(ctx)}
 	for _, watch := range s.watches {
@@ -150,20 +150,20 @@ func (s *Source) Sync(ctx context.Context) bool {
 	return toolscache.WaitForCacheSync(ctx.Done(), synced...)
 }
 
-// optionalSynced reports whether the kinds that are watched at this moment are read.
+// optionalSynced reports whether the first list of each optional kind that is watched now was read.
 func (s *Source) optionalSynced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.optional {
-		if o.registration != nil && !o.registration.HasSynced() { // without one its CRD has just come, and its objects follow
+		if o.registration != nil && !o.registration.HasSynced() { // without a registration the CRD is new, and its objects follow
 			return false
 		}
 	}
 	return true
 }
 
-// policiesSynced waits for AuthorizationPolicies if there is a CRD of them, even if the API server says at first that it
-// does not serve them, as one that has just started may. Other kinds come when they come; without these all is allowed.
+// policiesSynced waits for AuthorizationPolicies if their CRD exists, even if the API server does not serve them yet, as
+// happens when it has just started. Without these policies everything would be allowed. The other kinds may come later.
 func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
 	return func() bool {
 		exists, err := s.crdExists(ctx, optionalKinds[mesh.KindAuthorizationPolicy].crd)
@@ -177,7 +177,7 @@ func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
 	}
 }
 
-// NamespaceMetadata is what a cache keeps of a namespace.
+// NamespaceMetadata returns what a cache keeps of a namespace.
 func NamespaceMetadata() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

@@ -13,7 +13,7 @@ type attempt struct {
 	ref   gatewayv1.ParentReference
 	// groups that the route joined.
 	groups []group
-	// refusal is why it joined none.
+	// refusal is why the route joined none.
 	refusal *Condition
 }
 
@@ -66,17 +66,17 @@ func (b *builder) attach(r *route, ref gatewayv1.ParentReference) attempt {
 			joined = &attachment{}
 			b.attached[g] = joined
 		}
-		if !slices.Contains(joined.routes, r) { // two references may name one port
+		if !slices.Contains(joined.routes, r) { // two references may name the same port
 			joined.routes = append(joined.routes, r)
 		}
 	}
 	return a
 }
 
-// routable: what is passed on as bytes has no requests.
+// routable reports whether routes of requests can attach to the port. A port that is passed on as bytes has no requests.
 func (p Port) routable() bool { return p.Protocol != TCP }
 
-// named are the ports that a reference names: all, or that with the number and the name it gives.
+// named returns the ports that a reference names: all, or the one with its port number and section name.
 // https://gateway-api.sigs.k8s.io/reference/spec/#parentreference
 func named(svc *Service, ref gatewayv1.ParentReference) []Port {
 	var out []Port

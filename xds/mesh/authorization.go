@@ -18,7 +18,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
 )
 
-// Policy is an AuthorizationPolicy as it holds for the pods that it selects.
+// Policy is an AuthorizationPolicy, without its selector.
 type Policy struct {
 	// Name is "<namespace>/<name>".
 	Name   string
@@ -27,33 +27,33 @@ type Policy struct {
 	Rules  []CallRule `json:",omitempty"`
 }
 
-// CallRule matches calls that fulfil all of its parts; an empty part is fulfilled by every call.
+// CallRule matches calls that match all of its parts. An empty part matches every call.
 type CallRule struct {
 	From  []Caller    `json:",omitempty"`
 	Ports []uint16    `json:",omitempty"`
 	HTTP  []HTTPMatch `json:",omitempty"`
 }
 
-// Caller is a service account, or with an empty name all of a namespace.
+// Caller is a service account, or all service accounts of a namespace if the name is empty.
 type Caller struct {
 	Namespace      string
 	ServiceAccount string `json:",omitempty"`
 }
 
-// HTTPMatch matches requests that fulfil all of its parts.
+// HTTPMatch matches requests that match all of its parts.
 type HTTPMatch struct {
 	Methods []string   `json:",omitempty"`
 	Path    *TextMatch `json:",omitempty"`
 }
 
-// PodPolicy is a policy with the pods that it holds for.
+// PodPolicy is a policy with its selector.
 type PodPolicy struct {
 	Policy    Policy
 	namespace string
 	selector  labels.Selector
 }
 
-// BuildPodPolicy reads a policy. Of what is wrong with it PolicyConditions tell.
+// BuildPodPolicy reads a policy. PolicyConditions returns what is wrong with it.
 func BuildPodPolicy(o *v1alpha1.AuthorizationPolicy) PodPolicy {
 	p := PodPolicy{namespace: o.Namespace, selector: labels.Nothing()}
 	p.Policy, _ = readPolicy(o)
@@ -63,7 +63,7 @@ func BuildPodPolicy(o *v1alpha1.AuthorizationPolicy) PodPolicy {
 	return p
 }
 
-// selectorOf gives a policy's selector, or what is wrong with it.
+// selectorOf returns a policy's selector, or what is wrong with it.
 func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, faults) {
 	s := &metav1.LabelSelector{MatchLabels: map[string]string{}}
 	for key, value := range o.Spec.PodSelector.MatchLabels {
@@ -78,7 +78,7 @@ func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, faults) {
 	}
 	var f faults
 	wrong := validation.ValidateLabelSelector(s, validation.LabelSelectorValidationOptions{}, field.NewPath("spec", "podSelector"))
-	slices.SortFunc(wrong, func(a, b *field.Error) int { return cmp.Compare(a.Error(), b.Error()) }) // labels are a map
+	slices.SortFunc(wrong, func(a, b *field.Error) int { return cmp.Compare(a.Error(), b.Error()) }) // labels are a map, which has no order
 	for _, e := range wrong {
 		f.add(e.Field, e.BadValue, "a label selector: "+e.Detail)
 	}
@@ -89,7 +89,7 @@ func selectorOf(o *v1alpha1.AuthorizationPolicy) (labels.Selector, faults) {
 	return selector, f
 }
 
-// PoliciesOf are those that hold for a pod, sorted by name.
+// PoliciesOf returns the policies that select a pod, sorted by name.
 func PoliciesOf(pod *Pod, policies iter.Seq[PodPolicy]) []Policy {
 	var out []Policy
 	for p := range policies {
@@ -101,13 +101,14 @@ func PoliciesOf(pod *Pod, policies iter.Seq[PodPolicy]) []Policy {
 	return out
 }
 
-// readPolicy reads a policy that the schema should have checked. Where it has not, as while an older schema is in
-// place, what cannot be used allows nothing, and denies what the rest of its rule matches.
+// readPolicy reads a policy. The schema should have checked it, but an older schema may be installed. In an Allow policy
+// a rule with a fault is left out, so it allows nothing. In a Deny policy only the faulty part is left out, so the rule
+// denies more.
 func readPolicy(o *v1alpha1.AuthorizationPolicy) (Policy, faults) {
 	_, f := selectorOf(o)
 	p := Policy{Name: Key{o.Namespace, o.Name}.String(), Deny: o.Spec.Action == v1alpha1.Deny, DryRun: o.Spec.DryRun}
 	if a := o.Spec.Action; a != "" && a != v1alpha1.Allow && a != v1alpha1.Deny {
-		f.add("spec.action", a, "Allow or Deny") // read as an Allow, which refuses what it does not match
+		f.add("spec.action", a, "Allow or Deny") // treated as Allow, which refuses what it does not match
 	}
 	if p.Deny && len(o.Spec.Rules) == 0 {
 		f.add("spec.rules", "", "at least one rule in a Deny")
@@ -122,7 +123,7 @@ func readPolicy(o *v1alpha1.AuthorizationPolicy) (Policy, faults) {
 	return p, f
 }
 
-// readCallRule leaves out what is wrong, which makes the rule match more.
+// readCallRule leaves out wrong parts, so that the rule matches more.
 func readCallRule(field string, r v1alpha1.Rule, namespace string, f *faults) CallRule {
 	var out CallRule
 	for i, peer := range r.From {
@@ -189,7 +190,7 @@ func readHTTPMatches(field string, r v1alpha1.Rule, f *faults) []HTTPMatch {
 	return out
 }
 
-// readPolicyPath gives nil for a path that every request has.
+// readPolicyPath returns nil for a path that matches every request.
 func readPolicyPath(field string, o v1alpha1.PathMatch, f *faults) (*TextMatch, bool) {
 	switch o.Type {
 	case v1alpha1.PathRegularExpression:
@@ -216,8 +217,8 @@ func readPolicyPath(field string, o v1alpha1.PathMatch, f *faults) (*TextMatch, 
 	}
 }
 
-// PolicyFaults gives what is wrong with a policy itself, in the order of its fields, and what becomes of a policy with
-// faults until it is right. Of a Fault's fields Rule and WholeRoute are not used.
+// PolicyFaults returns the faults of a policy, in the order of its fields, and the effect of the policy while it has them.
+// A Fault's Rule and WholeRoute are not used.
 func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string) {
 	policy, list := readPolicy(o)
 	for _, f := range list {
@@ -226,7 +227,7 @@ func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string
 	return found, policy.faultyEffect(o)
 }
 
-// faultyEffect is effect for a policy with faults.
+// faultyEffect returns the effect of a policy with faults.
 func (p Policy) faultyEffect(o *v1alpha1.AuthorizationPolicy) string {
 	switch _, selector := selectorOf(o); {
 	case len(selector) > 0:
@@ -238,7 +239,7 @@ func (p Policy) faultyEffect(o *v1alpha1.AuthorizationPolicy) string {
 	}
 }
 
-// PolicyConditions are those of a policy, in a mesh with or without identities.
+// PolicyConditions returns the conditions of a policy, in a mesh with or without identities.
 func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condition {
 	c := Condition{Type: v1alpha1.ConditionAccepted}
 	policy, f := readPolicy(o)
@@ -268,14 +269,14 @@ func (p Policy) effect() string {
 	return what
 }
 
-// PolicyHash tells policies from others; of none it is empty.
+// PolicyHash returns a hash by which lists of policies differ, or "" for an empty list.
 func PolicyHash(policies []Policy) string {
 	if len(policies) == 0 {
 		return ""
 	}
 	b, err := json.Marshal(policies)
 	if err != nil {
-		panic("mesh: marshal policies: " + err.Error()) // plain structs
+		panic("mesh: marshal policies: " + err.Error()) // they are plain structs
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])

@@ -5,26 +5,25 @@ import (
 	"strings"
 )
 
-// Call is a call of a pod as its policies look at it.
+// Call is a call to a pod, with what policies look at.
 type Call struct {
-	// Port is that of the container.
+	// Port is the container's port.
 	Port uint16
-	// Caller is zero for one without an identity.
+	// Caller is zero for a caller without an identity.
 	Caller Caller
-	// Method and Path, with the query, are looked at where the port is taken for HTTP. CONNECT is refused there whatever
-	// policies say.
+	// Method and Path, which includes the query, matter at ports that are treated as HTTP. CONNECT is always refused there.
 	Method, Path string
 }
 
-// Verdict is what becomes of a call.
+// Verdict is the policies' decision about a call.
 type Verdict struct {
 	Allowed bool
-	// By is the policy that has decided; empty if none matches.
+	// By is the policy that decided; empty if none matches.
 	By string
 }
 
-// Authorize is what the sidecar of a pod does with a call, without Envoy. wouldBe is what it would do if policies in
-// dry run were enforced beside the others.
+// Authorize returns what the sidecar of a pod does with a call, without Envoy. wouldBe is what it would do if policies in
+// dry run were enforced too.
 func Authorize(policies []Policy, c Call) (verdict, wouldBe Verdict) {
 	var enforced []Policy
 	for _, p := range policies {
@@ -84,8 +83,8 @@ func (m HTTPMatch) matches(c Call, deny bool) bool {
 	return m.Path.matches(path)
 }
 
-// HTTPPorts are those that are taken for HTTP: policies look at requests there, callers' certificates are forwarded, or who
-// is refused is told in HTTP. Sorted.
+// HTTPPorts returns the ports that are treated as HTTP, sorted. At these ports policies look at requests, callers'
+// certificates are forwarded, or refusals are answered in HTTP.
 func (i Inbound) HTTPPorts() []uint16 {
 	out := slices.Concat(i.ForwardCert, i.HTTP)
 	for _, p := range i.Policies {
@@ -99,7 +98,7 @@ func (i Inbound) HTTPPorts() []uint16 {
 	return slices.Compact(out)
 }
 
-// PolicyPorts are those of which policies say something of their own, or which are taken for HTTP. Sorted.
+// PolicyPorts returns the ports that rules name, and those that are treated as HTTP, sorted.
 func (i Inbound) PolicyPorts() []uint16 {
 	out := i.HTTPPorts()
 	for _, p := range i.Policies {
@@ -111,8 +110,8 @@ func (i Inbound) PolicyPorts() []uint16 {
 	return slices.Compact(out)
 }
 
-// PoliciesAt are the policies with the rules that can match a call at a port; port 0 stands for all that are not among
-// PolicyPorts. The rules name no ports.
+// PoliciesAt returns the policies with only the rules that can match a call at a port, without the rules' ports. Port 0
+// stands for all ports that are not among PolicyPorts.
 func (i Inbound) PoliciesAt(port uint16) []Policy {
 	var out []Policy
 	for _, p := range i.Policies {

@@ -11,16 +11,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// unresolvedRef is a reference that cannot be used, as ResolvedRefs says it.
+// unresolvedRef is a reference that cannot be used, for the condition ResolvedRefs.
 type unresolvedRef struct {
 	reason gatewayv1.RouteConditionReason
-	// field is the path from the object, problem what is wrong with what stands there.
+	// field is the path from the object, problem what is wrong with its value.
 	field, problem string
 }
 
 func (u unresolvedRef) String() string { return u.field + ": " + u.problem }
 
-// unresolved lists the references of a route that cannot be used, in the order of the object.
+// unresolved returns the references of a route that cannot be used, in the order of the object.
 func (b *builder) unresolved(r *route) []unresolvedRef {
 	var out []unresolvedRef
 	look := func(field string, ref gatewayv1.BackendObjectReference) {
@@ -73,10 +73,10 @@ func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReferen
 	return svc.target(svc.Ports[i].Number), nil
 }
 
-// permitted reports whether a route may send to a Service. Its own namespace and that of the parent
-// need no grant: a call to the parent stays in the namespace that it was meant for. GEP-1294 asks for no
-// grant in a mesh at all, "if a mesh implementation does expose the ability to access a broader scope",
-// the API reference for one in every other namespace; a third namespace is where we follow the latter.
+// permitted reports whether a route may send to a Service. The route's own namespace and the parent's need no grant: a
+// call to the parent stays in the namespace that it was meant for. For any other namespace the sources differ. GEP-1294
+// requires no grant in a mesh "if a mesh implementation does expose the ability to access a broader scope"; the API
+// reference requires one. We follow the API reference.
 // https://gateway-api.sigs.k8s.io/geps/gep-1294/#namespace-boundaries
 func (b *builder) permitted(r ID, backend Key) bool {
 	if backend.Namespace == r.Namespace || backend.Namespace == b.parent.Namespace {
@@ -93,11 +93,11 @@ func (b *builder) permitted(r ID, backend Key) bool {
 	})
 }
 
-// What a request gets in place of an invalid backend: 500, or UNAVAILABLE, which is what gRPC clients
-// take 503 for. A connection is closed.
+// invalidStatus is the answer in place of an invalid backend: 500, or 503, which gRPC clients take for UNAVAILABLE. A
+// connection is closed.
 var invalidStatus = map[Kind]uint32{KindHTTPRoute: 500, KindGRPCRoute: 503}
 
-// action resolves what a rule does.
+// action resolves a rule's filters and backends.
 func (b *builder) action(r *route, rule *routeRule) *Action {
 	a := &Action{
 		Redirect:        rule.filters.redirect,
@@ -146,7 +146,7 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 	return a
 }
 
-// callPolicy fixes what nobody said.
+// callPolicy returns the settings with defaults for those that are not set.
 func callPolicy(c config.Calls) CallPolicy {
 	p := CallPolicy{
 		Timeout:        deref(c.Timeout),

@@ -9,8 +9,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// Condition is a condition of a route's status for one parent. The writer adds the generation and the
-// time.
+// Condition is a condition in a status. The writer adds the generation and the time.
 type Condition struct {
 	Type    gatewayv1.RouteConditionType
 	True    bool
@@ -18,14 +17,14 @@ type Condition struct {
 	Message string
 }
 
-// Bad reports whether the condition tells of something that is wrong.
+// Bad reports whether the condition says that something is wrong.
 func (c Condition) Bad() bool { return c.True == (c.Type == gatewayv1.RouteConditionPartiallyInvalid) }
 
-// RouteReasonConflicted is the reason of GEP-1294 for a route of a kind that does not hold on the port;
-// the API's Go package has no constant for it.
+// RouteReasonConflicted is GEP-1294's reason for a route of a kind that has no effect on the port. The API's Go package
+// has no constant for it.
 const RouteReasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
 
-// status gives the conditions of one parent reference, once all routes are attached.
+// status returns the conditions of one parent reference. All routes must be attached before.
 func (b *builder) status(a attempt) Status {
 	s := Status{Object: a.route.ID, Ref: a.ref, Generation: a.route.generation, Lost: b.lost(a)}
 	accepted := b.accepted(a)
@@ -39,8 +38,8 @@ func (b *builder) status(a attempt) Status {
 	return s
 }
 
-// accepted: "an attachment is considered successful if at least one section in the parent resource
-// accepts it".
+// accepted returns the condition Accepted: "an attachment is considered successful if at least one section in the parent
+// resource accepts it".
 func (b *builder) accepted(a attempt) Condition {
 	if a.refusal != nil {
 		return *a.refusal
@@ -84,7 +83,7 @@ func (b *builder) accepted(a attempt) Condition {
 	return Condition{Type: gatewayv1.RouteConditionAccepted, True: true, Reason: gatewayv1.RouteReasonAccepted, Message: message}
 }
 
-// lost is where a route has no effect.
+// lost returns the ports and hostnames where a route has no effect.
 func (b *builder) lost(a attempt) []Lost {
 	var out []Lost
 	for _, g := range a.groups {
@@ -121,7 +120,7 @@ func (b *builder) resolvedRefs(r *route) Condition {
 	}
 }
 
-// droppedRules is the message of PartiallyInvalid, which "MUST start with the prefix "Dropped Rule"".
+// droppedRules returns the message of PartiallyInvalid, which "MUST start with the prefix "Dropped Rule"".
 func droppedRules(r *route) string {
 	var texts []string
 	for _, rule := range r.rules {

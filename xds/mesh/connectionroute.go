@@ -12,7 +12,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// readTCPRoute reads a TCPRoute: its one rule takes every connection.
+// readTCPRoute reads a TCPRoute. Its only rule matches every connection.
 func readTCPRoute(o *gatewayv1.TCPRoute) *route {
 	r := newRoute(KindTCPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	for i, rule := range o.Spec.Rules {
@@ -22,12 +22,12 @@ func readTCPRoute(o *gatewayv1.TCPRoute) *route {
 	return r
 }
 
-// everyConnection matches it. A connection has no path; that of everyConnection is the one that matches everything.
+// everyConnection matches every connection. A connection has no path, so the match has the path that matches everything.
 var everyConnection = Match{Path: TextMatch{Prefix, "/"}}
 
-// readTLSRoute reads a TLSRoute. One without hostnames, which older versions of the API allow, takes every TLS connection.
-// GEP-1294 would have hostnames without effect on Services, since of requests the header Host can be matched; of a TLSRoute
-// they are all that it matches by.
+// readTLSRoute reads a TLSRoute. A TLSRoute without hostnames, which older versions of the API allow, matches every TLS
+// connection. GEP-1294 says that hostnames have no effect on Services, because requests can be matched by the header Host.
+// A TLSRoute has nothing else to match by, so its hostnames have effect.
 func readTLSRoute(o *gatewayv1.TLSRoute) *route {
 	r := newRoute(KindTLSRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	var faults faults
@@ -70,7 +70,7 @@ func uniqueNames(names []string) []string {
 
 var dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
-// validServerName is the rule of the schema for hostnames of TLSRoutes.
+// validServerName reports whether the schema allows a hostname in a TLSRoute.
 func validServerName(name string) bool {
 	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 {
 		return false
@@ -88,8 +88,7 @@ func (r *route) addConnectionRule(i int, name *gatewayv1.SectionName, backends [
 	r.rules = append(r.rules, rule)
 }
 
-// finishConnections takes what concerns the route as a whole. Calls, of which our annotations speak, are not to be found in a
-// connection.
+// finishConnections checks the route as a whole. Our annotations are about calls, and have no effect on connections.
 func (r *route) finishConnections(annotations map[string]string) {
 	if n := len(r.rules); n != 1 {
 		r.faults.unknown("spec.rules", fmt.Sprintf("%d rules", n), "one rule")

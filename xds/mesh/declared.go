@@ -11,7 +11,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// Declared is what a Service says of the protocols that its pods speak.
+// Declared is what a Service declares about the protocols of its pods.
 type Declared struct {
 	namespace string
 	selector  labels.Selector
@@ -23,8 +23,8 @@ type declaredPort struct {
 	protocol Protocol
 }
 
-// BuildDeclared reads it, also of a headless Service. One without a selector says nothing of any pod, nor does a port
-// whose protocol is to be detected.
+// BuildDeclared reads the declarations of a Service, which may be headless. A Service without a selector declares nothing
+// about any pod. A port with a protocol to detect declares nothing.
 func BuildDeclared(svc *corev1.Service, opt Options) Declared {
 	d := Declared{namespace: svc.Namespace, selector: labels.Nothing()}
 	if len(svc.Spec.Selector) > 0 && svc.Spec.Type != corev1.ServiceTypeExternalName {
@@ -52,9 +52,9 @@ func (d Declared) Holds(pod *Pod) bool {
 	return d.namespace == pod.Namespace && d.selector != nil && d.selector.Matches(labels.Set(pod.Labels))
 }
 
-// HTTPPorts are a pod's ports that are declared to be HTTP, by the Services that select it or, where none says anything,
-// by their names in the pod. Where one Service says otherwise the port is none: what it carries may be something else.
-// Ascending.
+// HTTPPorts returns the pod's ports that are declared HTTP, ascending: by the Services that select the pod or, if no
+// Service declares a port, by the port's name in the pod. A port that one of the Services declares otherwise is left out,
+// because it may carry something else.
 func HTTPPorts(pod *Pod, services iter.Seq[Declared]) []uint16 {
 	said := map[uint16]Protocol{}
 	for d := range services {
@@ -88,8 +88,8 @@ func HTTPPorts(pod *Pod, services iter.Seq[Declared]) []uint16 {
 	return out
 }
 
-// DeclareHTTP has those of these ports taken for HTTP at which a policy that is enforced refuses somebody by who he is, so
-// that he gets an answer. Where nobody is refused, nobody has to look.
+// DeclareHTTP treats a declared port as HTTP if an enforced policy refuses some callers there, so that they get an answer.
+// At the other ports Envoy need not read HTTP.
 func (i *Inbound) DeclareHTTP(ports []uint16) {
 	i.HTTP = nil
 	for _, port := range ports {
@@ -99,15 +99,15 @@ func (i *Inbound) DeclareHTTP(ports []uint16) {
 	}
 }
 
-// RefusesCallers reports whether the policies at a port that are enforced let not everybody in; port 0 stands for all that
-// are not among PolicyPorts.
+// RefusesCallers reports whether the enforced policies at a port may refuse a caller. Port 0 stands for all ports that are
+// not among PolicyPorts.
 func (i Inbound) RefusesCallers(port uint16) bool {
 	var judged, allowed bool
 	for _, p := range i.PoliciesAt(port) {
 		switch {
 		case p.DryRun:
 		case p.Deny:
-			return true // it has rules
+			return true // PoliciesAt returns a Deny only if it has rules
 		default:
 			judged = true
 			allowed = allowed || slices.ContainsFunc(p.Rules, func(r CallRule) bool { return len(r.From)+len(r.HTTP) == 0 })
@@ -116,15 +116,15 @@ func (i Inbound) RefusesCallers(port uint16) bool {
 	return judged && !allowed
 }
 
-// JudgesRequests reports whether at a port not the caller alone is looked at, but what is asked for, too.
+// JudgesRequests reports whether policies at a port look at requests, and not only at callers.
 func (i Inbound) JudgesRequests(port uint16) bool {
 	return slices.ContainsFunc(i.PoliciesAt(port), func(p Policy) bool {
 		return slices.ContainsFunc(p.Rules, func(r CallRule) bool { return len(r.HTTP) > 0 })
 	})
 }
 
-// namedPorts are the TCP ports of an application's containers by name. Of two with one name the first counts, as it does for
-// Services.
+// namedPorts returns the TCP ports of an application's containers by name. If two have the same name the first counts, as
+// for Services.
 func namedPorts(pod *corev1.Pod) map[string]uint16 {
 	out := map[string]uint16{}
 	for _, c := range sidecar.Servers(&pod.Spec) {

@@ -15,17 +15,17 @@ func (p PodPolicy) Holds(pod *Pod) bool {
 	return p.namespace == pod.Namespace && p.selector.Matches(labels.Set(pod.Labels))
 }
 
-// Effect is what a policy means for the pods that are there. A policy that is accepted may still mean nothing, or more than
-// whoever wrote it wanted.
+// Effect is what a policy means for the current pods. An accepted policy may still have no effect, or more effect than its
+// author wanted.
 type Effect struct {
-	// Pods is set where it selects a pod with a sidecar.
+	// Pods is true if the policy selects a pod with a sidecar.
 	Pods bool
-	// LockedOut is a pod that it selects, and that nobody may call: of the Allow policies that select it none has a rule.
+	// LockedOut is a selected pod that nobody may call, because no Allow policy that selects it has a rule.
 	LockedOut string
 }
 
-// EffectOf holds a policy against the pods and the policies of its namespace. Policies in dry run count for one that is in
-// dry run itself.
+// EffectOf returns the effect of a policy on the pods of its namespace, together with the namespace's other policies.
+// Policies in dry run count only for a policy that is in dry run itself.
 func EffectOf(p PodPolicy, pods iter.Seq[*Pod], policies []PodPolicy) Effect {
 	var out Effect
 	for pod := range pods {
@@ -34,7 +34,7 @@ func EffectOf(p PodPolicy, pods iter.Seq[*Pod], policies []PodPolicy) Effect {
 		}
 		out.Pods = true
 		if p.Policy.Deny || len(p.Policy.Rules) > 0 {
-			break // it locks nobody out
+			break // such a policy locks nobody out
 		}
 		if locked := p.locksOut(pod, policies); locked && (out.LockedOut == "" || pod.Name < out.LockedOut) {
 			out.LockedOut = pod.Name
@@ -49,7 +49,7 @@ func (p PodPolicy) locksOut(pod *Pod, policies []PodPolicy) bool {
 	})
 }
 
-// Condition tells it in a policy's status.
+// Condition returns the condition for the policy's status.
 func (e Effect) Condition() Condition {
 	c := Condition{Type: v1alpha1.ConditionEffective}
 	switch {

@@ -20,17 +20,15 @@ func (k EndpointsKey) String() string {
 	return fmt.Sprintf("%s/%d/%s", k.Service, k.Port, k.Family)
 }
 
-// Endpoints gives the endpoints of every port and family of a Service from its EndpointSlices. Each
-// has an entry, an empty one where nothing can serve: an absent entry would leave a proxy waiting.
-// Within a port they are sorted and without doubles. An address or port that cannot be read is a
-// problem, and only that one is left out.
+// Endpoints returns the endpoints of every port and family of a Service, from its EndpointSlices. Each port and family has
+// an entry, which is empty if no endpoint can serve: without an entry a proxy would wait. Endpoints are sorted, each once.
+// An address or port that cannot be read is a problem, and only that one is left out.
 //
-// As in kube-proxy, an endpoint is chosen while it is ready; where none is, those that still serve
-// while they terminate are used, so that the last pods of a rollout answer until they are gone; node
-// by node where calls stay on the caller's node. See
-// https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions
+// As in kube-proxy, an endpoint is chosen while it is ready. If none is ready, those that terminate and still serve are
+// chosen, so that the last pods of a rollout answer until they are gone. If calls stay on the caller's node, the choice is
+// made for each node. See https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#conditions
 //
-// With pods each endpoint has an identity, and one of which it is not known yet is left out (identityOf).
+// If pods is not nil, each endpoint has an identity. An endpoint whose identity is not known yet is left out (identityOf).
 func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice, pods *Pods) (map[EndpointsKey][]Endpoint, []Problem) {
 	var problems []Problem
 	groups := map[EndpointsKey]*candidates{}
@@ -63,7 +61,7 @@ func sliceFamily(t discoveryv1.AddressType) (Family, bool) {
 		return IPv4, true
 	case discoveryv1.AddressTypeIPv6:
 		return IPv6, true
-	default: // FQDN: Kubernetes itself does not route these
+	default: // FQDN, which Kubernetes itself does not route
 		return "", false
 	}
 }
@@ -79,7 +77,7 @@ func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discover
 	var problems []Problem
 	for i, port := range slice.Ports {
 		if port.Port == nil {
-			continue // "all ports", which no Service with a selector has
+			continue // nil means "all ports", which no Service with a selector has
 		}
 		if *port.Port < 1 || *port.Port > 65535 {
 			problems = append(problems, problem(fmt.Sprintf("ports[%d].port", i), fmt.Sprint(*port.Port), "1 to 65535"))
@@ -138,7 +136,7 @@ func (c *candidates) add(ep discoveryv1.Endpoint, e Endpoint) {
 	}
 }
 
-// chooseByNode chooses for each node by itself.
+// chooseByNode chooses the endpoints of each node separately.
 func (c *candidates) chooseByNode() []Endpoint {
 	nodes := map[string]*candidates{}
 	of := func(e Endpoint) *candidates {
@@ -172,7 +170,7 @@ func (c *candidates) choose() []Endpoint {
 	return slices.CompactFunc(chosen, func(a, b Endpoint) bool { return a.Addr == b.Addr })
 }
 
-// isTrue reads a condition; unset has the meaning that the EndpointSlice API gives it.
+// isTrue reads a condition. unset is the meaning of a missing one in the EndpointSlice API.
 func isTrue(b *bool, unset bool) bool {
 	if b == nil {
 		return unset

@@ -7,16 +7,16 @@ import (
 
 // fault is something in a route that cannot be used.
 type fault struct {
-	// field is the path from the object, value what stands there, want what may.
+	// field is the path from the object, value its value, want what is allowed.
 	field, value, want string
-	// route is set where the specification refuses the whole route: a word that is not known.
-	// Otherwise only the rule is dropped.
+	// route is set for an unknown value, for which the specification refuses the whole route. Otherwise only the rule is
+	// dropped.
 	route bool
 }
 
 func (f fault) String() string { return fmt.Sprintf("%s: %q: want %s", f.field, f.value, f.want) }
 
-// faults collects what is wrong with one rule.
+// faults collects the faults of one rule or route.
 type faults []fault
 
 func (f *faults) add(field string, value any, want string) {

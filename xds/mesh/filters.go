@@ -9,14 +9,14 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// filters are the filters of a rule or of a backend, as read. The order among different types does not
-// matter: what they change is disjoint.
+// filters are the filters of a rule or of a backend, as read. The order of different types does not matter, because they
+// change different things.
 type filters struct {
 	request, response HeaderChange
 	rewrite           Rewrite
 	redirect          *Redirect
 	mirrors           []mirrorRef
-	// unresolved are filters of others, which we cannot run: "the filter MUST NOT be skipped. Instead,
+	// unresolved are extension filters, which Mizzen cannot run: "the filter MUST NOT be skipped. Instead,
 	// requests that would have been processed by that filter MUST receive a HTTP error response."
 	unresolved []unresolvedRef
 }
@@ -63,7 +63,7 @@ func readFilters(field string, list []gatewayv1.HTTPRouteFilter, f *faults) filt
 			}
 		case gatewayv1.HTTPRouteFilterExtensionRef, gatewayv1.HTTPRouteFilterExternalAuth:
 			out.unresolved = append(out.unresolved, unresolvedRef{gatewayv1.RouteReasonInvalidKind, name, string(o.Type) + " is not supported"})
-		case gatewayv1.HTTPRouteFilterCORS: // no Mesh feature of v1.6: pkg/features/mesh.go
+		case gatewayv1.HTTPRouteFilterCORS: // not a mesh feature in v1.6: pkg/features/mesh.go
 			f.add(name+".type", o.Type, "a filter other than CORS, which the mesh does not support")
 		default:
 			f.unknown(name+".type", o.Type, "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect, URLRewrite or ExtensionRef")
@@ -80,14 +80,14 @@ func checkHeaderName(field, name string, f *faults) {
 	}
 }
 
-// checkChangedHeader gives the name in lower case.
+// checkChangedHeader checks the name of a header that a filter changes, and returns it in lower case.
 func checkChangedHeader(field, name string, f *faults) string {
 	checkHeaderName(field, name, f)
 	lower := strings.ToLower(name)
 	switch lower {
 	case "host": // Envoy refuses the configuration
 		f.add(field, name, "a header other than Host: use URLRewrite's hostname")
-	case "content-length", "transfer-encoding", "connection": // a wrong one cuts or joins messages
+	case "content-length", "transfer-encoding", "connection": // a wrong value cuts or joins messages
 		f.add(field, name, "a header that does not say where a message ends")
 	}
 	return lower
@@ -117,8 +117,7 @@ func readHeaders(field string, o gatewayv1.HTTPHeaderFilter, f *faults) HeaderCh
 	return HeaderChange{}.then(change)
 }
 
-// then is the change that does h and after it next. In a filter itself set comes first, then add,
-// then remove.
+// then returns the change that does h and then next. Within one filter, set comes first, then add, then remove.
 func (h HeaderChange) then(next HeaderChange) HeaderChange {
 	out := HeaderChange{Set: slices.Clone(h.Set), Add: slices.Clone(h.Add), Remove: slices.Clone(h.Remove)}
 	forget := func(name string) {

@@ -8,20 +8,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Fault is something in a route or policy that cannot be used, whatever else exists: what the conditions Accepted and
-// PartiallyInvalid say in one sentence.
+// Fault is something in a route or policy that cannot be used, whatever other objects exist. The conditions Accepted and
+// PartiallyInvalid have all faults in one sentence.
 type Fault struct {
-	// Field is the path from the object, Value what stands there, Want what may.
+	// Field is the path from the object, Value its value, Want what is allowed.
 	Field, Value, Want string
-	// Rule is the index of a route's rule that is dropped for it.
+	// Rule is the index of the route's rule that is dropped because of the fault.
 	Rule int
-	// WholeRoute is set where the route is not accepted at all.
+	// WholeRoute is true if the route is not accepted at all.
 	WholeRoute bool
 }
 
 func (f Fault) String() string { return fault{field: f.Field, value: f.Value, want: f.Want}.String() }
 
-// HTTPRouteFaults gives what is wrong with the object itself, in the order of its fields.
+// HTTPRouteFaults returns the faults of an HTTPRoute, in the order of its fields.
 func HTTPRouteFaults(o *gatewayv1.HTTPRoute) []Fault { return readHTTPRoute(o).found() }
 
 // GRPCRouteFaults is HTTPRouteFaults for a GRPCRoute.
@@ -42,7 +42,7 @@ func (r *route) found() []Fault {
 	for i, rule := range r.rules {
 		for _, f := range rule.faults {
 			inRules[f] = true
-			// A route that is not accepted loses all of its rules, also those without a fault.
+			// A route that is not accepted loses all its rules, including those without a fault.
 			add(f, i, len(r.faults) > 0)
 		}
 	}
@@ -54,17 +54,17 @@ func (r *route) found() []Fault {
 	return out
 }
 
-// Unresolved is a reference of a route, or a filter, that cannot be used: what the condition ResolvedRefs
-// says in one sentence.
+// Unresolved is a reference or filter of a route that cannot be used. The condition ResolvedRefs has all of them in one
+// sentence.
 type Unresolved struct {
 	Route  ID
 	Reason gatewayv1.RouteConditionReason
-	// Field is the path from the object, Problem a sentence on what stands there.
+	// Field is the path from the object, Problem a sentence about its value.
 	Field, Problem string
 }
 
-// UnresolvedRefs gives them for all routes that name the Service as a parent, in BuildRoutes' order; in is
-// what BuildRoutes gets.
+// UnresolvedRefs returns the unresolved references of all routes that name the Service as a parent, in the order of
+// BuildRoutes. in is the argument of BuildRoutes.
 func UnresolvedRefs(parent Key, in RouteInputs) []Unresolved {
 	b := builder{in: in, parent: parent}
 	var out []Unresolved
@@ -76,25 +76,25 @@ func UnresolvedRefs(parent Key, in RouteInputs) []Unresolved {
 			for _, u := range b.unresolved(r) {
 				out = append(out, Unresolved{r.ID, u.reason, u.field, u.problem})
 			}
-			break // once, by however many references it names the Service
+			break // each route once, even if several references name the Service
 		}
 	}
 	return out
 }
 
-// SaidBy is a place in which settings of calls stand.
+// SaidBy is a place with settings of calls.
 type SaidBy struct {
 	// Object is the route or the Service.
 	Object string
 	// Suffix of the annotations' keys: "." and the name of the rule, or nothing.
 	Suffix string
-	// Fields is set where it is the rule's own fields, not annotations.
+	// Fields is true if the place is the rule's own fields, not annotations.
 	Fields bool
 	Calls  config.Calls
 }
 
-// CallSources are the places that say how the calls of a rule are made, the strongest first: the settings of
-// a Rule are the first that each place says. in is what BuildRoutes got.
+// CallSources returns the places with settings for the calls of a rule, the strongest first. Each setting of a Rule comes
+// from the first place that has it. in is the argument of BuildRoutes.
 func CallSources(o Origin, svc *Service, in RouteInputs) []SaidBy {
 	var out []SaidBy
 	route := o.Route.String()

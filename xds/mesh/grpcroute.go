@@ -7,7 +7,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// readGRPCRoute reads a GRPCRoute. One without rules attaches and matches nothing.
+// readGRPCRoute reads a GRPCRoute. A GRPCRoute without rules attaches and matches nothing.
 func readGRPCRoute(o *gatewayv1.GRPCRoute) *route {
 	r := newRoute(KindGRPCRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	r.hostnames = o.Spec.Hostnames
@@ -41,7 +41,7 @@ func readGRPCRule(r *route, i int, o gatewayv1.GRPCRouteRule) routeRule {
 	return rule
 }
 
-// asHTTP: the filters of a GRPCRoute are some of those of an HTTPRoute.
+// asHTTP converts the filters of a GRPCRoute. Each is also a filter of HTTPRoutes.
 func asHTTP(filters []gatewayv1.GRPCRouteFilter) []gatewayv1.HTTPRouteFilter {
 	out := make([]gatewayv1.HTTPRouteFilter, len(filters))
 	for i, f := range filters {
@@ -73,7 +73,7 @@ func readGRPCMatch(field string, o gatewayv1.GRPCRouteMatch, f *faults) Match {
 
 var grpcName = regexp.MustCompile(`^[A-Za-z0-9_.]+$`)
 
-// readGRPCName reads a service or a method; nil for any.
+// readGRPCName reads the match on a service or a method, or returns nil for any.
 func readGRPCName(field string, kind *gatewayv1.GRPCMethodMatchType, value *string, f *faults) *TextMatch {
 	if deref(value) == "" {
 		return nil
@@ -85,7 +85,7 @@ func readGRPCName(field string, kind *gatewayv1.GRPCMethodMatchType, value *stri
 	return &text
 }
 
-// path is the match on the path of a call, "/<service>/<method>".
+// path returns the match on the path of a call, "/<service>/<method>".
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
 func (g GRPCMatch) path() TextMatch {
 	service, method := g.Service, g.Method

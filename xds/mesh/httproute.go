@@ -12,8 +12,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// readHTTPRoute reads an HTTPRoute. What the API server's schema refuses is checked again where Envoy
-// would refuse the configuration: objects also come from files, and from CRDs of other versions.
+// readHTTPRoute reads an HTTPRoute. It checks again what the schema checks, where Envoy would refuse the configuration:
+// objects also come from files, and from CRDs of other versions.
 func readHTTPRoute(o *gatewayv1.HTTPRoute) *route {
 	r := newRoute(KindHTTPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
 	r.hostnames = o.Spec.Hostnames
@@ -81,7 +81,7 @@ var methods = map[string]struct{}{
 	"GET": {}, "HEAD": {}, "POST": {}, "PUT": {}, "DELETE": {}, "CONNECT": {}, "OPTIONS": {}, "TRACE": {}, "PATCH": {},
 }
 
-// addHeader adds a condition; of several for equivalent names, the first counts.
+// addHeader adds a condition. Of several conditions for equivalent names, the first counts.
 func (m *Match) addHeader(name string, text TextMatch) {
 	m.Headers = addField(m.Headers, strings.ToLower(name), text)
 }
@@ -104,7 +104,7 @@ const (
 
 var pathPattern = regexp.MustCompile(`^/(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*$`)
 
-// validPath is the rule of the schema for exact paths and prefixes.
+// validPath reports whether the schema allows an exact path or a prefix.
 func validPath(path string) bool {
 	if !pathPattern.MatchString(path) || strings.HasSuffix(path, "/..") || strings.HasSuffix(path, "/.") {
 		return false
@@ -146,7 +146,7 @@ func readPath(field string, o gatewayv1.HTTPPathMatch, f *faults) TextMatch {
 	}
 }
 
-// readText reads a match of a header, query parameter or name.
+// readText reads the match on a header, query parameter or name.
 func readText(field string, kind *string, value string, f *faults) TextMatch {
 	switch MatchType(deref(kind)) {
 	case "", Exact:
@@ -169,7 +169,7 @@ func readRegex(field, value string, f *faults) TextMatch {
 	return TextMatch{Regex, value}
 }
 
-// readHTTPCalls reads timeouts and retry. They win over annotations.
+// readHTTPCalls reads timeouts and retry, which win over annotations.
 func readHTTPCalls(field string, o gatewayv1.HTTPRouteRule, f *faults) config.Calls {
 	var calls config.Calls
 	duration := func(name string, text *gatewayv1.Duration) *time.Duration {

@@ -27,7 +27,7 @@ const (
 	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
 )
 
-// OfConnections reports whether routes of the kind look at connections, not at requests.
+// OfConnections reports whether routes of the kind match connections, not requests.
 func (k Kind) OfConnections() bool { return k == KindTLSRoute || k == KindTCPRoute }
 
 // Key names a namespaced object.
@@ -43,7 +43,7 @@ func (k Key) Compare(other Key) int {
 // ID names an object of any kind.
 type ID struct {
 	Kind Kind
-	Key  // of an object without a namespace the name alone
+	Key  // without a namespace for a cluster-wide object
 }
 
 // String returns, for example, "Service shop/cart" or "Namespace shop".

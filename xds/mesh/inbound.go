@@ -12,22 +12,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Inbound says which connections a pod takes. Pods that take the same have the same String, by which their sidecars
-// get the same listener.
+// Inbound says which connections a pod accepts. Pods that accept the same have the same String, and their sidecars get the
+// same listener.
 type Inbound struct {
 	Mode config.MTLSMode
 	// Ports with another mode than Mode.
 	Ports map[uint16]config.MTLSMode
-	// ForwardCert are ports at which the application is told the caller's certificate. Ascending.
+	// ForwardCert are the ports at which the application gets the caller's certificate. Ascending.
 	ForwardCert []uint16
-	// HTTP are ports that are declared to be HTTP and from which policies keep somebody away (DeclareHTTP). Ascending.
+	// HTTP are the ports that are declared HTTP and at which policies refuse some callers (DeclareHTTP). Ascending.
 	HTTP []uint16
-	// Policies say who may call. Sorted by name.
+	// Policies that select the pod, sorted by name.
 	Policies []Policy
 }
 
-// BuildInbound takes the most special word on it: the pod's on a port, the pod's, its namespace's on a port, its
-// namespace's, the mesh's. Policies are for the caller to add.
+// BuildInbound takes the most specific setting: the pod's for a port, the pod's, its namespace's for a port, its
+// namespace's, the mesh's. The caller adds policies.
 func BuildInbound(pod, namespace config.MTLS, whole config.MTLSMode) Inbound {
 	said := pod.Over(namespace)
 	out := Inbound{
@@ -38,7 +38,7 @@ func BuildInbound(pod, namespace config.MTLS, whole config.MTLSMode) Inbound {
 	return out
 }
 
-// String is such as "strict" or "strict,8080=permissive". Policies stand in it by their hash.
+// String returns, for example, "strict" or "strict,8080=permissive". Policies are in it as their hash.
 func (i Inbound) String() string {
 	var b strings.Builder
 	b.WriteString(string(i.Mode))
@@ -57,7 +57,7 @@ func (i Inbound) String() string {
 	return b.String()
 }
 
-// BuildNamespace reads what a namespace says of the connections that its pods take.
+// BuildNamespace reads a namespace's settings for the connections that its pods accept.
 func BuildNamespace(ns *metav1.PartialObjectMetadata) (config.MTLS, []Problem) {
 	out, errs := config.MTLSOf(config.OnNamespace, ns.Annotations)
 	var problems []Problem
@@ -67,5 +67,5 @@ func BuildNamespace(ns *metav1.PartialObjectMetadata) (config.MTLS, []Problem) {
 	return out, problems
 }
 
-// ModeAt is the mode of a port.
+// ModeAt returns the mode of a port.
 func (i Inbound) ModeAt(port uint16) config.MTLSMode { return cmp.Or(i.Ports[port], i.Mode) }

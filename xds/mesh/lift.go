@@ -1,7 +1,7 @@
 package mesh
 
-// liftFilters makes the filters of a rule's only backend filters of the rule. Where there are several
-// backends, Envoy can change headers for each, but not the path, the location or the mirrors.
+// liftFilters makes the filters of a rule's only backend filters of the rule. If the rule has several backends, Envoy can
+// change headers for each, but not the path, the location or the mirrors.
 func (r *routeRule) liftFilters(f *faults) {
 	for i := range r.backends {
 		b := &r.backends[i]
@@ -30,7 +30,7 @@ func (r *routeRule) liftFilters(f *faults) {
 	}
 }
 
-// checkRewrites finds filters that do not go together.
+// checkRewrites finds filters that exclude each other.
 func checkRewrites(r routeRule, field string, f *faults) {
 	if r.filters.redirect != nil && r.filters.rewrite != (Rewrite{}) {
 		f.add(field+".filters", "RequestRedirect, URLRewrite", "one of them")

@@ -14,11 +14,11 @@ type Protocol string
 
 // The protocols. Everything that is not HTTP is passed on as bytes.
 const (
-	// HTTP is any version of HTTP in plain text, gRPC included.
+	// HTTP is any version of HTTP in plain text, including gRPC.
 	HTTP Protocol = "HTTP"
-	// TCP is opaque: never inspected, so server-first protocols work.
+	// TCP is opaque: never inspected, so that server-first protocols work.
 	TCP Protocol = "TCP"
-	// Detect looks at the client's first bytes and takes HTTP if they are that, else TCP.
+	// Detect looks at the client's first bytes and decides between HTTP and TCP.
 	Detect Protocol = "Detect"
 )
 
@@ -31,7 +31,7 @@ const (
 	IPv6 Family = "ipv6"
 )
 
-// FamilyOf is the family of an address.
+// FamilyOf returns the family of an address.
 func FamilyOf(ip netip.Addr) Family {
 	if ip.Is4() || ip.Is4In6() {
 		return IPv4
@@ -39,8 +39,8 @@ func FamilyOf(ip netip.Addr) Family {
 	return IPv6
 }
 
-// Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName
-// Services have none: their traffic passes through to the addresses DNS gives.
+// Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName Services have no cluster
+// IP: their traffic passes through to the addresses from DNS.
 type Service struct {
 	Key
 	// ClusterIPs has one address for each family of the Service.
@@ -51,22 +51,22 @@ type Service struct {
 	LocalOnly bool
 	// ClientIPAffinity sends all calls of one client pod to one endpoint (sessionAffinity: ClientIP).
 	ClientIPAffinity bool
-	// Calls are what the Service's annotations say of calls to it, by whatever rule.
+	// Calls are the settings of the Service's annotations for calls to it. They apply under every rule.
 	Calls config.Calls
-	// Policy is what they say of its endpoints.
+	// Policy are the settings of the annotations for its endpoints.
 	Policy config.ServicePolicy
-	// Traffic is what policies of the Gateway API say: BuildTrafficPolicies gives it.
+	// Traffic are the settings of the Gateway API's policies, from BuildTrafficPolicies.
 	Traffic TrafficPolicy
-	// Identities are the SPIFFE IDs that its endpoints may have, sorted. An endpoint with another one can
-	// not be called: see Identities.
+	// Identities are the SPIFFE IDs that its endpoints may have, sorted. An endpoint with another one cannot be called:
+	// see Identities.
 	Identities []string
-	// Policies tell the AuthorizationPolicies of its pods from others. When they change, callers connect anew, since
+	// Policies is a hash of the AuthorizationPolicies of its pods. When it changes, callers connect again, because
 	// connections are judged when they are made.
 	Policies string
 }
 
-// HashBy is what of a call decides on its endpoint; nil where it is not hashed. The annotation wins over
-// ClientIPAffinity.
+// HashBy returns the part of a call whose hash chooses the endpoint, or nil if calls are not hashed. The annotation wins
+// over ClientIPAffinity.
 func (s *Service) HashBy() *config.HashBy {
 	if s.Policy.LoadBalancing == "" && s.ClientIPAffinity {
 		return &config.HashBy{Source: config.BySourceIP}
@@ -74,7 +74,7 @@ func (s *Service) HashBy() *config.HashBy {
 	return s.Policy.HashBy
 }
 
-// target is one port of the Service as routes send to it.
+// target returns one port of the Service as the target of routes.
 func (s *Service) target(port uint16) Target {
 	t := Target{Service: s.Key, Port: port, ClusterIPs: s.ClusterIPs, HashBy: s.HashBy(), Identities: s.Identities}
 	for _, ip := range s.ClusterIPs {
@@ -87,28 +87,28 @@ func (s *Service) target(port uint16) Target {
 type Port struct {
 	// Number is the Service's port, not the target port.
 	Number uint16
-	// Name joins the port to the ports of EndpointSlices; empty where the Service has one port only.
+	// Name joins the port to the ports of EndpointSlices. It may be empty if the Service has only one port.
 	Name     string
 	Protocol Protocol
 }
 
-// Endpoint is an address that may be chosen for a call.
+// Endpoint is an address that calls can be sent to.
 type Endpoint struct {
 	Addr netip.AddrPort
-	// Node is the Kubernetes node it runs on, for LocalOnly Services.
+	// Node is its Kubernetes node, for LocalOnly Services.
 	Node string
-	// Identity is the SPIFFE ID that answers there, or PlainText; empty in a mesh without identities.
+	// Identity is its SPIFFE ID, or PlainText; empty in a mesh without identities.
 	Identity string
 }
 
-// Problem is something in a user's object that Mizzen works around and says so.
+// Problem is something in a user's object that Mizzen works around and reports.
 type Problem struct {
 	Object ID
-	// UID of the object: kubectl shows events by it.
+	// UID of the object, by which kubectl finds events.
 	UID string
 	// Reason is a stable CamelCase word, used in events and metric labels.
 	Reason string
-	// Field and Value are what is wrong; Allowed is what would be right.
+	// Field and Value are wrong; Allowed is what would be right.
 	Field, Value, Allowed string
 	// Effect is what Mizzen does instead.
 	Effect string
@@ -118,7 +118,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s: %q: want %s; %s", p.Object, p.Field, p.Value, p.Allowed, p.Effect)
 }
 
-// badAnnotation is that of an object with one whose value is not allowed.
+// badAnnotation returns the problem of an object with an annotation whose value is not allowed.
 func badAnnotation(object ID, uid string, e config.KeyError) Problem {
 	return Problem{
 		Object: object, UID: uid, Reason: "BadAnnotation",

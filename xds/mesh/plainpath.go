@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// Paths are compared as they were sent, and an application may read one otherwise than it stands: decode escapes,
-// resolve "..", merge "//", cut off what follows ";". A path is plain if all of them read it as it stands, so that a
-// policy that has looked at it has seen what the application sees. Others match nothing of an Allow and everything
-// of a Deny. They are never changed on their way.
+// Policies compare paths as they were sent. An application may read a path differently: it may decode escapes, resolve
+// "..", merge "//", or cut off what follows ";". A path is plain if every application reads it as it was sent, so that a
+// policy sees what the application sees. A path that is not plain matches nothing in an Allow, and everything in a Deny.
+// Paths are never changed on their way.
 //
-// Escapes are plain where a character needs one: those of UTF-8, and of ASCII that RFC 3986 does not allow bare.
-// Those of its delimiters are, unless the path that is compared has delimiters itself, or is an expression: many
-// clients escape them without need. https://www.rfc-editor.org/rfc/rfc3986#appendix-A
+// An escape is plain if its character needs one: UTF-8, and the ASCII characters that RFC 3986 does not allow bare. Many
+// clients also escape delimiters, which do not need it. Such an escape is plain, unless the path of the policy contains
+// delimiters or is an expression. https://www.rfc-editor.org/rfc/rfc3986#appendix-A
 const (
 	bareChars     = `A-Za-z0-9_~!$&'()*+,=:@-` // and the dot
 	delimiters    = "!$&'()*+,=:@"
@@ -31,7 +31,7 @@ var (
 	plainUsual  = regexp.MustCompile(plain(neededEscapes + `|` + otherEscapes))
 )
 
-// PlainPath matches the paths that are plain where they are compared with value.
+// PlainPath returns an expression that matches the paths that are plain when they are compared with value.
 func PlainPath(value string) *regexp.Regexp {
 	if strings.ContainsAny(value, delimiters) {
 		return plainStrict
@@ -39,7 +39,7 @@ func PlainPath(value string) *regexp.Regexp {
 	return plainUsual
 }
 
-// plain is in RE2, which has no look-ahead to leave out "." and "..".
+// plain builds the expression. RE2 has no look-ahead to leave out "." and "..".
 func plain(escapes string) string {
 	other := `(?:[` + bareChars + `]|` + escapes + `)`
 	char := `(?:[.]|` + other + `)`
@@ -47,7 +47,7 @@ func plain(escapes string) string {
 	return `^/(?:` + element + `(?:/` + element + `)*/?)?$`
 }
 
-// PlainPath matches the paths that are plain where they are compared with m.
+// PlainPath returns an expression that matches the paths that are plain when they are compared with t.
 func (t TextMatch) PlainPath() *regexp.Regexp {
 	if t.Type == Regex {
 		return plainStrict

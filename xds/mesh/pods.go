@@ -11,11 +11,10 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// PlainText stands for the SPIFFE ID of an endpoint that has none.
+// PlainText is the identity of an endpoint without a SPIFFE ID.
 const PlainText = "plain"
 
-// Pods are all pods of the cluster. It is kept up to date pod by pod; nil stands for a mesh without
-// identities.
+// Pods is an index of all pods of the cluster. It is nil in a mesh without identities.
 type Pods struct {
 	trustDomain string
 	byKey       map[Key]*Pod
@@ -24,7 +23,7 @@ type Pods struct {
 	ranges      map[netip.Prefix]int  // of addresses of the mesh, with their number
 }
 
-// NewPods gives the index of some pods in a trust domain.
+// NewPods returns the index of some pods in a trust domain.
 func NewPods(trustDomain string, pods ...*Pod) *Pods {
 	p := &Pods{trustDomain: trustDomain, byKey: map[Key]*Pod{}, byNamespace: map[string]map[Key]*Pod{}, byIP: map[netip.Addr][]*Pod{}, ranges: map[netip.Prefix]int{}}
 	for _, pod := range pods {
@@ -33,7 +32,7 @@ func NewPods(trustDomain string, pods ...*Pod) *Pods {
 	return p
 }
 
-// Set enters a pod in place of the one of its name.
+// Set adds a pod, or replaces the pod of this name.
 func (p *Pods) Set(pod *Pod) {
 	p.Delete(pod.Key)
 	p.byKey[pod.Key] = pod
@@ -52,7 +51,7 @@ func (p *Pods) Set(pod *Pod) {
 	}
 }
 
-// Delete takes a pod out.
+// Delete removes a pod.
 func (p *Pods) Delete(key Key) {
 	pod := p.byKey[key]
 	if pod == nil {
@@ -78,8 +77,8 @@ func (p *Pods) Delete(key Key) {
 	}
 }
 
-// rangeOf is the range that an address counts for. Kubernetes mostly gives a node's pods a /24 or a /64, so
-// a change of a pod seldom changes the ranges, which every sidecar has.
+// rangeOf returns the range that an address belongs to. The pods of a node usually share a /24 or a /64, so a change of a
+// pod seldom changes the ranges, which every sidecar has.
 func rangeOf(ip netip.Addr) netip.Prefix {
 	bits := 24
 	if FamilyOf(ip) == IPv6 {
@@ -88,20 +87,20 @@ func rangeOf(ip netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(ip, bits).Masked()
 }
 
-// Ranges hold all addresses of pods of the mesh, and some others, sorted.
+// Ranges returns ranges that contain all addresses of pods of the mesh, and some other addresses, sorted.
 func (p *Pods) Ranges() []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(p.ranges), netip.Prefix.Compare)
 }
 
-// In gives the pods of a namespace, in any order.
+// In returns the pods of a namespace, in no order.
 func (p *Pods) In(namespace string) iter.Seq[*Pod] { return maps.Values(p.byNamespace[namespace]) }
 
-// Get gives a pod by name, nil if there is none.
+// Get returns a pod by name, or nil.
 func (p *Pods) Get(key Key) *Pod { return p.byKey[key] }
 
-// IdentityAt is who answers at an address: PlainText where that is no pod of the mesh. While an address
-// goes from one pod to the next both may be known. Then it is that of the one that stays; ok is false where that is not
-// one alone and they differ.
+// IdentityAt returns who answers at an address, PlainText if the address belongs to no pod of the mesh. While an address
+// moves from one pod to another, both may be known. Then pods that are not terminating win; ok is false if several pods
+// remain and their identities differ.
 func (p *Pods) IdentityAt(addr netip.AddrPort) (identity string, ok bool) {
 	at := p.byIP[addr.Addr()]
 	stays := func(pod *Pod) bool { return !pod.Terminating }
@@ -119,15 +118,17 @@ func (p *Pods) IdentityAt(addr netip.AddrPort) (identity string, ok bool) {
 	return cmp.Or(identity, PlainText), true
 }
 
-// identityOf is who answers at an endpoint.
+// identityOf returns who answers at an endpoint.
 //
-// It is never PlainText because something is not known yet: an endpoint that names a pod which is not here,
-// or not with this UID and address, gives unknown, and gets no calls until the pod is here. The pod comes
-// over another watch than the endpoint, often later; and an endpoint whose pod is gone is about to go.
-// So does an address at which a pod of the mesh answers, where the endpoint names one that has no sidecar: it had the
-// address before, or somebody says so.
-// An address that is none of its meshed pod's, as of a second network, is wrong: nobody ends mTLS there
-// whom we know.
+// Missing knowledge never makes an endpoint PlainText. The endpoint is unknown, and gets no calls, in two cases:
+//
+//   - It names a pod that we do not have, or not with this UID and address. The pod comes over another watch than the
+//     endpoint, often later. If the pod is gone, the endpoint will soon go, too.
+//   - It names a pod without a sidecar, but a pod of the mesh has its address. Either the named pod had the address before,
+//     or the endpoint is forged.
+//
+// The endpoint is wrong if its address is not one of its meshed pod's, for example an address in a second network: no
+// sidecar that we know terminates mTLS there.
 func (p *Pods) identityOf(slice *discoveryv1.EndpointSlice, ep discoveryv1.Endpoint, addr netip.AddrPort) (identity string, s standing) {
 	ref := ep.TargetRef
 	if ref == nil || ref.Kind != "Pod" {
@@ -157,7 +158,7 @@ func podKey(slice *discoveryv1.EndpointSlice, ref *corev1.ObjectReference) Key {
 	return Key{cmp.Or(ref.Namespace, slice.Namespace), ref.Name}
 }
 
-// standing of what is known about an endpoint.
+// standing says what we know about an endpoint.
 type standing int
 
 const (
@@ -166,7 +167,7 @@ const (
 	wrong
 )
 
-// Identities are the SPIFFE IDs of a Service's endpoints, sorted and without doubles; PlainText is left out.
+// Identities returns the SPIFFE IDs of a Service's endpoints, sorted, each once, without PlainText.
 // Service.Identities must hold all of them before the endpoints are published.
 func Identities(endpoints map[EndpointsKey][]Endpoint) []string {
 	var out []string
@@ -181,8 +182,7 @@ func Identities(endpoints map[EndpointsKey][]Endpoint) []string {
 	return slices.Compact(out)
 }
 
-// PodRefs are the pods that slices name, and PodAddrs the addresses that they have without naming a pod of the mesh: when
-// one of them changes, or a pod at one of them, the endpoints are to be built again.
+// PodRefs returns the pods that slices name. When one of these pods changes, the endpoints must be built again.
 func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 	var out []Key
 	for _, slice := range endpointSlices {
@@ -196,7 +196,8 @@ func PodRefs(endpointSlices []*discoveryv1.EndpointSlice) []Key {
 	return slices.Compact(out)
 }
 
-// PodAddrs gives addresses; see PodRefs.
+// PodAddrs returns the addresses of endpoints that do not name a pod of the mesh. When a pod at one of these addresses
+// changes, the endpoints must be built again.
 func (p *Pods) PodAddrs(endpointSlices []*discoveryv1.EndpointSlice) []netip.Addr {
 	var out []netip.Addr
 	for _, slice := range endpointSlices {

@@ -2,19 +2,19 @@ package mesh
 
 import "cmp"
 
-// compareRules orders the rules of one group; the first that matches a request is used.
+// compareRules orders the rules of one group. The first rule that matches a request is used.
 //
 // HTTPRoute (https://gateway-api.sigs.k8s.io/reference/spec/#httprouterule): exact path, longest
-// prefix, method, most headers, most query parameters. Where a regular expression stands is left to
-// implementations: here between exact and prefix, the longest first, because behind the prefix "/",
-// which is what a rule without a path has, it would never be tried.
+// prefix, method, most headers, most query parameters. The place of regular expressions is left to implementations. Here
+// they come between exact and prefix, the longest first: behind the prefix "/", which is the path of a rule without a
+// path, they would never be tried.
 //
 // GRPCRoute (…/#grpcrouterule): most characters in the service, then in the method, most headers. A
 // regular expression comes after all exact names, before "any".
 //
-// TLSRoute: a whole name, then the longest end of names, then any.
+// TLSRoute: a whole name, then the longest suffix, then any.
 //
-// All: oldest route, "namespace/name", place in the route.
+// Then for all: oldest route, "namespace/name", position in the route.
 func compareRules(a, b Rule) int {
 	byMatch := compareHTTP
 	if a.Match.TLS != nil && b.Match.TLS != nil {
@@ -26,18 +26,18 @@ func compareRules(a, b Rule) int {
 	return cmp.Or(
 		byMatch(a.Match, b.Match),
 		a.Origin.Created.Compare(b.Origin.Created),
-		cmp.Compare(a.Origin.Route.String(), b.Origin.Route.String()), // one kind in a group
+		cmp.Compare(a.Origin.Route.String(), b.Origin.Route.String()), // a group has routes of one kind
 		cmp.Compare(a.Origin.Rule, b.Origin.Rule),
 		cmp.Compare(a.Origin.Match, b.Origin.Match),
 	)
 }
 
-// typeRank has the most specific type first; Prefix is the least specific path, "" is any name.
+// typeRank orders types, the most specific first. Prefix is the least specific type of a path; "" is any name.
 var typeRank = map[MatchType]int{Exact: 0, Regex: 1, Prefix: 2, "": 3}
 
 func compareHTTP(a, b Match) int {
 	return cmp.Or(
-		compareText(&a.Path, &b.Path, a.Path.Type != Exact), // two exact paths never match one request
+		compareText(&a.Path, &b.Path, a.Path.Type != Exact), // two different exact paths never match the same request
 		-compareBool(a.Method != "", b.Method != ""),
 		-cmp.Compare(len(a.Headers), len(b.Headers)),
 		-cmp.Compare(len(a.Query), len(b.Query)),
@@ -66,7 +66,7 @@ func compareTLS(a, b Match) int {
 	return cmp.Or(cmp.Compare(rank(x), rank(y)), -cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
 }
 
-// compareText has the more specific type first, then the longer text if that counts.
+// compareText orders texts, the more specific type first, then the longer one if byLength is set.
 func compareText(a, b *TextMatch, byLength bool) int {
 	var x, y TextMatch
 	if a != nil {

@@ -35,8 +35,8 @@ var allowedAppProtocols = func() string {
 	return "one of " + strings.Join(names, ", ")
 }()
 
-// protocolOf decides in this order: appProtocol, the port name's prefix (for HTTP where nothing speaks for TLS), the
-// well-known server-first ports, detection. The problem is nil unless appProtocol is a word we do not know.
+// protocolOf decides in this order: appProtocol, the prefix of the port's name (for HTTP only without signs of TLS), the
+// well-known server-first ports, detection. It returns a problem if appProtocol is unknown.
 func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Problem) {
 	port := svc.Spec.Ports[i]
 	if port.AppProtocol != nil && *port.AppProtocol != "" {
@@ -65,20 +65,20 @@ func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Pro
 	return Detect, nil
 }
 
-// fromName reads "<protocol>" or "<protocol>-<anything>". grpc-web has a hyphen of its own, but
-// means HTTP like its prefix grpc.
+// fromName reads "<protocol>" or "<protocol>-<anything>". The protocol grpc-web contains a hyphen, but its prefix grpc means
+// HTTP, too.
 func fromName(name string) (Protocol, bool) {
 	prefix, _, _ := strings.Cut(name, "-")
 	p, ok := protocols[prefix]
 	return p, ok
 }
 
-// tlsPorts are numbers at which servers mostly speak TLS.
+// tlsPorts are numbers at which servers usually speak TLS.
 var tlsPorts = []int32{443, 6443, 8443, 9443, 10250}
 
-// maybeTLS tells of a port that is called HTTP or gRPC whether it looks as if the application encrypts by itself, as under
-// "grpc" at 443 or "grpc-tls": many give such names for what is inside of TLS, and a sidecar would read its first bytes as
-// HTTP. Detection sees at once which of the two it is.
+// maybeTLS reports whether a port that is named HTTP or gRPC looks as if the application uses TLS itself, for example
+// "grpc" at 443, or "grpc-tls". Many users name a port after the protocol inside TLS, and a sidecar would read the first
+// bytes as HTTP. Detection sees at once which of the two it is.
 func maybeTLS(port corev1.ServicePort) bool {
 	says := func(name string) bool {
 		return slices.ContainsFunc(strings.Split(name, "-"), func(word string) bool {

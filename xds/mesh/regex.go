@@ -16,8 +16,8 @@ const maxProgram = 8 << 10
 // unicodeClass finds \p{…}: Go and Envoy's RE2 know different names and versions of Unicode.
 var unicodeClass = regexp.MustCompile(`\\[pP]`)
 
-// checkRegex says what is wrong with a regular expression, "" if nothing is. Go's syntax is RE2's,
-// with two exceptions, which are refused: Unicode classes, and sizes.
+// checkRegex returns what is wrong with a regular expression, or "". Go's syntax is RE2's with two exceptions, Unicode
+// classes and sizes, which are refused.
 func checkRegex(text string) string {
 	if text == "" {
 		return "it is empty" // Envoy refuses it
@@ -35,8 +35,8 @@ func checkRegex(text string) string {
 	return ""
 }
 
-// programSize is an upper bound of the instructions that RE2 compiles a tree to. RE2's program works
-// on the bytes of UTF-8, so a class of runes is more than one instruction.
+// programSize returns an upper bound of the number of instructions that RE2 compiles a tree to. RE2's program works on
+// the bytes of UTF-8, so a class of runes takes more than one instruction.
 func programSize(re *syntax.Regexp) int {
 	const enough = 1 << 30 // saturate: repeats multiply
 	size := 2              // the node's own: alternatives, captures, empty matches
@@ -70,8 +70,8 @@ func programSize(re *syntax.Regexp) int {
 	return min(size, enough)
 }
 
-// rangeSize bounds the instructions of one range of runes that ends at hi: the ranges of each byte
-// length split into three pieces of up to that length at most.
+// rangeSize returns an upper bound for one range of runes that ends at hi. For each length of the UTF-8 encoding, the range
+// splits into at most three pieces, each of at most as many instructions as bytes.
 func rangeSize(hi rune) int {
 	if hi < utf8.RuneSelf {
 		return 1

@@ -10,7 +10,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// route is a route object as read, before it is attached to a parent and its references are resolved.
+// route is a route object before it is attached to a parent and before its references are resolved.
 type route struct {
 	ID
 	created    time.Time
@@ -24,11 +24,11 @@ type route struct {
 	serverNames []string
 	// faults that refuse the whole route.
 	faults faults
-	// calls are what the route's annotations say.
+	// calls are the settings of the route's annotations.
 	calls config.Calls
 }
 
-// routeRule is a rule as read.
+// routeRule is a rule of a route.
 type routeRule struct {
 	origin  Origin
 	matches []Match
@@ -41,7 +41,7 @@ type routeRule struct {
 	faults faults
 }
 
-// backendRef is a reference to a backend with the filters that hold for it alone.
+// backendRef is a reference to a backend, with its own filters.
 type backendRef struct {
 	field   string
 	ref     gatewayv1.BackendObjectReference
@@ -49,7 +49,7 @@ type backendRef struct {
 	filters filters
 }
 
-// finish takes what concerns all rules together: annotations, and faults that refuse the route.
+// finish handles what concerns all rules together: annotations, and faults for which the route is refused.
 func (r *route) finish(annotations map[string]string) {
 	var names []string
 	for _, rule := range r.rules {
@@ -85,7 +85,7 @@ func (r *routeRule) readSession(field string, o *gatewayv1.SessionPersistence, f
 	r.session = readSession(field, *o, r.origin.Route.String()+" "+cmp.Or(r.origin.Name, fmt.Sprint(r.origin.Rule)), f)
 	r.session.ByRule = true
 	if r.session.Header && len(r.backends) > 1 {
-		// A header has one name for all backends, and its value does not say which one it is of.
+		// A header has one name for all backends, and its value does not say which backend it belongs to.
 		f.add(field+".type", *o.Type, "Cookie, or one backend")
 	}
 }

@@ -2,11 +2,11 @@ package mesh
 
 import gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-// RouteRefs are the Services that a route names: rules of the parents depend on it, and on the
-// backends and the grants in their namespaces.
+// RouteRefs are the Services that a route names. The parents' rules depend on the route, its backends, and the grants in
+// the backends' namespaces.
 type RouteRefs struct{ Parents, Backends []Key }
 
-// HTTPRouteRefs and GRPCRouteRefs read them, each Service once, in the order of the object.
+// HTTPRouteRefs returns the Services that an HTTPRoute names, each once, in the order of the object.
 func HTTPRouteRefs(o *gatewayv1.HTTPRoute) RouteRefs { return readHTTPRoute(o).refs() }
 
 // GRPCRouteRefs is HTTPRouteRefs for a GRPCRoute.

@@ -8,7 +8,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// RouteInputs are the objects that the rules of a Service depend on. More than these do no harm.
+// RouteInputs are the objects that the rules of a Service depend on. Other objects are ignored.
 type RouteInputs struct {
 	// Routes that name the Service as a parent.
 	HTTPRoutes []*gatewayv1.HTTPRoute
@@ -17,14 +17,14 @@ type RouteInputs struct {
 	TCPRoutes  []*gatewayv1.TCPRoute
 	// Grants in the namespaces of the backends.
 	Grants []*gatewayv1.ReferenceGrant
-	// Services that exist: the parent, and those the routes send to. Nil stands for one without a
-	// cluster IP or a TCP port, for which BuildService gives nil.
+	// Services that exist: the parent, and those the routes send to. The value is nil for a Service without a cluster IP or
+	// a TCP port, as BuildService returns it.
 	Services map[Key]*Service
-	// Refused are routes that must not be attached, with the reason.
+	// Refused has the routes that must not be attached, each with the reason.
 	Refused map[ID]string
 }
 
-// Lost is a port on which a route has no effect, or one of a TLSRoute's hostnames, because others hold it.
+// Lost is a port on which a route has no effect because of other routes, or such a hostname of a TLSRoute.
 type Lost struct {
 	Port uint16
 	// Hostname is empty for the port as a whole.
@@ -44,9 +44,9 @@ func (l Lost) String() string {
 	}
 }
 
-// BuildRoutes gives the rules of each port of one Service, and the statuses of the routes that name it
-// as a parent: sorted by route, in the order of its parentRefs. Whether the Service exists or not, each
-// such route gets a status. A port without an attached route has no entry.
+// BuildRoutes returns the rules of each port of one Service, and the statuses of the routes that name the Service as a
+// parent: sorted by route, then in the order of its parentRefs. Each such route gets a status, even if the Service does
+// not exist. A port without an attached route has no entry.
 func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []Status) {
 	b := builder{in: in, parent: parent, attached: map[group]*attachment{}}
 	var attempts []attempt
@@ -83,7 +83,7 @@ func readRoutes(in RouteInputs) []*route {
 	return routes
 }
 
-// parentKey gives the Service that a parent reference names; Gateways and others are not ours.
+// parentKey returns the Service that a parent reference names. References to Gateways and other kinds are not ours.
 func parentKey(route Key, ref gatewayv1.ParentReference) (Key, bool) {
 	if ref.Group == nil || *ref.Group != "" || ref.Kind == nil || *ref.Kind != "Service" {
 		return Key{}, false
@@ -139,7 +139,7 @@ func (b *builder) rules() map[uint16]PortRules {
 	return out
 }
 
-// rulesOf gives one rule for each match of the route's rules, dropped ones left out.
+// rulesOf returns one rule for each match of the route's rules, without dropped rules.
 func (b *builder) rulesOf(r *route) []Rule {
 	var out []Rule
 	for i := range r.rules {

@@ -10,16 +10,16 @@ import (
 
 // PortRules are the rules of one Service port, each list in the order in which they are tried.
 type PortRules struct {
-	// Producer rules come from routes in the Service's own namespace and hold for every client. Nil
-	// where no such route is attached: then each request goes to the Service itself.
+	// Producer rules come from routes in the Service's own namespace and hold for every client. They are nil if no such
+	// route is attached: then each request goes to the Service itself.
 	Producer []Rule
-	// Consumer rules, by namespace, come from routes in that namespace. For clients there they stand
-	// in for the producer rules as a whole: rules are merged within one group only.
+	// Consumer rules, by namespace, come from routes in that namespace. For clients there they replace all producer rules:
+	// rules are merged only within one group.
 	// https://gateway-api.sigs.k8s.io/geps/gep-1294/#multiple-routes-for-a-service
 	Consumer map[string][]Rule
 }
 
-// For gives the rules for clients in a namespace.
+// For returns the rules for clients in a namespace.
 func (p PortRules) For(namespace string) []Rule {
 	if rules, ok := p.Consumer[namespace]; ok {
 		return rules
@@ -27,25 +27,25 @@ func (p PortRules) For(namespace string) []Rule {
 	return p.Producer
 }
 
-// OfConnections reports whether rules of one group are those of TLSRoutes or TCPRoutes. Rules of requests and of
-// connections are never in one group.
+// OfConnections reports whether the rules of a group come from TLSRoutes or TCPRoutes. A group never has rules of both
+// requests and connections.
 func OfConnections(rules []Rule) bool {
 	return len(rules) > 0 && rules[0].Origin.Route.Kind.OfConnections()
 }
 
-// Rule is one match of a route's rule with what becomes of a request, or a connection, that it matches. The matches of
-// one rule share the Action. Of a TLSRoute each hostname is a match; a TCPRoute has one, which is every connection.
+// Rule is one match of a route's rule, and the action on matching requests or connections. The matches of one rule share
+// the Action. In a TLSRoute each hostname is a match. A TCPRoute has one match, which matches every connection.
 type Rule struct {
 	Origin Origin
 	Match  Match
 	Action *Action
 }
 
-// Origin is where a Rule stands.
+// Origin is the place that a Rule comes from.
 type Origin struct {
 	Route   ID
 	Created time.Time
-	// Rule and Match are indexes into spec.rules and its matches; of a TLSRoute Match is one into spec.hostnames.
+	// Rule and Match are indexes into spec.rules and its matches. In a TLSRoute, Match is an index into spec.hostnames.
 	Rule, Match int
 	// Name of the rule, may be empty.
 	Name string
@@ -82,38 +82,37 @@ type FieldMatch struct {
 
 // Match is a condition on a request; all of its parts must hold.
 type Match struct {
-	// Path without the query. A Prefix has no "/" at its end, except "/" itself, which every request
-	// matches, also those without a path (CONNECT, OPTIONS *).
+	// Path without the query. A Prefix has no "/" at its end, except "/" itself. That matches every request, even one
+	// without a path (CONNECT, OPTIONS *).
 	Path    TextMatch
 	Method  string // empty for any
 	Headers []FieldMatch
 	Query   []FieldMatch
-	// GRPC is what a GRPCRoute says of service and method, for the order of its rules; Path says the
-	// same for matching.
+	// GRPC is a GRPCRoute's match on service and method, for the order of its rules. Path is the same match on the path.
 	GRPC *GRPCMatch
-	// TLS is what a TLSRoute says of a connection. Connections that are not TLS match none of its rules.
+	// TLS is a TLSRoute's match on a connection. Connections that are not TLS do not match.
 	TLS *TLSMatch
 }
 
-// TLSMatch is a match on a TLS connection by the server name that the client asks for (SNI): a name, "*." and the end
-// of names, or empty for any name or none.
+// TLSMatch is a match on a TLS connection by the server name that the client asks for (SNI): a name, or "*." and a suffix.
+// An empty name matches every connection, even one without a server name.
 type TLSMatch struct{ ServerName string }
 
 // GRPCMatch is a match on a gRPC call; a nil part matches any.
 type GRPCMatch struct{ Service, Method *TextMatch }
 
-// Action is what becomes of a request or a connection. Exactly one of Redirect, Fail, Refuse and Backends decides.
+// Action is what happens to a request or a connection. Exactly one of Redirect, Fail, Refuse and Backends is set.
 type Action struct {
 	Redirect *Redirect
 	// Fail is the status of the answer, if no backend can take the request; FailReason says why.
 	Fail       uint32
 	FailReason string
-	// Refuse is Fail of connections: they are closed at once.
+	// Refuse is Fail for connections: they are closed at once.
 	Refuse bool
-	// Backends with a weight above 0, one of which is valid at least.
+	// Backends with a weight above 0. At least one of them is valid.
 	Backends []Backend
-	// Pinned are the backends of a rule with several that take the requests of their sessions, whatever
-	// the weights. All have a Session, with a cookie of its own name.
+	// Pinned are the backends, of a rule with several, that take the requests of their sessions whatever the weights are.
+	// Each has a Session with a cookie of its own name.
 	Pinned []Backend
 	// InvalidStatus answers the share of requests that an invalid backend would have got; connections are closed.
 	InvalidStatus uint32
@@ -128,12 +127,12 @@ type Action struct {
 type Backend struct {
 	Target
 	Weight uint32
-	// Valid is false where the reference cannot be resolved.
+	// Valid is false if the reference cannot be resolved.
 	Valid bool
-	// RequestHeaders and ResponseHeaders are nil where the backend has no filters of its own; else
-	// they hold the changes of the rule as well.
+	// RequestHeaders and ResponseHeaders are nil if the backend has no filters of its own. Otherwise they include the
+	// changes of the rule.
 	RequestHeaders, ResponseHeaders *HeaderChange
-	// Session of the requests to this backend; nil for none.
+	// Session of the requests to this backend, or nil.
 	Session *Session
 }
 
@@ -141,20 +140,20 @@ type Backend struct {
 type Target struct {
 	Service Key
 	Port    uint16
-	// Families in which the Service has an address, and ClusterIPs, its address in each.
+	// Families are the IP families of the Service, and ClusterIPs its address in each.
 	Families   []Family
 	ClusterIPs []netip.Addr
 	// HashBy of the Service.
 	HashBy *config.HashBy
-	// Identities of the Service: see Service.
+	// Identities of the Service.
 	Identities []string
 }
 
 // Header is a header field; the name is in lower case.
 type Header struct{ Name, Value string }
 
-// HeaderChange changes headers: first Remove, then Set (replace or add), then Add (a further value).
-// No name in Remove occurs in the others.
+// HeaderChange changes headers: first Remove, then Set (replaces or adds), then Add (adds a value). A name in Remove is in
+// none of the others.
 type HeaderChange struct {
 	Set, Add []Header
 	Remove   []string
@@ -165,12 +164,12 @@ func (h HeaderChange) Empty() bool { return len(h.Set)+len(h.Add)+len(h.Remove) 
 
 // PathChange replaces the whole path, or the prefix that the rule matched. The query stays.
 type PathChange struct {
-	// Full is set for the whole path.
+	// Full is true if it replaces the whole path.
 	Full  bool
 	Value string
 }
 
-// Rewrite changes where a request says it is going.
+// Rewrite changes the host and the path of a request.
 type Rewrite struct {
 	Hostname string // empty keeps it
 	Path     *PathChange
@@ -191,21 +190,21 @@ type Mirror struct {
 	PerMillion uint32
 }
 
-// CallPolicy bounds calls and says when they are made again.
+// CallPolicy has timeouts and retries of calls.
 type CallPolicy struct {
-	// Timeout of a whole call, from its head to the end of the answer, and of one try; 0 is none.
+	// Timeout is for a whole call, from its head to the end of the answer, and BackendTimeout for one try; 0 is no timeout.
 	Timeout, BackendTimeout time.Duration
-	// RetryOn are conditions of config.RetryConditions, RetryStatuses status codes. Where both are
-	// empty, only calls are made again of which no server has begun.
+	// RetryOn are conditions of config.RetryConditions, RetryStatuses status codes. If both are empty, a call is retried
+	// only if no server has begun it.
 	RetryOn       []string
 	RetryStatuses []uint32
-	// RetryAttempts are tries after the first; nil for the mesh's default.
+	// RetryAttempts is the number of tries after the first; nil for the mesh's default.
 	RetryAttempts *uint32
 	// RetryBackoff is the base of the jittered exponential back-off; 0 for Envoy's own.
 	RetryBackoff time.Duration
 }
 
-// OptedIn reports whether calls are made again that a server may have executed.
+// OptedIn reports whether calls are retried that a server may have executed.
 func (c CallPolicy) OptedIn() bool { return len(c.RetryOn)+len(c.RetryStatuses) > 0 }
 
 // Every reports whether every request matches.

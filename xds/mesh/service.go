@@ -16,12 +16,12 @@ import (
 type Options struct {
 	// OpaquePorts are Service ports of server-first protocols.
 	OpaquePorts []int32
-	// ServiceCIDRs stand in where the cluster has no ServiceCIDR objects.
+	// ServiceCIDRs are used if the cluster has no ServiceCIDR objects.
 	ServiceCIDRs []string
 }
 
-// BuildService gives the model of one Service, or nil for one without a cluster IP or a TCP port.
-// Problems come in the order of the Service's fields.
+// BuildService returns the model of a Service, or nil for a Service without a cluster IP or a TCP port. Problems are in the
+// order of the Service's fields.
 func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	out := &Service{
 		Key:              Key{svc.Namespace, svc.Name},
@@ -53,7 +53,8 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	return out, problems
 }
 
-// withoutEffect tells of annotations on a Service of which calls do not know. One that waits for its address is not meant.
+// withoutEffect returns problems for the annotations on a Service whose calls bypass Mizzen. It ignores a Service that
+// still waits for its address.
 func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
 	if svc.Spec.Type != corev1.ServiceTypeExternalName && len(svc.Spec.ClusterIPs) == 0 {
 		return nil
@@ -73,23 +74,22 @@ func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
 	return out
 }
 
-// clusterIPs are the Service's addresses; none for headless and ExternalName Services, and for one
-// that has no address yet.
+// clusterIPs returns the Service's addresses. Headless and ExternalName Services have none, and so has a new Service.
 func clusterIPs(svc *corev1.Service) []netip.Addr {
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
 	var ips []netip.Addr
 	for _, s := range svc.Spec.ClusterIPs {
-		if ip, err := netip.ParseAddr(s); err == nil { // "None" is no address
+		if ip, err := netip.ParseAddr(s); err == nil { // "None" is not an address
 			ips = append(ips, ip)
 		}
 	}
 	return ips
 }
 
-// ServiceCIDRs are the ranges that cluster IPs come from, sorted and without doubles: from the
-// cluster's ServiceCIDR objects, else from the mesh configuration, else each Service's own address.
+// ServiceCIDRs returns the ranges of cluster IPs, sorted, each once. They come from the cluster's ServiceCIDR objects, or
+// else from the mesh configuration, or else they are each Service's own address.
 func ServiceCIDRs(cidrs []*networkingv1.ServiceCIDR, services []*Service, opt Options) []netip.Prefix {
 	var texts []string
 	for _, c := range cidrs {

@@ -11,23 +11,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Session keeps the calls of one client at the endpoint that answered the first, while it is there. Its
-// address travels with the client.
+// Session keeps the calls of one client at the endpoint that answered the first call, while the endpoint exists. The client
+// sends the endpoint's address along.
 // https://gateway-api.sigs.k8s.io/geps/gep-1619/
 type Session struct {
-	// Header is set where a header carries the session, not a cookie. A client repeats what the answer
-	// holds in it.
+	// Header is true if a header carries the session, not a cookie. The client repeats the header of the answer.
 	Header bool
 	// Name of the cookie or, in lower case, the header.
 	Name string
 	// MaxAge of the cookie in whole seconds; 0 is a cookie of the client's session.
 	MaxAge time.Duration
-	// ByRule is set for a rule's session: its cookie is for the path that the rule matched, that of a Service
-	// for the client's default.
+	// ByRule is true for a rule's session, whose cookie is for the path that the rule matched. The cookie of a Service's
+	// session has no path, so the client's default applies.
 	ByRule bool
 }
 
-// readSession reads sessionPersistence; origin is what the session belongs to.
+// readSession reads sessionPersistence. origin names the object, or the rule, that the session belongs to.
 func readSession(field string, o gatewayv1.SessionPersistence, origin string, f *faults) *Session {
 	s := &Session{Name: deref(o.SessionName)}
 	lifetime := gatewayv1.SessionCookieLifetimeType
@@ -58,8 +57,8 @@ func readSession(field string, o gatewayv1.SessionPersistence, origin string, f 
 	case lifetime == gatewayv1.PermanentCookieLifetimeType && timeout == nil:
 		f.add(field+".absoluteTimeout", "", "a duration, because cookieConfig.lifetimeType is Permanent")
 	case timeout != nil && (s.Header || lifetime == gatewayv1.SessionCookieLifetimeType):
-		// Envoy has such a bound for cookies with Max-Age only, by a clock that the sidecars of different
-		// nodes do not share.
+		// Envoy has such a bound only for cookies with Max-Age, and measures it by a clock that sidecars on different nodes do
+		// not share.
 		f.add(field+".absoluteTimeout", *timeout, "nothing unless cookieConfig.lifetimeType is Permanent: only the client can end a session")
 	case timeout != nil:
 		d, ok := config.ParseDuration(string(*timeout))
@@ -71,7 +70,7 @@ func readSession(field string, o gatewayv1.SessionPersistence, origin string, f 
 	return s
 }
 
-// session of a rule's backend: "the session persistence configuration in the Route takes precedence".
+// session returns the session of a rule's backend: "the session persistence configuration in the Route takes precedence".
 func (b *builder) session(rule *routeRule, target Target) *Session {
 	if rule.session != nil {
 		return rule.session
@@ -82,11 +81,10 @@ func (b *builder) session(rule *routeRule, target Target) *Session {
 	return nil
 }
 
-// pin gives each of several backends a session of its own, so that the name of the cookie that a client
-// sends tells its backend: "the persistence to a single backend MUST be maintained across services, even
-// if the weight is set to 0". The first with a name keeps it, so that a backend that is added behind it
-// ends no session. Where not all have a session nothing is pinned: those that have one would collect the
-// clients of the others.
+// pin gives each of several backends a session of its own, so that the name of a client's cookie identifies the backend:
+// "the persistence to a single backend MUST be maintained across services, even if the weight is set to 0". The first
+// backend with a name keeps the name, so that a backend that is added behind it ends no session. If some backends have no
+// session, nothing is pinned: the backends with a session would collect the clients of the others.
 // https://gateway-api.sigs.k8s.io/geps/gep-1619/#traffic-splitting
 func pin(backends []Backend) []Backend {
 	cannot := func(b Backend) bool { return b.Valid && (b.Session == nil || b.Session.Header) }
@@ -109,9 +107,9 @@ func pin(backends []Backend) []Backend {
 	return slices.DeleteFunc(slices.Clone(backends), func(b Backend) bool { return !b.Valid })
 }
 
-// shortHash gives eight characters.
+// shortHash returns eight characters.
 func shortHash(text string) string {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(text)) // never fails
+	_, _ = h.Write([]byte(text)) // it never fails
 	return fmt.Sprintf("%08x", h.Sum32())
 }

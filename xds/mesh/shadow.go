@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// ShadowedBy says of each rule which earlier one takes every request that it would match, or -1. A rule that
-// only several earlier ones together leave nothing for is not found; what is found never meets a request.
+// ShadowedBy returns, for each rule, the index of an earlier rule that takes every request that the rule would match, or
+// -1. A rule that is found never gets a request. A rule that gets none because of several earlier rules together is not
+// found.
 func ShadowedBy(rules []Rule) []int {
 	out := make([]int, len(rules))
 	for i := range rules {
@@ -22,21 +23,22 @@ func ShadowedBy(rules []Rule) []int {
 	return out
 }
 
-// SamePrecedence reports whether only the age of their routes, their names or their places decide which of
-// two rules comes first.
+// SamePrecedence reports whether only the age, the name, or the position in the route decides which of two rules comes
+// first.
 func SamePrecedence(a, b Rule) bool {
 	a.Origin, b.Origin = Origin{}, Origin{}
 	return compareRules(a, b) == 0
 }
 
-// Covers reports whether every request that matches n surely matches m. False is also "not known": of two
-// regular expressions little is.
+// Covers reports whether every request that matches n surely matches m. It also returns false if it cannot tell, as for
+// most pairs of regular expressions.
 func (m Match) Covers(n Match) bool {
 	return m.Path.coversPath(n.Path) && (m.Method == "" || m.Method == n.Method) &&
 		coverFields(m.Headers, n.Headers) && coverFields(m.Query, n.Query) && m.TLS.covers(n.TLS)
 }
 
-// covers: nil, of a TCPRoute or of requests, takes everything.
+// covers reports whether t matches every connection that u matches. nil, as in rules of TCPRoutes and of requests, matches
+// everything.
 func (t *TLSMatch) covers(u *TLSMatch) bool {
 	switch {
 	case t == nil:
@@ -49,7 +51,7 @@ func (t *TLSMatch) covers(u *TLSMatch) bool {
 	return isWildcard(t.ServerName) && strings.HasSuffix(u.ServerName, t.ServerName[1:])
 }
 
-// coverFields: each condition of a must follow from one of b on the same name.
+// coverFields reports whether each condition of a follows from a condition of b on the same name.
 func coverFields(a, b []FieldMatch) bool {
 	for _, x := range a {
 		implied := false
@@ -73,10 +75,10 @@ func (t TextMatch) coversPath(u TextMatch) bool {
 	case t.Type == Prefix && u.Type == Exact:
 		return t.matches(u.Value)
 	case t.Type == Prefix:
-		// An expression whose texts all begin with "/a/".
+		// All texts that the expression matches begin with "/a/".
 		return strings.HasPrefix(literalStart(u.Value), t.Value+"/")
 	case t.Type == Regex && u.Type == Prefix:
-		// "/" also matches requests without a path, of which the start says nothing.
+		// "/" also matches requests without a path, which the expression may not match.
 		start, ok := startAlone(t.Value)
 		return ok && (start == "" || (u.Value != "/" && strings.HasPrefix(u.Value, start)))
 	default:
@@ -98,7 +100,7 @@ func (t TextMatch) coversText(u TextMatch) bool {
 	}
 }
 
-// literalStart is what every text that an expression matches begins with.
+// literalStart returns the text that everything that an expression matches begins with.
 func literalStart(expression string) string {
 	re, err := regexp.Compile(expression)
 	if err != nil {
@@ -108,8 +110,8 @@ func literalStart(expression string) string {
 	return start
 }
 
-// startAlone gives the literal that an expression of the form "<literal>.*" begins with: it matches every text
-// that begins so. Neither paths nor headers hold the line breaks that "." does not match.
+// startAlone returns the literal of an expression of the form "<literal>.*", which matches every text that begins with the
+// literal. Paths and headers never contain the line breaks that "." does not match.
 func startAlone(expression string) (string, bool) {
 	tree, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {

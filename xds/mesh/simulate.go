@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Request is a request as Route looks at it.
+// Request has the parts of a request that Route looks at.
 type Request struct {
 	Method string
 	// Path with the query, as sent; empty for CONNECT.
@@ -14,8 +14,8 @@ type Request struct {
 	Headers map[string][]string
 }
 
-// Route gives the rule that a request meets, nil for none: such a request is answered with 404. It
-// is what Envoy does with the same rules, without Envoy.
+// Route returns the first rule that matches a request, as Envoy finds it. It returns nil if no rule matches: such a request
+// is answered with 404.
 func Route(rules []Rule, r Request) *Rule {
 	for i := range rules {
 		if rules[i].Match.Matches(r) {
@@ -33,7 +33,7 @@ func (m Match) Matches(r Request) bool {
 	}
 	for _, h := range m.Headers {
 		values, ok := r.Headers[h.Name]
-		// Several fields of one name are one value: RFC 9110, 5.2.
+		// Several fields of the same name are one value: RFC 9110, 5.2.
 		if !ok || !h.matches(strings.Join(values, ",")) {
 			return false
 		}
@@ -60,7 +60,7 @@ func (t TextMatch) matches(text string) bool {
 	}
 }
 
-// firstParameter is the first value of a query parameter, not decoded, as Envoy compares it.
+// firstParameter returns the first value of a query parameter, not decoded, as Envoy compares it.
 func firstParameter(query, name string) (string, bool) {
 	for pair := range strings.SplitSeq(query, "&") {
 		if key, value, _ := strings.Cut(pair, "="); key == name && pair != "" {

@@ -4,14 +4,14 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// Status is what is to stand in the status of one object, with respect to one Service that it names or as a whole.
+// Status is the wanted status of one object, for one Service that it names or for the object as a whole.
 type Status struct {
 	Object ID
-	// Ref is the reference of a route to the Service, or the ancestor of a policy; empty for an object as a whole.
+	// Ref is a route's reference to the Service, or the ancestor of a policy. It is empty for an object as a whole.
 	Ref gatewayv1.ParentReference
-	// Generation of the object that Conditions speak of.
+	// Generation of the object that Conditions are about.
 	Generation int64
 	Conditions []Condition
-	// Lost is where among the ports of a route's reference others hold.
+	// Lost are the ports and hostnames of a route's reference where other routes have effect instead.
 	Lost []Lost
 }

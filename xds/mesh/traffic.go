@@ -12,25 +12,25 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// TrafficPolicy is what an XBackendTrafficPolicy says of calls to a Service. The zero value is that of a
-// Service without one.
+// TrafficPolicy has the settings of an XBackendTrafficPolicy for calls to a Service. It is zero for a Service without such
+// a policy.
 type TrafficPolicy struct {
-	// RetryBudget bounds the retries that routes and annotations ask for; nil for the mesh's own.
+	// RetryBudget bounds the retries that routes and annotations ask for; nil for the mesh's default.
 	RetryBudget *RetryBudget
-	// Session keeps the calls of one client at one endpoint; nil for none.
+	// Session keeps the calls of one client at one endpoint, or is nil.
 	Session *Session
 }
 
 // RetryBudget bounds the retries at each moment.
 type RetryBudget struct {
-	// Percent of the active requests that may be retries.
+	// Percent of the active requests may be retries.
 	Percent uint32
 	// MinConcurrent retries are always allowed.
 	MinConcurrent uint32
 }
 
-// TrafficPolicyTargets are the Services that a policy names, each once, in the order of the object.
-// Targets of other kinds are not ours.
+// TrafficPolicyTargets returns the Services that a policy names, each once, in the order of the object. Targets of other
+// kinds are not ours.
 func TrafficPolicyTargets(o *gatewayxv1alpha1.XBackendTrafficPolicy) []Key {
 	var out []Key
 	for _, ref := range o.Spec.TargetRefs {
@@ -42,12 +42,12 @@ func TrafficPolicyTargets(o *gatewayxv1alpha1.XBackendTrafficPolicy) []Key {
 	return out
 }
 
-// BuildTrafficPolicies gives the policy that holds for a Service, which is nil where it does not exist
-// or BuildService gives nil, and the statuses of those that target it, sorted by policy. Others in
-// policies do no harm.
+// BuildTrafficPolicies returns the policy that has effect on a Service, and the statuses of all policies that target it,
+// sorted by policy. svc is nil if the Service does not exist or BuildService returned nil. Policies for other Services are
+// ignored.
 //
-// Of several the oldest holds as a whole, and of those of one age the first by name: such policies are not
-// merged. One that cannot be used holds nothing, and keeps no other from holding.
+// If several policies target the Service, the oldest has effect as a whole, and among policies of the same age the first
+// by name: such policies are not merged. A policy that cannot be used has no effect, and does not displace another one.
 // https://gateway-api.sigs.k8s.io/geps/gep-713/#conflict-resolution
 func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1.XBackendTrafficPolicy) (TrafficPolicy, []Status) {
 	var own []*gatewayxv1alpha1.XBackendTrafficPolicy
@@ -107,13 +107,12 @@ func readTrafficPolicy(target Key, o *gatewayxv1alpha1.XBackendTrafficPolicy) (T
 	return p, f
 }
 
-// readRetryConstraint takes the defaults of the schema for what is not said.
+// readRetryConstraint reads a retry constraint, with the defaults of the schema for missing fields.
 //
-// Envoy bounds how many retries there are at the same time. The share is bounded at each moment, so it is
-// within each budget.interval as well. Envoy's own budget_interval is not used: it would compare the
-// retries of the moment with the requests of the whole interval, which bounds nothing
-// (https://github.com/envoyproxy/envoy/pull/44147). Of the rate what it allows in one second is taken,
-// which is right for retries that take a second.
+// Envoy bounds the number of retries at the same time. The share is bounded at each moment, so it is also bounded over
+// each budget.interval. Envoy's own budget_interval is not used: it compares the retries of the moment with the requests
+// of the whole interval, which bounds nothing (https://github.com/envoyproxy/envoy/pull/44147). A minimum rate becomes the
+// number of retries that it allows in one second, which is right for retries that take a second.
 func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *faults) *RetryBudget {
 	percent, count, per := 20, 10, time.Second
 	duration := func(name string, text *gatewayv1.Duration, least time.Duration) time.Duration {
@@ -148,7 +147,7 @@ func readRetryConstraint(field string, o gatewayxv1alpha1.RetryConstraint, f *fa
 	if len(*f) > 0 {
 		return nil
 	}
-	// Rounded up; up to 10⁹ where the interval is 1 ms.
+	// Rounded up. It is up to 10⁹ if the interval is 1 ms.
 	second := (time.Duration(count)*time.Second + per - 1) / per
 	return &RetryBudget{Percent: uint32(percent), MinConcurrent: uint32(second)}
 }

@@ -207,7 +207,7 @@ func TestReconnectSendsOnlyWhatDiffers(t *testing.T) {
 		versions[r.Name] = r.Version
 	}
 
-	// Meanwhile b changes, c is new, and the proxy holds x, which is no more.
+	// Meanwhile b changes, c is new, and the proxy holds x, which was removed.
 	versions["x"] = "1"
 	c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("b", "b", "changed"), cluster("c", "c"), endpoints("c", 0)}})
 	again := c.connect(t, pod("one", "n1"))

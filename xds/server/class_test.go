@@ -11,7 +11,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
-// classed is the inbound listener of a class, which it tells in the prefix of its statistics.
+// classed returns the inbound listener of a class. The prefix of its statistics is the class.
 func classed(class string) envoy.Resource {
 	return envoy.Resource{Type: envoy.ListenerType, Name: "inbound", Class: class, Message: &listenerv3.Listener{Name: "inbound", StatPrefix: class}}
 }
@@ -24,7 +24,7 @@ func classes(of ...string) map[node.Pod]string {
 	return out
 }
 
-// class is that of the inbound listener in a response.
+// class returns the class of the inbound listener in a response.
 func (p *proxy) class(res *discoveryv3.DeltaDiscoveryResponse) string {
 	p.t.Helper()
 	for _, r := range res.Resources {
@@ -40,8 +40,7 @@ func (p *proxy) class(res *discoveryv3.DeltaDiscoveryResponse) string {
 	return ""
 }
 
-// Each proxy has the inbound listener of its pod's class, whatever it says of itself, and hears of its own changes
-// alone.
+// Each proxy gets the inbound listener of its pod's class, whatever the proxy claims, and only the changes of that class.
 func TestClasses(t *testing.T) {
 	c := startWith(t, server.Options{Classes: true})
 	c.apply(t, envoy.Change{Set: []envoy.Resource{listener("out"), classed("open"), classed("shut")}, Classes: classes("a", "open", "b", "shut")})
@@ -56,15 +55,15 @@ func TestClasses(t *testing.T) {
 	if got := a.class(a.take(envoy.ListenerType, "inbound")); got != "odd" {
 		t.Errorf("class %q after the change, want odd", got)
 	}
-	// Another pod's class, a class that nobody has, and the same once more: the next that both hear of is the last.
+	// Another pod's class, a class without pods, and no change: the next change that both get is the last.
 	c.apply(t, envoy.Change{Set: []envoy.Resource{classed("new"), classed("odd")}, Classes: classes("a", "odd", "c", "new")})
 	c.set(t, listener("last"))
 	a.take(envoy.ListenerType, "last")
 	b.take(envoy.ListenerType, "last")
 }
 
-// A proxy whose pod is not known yet waits with all listeners: without the inbound one it would take itself for
-// complete and refuse connections. One whose pod is gone keeps what it has.
+// A proxy whose pod is not known yet waits for all listeners. Without the inbound one it would take its configuration for
+// complete, and refuse connections. A proxy whose pod is gone keeps what it has.
 func TestClassComesAndGoes(t *testing.T) {
 	c := startWith(t, server.Options{Classes: true})
 	c.set(t, listener("out"), classed("open"), cluster("base", ""))

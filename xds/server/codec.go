@@ -11,15 +11,15 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// response is a DeltaDiscoveryResponse whose resources are marshalled already: once, when they were
-// published, and shared by all proxies. Only the rest is marshalled for each of them.
+// response is a DeltaDiscoveryResponse whose resources were marshalled when they were published, once for all proxies.
+// Only the rest is marshalled for each proxy.
 type response struct {
 	envelope  *discoveryv3.DeltaDiscoveryResponse
 	resources []*entry
 }
 
-// codec is gRPC's own but for responses. Protobuf lets the fields of a message stand in any order, so
-// that resources may follow the envelope.
+// codec is gRPC's own, except for responses. Protobuf allows the fields of a message in any order, so the resources can
+// follow the envelope.
 // https://protobuf.dev/programming-guides/encoding/#order
 type codec struct{ encoding.CodecV2 }
 

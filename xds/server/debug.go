@@ -7,8 +7,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// Debug serves the state as JSON: /debug/proxies, and /debug/resources with the version of every resource by
-// type and name.
+// Debug serves the state as JSON: the connected proxies at /debug/proxies, and the version of each resource at
+// /debug/resources.
 func (s *Server) Debug() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/proxies", func(w http.ResponseWriter, _ *http.Request) { _ = httpjson.WriteIndented(w, s.Proxies()) })
@@ -18,8 +18,8 @@ func (s *Server) Debug() http.Handler {
 	return mux
 }
 
-// Usage answers "?workload=<namespace>/<kind>/<name>" with what pods of a workload have asked for, which other
-// replicas ask (xds/peers).
+// Usage answers "?workload=<namespace>/<kind>/<name>" with what the pods of a workload have asked for. Other replicas
+// call it (xds/peers).
 func (s *Server) Usage() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		used := s.usage.list(r.URL.Query().Get("workload"))

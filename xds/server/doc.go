@@ -1,6 +1,6 @@
-// Package server speaks delta ADS to the sidecars. It holds the newest resources (Store) and for
-// each proxy only which version of what it was sent (stream); a change reaches a proxy as the names
-// of what changed, and a slow proxy gets the newest state, not the backlog.
+// Package server speaks delta ADS to the sidecars. It holds the newest resources (Store), and for each proxy only
+// the names and versions that the proxy was sent (stream). A change reaches a stream as a list of names, so a slow
+// proxy gets the newest state and never a backlog.
 //
 // It may import xds/envoy for resources and their types, config, internal/httpjson, internal/netlimit, internal/node
 // and gRPC; no Kubernetes clients.

@@ -15,9 +15,9 @@ import (
 // entry is one variant of a resource, ready to be sent.
 type entry struct {
 	name, version string
-	// wire is the resource as a field of a response, see codec.
+	// wire is the resource as a field of a response (codec).
 	wire mem.Buffer
-	// references are what the proxy needs before it gets this.
+	// references are the resources that the proxy needs before this one.
 	references []envoy.ID
 	published  time.Time
 }

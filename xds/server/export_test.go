@@ -7,8 +7,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// Watched counts what is kept for the streams: names that somebody is told of, and those who are told of
-// more than names.
+// Watched counts what the store keeps for streams: watched names, and watchers of whole types.
 func (s *Store) Watched() (names, everything int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -19,7 +18,7 @@ func (s *Store) Watched() (names, everything int) {
 	return names, everything
 }
 
-// Logged counts what is kept of a followed type: items of the log and names.
+// Logged counts what the store keeps of a followed type: items of the log, and names.
 func (s *Store) Logged(typeURL string) (items, names int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -27,7 +26,7 @@ func (s *Store) Logged(typeURL string) (items, names int) {
 	return len(t.log), len(t.records)
 }
 
-// MaxGone is how many more names than there are may be remembered as gone.
+// MaxGone is by how much the remembered removed names may outnumber the existing ones.
 const MaxGone = maxGone
 
 // Limits of one stream.
@@ -50,21 +49,21 @@ const (
 	BeginnerTime    = beginnerTime
 )
 
-// Entered counts the streams that there are, those too that have not said anything.
+// Entered counts the current streams, including those without a request yet.
 func (s *Server) Entered() int { return s.addresses.Len() }
 
-// Kept is what is remembered of a version that a proxy brings along.
+// Kept returns what the stream remembers of a version that a proxy brings along.
 func Kept(version string) string {
 	st := newStream(node.Node{}, New(Options{Store: NewStore()}), nil)
 	sub := newSubscription(envoy.EndpointType)
-	st.holds(sub, map[string]string{"a": version})
+	st.resumption.take(sub, map[string]string{"a": version})
 	return sub.sent["a"]
 }
 
-// EndSilent has streams ended that say nothing for so long. It comes before the first of them.
+// EndSilent ends streams without a first request after this time. It is called before the first stream.
 func (s *Server) EndSilent(after time.Duration) { s.firstRequestTime = after }
 
-// ResumeFor has removals from proxies that come back held back for so long. It comes before the first of them.
+// ResumeFor holds back removals for this time from proxies that come back. It is called before the first stream.
 func (s *Server) ResumeFor(time time.Duration) { s.resumeTime = time }
 
 // RequestsAtOnce may be sent before a stream is slowed to RequestsPerSecond.

@@ -44,7 +44,7 @@ func TestEndpointsReachOnlySubscribers(t *testing.T) {
 }
 
 func TestNothingIsKeptOfAStreamThatEnded(t *testing.T) {
-	c := startWith(t, server.Options{Ahead: server.Ahead{WholeMesh: 10}})
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 10}})
 	c.set(t, append(service("shop", "a"), base(), listener("out"))...)
 	var proxies []*proxy
 	for i := range 3 {
@@ -138,7 +138,7 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
-// A proxy that was so slow that nobody knows any more what it must be told to remove starts anew.
+// A proxy starts again if it was so slow that the store has forgotten what it must remove.
 func TestTooFarBehind(t *testing.T) {
 	t.Parallel()
 	c := start(t)

@@ -24,10 +24,10 @@ type alone struct {
 	responses int
 }
 
-func newAlone(ahead Ahead) *alone {
+func newAlone(bounds PreloadBounds) *alone {
 	a := &alone{}
 	n := node.Node{Namespace: "ns", Pod: "pod", Workload: "Deployment/web"}
-	a.stream = newStream(n, New(Options{Store: NewStore(), Log: logr.Discard(), Ahead: ahead}), func(*response) error {
+	a.stream = newStream(n, New(Options{Store: NewStore(), Log: logr.Discard(), Preload: bounds}), func(*response) error {
 		a.responses++
 		return nil
 	})
@@ -50,7 +50,7 @@ func (a *alone) tell(req *discoveryv3.DeltaDiscoveryRequest) error {
 // answer acknowledges, or refuses, everything that is not yet, and reports whether there was something.
 func (a *alone) answer(refusal string) (bool, error) {
 	some := false
-	for typeURL, sub := range a.subs {
+	for typeURL, sub := range a.subs.byType {
 		if sub.nonce == "" {
 			continue
 		}
@@ -68,8 +68,8 @@ func (a *alone) answer(refusal string) (bool, error) {
 
 // size counts all names that the stream keeps.
 func (a *alone) size() int {
-	n := len(a.pending) + len(a.warming) + len(a.unacked)
-	for _, s := range a.subs {
+	n := len(a.pending.ids) + len(a.warming.endpoints) + len(a.warming.unacked)
+	for _, s := range a.subs.byType {
 		n += len(s.names) + len(s.needed) + len(s.sent) + len(s.dirty) + len(s.asked) + len(s.inFlight) + len(s.inFlightGone)
 	}
 	return n
@@ -120,7 +120,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add(uint8(3), script(step(2, 0, 0xff), step(2, 3, 0xff), step(2, 2, 0x7f), step(3, 1, 0x7e), step(8, 0, 0xff), step(7, 0, 0xff), step(6, 0, 0), step(1, 0, 1)))
 	f.Add(uint8(9), script(step(0, 5, 0x7f), step(0, 6, 0x7f), step(1, 5, 0x7f), step(4, 0, 0), step(9, 0, 3), step(7, 0, 3)))
 	f.Fuzz(func(t *testing.T, ahead uint8, steps []byte) {
-		a := newAlone(Ahead{WholeMesh: int(ahead % 8), Namespace: int(ahead / 8 % 8)})
+		a := newAlone(PreloadBounds{WholeMesh: int(ahead % 8), Namespace: int(ahead / 8 % 8)})
 		apply := func(c envoy.Change) {
 			if _, err := a.store.Apply(c); err != nil {
 				t.Fatal(err)
@@ -136,14 +136,14 @@ func FuzzRequests(f *testing.F) {
 			}
 			versions := map[string]string{}
 			for _, name := range names {
-				if e := a.lookup(envoy.ID{Type: typeURL, Name: name}); e != nil && steps[1]>>7 == 1 {
+				if e := a.lookup.entry(envoy.ID{Type: typeURL, Name: name}); e != nil && steps[1]>>7 == 1 {
 					versions[name] = e.version
 				} else {
 					versions[name] = "1"
 				}
 			}
 			nonce := ""
-			if sub := a.subs[typeURL]; sub != nil {
+			if sub := a.subs.of(typeURL); sub != nil {
 				nonce = sub.nonce
 			}
 			req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL}
@@ -228,7 +228,7 @@ func TestStateIsBounded(t *testing.T) {
 			return err
 		},
 	} {
-		for _, ahead := range []Ahead{{}, {WholeMesh: names}} {
+		for _, ahead := range []PreloadBounds{{}, {WholeMesh: names}} {
 			t.Run(fmt.Sprint(name, ahead), func(t *testing.T) {
 				a := newAlone(ahead)
 				for _, req := range []*discoveryv3.DeltaDiscoveryRequest{
@@ -260,7 +260,7 @@ func TestStateIsBounded(t *testing.T) {
 						t.Fatalf("change %d: %d names kept, %d at most before", i, n, most)
 					}
 				}
-				if limit := 10 * names * len(a.subs); most > limit {
+				if limit := 10 * names * len(a.subs.byType); most > limit {
 					t.Errorf("%d names kept, want %d at most", most, limit)
 				}
 			})

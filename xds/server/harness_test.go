@@ -35,7 +35,7 @@ type control struct {
 	store   *server.Store
 	metrics *prometheus.Registry
 	addr    string
-	// stop ends the server and gives what Serve returned.
+	// stop ends the server and returns the error of Serve.
 	stop func() error
 }
 
@@ -262,7 +262,7 @@ func (p *proxy) warm(names ...string) {
 	p.ack(res)
 }
 
-// response gives the next response; wanted says what the test fails without.
+// response returns the next response. wanted is what the test waits for.
 func (p *proxy) response(wanted any) *discoveryv3.DeltaDiscoveryResponse {
 	p.t.Helper()
 	select {
@@ -277,7 +277,7 @@ func (p *proxy) response(wanted any) *discoveryv3.DeltaDiscoveryResponse {
 	}
 }
 
-// next gives the next response, which must be of the type.
+// next returns the next response, which must be of the type.
 func (p *proxy) next(typeURL string) *discoveryv3.DeltaDiscoveryResponse {
 	p.t.Helper()
 	res := p.response(typeURL)
@@ -287,8 +287,8 @@ func (p *proxy) next(typeURL string) *discoveryv3.DeltaDiscoveryResponse {
 	return res
 }
 
-// expect gives the next response, which must be of the type and hold exactly this: names, and "-name"
-// for one that is removed.
+// expect returns the next response, which must be of the type and hold exactly this: names, and "-name" for a removed
+// resource.
 func (p *proxy) expect(typeURL string, want ...string) *discoveryv3.DeltaDiscoveryResponse {
 	p.t.Helper()
 	res := p.next(typeURL)
@@ -312,7 +312,7 @@ func (p *proxy) takeEach(name string, types ...string) {
 	}
 }
 
-// ended waits for the end of the stream and gives its status code.
+// ended waits for the end of the stream and returns its status code.
 func (p *proxy) ended() codes.Code {
 	p.t.Helper()
 	for deadline := time.After(patience); ; {
@@ -346,7 +346,7 @@ func versions(res *discoveryv3.DeltaDiscoveryResponse) map[string]string {
 	return out
 }
 
-// only gives the single resource of a response.
+// only returns the single resource of a response.
 func only[M proto.Message](t *testing.T, res *discoveryv3.DeltaDiscoveryResponse, m M) M {
 	t.Helper()
 	if len(res.Resources) != 1 {
@@ -361,8 +361,7 @@ func only[M proto.Message](t *testing.T, res *discoveryv3.DeltaDiscoveryResponse
 // secretType is one that Mizzen does not serve.
 const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// quiet asserts that nothing has been sent: it asks for a name that cannot exist, and the answer to
-// that must be the next response.
+// quiet asserts that nothing was sent: it asks for a name that cannot exist, and the answer must be the next response.
 func (p *proxy) quiet() {
 	p.t.Helper()
 	p.subscribe(secretType, "probe")

@@ -19,7 +19,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
-// credentials are those of Options.TLS, with its refusals counted and logged.
+// credentials returns those of Options.TLS, with refusals counted and logged.
 func (s *Server) credentials() credentials.TransportCredentials {
 	if s.opt.TLS == nil {
 		return insecure.NewCredentials()
@@ -38,8 +38,8 @@ type handshakes struct {
 	logged  *rate.Limiter
 }
 
-// ServerHandshake is gRPC's own. The connection ends with the client's certificate: Envoy comes back with the
-// one that it has got since, and whoever has none stays outside.
+// ServerHandshake is gRPC's own, but the connection ends when the client's certificate expires. Envoy then comes back
+// with its next certificate; a client without one stays outside.
 func (h *handshakes) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ServerHandshake(c)
 	if err != nil {
@@ -63,7 +63,7 @@ func (h *handshakes) expiring(conn net.Conn, cert *x509.Certificate) net.Conn {
 			h.log.Info("closed an ADS connection: the client's certificate has expired, and it has to connect with a new one",
 				"client", conn.RemoteAddr().String(), "certificate", cert.Subject.CommonName, "expired", cert.NotAfter)
 		}
-		_ = conn.Close() // closed already is as good
+		_ = conn.Close() // it may be closed already
 	})
 	return &expiringConn{Conn: conn, timer: timer}
 }
@@ -85,8 +85,8 @@ func (h *handshakes) Clone() credentials.TransportCredentials {
 	return &clone
 }
 
-// identify gives an error unless the node is the pod that the client's certificate names, and that pod, as
-// far as it is known.
+// identify returns the pod that the client's certificate names, as far as it can tell, and an error unless the node is
+// that pod.
 func (s *Server) identify(ctx context.Context, n node.Node) (node.Identity, error) {
 	if s.opt.TLS == nil {
 		return node.Identity{}, nil
@@ -106,7 +106,7 @@ func (s *Server) identify(ctx context.Context, n node.Node) (node.Identity, erro
 	return id, nil
 }
 
-// refuse counts a stream that is refused, logs it, but not without end, and gives what its client is told.
+// refuse counts a refused stream and returns the error for its client. It logs only so many of them a second.
 func (s *Server) refuse(ctx context.Context, code codes.Code, reason string, err error) error {
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	if s.complaints.Allow() {

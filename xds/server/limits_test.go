@@ -175,7 +175,7 @@ func TestDrain(t *testing.T) {
 	for i := range n {
 		proxies = append(proxies, connected(t, c, strconv.Itoa(i)))
 	}
-	// One that says nothing holds nothing up.
+	// A silent stream holds up no other.
 	c.connect(t, pod("mute", "n1"))
 
 	type end struct {
@@ -285,7 +285,7 @@ func TestSilentStreamEnds(t *testing.T) {
 	}
 }
 
-// Envoy keeps what it is told of a name that does not exist, so it is not told of any number of them.
+// Envoy keeps the answers for names that do not exist, so their number is bounded.
 func TestAbsentNames(t *testing.T) {
 	c := start(t)
 	c.set(t, base())

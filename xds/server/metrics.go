@@ -14,8 +14,8 @@ const (
 	causeChange    cause = "change"    // something changed
 )
 
-// metrics have only the resource type (typeLabel), the cause, the reason of a refusal and the version
-// of connected proxies as labels, so their number is bounded.
+// metrics have only labels with few values: the resource type (typeLabel), the cause, the reason of a refusal and the
+// version of connected proxies.
 type metrics struct {
 	connected   *prometheus.GaugeVec
 	responses   *prometheus.CounterVec
@@ -76,7 +76,7 @@ func (m *metrics) sent(typeURL string, c cause, set []*entry) {
 	m.bytes.WithLabelValues(label).Add(float64(size))
 }
 
-// typeLabel is the short name of a type that Mizzen serves; a client can ask for any other.
+// typeLabel returns the short name of a type that Mizzen serves, and "other" for any other that a client asks for.
 func typeLabel(typeURL string) string {
 	switch typeURL {
 	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType:

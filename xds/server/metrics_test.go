@@ -25,7 +25,7 @@ func (c *control) converged(t *testing.T) (n uint64) {
 	return n
 }
 
-// What a first call brings was published whenever that was: it says nothing of how fast changes arrive.
+// Resources for a first call may have been published long ago, so they do not count for how fast changes arrive.
 func TestFirstCallIsNoChange(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"))...)

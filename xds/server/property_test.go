@@ -38,8 +38,8 @@ type world struct {
 	// touched counts the times a scope or a listener changed in a way that its content does not show.
 	touched map[string]int
 	log     []string
-	// made tells which clusters sidecars want made, making counts the versions of those.
-	made   *server.Made
+	// made has the clusters that sidecars want made, making their current versions.
+	made   *server.OnDemand
 	making map[string]int
 }
 
@@ -202,12 +202,12 @@ func TestModel(t *testing.T) {
 
 func model(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
-	ahead := []server.Ahead{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
+	ahead := []server.PreloadBounds{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
 	w := &world{
-		t: t, c: startWith(t, server.Options{Ahead: ahead}), r: r,
+		t: t, c: startWith(t, server.Options{Preload: ahead}), r: r,
 		current: state{}, history: []state{{}}, touched: map[string]int{}, making: map[string]int{},
 	}
-	w.made = w.c.store.Made(isMade)
+	w.made = w.c.store.OnDemand(isMade)
 	w.c.set(t, base(), listener("l0"))
 	for range 5 {
 		w.step()
@@ -253,7 +253,7 @@ func model(t *testing.T, seed uint64) {
 	}
 }
 
-// differs says what a settled sidecar holds other than the store, of all that it holds or must hold.
+// differs returns the differences between a settled sidecar and the store, for everything that it holds or must hold.
 func (s *sidecar) differs() []string {
 	var out []string
 	differs := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }

@@ -10,7 +10,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
-// Who wants to know is told of each proxy that comes and goes, and not of the agent's own stream beside it.
+// Options.Proxies is called for each proxy that comes and goes, but not for the agent's own stream.
 func TestProxiesAreTold(t *testing.T) {
 	told := make(chan string, 10)
 	c := startWith(t, server.Options{Proxies: func(n node.Node, connected bool) {

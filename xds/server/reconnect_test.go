@@ -9,7 +9,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
-// longResume is longer than a busy machine takes over what a proxy that comes back says.
+// longResume is longer than a busy machine needs to read what a proxy that comes back lists.
 const longResume = 5 * time.Second
 
 func TestReconnect(t *testing.T) {

@@ -98,7 +98,7 @@ func ids(resources []envoy.Resource) []envoy.ID {
 	return out
 }
 
-// variants says of each scope in a response how it came: its name alone for on demand, "name ahead" else.
+// variants returns the name of each scope in a response, with " ahead" behind it unless the scope is on demand.
 func variants(t *testing.T, res *discoveryv3.DeltaDiscoveryResponse) []string {
 	t.Helper()
 	var out []string

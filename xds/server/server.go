@@ -33,32 +33,32 @@ type Options struct {
 	Log   logr.Logger
 	// Registerer for the server's metrics; nil for none.
 	Registerer prometheus.Registerer
-	Ahead      Ahead
-	// Peers are asked what a workload uses of which this replica knows nothing; nil if there are none.
+	// Preload bounds what a proxy is sent before it asks.
+	Preload PreloadBounds
+	// Peers are asked what a workload uses if this replica does not know the workload. Optional.
 	Peers Peers
-	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but a network may give
-	// all pods of a node the node's address. Default 500.
+	// StreamsPerAddress bounds the streams of one client address. A pod needs one, but some networks show all pods of a
+	// node under the node's address. Default 500.
 	StreamsPerAddress int
 	// TLS refuses connections without a valid certificate in the handshake; nil serves plain text.
 	TLS *tls.Config
-	// Identify tells which pod a client's certificate names. A stream speaks for that pod only. Required
-	// with TLS.
+	// Identify returns the pod that a client's certificate names. A stream speaks for that pod only. Required with TLS.
 	Identify func(*x509.Certificate) (node.Identity, error)
-	// Refused is told of a stream that its certificate's pod was refused. It must not block. Optional.
+	// Refused is called when a stream is refused because of the pod in its certificate. It must not block. Optional.
 	Refused func(node.Identity, error)
-	// Proxies is told of each proxy when it has connected and when it is gone. It must not block. Optional.
+	// Proxies is called when a proxy has connected and when it has disconnected. It must not block. Optional.
 	Proxies func(n node.Node, connected bool)
-	// Classes is set where every pod has a class (Change.Classes). A proxy whose pod has none yet waits for it.
+	// Classes is true if every pod has a class (Change.Classes). A proxy waits until its pod's class is known.
 	Classes bool
-	// Drain is the time over which streams are ended when the server stops, so that proxies do not all come
-	// to the other replicas at once. Default 0.
+	// Drain is the time over which the streams end when the server stops, so that proxies do not all come to the other
+	// replicas at once. Default 0.
 	Drain time.Duration
 }
 
 // Peers are the other replicas of the control plane.
 type Peers interface {
-	// Used gives what pods of a workload, "<namespace>/<kind>/<name>", have asked for. It may take some
-	// 100 ms, and fails silently.
+	// Used returns what pods of a workload, "<namespace>/<kind>/<name>", have asked for. It may take some 100 ms. It
+	// returns nothing if it fails.
 	Used(ctx context.Context, workload string) []envoy.ID
 }
 
@@ -72,9 +72,9 @@ type Server struct {
 	beginners *netlimit.Limit[netip.Addr]
 	pods      *netlimit.Limit[node.Pod]
 	draining  chan struct{}
-	// complaints bounds what strangers can have logged: they can fail as often as they like.
+	// complaints bounds the log lines about refused clients, because a client can fail as often as it likes.
 	complaints *rate.Limiter
-	// firstRequestTime and resumeTime are the constants, but in tests.
+	// firstRequestTime and resumeTime are the constants of these names, except in tests.
 	firstRequestTime, resumeTime time.Duration
 
 	mu      sync.Mutex
@@ -83,7 +83,7 @@ type Server struct {
 	versions map[string]int
 }
 
-// New gives a server that serves what is in the store.
+// New returns a server that serves what is in the store.
 func New(o Options) *Server {
 	if o.StreamsPerAddress == 0 {
 		o.StreamsPerAddress = 500
@@ -104,14 +104,13 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve answers on the listener until ctx ends. Then no new connection is taken, and every stream ends
-// at a moment of its own within Options.Drain, so that proxies go to other replicas one by one; they
-// keep what they have. It is called once.
+// Serve answers on the listener until ctx ends. Then it accepts no more connections, and each stream ends at a random
+// moment within Options.Drain, so that proxies move to other replicas one by one. They keep what they have. Call it once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(
 		grpc.Creds(s.credentials()),
 		grpc.ForceServerCodecV2(newCodec()),
-		// A proxy that has vanished without a word is noticed within a minute.
+		// Notices within a minute that a proxy has vanished without closing its connection.
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 15 * time.Second,
 			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
@@ -129,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
 		close(s.draining)
-		// The GOAWAY makes a proxy whose stream ends go to another replica with a new connection.
+		// GOAWAY makes a proxy whose stream ends open a new connection, to another replica.
 		force := time.AfterFunc(goAwayTime+s.opt.Drain+time.Second, g.Stop)
 		defer force.Stop()
 		g.GracefulStop()
@@ -168,7 +167,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		}
 		return s.refuse(g.Context(), codes.PermissionDenied, "identity", err)
 	}
-	if s.opt.TLS != nil { // else a node is what it says
+	if s.opt.TLS != nil { // without certificates the name of a pod proves nothing
 		leave, ok := s.pods.Try(n.Of())
 		if !ok {
 			return s.refuse(g.Context(), codes.ResourceExhausted, "streams", fmt.Errorf("one pod may have %d streams", streamsPerPod))
@@ -177,10 +176,10 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	}
 	st := newStream(n, s, func(r *response) error { return g.SendMsg(r) })
 	st.settled = settled
-	if first.TypeUrl == envoy.PodAddressType { // the agent's beside that of its Envoy, with little in it
+	if first.TypeUrl == envoy.PodAddressType { // the agent's own stream, which carries little
 		settled()
 	} else {
-		if len(first.InitialResourceVersions) == 0 { // a proxy that comes back says itself what it holds
+		if len(first.InitialResourceVersions) == 0 { // a proxy that comes back lists what it uses itself
 			s.askPeers(g.Context(), st)
 		}
 		s.add(st)
@@ -203,7 +202,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	return err
 }
 
-// firstRequest waits for it, but not for ever.
+// firstRequest waits for a stream's first request for a bounded time.
 func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, within time.Duration) (*discoveryv3.DeltaDiscoveryRequest, error) {
 	var req *discoveryv3.DeltaDiscoveryRequest
 	received := make(chan error, 1)
@@ -222,10 +221,10 @@ func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResour
 	}
 }
 
-// askPeers learns what a new pod's workload uses, where that decides what the pod is sent.
+// askPeers asks the other replicas what a new pod's workload uses, if that decides what the pod is sent.
 func (s *Server) askPeers(ctx context.Context, st *stream) {
 	n := st.node
-	decided := n.ConfigScope == config.ScopeDemand || st.bounds().everything
+	decided := n.ConfigScope == config.ScopeDemand || st.preload.bounded().everything
 	if s.opt.Peers == nil || n.Workload == "" || decided || s.usage.of(n) != nil {
 		return
 	}
@@ -234,7 +233,7 @@ func (s *Server) askPeers(ctx context.Context, st *stream) {
 	}
 }
 
-// receive passes requests on until the stream or ctx ends, then closes out.
+// receive passes requests on, beginning with first, until the stream or ctx ends. Then it closes out.
 func receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, first *discoveryv3.DeltaDiscoveryRequest, out chan<- *discoveryv3.DeltaDiscoveryRequest) {
 	defer close(out)
 	limit := newRequestLimit()
@@ -249,12 +248,12 @@ func receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryService_Delta
 		}
 		var err error
 		if req, err = g.Recv(); err != nil {
-			return // io.EOF or a broken stream: both mean that the proxy is gone
+			return // io.EOF or a broken stream: the proxy is gone
 		}
 	}
 }
 
-// maxVersions of proxies have a metric of their own; a proxy can say what it likes.
+// maxVersions is how many versions of proxies have a series of their own. A proxy can claim any version.
 const maxVersions = 20
 
 func (s *Server) add(st *stream) {
@@ -297,13 +296,13 @@ func (s *Server) sum(of func(*stream) int) int {
 	return n
 }
 
-// Proxies tells the state of every connected proxy, by name.
+// Proxies returns the state of every connected proxy, sorted by name.
 func (s *Server) Proxies() []ProxyStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]ProxyStatus, 0, len(s.streams))
 	for st := range s.streams {
-		out = append(out, st.snapshot())
+		out = append(out, st.status.snapshot())
 	}
 	slices.SortFunc(out, func(a, b ProxyStatus) int { return strings.Compare(a.Proxy, b.Proxy) })
 	return out

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// set holds names. It gives its memory back when it is empty, which a map that was large once does not.
+// set holds names. It frees its memory when it becomes empty; a map that was once large would not.
 type set map[string]struct{}
 
 func (s set) has(name string) bool {

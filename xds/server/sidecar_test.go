@@ -181,7 +181,7 @@ func (s *sidecar) handle(res *discoveryv3.DeltaDiscoveryResponse) {
 			s.w.fail("route %q removed: a sidecar would not notice", name)
 		default:
 			delete(s.others[res.TypeUrl], name)
-			s.endpointsCame(res.TypeUrl, name) // the answer, that there are none
+			s.endpointsCame(res.TypeUrl, name) // the answer that they do not exist
 		}
 	}
 	if res.TypeUrl == envoy.ClusterType {
@@ -192,7 +192,7 @@ func (s *sidecar) handle(res *discoveryv3.DeltaDiscoveryResponse) {
 	s.warmed()
 }
 
-// repeated fails if a resource comes again as it is without a reason.
+// repeated fails if an unchanged resource comes again without a reason.
 func (s *sidecar) repeated(typeURL string, r *discoveryv3.Resource) {
 	id := envoy.ID{Type: typeURL, Name: r.Name}
 	if s.sent[typeURL][r.Name] != r.Version {
@@ -242,7 +242,7 @@ func (s *sidecar) cluster(r *discoveryv3.Resource) {
 	s.unused(before)
 }
 
-// unused gives up endpoints that no cluster has any more.
+// unused unsubscribes from endpoints that no cluster has any more.
 func (s *sidecar) unused(endpoints string) {
 	for _, c := range s.clusters {
 		if c.endpoints == endpoints {

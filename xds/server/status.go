@@ -2,8 +2,8 @@ package server
 
 import (
 	"maps"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,10 +12,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// controlPlane is how the server names itself to proxies.
+// controlPlane names the server in its responses.
 var controlPlane = &corev3.ControlPlane{Identifier: "mizzen-controller/" + version.Version}
 
-// ProxyStatus is what is known of one connected proxy, for a person who debugs.
+// ProxyStatus is the state of one connected proxy, for people who debug.
 type ProxyStatus struct {
 	Proxy          string                `json:"proxy"`
 	ServiceAccount string                `json:"serviceAccount"`
@@ -23,17 +23,17 @@ type ProxyStatus struct {
 	Version        string                `json:"version"`
 	Connected      time.Time             `json:"connected"`
 	Types          map[string]TypeStatus `json:"types"`
-	// NACKs are the configurations that the proxy refused last, by type.
+	// NACKs has the last configuration that the proxy refused, by type.
 	NACKs map[string]NACK `json:"nacks,omitempty"`
 }
 
 // TypeStatus is the state of one resource type.
 type TypeStatus struct {
-	// All is set where the proxy gets every resource of the type.
+	// All is true if the proxy gets every resource of the type.
 	All bool `json:"all,omitempty"`
-	// Sent is the number of resources the proxy holds or was sent, where it does not get all.
+	// Sent is the number of resources that the proxy holds or was sent, unless it gets all.
 	Sent int `json:"sent"`
-	// Unacknowledged is true while an answer of the proxy is awaited.
+	// Unacknowledged is true while the proxy has not answered the last response.
 	Unacknowledged bool `json:"unacknowledged"`
 }
 
@@ -45,8 +45,22 @@ type NACK struct {
 	Error     string    `json:"error"`
 }
 
-func newStatus(n node.Node) ProxyStatus {
-	return ProxyStatus{
+// Bounds of what is kept and logged of a refused response.
+const (
+	namesInNACK   = 20
+	messageInNACK = 4 << 10
+)
+
+// liveStatus is the status of one stream. The stream's goroutine writes it and others read it.
+type liveStatus struct {
+	mu     sync.Mutex
+	status ProxyStatus
+	// dirty counts the names that wait after the last advance.
+	dirty int
+}
+
+func newLiveStatus(n node.Node) liveStatus {
+	return liveStatus{status: ProxyStatus{
 		Proxy:          n.ID(),
 		ServiceAccount: n.ServiceAccount,
 		KubernetesNode: n.NodeName,
@@ -54,40 +68,36 @@ func newStatus(n node.Node) ProxyStatus {
 		Connected:      time.Now(),
 		Types:          map[string]TypeStatus{},
 		NACKs:          map[string]NACK{},
+	}}
+}
+
+// update takes the state of one type.
+func (p *liveStatus) update(sub *subscription) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.Types[shortType(sub.typeURL)] = TypeStatus{
+		All: sub.follows(), Sent: len(sub.sent), Unacknowledged: sub.unacknowledged(),
 	}
 }
 
-func (s *stream) updateStatus(sub *subscription) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status.Types[shortType(sub.typeURL)] = TypeStatus{
-		All: sub.follows(), Sent: len(sub.sent), Unacknowledged: sub.nonce != "",
-	}
+func (p *liveStatus) setDirty(names int) {
+	p.mu.Lock()
+	p.dirty = names
+	p.mu.Unlock()
 }
 
-// queued is the number of names that the proxy is still to be told of: those that run has not looked at,
-// and those that wait for an answer of the proxy.
-func (s *stream) queued() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.pending) + s.waitingNames
+func (p *liveStatus) dirtyNames() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dirty
 }
 
-func (s *stream) noteWaiting() {
+// unacknowledged counts the types with a response that the proxy has not answered.
+func (p *liveStatus) unacknowledged() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	n := 0
-	for _, sub := range s.subs {
-		n += len(sub.dirty)
-	}
-	s.mu.Lock()
-	s.waitingNames = n
-	s.mu.Unlock()
-}
-
-func (s *stream) unacknowledged() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, t := range s.status.Types {
+	for _, t := range p.status.Types {
 		if t.Unacknowledged {
 			n++
 		}
@@ -95,45 +105,18 @@ func (s *stream) unacknowledged() int {
 	return n
 }
 
-// What is kept and logged of a refused response.
-const (
-	namesInNACK   = 20
-	messageInNACK = 4 << 10
-)
-
-func (s *stream) nacked(sub *subscription, message string) {
+// refused notes a NACK of some resources.
+func (p *liveStatus) refused(sub *subscription, resources []string, message string) {
 	short := shortType(sub.typeURL)
-	s.metrics.nacks.WithLabelValues(typeLabel(sub.typeURL)).Inc()
-	message = message[:min(len(message), messageInNACK)]
-	named := sub.mentioned(message)
-	s.log.Error(nil, "proxy refused configuration (NACK) and keeps its last good one", "type", short, "resources", named, "error", message)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status.NACKs[short] = NACK{Time: time.Now(), Count: s.status.NACKs[short].Count + 1, Resources: named, Error: message}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.NACKs[short] = NACK{Time: time.Now(), Count: p.status.NACKs[short].Count + 1, Resources: resources, Error: message}
 }
 
-// mentioned are the names in flight that the error speaks of, or the first ones if it speaks of none.
-func (s *subscription) mentioned(message string) []string {
-	names := slices.Clone(s.inFlightGone)
-	for _, e := range s.inFlight {
-		names = append(names, e.name)
-	}
-	var out []string
-	for _, n := range names {
-		if strings.Contains(message, n) {
-			out = append(out, n)
-		}
-	}
-	if out == nil {
-		out = names
-	}
-	return out[:min(len(out), namesInNACK)]
-}
-
-func (s *stream) snapshot() ProxyStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := s.status
+func (p *liveStatus) snapshot() ProxyStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.status
 	out.Types = maps.Clone(out.Types)
 	out.NACKs = maps.Clone(out.NACKs)
 	return out

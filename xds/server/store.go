@@ -11,7 +11,7 @@ import (
 )
 
 // Store holds the newest version of every resource, each marshalled once and shared by all proxies.
-// It knows who is to hear of which name, so that a change reaches only those.
+// It knows which stream watches which name, so that a change wakes only those streams.
 type Store struct {
 	mu     sync.RWMutex
 	tables map[string]*table // by type URL
@@ -19,21 +19,21 @@ type Store struct {
 	revision uint64
 	// ports counts Service ports, once for each IP family: by namespace, and all under "".
 	ports map[string]int
-	// made is nil if nothing is made on demand.
-	made *Made
-	// classes are those of the pods; members are told when that of their pod changes.
+	// onDemand is nil if nothing is made on demand.
+	onDemand *OnDemand
+	// classes has the class of each pod. members are the watchers that are told when their pod's class changes.
 	classes map[node.Pod]string
 	members map[node.Pod]map[watcher]struct{}
 }
 
-// watcher is told of changes: of a name, or that there are some of a type that it follows. It must not
+// watcher is told of changes: of a name (changed), or of some name of a type that it follows (followed). It must not
 // block or call the store.
 type watcher interface {
 	changed(envoy.ID)
 	followed()
 }
 
-// NewStore gives an empty store.
+// NewStore returns an empty store.
 func NewStore() *Store {
 	return &Store{
 		tables: map[string]*table{}, ports: map[string]int{},
@@ -41,7 +41,7 @@ func NewStore() *Store {
 	}
 }
 
-// table of a type, made at first use. s.mu is held.
+// table returns the table of a type, which it makes at the first use. s.mu is held.
 func (s *Store) table(typeURL string) *table {
 	t := s.tables[typeURL]
 	if t == nil {
@@ -51,8 +51,8 @@ func (s *Store) table(typeURL string) *table {
 	return t
 }
 
-// Apply makes a change visible and tells those who are to hear of it. What is set to the bytes it
-// already has is no change. It gives the IDs of what did change.
+// Apply makes a change visible and tells the watchers of it. A resource that is set to the bytes that it already has
+// does not change. Apply returns the IDs of those that did change.
 func (s *Store) Apply(c envoy.Change) ([]envoy.ID, error) {
 	next, err := records(c)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) Apply(c envoy.Change) ([]envoy.ID, error) {
 	return changed, nil
 }
 
-// records are what a change makes of each name it speaks of.
+// records returns the new record of each name in a change.
 func records(c envoy.Change) (map[envoy.ID]*record, error) {
 	next := map[envoy.ID]*record{}
 	now := time.Now()
@@ -106,11 +106,11 @@ func records(c envoy.Change) (map[envoy.ID]*record, error) {
 	return next, nil
 }
 
-// classify comes after the resources of the classes are there. s.mu is held.
+// classify sets the classes of pods. It is called after the resources of the classes are in the store. s.mu is held.
 func (s *Store) classify(classes map[node.Pod]string) {
 	for pod, class := range classes {
 		if class == "" {
-			delete(s.classes, pod) // its proxy, if it is still there, keeps what it has
+			delete(s.classes, pod) // if its proxy is still connected, it keeps what it has
 			continue
 		}
 		if s.classes[pod] == class {
@@ -123,14 +123,14 @@ func (s *Store) classify(classes map[node.Pod]string) {
 	}
 }
 
-// class gives that of a pod, empty if it is not known.
+// class returns the class of a pod, or "" if it is not known.
 func (s *Store) class(pod node.Pod) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.classes[pod]
 }
 
-// recordOfClass gives what there is under a name for a pod of its class, nil if that is not known.
+// recordOfClass returns the record of a name for the pod's class, or nil if the class is not known.
 func (s *Store) recordOfClass(id envoy.ID, pod node.Pod) *record {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -141,7 +141,7 @@ func (s *Store) recordOfClass(id envoy.ID, pod node.Pod) *record {
 	return t.records[id.Of(class).Name]
 }
 
-// join has a watcher told when the class of a pod changes, leave ends it.
+// join makes a watcher hear of changes of a pod's class, until leave.
 func (s *Store) join(pod node.Pod, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,14 +167,15 @@ func (s *Store) countPort(r *record, by int) {
 	}
 }
 
-// portCount gives the number of Service ports in the mesh and in one namespace.
+// portCount returns the number of Service ports in the mesh and in one namespace.
 func (s *Store) portCount(namespace string) (all, in int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.ports[""], s.ports[namespace]
 }
 
-// record gives what there is under a name, nil if nothing. It does not change any more.
+// record returns the record of a name, or nil if the resource does not exist. Nothing in a record changes later but its
+// revision, which only the store reads.
 func (s *Store) record(id envoy.ID) *record {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -184,7 +185,7 @@ func (s *Store) record(id envoy.ID) *record {
 	return nil
 }
 
-// between calls f while no change is under way, and gives the revision.
+// between calls f while no change is under way, and returns the revision.
 func (s *Store) between(f func()) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -192,8 +193,8 @@ func (s *Store) between(f func()) uint64 {
 	return s.revision
 }
 
-// since gives the records of a type that have changed after a revision, those that are gone too, and
-// the revision of the last of them. ok is false where it is not known any more what has gone since.
+// since returns the records of a type that changed after a revision, including those that are gone, and the revision of
+// the last of them. ok is false if the store has forgotten some of what is gone since then.
 func (s *Store) since(typeURL string, revision uint64) (changed []*record, now uint64, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -204,8 +205,8 @@ func (s *Store) since(typeURL string, revision uint64) (changed []*record, now u
 	return t.since(revision), max(revision, t.last()), revision == 0 || revision >= t.forgotten
 }
 
-// aheadIn gives the names of a type in a namespace that may be sent ahead; of all namespaces for "*".
-func (s *Store) aheadIn(typeURL, namespace string) []string {
+// preloadable returns the names of a type in a namespace that may be preloaded; of all namespaces for "*".
+func (s *Store) preloadable(typeURL, namespace string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	t := s.tables[typeURL]
@@ -222,12 +223,12 @@ func (s *Store) aheadIn(typeURL, namespace string) []string {
 	return out
 }
 
-// watch has a watcher told of each change of one name, unwatch ends it.
+// watch makes a watcher hear of each change of a name, until unwatch.
 func (s *Store) watch(id envoy.ID, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table(id.Type).watch(id.Name, w) {
-		s.noteMade(id)
+		s.noteDemand(id)
 	}
 }
 
@@ -240,19 +241,18 @@ func (s *Store) unwatch(id envoy.ID, w watcher) {
 // unwatchLocked is unwatch while s.mu is held.
 func (s *Store) unwatchLocked(id envoy.ID, w watcher) {
 	if s.table(id.Type).unwatch(id.Name, w) {
-		s.noteMade(id)
+		s.noteDemand(id)
 	}
 }
 
-// watchAll has a watcher told whenever a type that it follows has changed, and of every new name of any
-// other.
+// watchAll makes a watcher hear of a type as a whole: of each change if the type is followed, of each new name otherwise.
 func (s *Store) watchAll(typeURL string, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.table(typeURL).everything[w] = struct{}{}
 }
 
-// forget ends everything that a watcher is told of. names are those that it watches, by type.
+// forget ends all watches of a watcher. names are those that it watches, by type.
 func (s *Store) forget(w watcher, names map[string][]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,7 +266,7 @@ func (s *Store) forget(w watcher, names map[string][]string) {
 	}
 }
 
-// versions are those of the whole store, by short type, name and variant.
+// versions returns the version of each resource, by short type, name and variant.
 func (s *Store) versions() map[string]map[string]string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -2,6 +2,8 @@ package server
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -10,38 +12,38 @@ import (
 // wildcard is the name that subscribes to all resources of a type.
 const wildcard = "*"
 
-// subscription is one proxy's state for one resource type: what it wants, what it has, and what is
-// still to be said to it. It holds names and versions only; of a type that is followed (follows) and
-// subscribed to as a whole it holds two revisions instead.
+// subscription is the state of one resource type on one stream: what the proxy wants, what it was sent, and what it
+// must still be told. It holds names and versions, no resources. If the proxy subscribes to everything of a type that
+// is followed (follows), two revisions take the place of the names.
 type subscription struct {
 	typeURL string
 	all     bool
-	// names the proxy has subscribed to; needed are those that it gets with "all" of a type that is not
-	// followed.
+	// names are those that the proxy has subscribed to. needed are those that the server added because the proxy
+	// subscribed to everything of a type that is not followed.
 	names, needed set
-	// sent maps what the proxy holds, or has been sent, to its version. A type that is followed has none.
+	// sent maps what the proxy holds, or has been sent, to its version. It stays empty for a type that is followed.
 	sent map[string]string
-	// added and removed are the revisions up to which additions and removals of a followed type are sent.
+	// added and removed are the revisions up to which additions and removals of a followed type were sent.
 	added, removed uint64
 	// dirty are names to look at again.
 	dirty set
-	// asked are names that must be answered even if nothing changed: the proxy has just subscribed.
+	// asked are names that must be answered even if nothing changed, because the proxy has just subscribed.
 	asked set
-	// demanded are names that the proxy is to have though nothing changed: sending them is no convergence.
-	demanded set
-	// firstAnswer is set until a proxy that subscribed to everything has been answered: it waits for an
-	// answer even where there is nothing.
+	// requested are needed names that are sent because of a request. Sending them is not the convergence of a change.
+	requested set
+	// firstAnswer is set until a proxy that subscribed to everything has its first answer. It expects one even if
+	// there is nothing to send.
 	firstAnswer bool
-	// nonce of the response that is not acknowledged yet; empty if there is none.
+	// nonce of the response that the proxy has not acknowledged yet; empty without such a response.
 	nonce string
 	// number is the nonce as a number; it grows with every response on the stream.
 	number uint64
-	// overdue is set when what comes after the type no longer waits for that response.
+	// overdue is set when the types behind this one no longer wait for that response.
 	overdue bool
-	// inFlight and inFlightGone are what that response held.
+	// inFlight and inFlightGone are the contents of that response.
 	inFlight     []*entry
 	inFlightGone []string
-	// changedAt is when the oldest change in that response was published; zero if it holds none.
+	// changedAt is when the oldest change in that response was published; zero if it carries no change.
 	changedAt time.Time
 }
 
@@ -49,144 +51,95 @@ func newSubscription(typeURL string) *subscription {
 	return &subscription{typeURL: typeURL, sent: map[string]string{}}
 }
 
-// follows reports whether the subscription is kept by revision.
+// follows reports whether two revisions take the place of names.
 func (s *subscription) follows() bool { return s.all && follows(s.typeURL) }
 
+// wants reports whether the proxy is to have a name if it exists.
 func (s *subscription) wants(name string) bool {
 	return s.names.has(name) || s.needed.has(name) || s.follows()
 }
 
-func (s *subscription) holdsInFlight(name string) bool {
-	return slices.Contains(s.inFlightGone, name) || slices.ContainsFunc(s.inFlight, func(e *entry) bool { return e.name == name })
+// concerns reports whether a change of a name must be looked at.
+func (s *subscription) concerns(name string) bool {
+	_, has := s.sent[name]
+	return has || s.wants(name)
 }
 
-// allowsWildcard: a first request without names means all resources, for these types. See
+// unacknowledged reports whether the proxy still has to answer a response.
+func (s *subscription) unacknowledged() bool { return s.nonce != "" }
+
+// holdsBack reports whether the types behind this one wait for the proxy's answer.
+func (s *subscription) holdsBack() bool { return s.unacknowledged() && !s.overdue }
+
+// done takes a name off the list of those to look at.
+func (s *subscription) done(name string) {
+	s.dirty.remove(name)
+	s.asked.remove(name)
+}
+
+// askAgain has a name answered although nothing changed.
+func (s *subscription) askAgain(name string) {
+	s.asked.add(name)
+	s.dirty.add(name)
+}
+
+// responding notes a response that is about to be sent. Its number is larger than that of every earlier one.
+func (s *subscription) responding(number uint64, c cause, set []*entry, removed []string) {
+	s.overdue, s.firstAnswer = false, false
+	s.number, s.nonce = number, strconv.FormatUint(number, 10)
+	s.inFlight, s.inFlightGone = set, removed
+	s.changedAt = time.Time{}
+	if c == causeChange {
+		s.changedAt = oldest(set)
+	}
+	for _, e := range set {
+		s.requested.remove(e.name)
+	}
+}
+
+// answered ends the wait for the proxy's answer.
+func (s *subscription) answered() { s.nonce, s.inFlight, s.inFlightGone = "", nil, nil }
+
+// sentSince reports whether the response in flight is newer than a number and holds a name.
+func (s *subscription) sentSince(number uint64, name string) bool {
+	return s.unacknowledged() && s.number > number &&
+		(slices.Contains(s.inFlightGone, name) || slices.ContainsFunc(s.inFlight, func(e *entry) bool { return e.name == name }))
+}
+
+// mentioned returns the names in flight that an error message contains, or the first ones if it contains none.
+func (s *subscription) mentioned(message string) []string {
+	names := slices.Clone(s.inFlightGone)
+	for _, e := range s.inFlight {
+		names = append(names, e.name)
+	}
+	var out []string
+	for _, n := range names {
+		if strings.Contains(message, n) {
+			out = append(out, n)
+		}
+	}
+	if out == nil {
+		out = names
+	}
+	return out[:min(len(out), namesInNACK)]
+}
+
+// size counts names for the limit of a stream.
+func (s *subscription) size() int { return max(len(s.names), len(s.sent), len(s.dirty)) }
+
+// oldest returns when the first of the entries was published; the zero time without entries.
+func oldest(set []*entry) time.Time {
+	var at time.Time
+	for _, e := range set {
+		if at.IsZero() || e.published.Before(at) {
+			at = e.published
+		}
+	}
+	return at
+}
+
+// allowsWildcard reports whether a first request without names means all resources of the type. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
 	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || follows(typeURL)
-}
-
-// additions takes from what is dirty, and what has changed since, all that is new for the proxy, and
-// the answers to names that do not exist. What has gone away stays dirty, for removals. It stops where
-// a response is large enough; the rest stays dirty.
-func (s *stream) additions(sub *subscription) (set []*entry, missing []string, err error) {
-	if sub.follows() {
-		return s.followAdditions(sub)
-	}
-	size := 0
-	for _, name := range sub.dirty.sorted() {
-		if size > maxResponse {
-			break
-		}
-		asked := sub.asked.has(name)
-		version, has := sub.sent[name]
-		if !sub.wants(name) {
-			if !has {
-				sub.dirty.remove(name)
-			}
-			continue
-		}
-		e := s.lookup(envoy.ID{Type: sub.typeURL, Name: name})
-		if e == nil {
-			if s.awaits(envoy.ID{Type: sub.typeURL, Name: name}) {
-				continue
-			}
-			if has && !asked && s.resuming != nil {
-				continue // this replica may be a moment behind the one that it comes from
-			}
-			e = s.absent(sub, name)
-		} else {
-			s.absents.remove(name)
-		}
-		if e != nil && sub.typeURL == envoy.RouteType && !s.ready(e) {
-			continue
-		}
-		if e == nil {
-			if has && !asked {
-				continue
-			}
-			if asked {
-				missing = append(missing, name)
-			}
-			delete(sub.sent, name)
-		} else if asked || !has || version != e.version {
-			set = append(set, e)
-			size += e.wire.Len()
-			sub.sent[name] = e.version
-		}
-		sub.dirty.remove(name)
-		sub.asked.remove(name)
-	}
-	return set, missing, nil
-}
-
-// followAdditions gives all in one: a proxy that has got the first answer takes it for everything.
-func (s *stream) followAdditions(sub *subscription) (set []*entry, missing []string, err error) {
-	records, now, err := s.since(sub, sub.added)
-	if err != nil {
-		return nil, nil, err
-	}
-	if sub.added == 0 {
-		sub.removed = now // it had nothing before
-	}
-	sub.added = now
-	set = make([]*entry, 0, len(records))
-	p := s.sentAhead()
-	for _, r := range records {
-		if r.lazy {
-			continue
-		}
-		if e := s.pick(sub.typeURL, r, p); e != nil {
-			set = append(set, e)
-			sub.dirty.remove(r.name)
-			sub.asked.remove(r.name)
-		}
-	}
-	for _, name := range sub.dirty.sorted() {
-		asked := sub.asked.has(name)
-		if e := s.pick(sub.typeURL, s.store.record(envoy.ID{Type: sub.typeURL, Name: name}), p); e != nil {
-			set = append(set, e)
-		} else if asked {
-			missing = append(missing, name)
-		} else {
-			continue
-		}
-		sub.dirty.remove(name)
-		sub.asked.remove(name)
-	}
-	return set, missing, nil
-}
-
-// removals takes from what is dirty, and what has changed since, what the proxy has and should have
-// no longer.
-func (s *stream) removals(sub *subscription) (gone []string, err error) {
-	if sub.follows() {
-		records, now, err := s.since(sub, sub.removed)
-		if err != nil {
-			return nil, err
-		}
-		sub.removed = now
-		for _, r := range records {
-			if !r.live() {
-				sub.dirty.add(r.name)
-			}
-		}
-	}
-	for _, name := range sub.dirty.sorted() {
-		if id := (envoy.ID{Type: sub.typeURL, Name: name}); s.exists(id) || !sub.follows() && s.absent(sub, name) != nil {
-			if sub.follows() {
-				sub.dirty.remove(name)
-			}
-			continue // has come back: an addition
-		}
-		sub.dirty.remove(name)
-		if _, has := sub.sent[name]; has || sub.follows() {
-			delete(sub.sent, name)
-			gone = append(gone, name)
-		}
-		if sub.typeURL != envoy.ClusterType || !s.referred(name) {
-			s.release(sub, name)
-		}
-	}
-	return gone, nil
 }

@@ -10,17 +10,16 @@ import (
 // table holds the resources of one type.
 type table struct {
 	records map[string]*record
-	// log has the records of a type that is followed in the order of their last change. An item whose
-	// revision is not its record's is out of date. With it a proxy that has everything up to a revision
-	// catches up, and nobody keeps a list of what it has.
+	// log has the records of a followed type in the order of their last change. An item whose revision differs from its
+	// record's is out of date. A proxy that has everything up to a revision needs only the items after it, so no stream
+	// keeps a list of what its proxy has.
 	log []logged
-	// gone counts the records that are no more but still in the log; forgotten is the revision of the
-	// newest that is not.
+	// gone counts the removed records that are still in the log. forgotten is the revision of the newest one that is not.
 	gone      int
 	forgotten uint64
-	// namespaces has the names of a type that is not followed, but for lazy ones.
+	// namespaces has the names of a type that is not followed, except lazy ones, by namespace.
 	namespaces map[string]map[string]struct{}
-	// watchers are told of one name; everything holds those who are told of more (Store.watchAll).
+	// watchers hear of one name, those in everything of the whole type (Store.watchAll).
 	watchers   map[string]map[watcher]struct{}
 	everything map[watcher]struct{}
 }
@@ -34,7 +33,7 @@ type logged struct {
 type record struct {
 	name, namespace string
 	lazy            bool
-	// variants are none once the resource is no more.
+	// variants is empty once the resource is removed.
 	variants []variant
 	// revision of the last change of the name.
 	revision uint64
@@ -45,11 +44,11 @@ type variant struct {
 	*entry
 }
 
-// follows reports whether a proxy that subscribes to everything of a type gets everything. Such a
-// type is followed by revision. Of clusters and listeners a proxy gets what it needs.
+// follows reports whether a proxy that subscribes to everything of a type gets everything. Such a type is followed by
+// revision. Of clusters and listeners, a proxy gets only what it needs.
 func follows(typeURL string) bool { return typeURL == envoy.ScopedRouteType }
 
-// maxGone is how many more names may be gone than there are before the older half is forgotten.
+// maxGone is by how much the removed names may outnumber the existing ones, before the older half is forgotten.
 const maxGone = 4096
 
 func newTable() *table {
@@ -76,7 +75,7 @@ func (t *table) put(id envoy.ID, r *record) {
 		switch {
 		case follows(id.Type):
 			w.followed()
-		case r.live() && !r.lazy && (!old.live() || old.lazy): // what is lazy is nobody's but the watchers'
+		case r.live() && !r.lazy && (!old.live() || old.lazy): // only its own watchers get a lazy resource
 			w.changed(id)
 		}
 	}
@@ -103,7 +102,7 @@ func (t *table) replace(old, r *record) {
 	t.namespaces[r.namespace][r.name] = struct{}{}
 }
 
-// append adds a record to the log, and shortens the log when most of it is of no use.
+// append adds a record to the log, and shortens the log when most of it is out of date.
 func (t *table) append(old, r *record) {
 	if old != nil {
 		old.revision = r.revision // its item in the log is now out of date
@@ -121,7 +120,7 @@ func (t *table) append(old, r *record) {
 	}
 }
 
-// compact drops what is out of date and, where very much is gone, the older half of that.
+// compact drops what is out of date. If very many names are gone, it also forgets the older half of them.
 func (t *table) compact(live int) {
 	drop := 0
 	if t.gone > live+maxGone {
@@ -142,7 +141,7 @@ func (t *table) compact(live int) {
 	})
 }
 
-// since gives the records that changed after a revision.
+// since returns the records that changed after a revision.
 func (t *table) since(revision uint64) []*record {
 	from := sort.Search(len(t.log), func(i int) bool { return t.log[i].revision > revision })
 	var out []*record
@@ -154,7 +153,7 @@ func (t *table) since(revision uint64) []*record {
 	return out
 }
 
-// last is the revision of the last change.
+// last returns the revision of the last change.
 func (t *table) last() uint64 {
 	if len(t.log) == 0 {
 		return 0
@@ -162,7 +161,7 @@ func (t *table) last() uint64 {
 	return t.log[len(t.log)-1].revision
 }
 
-// watch reports whether the watcher is the first of the name.
+// watch adds a watcher of a name, and reports whether it is the first.
 func (t *table) watch(name string, w watcher) (first bool) {
 	if first = t.watchers[name] == nil; first {
 		t.watchers[name] = map[watcher]struct{}{}
@@ -171,7 +170,7 @@ func (t *table) watch(name string, w watcher) (first bool) {
 	return first
 }
 
-// unwatch reports whether the watcher was the last of the name.
+// unwatch removes a watcher of a name, and reports whether it was the last.
 func (t *table) unwatch(name string, w watcher) (last bool) {
 	if t.watchers[name] == nil {
 		return false
@@ -185,7 +184,7 @@ func (t *table) unwatch(name string, w watcher) (last bool) {
 
 func (r *record) live() bool { return r != nil && len(r.variants) > 0 }
 
-// same reports whether two records have the same content; nil has that of one that is gone.
+// same reports whether two records have the same content. nil is the same as a removed record.
 func (r *record) same(other *record) bool {
 	if !r.live() || !other.live() {
 		return r.live() == other.live()
@@ -201,7 +200,7 @@ func (r *record) same(other *record) bool {
 	return true
 }
 
-// entry gives the first of these variants that there is, or the one for all, or nil.
+// entry returns the first of these variants that exists, or else the one for all proxies, or nil.
 func (r *record) entry(variants ...string) *entry {
 	if r == nil {
 		return nil

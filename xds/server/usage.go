@@ -15,9 +15,8 @@ const (
 	usedPerWorkload = 256
 )
 
-// usage remembers what the pods of each workload have asked for, so that the next pod has it from the
-// start. It is a hint: it begins anew with the process, and is complete again when the proxies have
-// come back, because they say what they hold.
+// usage remembers what the pods of each workload have asked for, so that it can be preloaded to the next pod. It is
+// lost with the process, and complete again when the proxies have come back, because they list what they hold.
 type usage struct {
 	mu        sync.Mutex
 	workloads *simplelru.LRU[string, *simplelru.LRU[envoy.ID, struct{}]]
@@ -35,7 +34,8 @@ func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
 	return lru
 }
 
-// tracked reports whether note remembers a name: a route configuration or a cluster, of a workload.
+// tracked reports whether note remembers a name: it must be a route configuration or a cluster, and the pod must have a
+// workload.
 func tracked(n node.Node, id envoy.ID) bool {
 	return n.Workload != "" && (id.Type == envoy.RouteType || id.Type == envoy.ClusterType)
 }
@@ -55,7 +55,7 @@ func (u *usage) note(n node.Node, id envoy.ID) {
 	used.Add(id, struct{}{})
 }
 
-// of gives what a proxy's workload has asked for.
+// of returns what a proxy's workload has asked for.
 func (u *usage) of(n node.Node) map[envoy.ID]struct{} {
 	ids := u.list(workload(n))
 	if n.Workload == "" || len(ids) == 0 {

@@ -15,12 +15,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// owned are the condition types that are ours to set and to take away.
+// owned are the condition types that Mizzen sets and removes.
 var owned = []gatewayv1.RouteConditionType{
 	gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs, gatewayv1.RouteConditionPartiallyInvalid,
 }
 
-// say makes a status say what is wanted; it reports whether it has said something else.
+// say sets a status to what is wanted, and reports whether that changed it.
 func say(o client.Object, wanted []mesh.Status, now metav1.Time) (changed bool) {
 	if policy, ok := o.(*v1alpha1.AuthorizationPolicy); ok {
 		before := policy.Status.Conditions
@@ -35,8 +35,8 @@ func say(o client.Object, wanted []mesh.Status, now metav1.Time) (changed bool) 
 	return !equality.Semantic.DeepEqual(before, after)
 }
 
-// entries are those of a status: of a route its parents, of a policy its ancestors, which have the same
-// fields by other names. set puts others in their place; most is how many the schema allows.
+// entries returns the entries of a status: a route's parents, or a policy's ancestors, whose fields are the same under
+// other names. set replaces them; most is how many the schema allows.
 func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, set func([]gatewayv1.RouteParentStatus)) {
 	ofRoute := func(s *gatewayv1.RouteStatus) ([]gatewayv1.RouteParentStatus, int, func([]gatewayv1.RouteParentStatus)) {
 		return s.Parents, 32, func(parents []gatewayv1.RouteParentStatus) { s.Parents = parents }
@@ -66,7 +66,7 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 	panic(fmt.Sprintf("status: %T has none of ours", o))
 }
 
-// told reports whether an object's status has a condition with these words.
+// told reports whether an object's status already has a condition with this status, reason and message.
 func told(o client.Object, s mesh.Status, c mesh.Condition) bool {
 	has := func(conditions []metav1.Condition) bool {
 		is := meta.FindStatusCondition(conditions, string(c.Type))
@@ -81,11 +81,11 @@ func told(o client.Object, s mesh.Status, c mesh.Condition) bool {
 	})
 }
 
-// merge gives the entries with ours as wanted, no more than most. Those of other controllers, and
-// conditions of other types in ours, stay as they are; of a Service that is no longer named, our entry goes.
+// merge returns the entries with ours as wanted, at most most. Entries of other controllers, and conditions of other
+// types in our entries, stay as they are. Our entry for a Service that the object no longer names is removed.
 // https://gateway-api.sigs.k8s.io/reference/spec/#routestatus
 func merge(current []gatewayv1.RouteParentStatus, wanted []mesh.Status, most int, now metav1.Time) []gatewayv1.RouteParentStatus {
-	out := []gatewayv1.RouteParentStatus{} // "required" in the schema: never null
+	out := []gatewayv1.RouteParentStatus{} // not nil: the schema requires the field
 	done := make([]bool, len(wanted))
 	for _, entry := range current {
 		if entry.ControllerName != ControllerName {
@@ -111,7 +111,7 @@ func merge(current []gatewayv1.RouteParentStatus, wanted []mesh.Status, most int
 	return out
 }
 
-// mergeConditions sets the conditions of one entry; the time of one changes with its status only.
+// mergeConditions sets the conditions of one entry. A condition's time changes only with its status.
 func mergeConditions(current []metav1.Condition, wanted mesh.Status, now metav1.Time) []metav1.Condition {
 	out := slices.Clone(current)
 	for _, t := range owned {
@@ -132,7 +132,7 @@ func mergeConditions(current []metav1.Condition, wanted mesh.Status, now metav1.
 	return out
 }
 
-// shorten keeps a message within what the schema of conditions allows, 32,768 characters.
+// shorten cuts a message at the length that the schema of conditions allows, 32,768 characters.
 func shorten(message string) string {
 	const limit, end = 32768, " …"
 	if runes := []rune(message); len(runes) > limit {

@@ -1,6 +1,6 @@
-// Package status writes what Mizzen says of users' routes and policies into their status. The leader alone writes;
-// every replica knows what there is to write, so that a new leader goes on at once. It may import
-// xds/mesh and controller-runtime's client; no Envoy protos.
+// Package status writes the conditions of users' routes and policies into their status. Only the leader writes. Every
+// replica knows what there is to write, so that a new leader can go on at once. The package may import xds/mesh and
+// controller-runtime's client; no Envoy protos.
 package status
 
 import (
@@ -26,22 +26,22 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// ControllerName is who we are in the statuses of Gateway API objects.
+// ControllerName names Mizzen in the statuses of Gateway API objects.
 const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
 
-// kinds have a status of ours.
+// kinds are those whose status Mizzen writes.
 var kinds = []mesh.Kind{mesh.KindHTTPRoute, mesh.KindGRPCRoute, mesh.KindTLSRoute, mesh.KindTCPRoute, mesh.KindTrafficPolicy, mesh.KindAuthorizationPolicy}
 
-// workers write at the same time; each has one request under way.
+// workers is how many requests run at the same time.
 const workers = 4
 
 // writeTimeout bounds one request.
 const writeTimeout = 10 * time.Second
 
-// quietTries are how often an object may fail before it is an error.
+// quietTries is how many writes of one object may fail before a failure is logged as an error.
 const quietTries = 4
 
-// Source is where the objects are read; they are read only.
+// Source returns the objects. They are read only.
 type Source interface {
 	Object(mesh.ID) client.Object
 	Objects(kind mesh.Kind, namespace string) []client.Object
@@ -52,10 +52,10 @@ type Options struct {
 	Source Source
 	// Client writes to the API server.
 	Client client.Client
-	// Events are written on objects whose status says of something new that it is wrong; nil for none.
+	// Events takes a warning for each new fault in a status. Optional.
 	Events Events
 	Log    logr.Logger
-	// Registerer for metrics; nil for none.
+	// Registerer for metrics. Optional.
 	Registerer prometheus.Registerer
 }
 
@@ -64,18 +64,18 @@ type Events interface {
 	Warn(object corev1.ObjectReference, reason, action, field, what, note string)
 }
 
-// Writer keeps statuses as they are wanted.
+// Writer keeps the statuses of objects as the Controller wants them.
 type Writer struct {
 	opt    Options
 	writes *prometheus.CounterVec
 
 	mu        sync.Mutex
-	byService map[mesh.Key][]mesh.ID // the objects of which something is said
+	byService map[mesh.Key][]mesh.ID // the objects with a wanted status for the Service
 	wanted    map[mesh.ID]map[mesh.Key][]mesh.Status
 	queue     workqueue.TypedRateLimitingInterface[mesh.ID] // nil while another replica leads
 }
 
-// New gives a writer that writes while Lead runs.
+// New returns a writer that writes while Lead runs.
 func New(o Options) *Writer {
 	w := &Writer{
 		opt: o, byService: map[mesh.Key][]mesh.ID{}, wanted: map[mesh.ID]map[mesh.Key][]mesh.Status{},
@@ -90,8 +90,7 @@ func New(o Options) *Writer {
 	return w
 }
 
-// Set takes, for each of these Services, what is said of all objects that name it, in place of what was said
-// before.
+// Set replaces, for each of these Services, the wanted statuses of all objects that name the Service.
 func (w *Writer) Set(statuses map[mesh.Key][]mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -117,7 +116,7 @@ func (w *Writer) Set(statuses map[mesh.Key][]mesh.Status) {
 	}
 }
 
-// SetWhole takes what is said of objects as a whole, which name no Service.
+// SetWhole replaces the wanted statuses of objects that name no Service.
 func (w *Writer) SetWhole(statuses []mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,14 +126,14 @@ func (w *Writer) SetWhole(statuses []mesh.Status) {
 	}
 }
 
-// Forget says no more of an object that is gone.
+// Forget drops the wanted status of a deleted object.
 func (w *Writer) Forget(id mesh.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.wanted, id)
 }
 
-// Written looks at a status again, since somebody has changed it: us or another.
+// Written checks a status again, because Mizzen or another writer has changed it.
 func (w *Writer) Written(id mesh.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,12 +146,12 @@ func (w *Writer) enqueue(id mesh.ID) {
 	}
 }
 
-// Lead writes until ctx ends; what is to be said of all objects must be known (Set). It begins with every one: one
-// before us may have left behind what is no longer so.
+// Lead writes until ctx ends. The wanted statuses of all objects must be known before (Set). It begins with all objects,
+// because the previous leader may have left outdated statuses.
 func (w *Writer) Lead(ctx context.Context) {
 	queue := workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[mesh.ID](100*time.Millisecond, time.Minute))
-	w.setQueue(queue) // before the objects are listed: of one that comes meanwhile it is told
+	w.setQueue(queue) // before the objects are listed, so that no change between is missed
 	for _, kind := range kinds {
 		for _, o := range w.opt.Source.Objects(kind, "") {
 			queue.Add(mesh.ID{Kind: kind, Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}})
@@ -177,7 +176,7 @@ func (w *Writer) setQueue(queue workqueue.TypedRateLimitingInterface[mesh.ID]) {
 	w.queue = queue
 }
 
-// next takes one object from the queue; false when the queue has ended.
+// next handles one object of the queue. It reports false when the queue was shut down.
 func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[mesh.ID]) bool {
 	id, ended := queue.Get()
 	if ended {
@@ -186,17 +185,17 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	defer queue.Done(id)
 	result := "ok"
 	switch written, err := w.write(ctx, id); {
-	case err == nil || apierrors.IsNotFound(err) || meta.IsNoMatchError(err) || ctx.Err() != nil: // gone, or no longer ours to write
+	case err == nil || apierrors.IsNotFound(err) || meta.IsNoMatchError(err) || ctx.Err() != nil: // written, deleted, or we no longer lead
 		queue.Forget(id)
 		if !written {
 			return true
 		}
-	case apierrors.IsConflict(err): // the object was changed: what is here is old
+	case apierrors.IsConflict(err): // our copy of the object is outdated
 		result = "conflict"
 		queue.AddRateLimited(id)
 	default:
 		result = "error"
-		// While a CRD comes the API server refuses for a moment, which is nobody's fault; what stays is told.
+		// The API server refuses writes for a moment when a CRD is new. Only failures that last are errors.
 		if queue.NumRequeues(id) < quietTries {
 			w.opt.Log.V(1).Info("status not written yet, trying again", "object", id.String(), "error", err.Error())
 		} else {
@@ -208,7 +207,7 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 	return true
 }
 
-// write brings one status up to date; it reports whether there was something to write.
+// write brings one status up to date, and reports whether it wrote.
 func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error) {
 	current := w.opt.Source.Object(id)
 	if current == nil {
@@ -216,7 +215,7 @@ func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error
 	}
 	wanted := w.of(id)
 	if slices.ContainsFunc(wanted, func(s mesh.Status) bool { return s.Generation != current.GetGeneration() }) {
-		return false, nil // a change of the object is on its way through the stages; what comes of it follows
+		return false, nil // the object has changed since, and its new status will follow
 	}
 	object := current.DeepCopyObject().(client.Object)
 	if !say(object, wanted, metav1.Now()) {
@@ -231,7 +230,7 @@ func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error
 	return true, nil
 }
 
-// warn writes an event on each thing that is wrong with an object and of which its status did not tell before.
+// warn writes an event for each fault of an object that its status did not have before.
 func (w *Writer) warn(before client.Object, wanted []mesh.Status) {
 	if w.opt.Events == nil {
 		return
@@ -244,7 +243,7 @@ func (w *Writer) warn(before client.Object, wanted []mesh.Status) {
 	for _, s := range wanted {
 		for _, c := range s.Conditions {
 			if c.Bad() && !told(before, s, c) {
-				// By the parent, too: what is wrong may be so of several.
+				// With the parent, because several parents may have the same fault.
 				field := fmt.Sprintf("status[%s].%s", s.Ref.Name, c.Type)
 				w.opt.Events.Warn(*object, string(c.Reason), "SetStatus", field, c.Message, c.Message)
 			}
@@ -252,7 +251,7 @@ func (w *Writer) warn(before client.Object, wanted []mesh.Status) {
 	}
 }
 
-// of gives what is said of an object, by Service.
+// of returns the wanted statuses of an object.
 func (w *Writer) of(id mesh.ID) []mesh.Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// addresses is what calls to addresses of pods need, in a mesh with identities.
+// addresses is the state for calls to addresses of pods, in a mesh with identities.
 type addresses struct {
-	// wanted are the ports of which sidecars want to know who is there, by address.
+	// wanted are the ports whose identity sidecars ask for, by address.
 	wanted multimap[netip.Addr, uint16]
-	// ranges are in the outbound listener that was built last.
+	// ranges are those in the outbound listener that was built last.
 	ranges    []netip.Prefix
 	listeners []envoy.Resource
 }

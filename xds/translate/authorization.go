@@ -11,7 +11,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// setAuthorization takes an AuthorizationPolicy, nil for one that is gone.
+// setAuthorization takes an AuthorizationPolicy; now is nil if it was deleted.
 func (t *Translator) setAuthorization(id mesh.ID, now metav1.Object) {
 	if o, ok := now.(*v1alpha1.AuthorizationPolicy); ok {
 		t.policies.set(id.Key, mesh.BuildPodPolicy(o))

@@ -11,9 +11,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// dependencies tells which Services are to be built again when another object has changed. A Service's
-// rules depend on the routes that name it as a parent, on their backends, and on the grants in the
-// namespaces of these; a Service itself on the policies that target it.
+// dependencies knows which Services must be built again when another object has changed. A Service's rules depend on the
+// routes that name it as a parent, on their backends, and on the grants in the namespaces of these. The Service itself
+// depends on the policies that target it.
 type dependencies struct {
 	routes             map[mesh.ID]mesh.RouteRefs
 	byParent           multimap[mesh.Key, mesh.ID]
@@ -32,7 +32,7 @@ type endpointRefs struct {
 	addrs []netip.Addr
 }
 
-// multimap has a set for each key; a key whose set is empty is not there.
+// multimap has a set for each key, and no empty sets.
 type multimap[K, V comparable] map[K]sets.Set[V]
 
 func newDependencies() *dependencies {
@@ -49,7 +49,7 @@ func newDependencies() *dependencies {
 func (d *dependencies) setRoute(id mesh.ID, now mesh.RouteRefs) []mesh.Key {
 	before := d.routes[id]
 	if len(now.Parents) == 0 {
-		now = mesh.RouteRefs{} // a Gateway's
+		now = mesh.RouteRefs{} // the route belongs to a Gateway
 	}
 	for _, key := range before.Parents {
 		d.byParent.delete(key, id)
@@ -132,7 +132,8 @@ func (d *dependencies) setPods(service mesh.Key, pods []mesh.Key, addrs []netip.
 	}
 }
 
-// ofPod returns the Services whose endpoints name a pod, and ofAddr those that have the address without naming one.
+// ofPod returns the Services whose endpoints name a pod. ofAddr returns those with an endpoint that has an address without
+// naming a pod.
 func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key]     { return d.byPod[pod] }
 func (d *dependencies) ofAddr(addr netip.Addr) sets.Set[mesh.Key] { return d.byAddr[addr] }
 

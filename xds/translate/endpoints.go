@@ -80,11 +80,11 @@ func (t *Translator) publishEndpoints(r *Result, building bool) {
 	for key := range t.changed.endpoints {
 		built := t.services[key]
 		if built == nil || t.waitsForBuild(built.model) {
-			continue // its endpoints come, change and go with it
+			continue // Build publishes its endpoints together with it
 		}
 		endpoints := t.endpointsOf(built.model)
 		if !within(endpoints.identities, built.model.Identities) {
-			t.hold(t.depend.ofService(key)...) // its clusters and those of its mirrors have to know the identities first
+			t.hold(t.depend.ofService(key)...) // its clusters and those of its mirrors must know the identities first
 			continue
 		}
 		now[key] = endpoints

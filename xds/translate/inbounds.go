@@ -9,7 +9,7 @@ import (
 // inbounds groups the pods of the mesh by what they accept. Such a class has one listener while it has pods.
 type inbounds struct {
 	classes     map[node.Pod]string
-	policies    map[node.Pod]string // that hold for the pod (mesh.PolicyHash)
+	policies    map[node.Pod]string // the hash of the policies that hold for the pod (mesh.PolicyHash)
 	podsInClass map[string]int
 }
 
@@ -17,7 +17,7 @@ func newInbounds() *inbounds {
 	return &inbounds{classes: map[node.Pod]string{}, policies: map[node.Pod]string{}, podsInClass: map[string]int{}}
 }
 
-// classify adds what pods take now.
+// classify adds the changed classes of pods.
 func (t *Translator) classify(r *Result) {
 	for _, pod := range t.changed.gone {
 		t.inbounds.delete(pod, &r.Change)
@@ -25,7 +25,7 @@ func (t *Translator) classify(r *Result) {
 	for key := range t.changed.pods {
 		pod := t.pods.Get(key)
 		if pod == nil {
-			continue // gone since
+			continue // deleted since
 		}
 		in, known := t.inbound(pod)
 		if !known {
@@ -39,8 +39,8 @@ func (t *Translator) classify(r *Result) {
 	}
 }
 
-// inbound returns what a pod of the mesh accepts. It is not known before the pod's namespace is, which comes over another watch
-// and may be strict.
+// inbound returns what a pod of the mesh accepts. That is known only once the pod's namespace is, because the namespace
+// may be strict. It comes over another watch.
 func (t *Translator) inbound(pod *mesh.Pod) (in mesh.Inbound, known bool) {
 	namespace, known := t.namespaces[pod.Namespace]
 	if !pod.Meshed || !known {
@@ -75,7 +75,7 @@ func (i *inbounds) set(pod *mesh.Pod, in mesh.Inbound, change *envoy.Change, lis
 	return policiesChanged
 }
 
-// delete takes away a pod that is gone.
+// delete removes a deleted pod.
 func (i *inbounds) delete(pod *mesh.Pod, change *envoy.Change) {
 	id := podID(pod)
 	if class, ok := i.classes[id]; ok {

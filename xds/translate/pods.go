@@ -12,7 +12,7 @@ import (
 func (t *Translator) setPod(now *mesh.Pod) {
 	before := t.pods.Get(now.Key)
 	if reflect.DeepEqual(before, now) {
-		return // most changes of a pod's status
+		return // as after most changes of a pod's status
 	}
 	if before != nil && before.UID != now.UID {
 		t.changed.gone = append(t.changed.gone, before)
@@ -35,7 +35,7 @@ func (t *Translator) deletePod(key mesh.Key) {
 	t.notePod(before)
 }
 
-// notePod notes what depends on a pod as it is or was; nil for none.
+// notePod notes what depends on the old or the new state of a pod. pod may be nil.
 func (t *Translator) notePod(pod *mesh.Pod) {
 	if pod == nil {
 		return
@@ -55,7 +55,7 @@ func (t *Translator) setNamespace(ns *metav1.PartialObjectMetadata) {
 	}
 }
 
-// changePodsIn has Urgent look at what all pods of a namespace take.
+// changePodsIn makes Urgent compute again what all pods of a namespace accept.
 func (t *Translator) changePodsIn(namespace string) {
 	if t.pods == nil {
 		return

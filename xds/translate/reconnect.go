@@ -8,10 +8,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// A sidecar judges a connection when the connection is made, and callers keep connections for as long as they can. When other
-// policies hold, the metadata of the Service's clusters changes, so that callers connect anew. Running requests finish.
+// A sidecar judges a connection when the connection is made, and callers keep connections for as long as they can. When
+// policies change, the metadata of the Service's clusters changes, so that callers connect again. Running requests finish.
 
-// Reconnect has Build change the clusters of Services whose policies have changed, see Result.Reconnect.
+// Reconnect makes Build change the clusters of Services whose policies have changed, see Result.Reconnect.
 func (t *Translator) Reconnect(services ...mesh.Key) {
 	t.reconnectPending.Delete(services...)
 	for _, key := range services {
@@ -21,7 +21,7 @@ func (t *Translator) Reconnect(services ...mesh.Key) {
 	}
 }
 
-// policiesBehind returns the hashes of the policies of a Service's pods. It returns those that are published until Reconnect.
+// policiesBehind returns the hashes of the policies of a Service's pods. Until Reconnect, it returns the published ones.
 func (t *Translator) policiesBehind(service mesh.Key) string {
 	if t.reconnectPending.Has(service) {
 		if published := t.services[service]; published != nil {

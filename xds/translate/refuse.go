@@ -12,24 +12,23 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// serviceBuilder takes Services and their routes through the second stage, and looks at what comes out
-// before it is sent.
+// serviceBuilder takes Services and their routes through the second stage, and validates the result before it is sent.
 type serviceBuilder struct {
 	cfg *config.Mesh
-	// check says why Envoy would refuse resources: envoy.Check.
+	// check returns why Envoy would refuse resources: envoy.Check.
 	check func([]envoy.Resource) error
 }
 
-// translated is what a Service comes to.
+// translated is the result of the second stage for one Service.
 type translated struct {
-	resources []envoy.Resource // none of what is no part of the mesh
+	resources []envoy.Resource // empty for a Service outside the mesh
 	rules     map[uint16]mesh.PortRules
 	statuses  []mesh.Status // of its routes
 }
 
-// service gives what a Service comes to; svc is nil for one that is no part of the mesh. Envoy refuses a route
-// configuration or a listener as a whole; so a route of which it would refuse what comes out is refused here, with
-// the reason in its status, and harms no other. An error is about the Service itself.
+// service translates a Service; svc is nil for one outside the mesh. Envoy refuses a route configuration or a listener
+// as a whole. Therefore a route whose resources Envoy would refuse is refused here, with the reason in its status, and
+// harms no other route. An error is about the Service itself.
 func (t serviceBuilder) service(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) (translated, error) {
 	out, err := t.try(key, svc, in)
 	if err == nil {
@@ -44,7 +43,7 @@ func (t serviceBuilder) service(key mesh.Key, svc *mesh.Service, in mesh.RouteIn
 	if out, again := t.try(key, svc, in); again == nil {
 		return out, nil
 	}
-	for id := range eachAlone(in) { // only together do they make Envoy refuse
+	for id := range eachAlone(in) { // Envoy accepts each route alone, but not all together
 		in.Refused[id] = fmt.Sprintf("Envoy would refuse the routes of Service %s: %v", key, err)
 	}
 	return t.try(key, svc, in)
@@ -57,14 +56,14 @@ func (t serviceBuilder) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs
 		return out, nil
 	}
 	out.resources = envoy.ServiceResources(svc, rules, t.cfg)
-	// All Services share the listener of TLSRoutes; here is that of this one.
+	// All Services share the listener of TLSRoutes. This is what it would be for this Service alone.
 	alone := envoy.NewProtocolTable()
 	alone.Routes.Set(key, svc, rules)
 	listeners, _ := alone.Routes.Resources(t.cfg)
 	return out, t.check(slices.Concat(out.resources, listeners))
 }
 
-// eachAlone gives, for each route, the inputs without the others.
+// eachAlone returns, for each route, the inputs without the other routes.
 func eachAlone(in mesh.RouteInputs) map[mesh.ID]mesh.RouteInputs {
 	out := map[mesh.ID]mesh.RouteInputs{}
 	none := in

@@ -18,17 +18,16 @@ type Result struct {
 	PolicyStatuses []mesh.Status
 	// DeletedPolicies are applied before PolicyStatuses: a policy that was deleted and created again is in both.
 	DeletedPolicies []mesh.ID
-	// Problems replace the earlier ones of the object; an empty list says that there are none any more.
+	// Problems replace the earlier ones of the object. An empty list means that the object has no problems any more.
 	Problems map[mesh.ID][]mesh.Problem
-	// Reconnect are Services with other policies for their pods. Translator.Reconnect is called with these Services once
+	// Reconnect are Services whose pods' policies have changed. The caller passes them to Translator.Reconnect once
 	// sidecars have had the time to take the policies.
 	Reconnect sets.Set[mesh.Key]
 	// Errors says why a Service could not be built. What is published for the Service stays, and the next Build tries again.
 	Errors map[mesh.Key]error
 }
 
-// All returns everything that comes of some objects, in any order. Objects of kinds that the mesh is not built from do
-// no harm.
+// All returns the result for a list of objects in any order. It ignores kinds that the mesh is not built from.
 func All(cfg *config.Mesh, objects ...metav1.Object) *Result {
 	t := New(cfg)
 	for _, o := range objects {

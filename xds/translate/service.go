@@ -14,14 +14,14 @@ import (
 
 // parsedService is what mesh.BuildService returned.
 type parsedService struct {
-	// model is nil for what is no part of the mesh: it may still be a parent of routes, refused by it.
+	// model is nil for a Service outside the mesh. Routes may still name it as a parent, and are refused.
 	model    *mesh.Service
 	problems []mesh.Problem
 }
 
 // builtService is a Service with what is published for it.
 type builtService struct {
-	model                      *mesh.Service // nil for what is no part of the mesh, of which Translator.services has nothing
+	model                      *mesh.Service // nil for a Service outside the mesh; Translator.services does not have it
 	rules                      map[uint16]mesh.PortRules
 	resources                  []envoy.Resource
 	published                  []envoy.ID
@@ -44,14 +44,14 @@ func (t *Translator) deleteService(key mesh.Key) {
 	t.hold(t.depend.ofService(key)...)
 }
 
-// declare takes what a Service says of the protocols of its pods.
+// declare takes the protocols that a Service declares for its pods.
 func (t *Translator) declare(key mesh.Key, now mesh.Declared) {
 	if t.pods == nil {
 		return
 	}
 	before := t.declared[key.Namespace][key]
 	if reflect.DeepEqual(before, now) {
-		return // as when its status has changed
+		return // as after a change of its status
 	}
 	t.declared.set(key, now)
 	for pod := range t.pods.In(key.Namespace) {
@@ -74,18 +74,18 @@ func (t *Translator) build(key mesh.Key, seen buildCache) (*builtService, error)
 	}, nil
 }
 
-// resolvedService is a Service with the policy that holds for it.
+// resolvedService is a Service with its traffic policies and, if it is held, its endpoints.
 type resolvedService struct {
 	exists bool
-	// model is nil for one that does not exist, and for one that is no part of the mesh.
+	// model is nil if the Service does not exist or is outside the mesh.
 	model     *mesh.Service
 	problems  []mesh.Problem
-	policies  []mesh.Status    // of traffic policies
-	endpoints serviceEndpoints // of one that is held
+	policies  []mesh.Status    // the statuses of traffic policies
+	endpoints serviceEndpoints // empty unless the Service is held
 }
 
-// buildCache holds what one Build needs of each Service. A mirror's cluster has the endpoints of another Service: both clusters
-// have to know the same identities.
+// buildCache holds what one Build needs of each Service. A mirror's cluster has the endpoints of another Service, and both
+// clusters must know the same identities.
 type buildCache map[mesh.Key]resolvedService
 
 func (t *Translator) resolve(key mesh.Key, seen buildCache) resolvedService {
@@ -128,7 +128,7 @@ func (t *Translator) resolveObjects(key mesh.Key) resolvedService {
 	return out
 }
 
-// inputs brings together what the rules of a Service depend on, and the Service itself.
+// inputs returns everything that the rules of a Service depend on, and the Service itself.
 func (t *Translator) inputs(parent mesh.Key, seen buildCache) (mesh.RouteInputs, resolvedService) {
 	in := mesh.RouteInputs{Services: map[mesh.Key]*mesh.Service{}}
 	namespaces := map[string]bool{}
@@ -174,14 +174,14 @@ func (t *Translator) replace(key mesh.Key, now *builtService, r *Result) {
 			now.published = append(now.published, res.ID())
 		}
 		r.Change.Set = append(r.Change.Set, now.resources...)
-		now.resources = nil // whoever publishes them has them
+		now.resources = nil // not needed once they are in the result
 		t.services[key] = now
 		t.protocols.Add(now.model)
 	}
 	r.Problems[mesh.ID{Kind: mesh.KindService, Key: key}] = now.allProblems()
 }
 
-// all are the problems of a Service with its endpoints.
+// allProblems returns the problems of a Service and of its endpoints.
 func (b *builtService) allProblems() []mesh.Problem {
 	return slices.Concat(b.problems, b.endpointProblems)
 }

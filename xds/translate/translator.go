@@ -21,38 +21,38 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Translator holds the objects that there are and what was built of them. It is not safe for use by several goroutines.
+// Translator holds the current objects and what was built of them. It is not safe for use by several goroutines.
 type Translator struct {
 	cfg      *config.Mesh
 	settings mesh.Options
-	// check says why Envoy would refuse resources: envoy.Check.
+	// check returns why Envoy would refuse resources: envoy.Check.
 	check func([]envoy.Resource) error
 
-	// What there is.
+	// The current objects.
 	parsed     map[mesh.Key]parsedService
 	slices     map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice // by Service
 	serviceOf  map[mesh.Key]mesh.Key                                // of each EndpointSlice
 	cidrs      map[string]*networkingv1.ServiceCIDR
 	pods       *mesh.Pods // nil in a mesh without identities
 	namespaces map[string]config.MTLS
-	declared   byNamespace[mesh.Declared] // what Services say of the protocols of their pods
+	declared   byNamespace[mesh.Declared] // the protocols that Services declare for their pods
 	policies   byNamespace[mesh.PodPolicy]
 	grants     byNamespace[*gatewayv1.ReferenceGrant]
 	objects    map[mesh.ID]metav1.Object // routes and policies
 	depend     *dependencies
 	addresses  addresses
 
-	// What was built of it.
+	// What was built of them.
 	baseBuilt    bool // the resources that need the configuration alone
 	services     map[mesh.Key]*builtService
 	protocols    *envoy.ProtocolTable // of all services
 	inbounds     *inbounds
 	policyStatus map[mesh.Key]mesh.Status // of AuthorizationPolicies
-	// reconnectPending are Services whose callers are to connect anew, and not yet.
+	// reconnectPending are Services whose callers must connect again, but not yet.
 	reconnectPending sets.Set[mesh.Key]
 
 	changed changed
-	// held are Services to be built by Build; listenerHeld is set if the outbound listener has to be.
+	// held are the Services that Build builds. listenerHeld is set if it must build the outbound listener.
 	held         sets.Set[mesh.Key]
 	listenerHeld bool
 }
@@ -78,7 +78,7 @@ func newChanged() changed {
 	}
 }
 
-// New returns a Translator of no objects.
+// New returns a Translator without objects.
 func New(cfg *config.Mesh) *Translator {
 	t := &Translator{
 		cfg: cfg, settings: mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, ServiceCIDRs: cfg.ServiceCIDRs}, check: envoy.Check,
@@ -95,7 +95,7 @@ func New(cfg *config.Mesh) *Translator {
 	return t
 }
 
-// IDOf names an object. It reports whether that is of a kind that the mesh is built from.
+// IDOf returns the ID of an object. It reports whether the mesh is built from objects of this kind.
 func IDOf(o metav1.Object) (mesh.ID, bool) {
 	id := mesh.ID{Key: mesh.Key{Namespace: o.GetNamespace(), Name: o.GetName()}}
 	switch o := o.(type) {
@@ -134,8 +134,8 @@ func IDOf(o metav1.Object) (mesh.ID, bool) {
 	return id, true
 }
 
-// Set adds an object, or replaces the one of its kind and name. Nobody may change the object afterwards; Set does not, so it
-// may be a cache's own.
+// Set adds an object, or replaces the one of its kind and name. The object must not change afterwards. Set does not change
+// it, so it may be a cache's own.
 func (t *Translator) Set(object metav1.Object) {
 	id, ok := IDOf(object)
 	if !ok || t.ignores(id.Kind) {
@@ -165,7 +165,7 @@ func (t *Translator) Set(object metav1.Object) {
 	}
 }
 
-// ignores reports whether nothing depends on objects of a kind, as on pods in a mesh without identities.
+// ignores reports whether nothing depends on objects of a kind, for example on pods in a mesh without identities.
 func (t *Translator) ignores(k mesh.Kind) bool {
 	return t.pods == nil && (k == mesh.KindPod || k == mesh.KindNamespace)
 }
@@ -197,7 +197,7 @@ func (t *Translator) Delete(id mesh.ID) {
 	}
 }
 
-// setObject takes a route or policy, nil for one that is gone.
+// setObject takes a route or policy; now is nil if it was deleted.
 func (t *Translator) setObject(id mesh.ID, now metav1.Object) {
 	before := t.objects[id]
 	if now == nil {
@@ -222,7 +222,7 @@ func (t *Translator) setObject(id mesh.ID, now metav1.Object) {
 	}
 }
 
-// refsOf returns what a route names; nothing if it does not exist.
+// refsOf returns the Services that a route names, or nothing if the route does not exist.
 func refsOf(o metav1.Object) mesh.RouteRefs {
 	switch o := o.(type) {
 	case *gatewayv1.HTTPRoute:
@@ -302,7 +302,7 @@ func (t *Translator) BuildInParts(n int, publish func(envoy.Change)) *Result {
 	routes, gone := t.protocols.Routes.Resources(t.cfg)
 	r.Change.Set, r.Change.Remove = append(r.Change.Set, routes...), append(r.Change.Remove, gone...)
 	t.listenerHeld, t.changed = false, newChanged()
-	t.changed.endpoints.Insert(slices.Collect(maps.Keys(r.Errors))...) // with which theirs have waited
+	t.changed.endpoints.Insert(slices.Collect(maps.Keys(r.Errors))...) // they waited for a Service that could not be built
 	return r
 }
 

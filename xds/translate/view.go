@@ -4,7 +4,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Service returns what Build has made of a Service; nil for what is no part of the mesh.
+// Service returns what Build has made of a Service, or nil for a Service outside the mesh.
 func (t *Translator) Service(key mesh.Key) *mesh.Service {
 	if built := t.services[key]; built != nil {
 		return built.model

@@ -1,5 +1,5 @@
-// Package translatetest has clusters of few names that change at random, for properties that hold after any changes. Tests
-// alone import it.
+// Package translatetest has small clusters that change at random, to test properties that hold after any changes. Only
+// tests import it.
 package translatetest
 
 import (
@@ -24,36 +24,36 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// PodIPs are the addresses of pods: few, so that they go from one pod to the next, in two ranges.
+// PodIPs are the addresses of pods, in two ranges. They are few, so that pods reuse them.
 var PodIPs = []string{"10.1.0.1", "10.1.0.2", "10.1.1.1"}
 
-// Object is one of Kubernetes' API.
+// Object is an object of the Kubernetes API.
 type Object interface {
 	metav1.Object
 	runtime.Object
 }
 
-// Cluster has the objects that there are.
+// Cluster has the current objects.
 type Cluster struct {
 	*rand.Rand
 	Objects map[mesh.ID]Object
 	changes int
 }
 
-// New returns an empty cluster; clusters of one seed change alike.
+// New returns an empty cluster. Clusters with the same seed change in the same way.
 func New(seed uint64) *Cluster {
 	return &Cluster{Rand: rand.New(rand.NewPCG(seed, 11)), Objects: map[mesh.ID]Object{}}
 }
 
-// Kinds are those that Change makes objects of; a kind that stands twice changes twice as often.
+// Kinds are the kinds that Change can change. A kind that is listed twice changes twice as often.
 var Kinds = []mesh.Kind{
 	mesh.KindService, mesh.KindService, mesh.KindEndpointSlice, mesh.KindHTTPRoute, mesh.KindHTTPRoute, mesh.KindHTTPRoute, mesh.KindGRPCRoute,
 	mesh.KindReferenceGrant, mesh.KindTrafficPolicy, mesh.KindTCPRoute, mesh.KindTLSRoute, mesh.KindPod, mesh.KindPod, mesh.KindPod, mesh.KindPod,
 	mesh.KindNamespace, mesh.KindAuthorizationPolicy, mesh.KindServiceCIDR,
 }
 
-// Change makes, changes or deletes one object of the kinds, and tells of each step; before is nil for a new object, and
-// now for one that is gone.
+// Change creates, changes or deletes one object of the kinds, and calls tell for each step. before is nil for a new
+// object, and now for a deleted one.
 func (c *Cluster) Change(kinds []mesh.Kind, tell func(id mesh.ID, before, now Object)) {
 	c.changes++
 	id := mesh.ID{Kind: pick(c, kinds...)}
@@ -71,11 +71,11 @@ func (c *Cluster) Change(kinds []mesh.Kind, tell func(id mesh.ID, before, now Ob
 	case c.IntN(3) == 0:
 		delete(c.Objects, id)
 		tell(id, own(before), nil)
-		if c.IntN(2) == 0 { // and made anew at once
+		if c.IntN(2) == 0 { // created again at once
 			c.Objects[id] = object
 			tell(id, nil, own(object))
 		}
-	case before.GetGeneration() > 0 && c.IntN(5) == 0: // its status alone
+	case before.GetGeneration() > 0 && c.IntN(5) == 0: // only its status changes
 		same := own(before)
 		same.SetResourceVersion(fmt.Sprint(c.changes))
 		tell(id, own(before), same)
@@ -178,7 +178,7 @@ func (c *Cluster) newSlice(meta metav1.ObjectMeta) Object {
 	return slice
 }
 
-// endpoint names a pod, or has an address alone.
+// endpoint returns an endpoint that names a pod, or has only an address.
 func (c *Cluster) endpoint(namespace string) discoveryv1.Endpoint {
 	ep := discoveryv1.Endpoint{Addresses: []string{PodIPs[c.IntN(len(PodIPs))]}}
 	if c.IntN(3) > 0 {
@@ -259,7 +259,7 @@ func (c *Cluster) newAuthorizationPolicy(meta metav1.ObjectMeta) Object {
 	return p
 }
 
-// newPod is mostly one of the mesh. Of port 8081 its sidecar may know nothing.
+// newPod returns a pod that is mostly part of the mesh. Its sidecar may not capture port 8081.
 func (c *Cluster) newPod(meta metav1.ObjectMeta) Object {
 	pod := Pod(meta.Namespace, meta.Name, pick(c, "x", "y"), PodIPs[c.IntN(len(PodIPs))])
 	pod.UID, pod.Labels, pod.CreationTimestamp, pod.ResourceVersion = meta.UID, meta.Labels, meta.CreationTimestamp, meta.ResourceVersion
@@ -284,7 +284,7 @@ func (c *Cluster) newPod(meta metav1.ObjectMeta) Object {
 	return pod
 }
 
-// Pod returns a pod of the mesh that runs.
+// Pod returns a running pod of the mesh.
 func Pod(namespace, name, serviceAccount, ip string) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{}}}
 	pod.Spec.ServiceAccountName = serviceAccount

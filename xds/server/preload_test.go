@@ -16,11 +16,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
-// base is a cluster that no Service stands behind.
+// base is a cluster that belongs to no Service.
 func base() envoy.Resource { return cluster("base", "") }
 
-// bare is a sidecar that has what comes before any call where nothing is sent ahead: the base cluster
-// and all scopes.
+// bare returns a sidecar that has what it gets before any call if nothing is preloaded: the base cluster and all scopes.
 func bare(t *testing.T, c *control, n *corev3.Node, scopes ...string) *proxy {
 	t.Helper()
 	p := c.connect(t, n)
@@ -54,58 +53,6 @@ func TestNothingAhead(t *testing.T) {
 	p.quiet()
 }
 
-func TestRouteWaitsForItsOwnClustersOnly(t *testing.T) {
-	c := start(t)
-	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "cold"), service("shop", "good"))...)
-	p := bare(t, c, pod("one", "n1"), "cold", "good")
-
-	p.subscribe(envoy.RouteType, "cold")
-	p.take(envoy.ClusterType, "cold") // and never asks for its endpoints
-	p.subscribe(envoy.RouteType, "good")
-	p.warm("good")
-	p.take(envoy.RouteType, "good")
-	p.quiet()
-}
-
-func TestRouteChangesToAFurtherCluster(t *testing.T) {
-	c := start(t)
-	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
-	p := bare(t, c, pod("one", "n1"), "a", "b")
-	p.subscribe(envoy.RouteType, "a")
-	p.warm("a")
-	p.take(envoy.RouteType, "a")
-
-	c.set(t, in("shop", routeTo("a", "a", "b"))...)
-	clusters := p.expect(envoy.ClusterType, "b")
-	p.subscribe(envoy.EndpointType, "b")
-	eps := p.expect(envoy.EndpointType, "b")
-	p.quiet()
-	p.ack(eps)
-	p.quiet()
-	p.ack(clusters)
-	p.take(envoy.RouteType, "a")
-	p.quiet()
-}
-
-// What a route refers to goes and comes back while the route stays.
-func TestClusterOfARouteComesBack(t *testing.T) {
-	c := start(t)
-	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
-	c.set(t, in("shop", routeTo("a", "a", "b"))...)
-	p := bare(t, c, pod("one", "n1"), "a", "b")
-	p.subscribe(envoy.RouteType, "a")
-	p.warm("a", "b")
-	p.take(envoy.RouteType, "a")
-
-	c.remove(t, cluster("b", "b"))
-	p.take(envoy.ClusterType, "-b")
-	c.set(t, in("bank", cluster("b", "b"))...)
-	clusters := p.expect(envoy.ClusterType, "b")
-	p.take(envoy.EndpointType, "b") // the subscription is the old one, the cluster warms anew
-	p.ack(clusters)
-	p.quiet()
-}
-
 func TestAhead(t *testing.T) {
 	in := func(mutate func(*node.Node)) *corev3.Node {
 		n := node.Node{Namespace: "shop", Pod: "two", ServiceAccount: "default", Workload: "Deployment/web"}
@@ -120,59 +67,59 @@ func TestAhead(t *testing.T) {
 	allScopes := []string{"cart ahead", "pay ahead", "rates ahead", "vault ahead"}
 	none, noneScopes := []string{"base"}, []string{"cart", "pay", "rates", "vault"}
 	for name, test := range map[string]struct {
-		ahead server.Ahead
+		ahead server.PreloadBounds
 		node  *corev3.Node
 		// used are routes and clusters that another pod of shop/Deployment/web has asked for.
 		used                     []envoy.ID
 		wantClusters, wantScopes []string
 	}{
-		"nothing":                     {server.Ahead{}, in(nil), nil, none, noneScopes},
-		"small mesh":                  {server.Ahead{WholeMesh: 4}, in(nil), nil, all, allScopes},
-		"too large a mesh":            {server.Ahead{WholeMesh: 3}, in(nil), nil, none, noneScopes},
-		"small namespace":             {server.Ahead{Namespace: 2}, in(nil), nil, shop, shopScopes},
-		"too large a namespace":       {server.Ahead{Namespace: 1}, in(nil), nil, none, noneScopes},
-		"small mesh, large namespace": {server.Ahead{WholeMesh: 4, Namespace: 1}, in(nil), nil, all, allScopes},
-		"scope all":                   {server.Ahead{}, scope(config.ScopeAll), nil, all, allScopes},
-		"scope namespace":             {server.Ahead{}, scope(config.ScopeNamespace), nil, shop, shopScopes},
-		"scope namespace, small mesh": {server.Ahead{WholeMesh: 4}, scope(config.ScopeNamespace), nil, shop, shopScopes},
-		"scope demand":                {server.Ahead{WholeMesh: 4, Namespace: 2}, scope(config.ScopeDemand), nil, none, noneScopes},
+		"nothing":                     {server.PreloadBounds{}, in(nil), nil, none, noneScopes},
+		"small mesh":                  {server.PreloadBounds{WholeMesh: 4}, in(nil), nil, all, allScopes},
+		"too large a mesh":            {server.PreloadBounds{WholeMesh: 3}, in(nil), nil, none, noneScopes},
+		"small namespace":             {server.PreloadBounds{Namespace: 2}, in(nil), nil, shop, shopScopes},
+		"too large a namespace":       {server.PreloadBounds{Namespace: 1}, in(nil), nil, none, noneScopes},
+		"small mesh, large namespace": {server.PreloadBounds{WholeMesh: 4, Namespace: 1}, in(nil), nil, all, allScopes},
+		"scope all":                   {server.PreloadBounds{}, scope(config.ScopeAll), nil, all, allScopes},
+		"scope namespace":             {server.PreloadBounds{}, scope(config.ScopeNamespace), nil, shop, shopScopes},
+		"scope namespace, small mesh": {server.PreloadBounds{WholeMesh: 4}, scope(config.ScopeNamespace), nil, shop, shopScopes},
+		"scope demand":                {server.PreloadBounds{WholeMesh: 4, Namespace: 2}, scope(config.ScopeDemand), nil, none, noneScopes},
 		"used route": {
-			server.Ahead{}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
+			server.PreloadBounds{}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
 			[]string{"base", "rates"}, []string{"cart", "pay", "rates ahead", "vault"},
 		},
 		"used cluster": {
-			server.Ahead{}, in(nil), []envoy.ID{{Type: envoy.ClusterType, Name: "rates"}},
+			server.PreloadBounds{}, in(nil), []envoy.ID{{Type: envoy.ClusterType, Name: "rates"}},
 			[]string{"base", "rates"}, noneScopes,
 		},
 		"used and the namespace": {
-			server.Ahead{Namespace: 2}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
+			server.PreloadBounds{Namespace: 2}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
 			[]string{"base", "cart", "pay", "rates"}, []string{"cart ahead", "pay ahead", "rates ahead", "vault"},
 		},
 		"used and scope namespace": {
-			server.Ahead{}, scope(config.ScopeNamespace), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
+			server.PreloadBounds{}, scope(config.ScopeNamespace), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
 			[]string{"base", "cart", "pay", "rates"}, []string{"cart ahead", "pay ahead", "rates ahead", "vault"},
 		},
 		"used but scope demand": {
-			server.Ahead{}, scope(config.ScopeDemand), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}}, none, noneScopes,
+			server.PreloadBounds{}, scope(config.ScopeDemand), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}}, none, noneScopes,
 		},
 		"used by another workload": {
-			server.Ahead{}, in(func(n *node.Node) { n.Workload = "Deployment/other" }),
+			server.PreloadBounds{}, in(func(n *node.Node) { n.Workload = "Deployment/other" }),
 			[]envoy.ID{{Type: envoy.RouteType, Name: "rates"}}, none, noneScopes,
 		},
 		"used by a namesake elsewhere": {
-			server.Ahead{}, in(func(n *node.Node) { n.Namespace = "bank" }),
+			server.PreloadBounds{}, in(func(n *node.Node) { n.Namespace = "bank" }),
 			[]envoy.ID{{Type: envoy.RouteType, Name: "cart"}}, none, noneScopes,
 		},
 		"used by nobody's workload": {
-			server.Ahead{}, in(func(n *node.Node) { n.Workload = "" }),
+			server.PreloadBounds{}, in(func(n *node.Node) { n.Workload = "" }),
 			[]envoy.ID{{Type: envoy.RouteType, Name: "rates"}}, none, noneScopes,
 		},
 		"used but not there": {
-			server.Ahead{}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "gone"}}, none, noneScopes,
+			server.PreloadBounds{}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "gone"}}, none, noneScopes,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startWith(t, server.Options{Ahead: test.ahead})
+			c := startWith(t, server.Options{Preload: test.ahead})
 			c.set(t, slices.Concat([]envoy.Resource{base()},
 				service("shop", "cart"), service("shop", "pay"), service("bank", "rates"), service("bank", "vault"),
 				lazy(append(service("shop", "lazy"), service("bank", "late")...)...))...)
@@ -202,17 +149,17 @@ func TestAhead(t *testing.T) {
 
 func TestNewService(t *testing.T) {
 	for name, test := range map[string]struct {
-		ahead server.Ahead
+		ahead server.PreloadBounds
 		node  *corev3.Node
 		want  string // the variant of the scope
 	}{
-		"small mesh":                {server.Ahead{WholeMesh: 2}, pod("one", "n1"), "b ahead"},
-		"one port too many":         {server.Ahead{WholeMesh: 1}, pod("one", "n1"), "b"},
-		"large mesh, the proxy's":   {server.Ahead{Namespace: 1}, node.Node{Namespace: "bank", Pod: "one", ServiceAccount: "default"}.Proto(), "b ahead"},
-		"large mesh, another's own": {server.Ahead{Namespace: 1}, node.Node{Namespace: "web", Pod: "one", ServiceAccount: "default"}.Proto(), "b"},
+		"small mesh":                {server.PreloadBounds{WholeMesh: 2}, pod("one", "n1"), "b ahead"},
+		"one port too many":         {server.PreloadBounds{WholeMesh: 1}, pod("one", "n1"), "b"},
+		"large mesh, the proxy's":   {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "bank", Pod: "one", ServiceAccount: "default"}.Proto(), "b ahead"},
+		"large mesh, another's own": {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "web", Pod: "one", ServiceAccount: "default"}.Proto(), "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := startWith(t, server.Options{Ahead: test.ahead})
+			c := startWith(t, server.Options{Preload: test.ahead})
 			c.set(t, base())
 			p := bare(t, c, test.node)
 			// The proxy has a Service of its own accord that nobody is sent ahead.
@@ -232,7 +179,7 @@ func TestNewService(t *testing.T) {
 
 // The protocol of a port is changed, and what was of no use is now the form that is used.
 func TestNoLongerLazyIsNew(t *testing.T) {
-	c := startWith(t, server.Options{Ahead: server.Ahead{WholeMesh: 1}})
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 1}})
 	c.set(t, append(lazy(service("shop", "a")...), base())...)
 	p := bare(t, c, pod("one", "n1"))
 	c.set(t, service("shop", "a")...)
@@ -331,7 +278,7 @@ func TestLazyScope(t *testing.T) {
 // A sidecar asks at once for the routes of what it is sent ahead. Were that taken for calls, its workload
 // would be sent all of that for ever, whatever the bounds.
 func TestSentAheadIsNotUsed(t *testing.T) {
-	c := startWith(t, server.Options{Ahead: server.Ahead{WholeMesh: 3}})
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 3}})
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("x", "a"), service("x", "b"), service("x", "c"))...)
 	begin := func(name string, want ...string) *proxy {
 		t.Helper()

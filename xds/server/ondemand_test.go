@@ -27,8 +27,8 @@ func made(name, version string) envoy.Resource {
 	return lazy(clusterWith(name, "", version))[0]
 }
 
-// names waits for what has come to be wanted, and for what is wanted no more.
-func names(t *testing.T, m *server.Made, wanted, unwanted int) (is, isNot []string) {
+// names waits for names that proxies have begun to want, and for names that no proxy wants any more.
+func names(t *testing.T, m *server.OnDemand, wanted, unwanted int) (is, isNot []string) {
 	t.Helper()
 	await(t, fmt.Sprintf("%d wanted and %d not", wanted, unwanted), func() bool {
 		select {
@@ -59,7 +59,7 @@ func is(t *testing.T, got []string, want ...string) {
 
 func TestMadeOnDemand(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	one := bare(t, c, pod("one", "n1"))
 	one.subscribe(envoy.ClusterType, "made/a", "other")
@@ -107,7 +107,7 @@ func TestMadeOnDemand(t *testing.T) {
 // not make.
 func TestMadeComesBack(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base(), made("made/b", "1"))
 	held := map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "made/b": c.version(t, envoy.ClusterType, "made/b"), "made/c": "older", "made/d": "older"}
 	c.remove(t, made("made/b", ""))
@@ -122,7 +122,7 @@ func TestMadeComesBack(t *testing.T) {
 	p.take(envoy.ClusterType, "made/a", "made/c")
 	p.quiet()
 
-	// The time in which nothing is removed from who comes back is over when something is.
+	// Something is removed, so the time in which nothing is removed from a proxy that comes back is over.
 	c.set(t, listener("l"))
 	p.subscribe(envoy.ListenerType)
 	p.take(envoy.ListenerType, "l")
@@ -131,11 +131,11 @@ func TestMadeComesBack(t *testing.T) {
 	p.quiet()
 }
 
-// Who asks for much at once never hears of a name that it does not exist, while it is just being made.
+// A proxy that asks for many names at once never hears "does not exist" while a resource is being made.
 func TestMadeWhileAsked(t *testing.T) {
 	const rounds, each = 80, 50
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	ctx, done := context.WithCancel(t.Context())
 	var maker sync.WaitGroup
@@ -180,7 +180,7 @@ func TestMadeWhileAsked(t *testing.T) {
 // What one proxy can have made is bounded. Beyond it a name is one that does not exist.
 func TestTooManyMade(t *testing.T) {
 	c := start(t)
-	m := c.store.Made(isMade)
+	m := c.store.OnDemand(isMade)
 	c.set(t, base())
 	p := bare(t, c, pod("one", "n1"))
 	var all []string
@@ -189,7 +189,7 @@ func TestTooManyMade(t *testing.T) {
 	}
 	p.subscribe(envoy.ClusterType, all...)
 	names(t, m, len(all), 0)
-	c.set(t, made("made/more", "1")) // somebody else has it
+	c.set(t, made("made/more", "1")) // made for another proxy
 	p.subscribe(envoy.ClusterType, "made/more")
 	noEndpoints(t, p, "made/more")
 	const refused = "# HELP mizzen_xds_pod_addresses_refused_total Pod addresses that a sidecar got no answer for, because it asked for too many at a time. The control plane's log names the sidecar.\n" +
@@ -219,7 +219,7 @@ func TestTooManyMade(t *testing.T) {
 // What is made on demand is not what a workload uses: it would drive out the Services.
 func TestMadeIsNotUsed(t *testing.T) {
 	c := start(t)
-	c.store.Made(isMade)
+	c.store.OnDemand(isMade)
 	c.set(t, base(), made("made/a", "1"))
 	n := node.Node{Namespace: "shop", Pod: "one", ServiceAccount: "default", Workload: "Deployment/web"}
 	p := bare(t, c, n.Proto())
@@ -234,7 +234,7 @@ func TestMadeIsNotUsed(t *testing.T) {
 func TestAgentsAsk(t *testing.T) {
 	const agents = 40
 	c := start(t)
-	m := c.store.Made(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
+	m := c.store.OnDemand(func(id envoy.ID) bool { return id.Type == envoy.PodAddressType })
 	c.set(t, base(), listener("l"))
 	var all []*proxy
 	for i := range agents {

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
+// lookup finds the resource that one proxy is to have under a name. It knows the three things by which proxies differ:
+//
+//   - The variant, by IP family, node, namespace and what is preloaded.
+//   - The pod's class, for envoy.InboundListener. The proxy asks for that name like for any other, and the store
+//     reports a change of the class. A proxy must not choose what its pod accepts.
+//   - Whether the proxy may ask for one more resource that is made on demand.
+type lookup struct {
+	store *Store
+	node  *node.Node
+	// classes is true if every pod has a class, known or not yet.
+	classes bool
+	watches *watches
+	preload *preload
+}
+
+// entry returns what the proxy is to have under a name, or nil.
+func (l *lookup) entry(id envoy.ID) *entry {
+	var p preloaded
+	if id.Type == envoy.ScopedRouteType {
+		p = l.preload.now()
+	}
+	return l.pick(id.Type, l.record(id), p)
+}
+
+// pick returns the variant of a record that the proxy is to have, or nil.
+func (l *lookup) pick(typeURL string, r *record, p preloaded) *entry {
+	if typeURL == envoy.ScopedRouteType && r.live() && p.has(typeURL, r) {
+		return r.entry(envoy.Ahead)
+	}
+	if r == nil {
+		return nil
+	}
+	return r.entry(envoy.Variants(envoy.ID{Type: typeURL, Name: r.name}, *l.node)...)
+}
+
+// record returns what exists under a name for the proxy, in all variants, or nil.
+func (l *lookup) record(id envoy.ID) *record {
+	if l.classed(id) {
+		return l.store.recordOfClass(id, l.node.Of())
+	}
+	if !l.watches.awaits(id) && l.store.madeOnDemand(id) {
+		return nil // beyond the proxy's bound
+	}
+	return l.store.record(id)
+}
+
+// classed reports whether the resource under a name depends on the class.
+func (l *lookup) classed(id envoy.ID) bool { return l.classes && id == envoy.InboundListener }
+
+// exists reports whether there is, or may be, something under a name. A proxy keeps what it has while its pod's class
+// is not known, and while a resource on demand is not made. A class always has a resource.
+func (l *lookup) exists(id envoy.ID) bool {
+	return l.classed(id) || l.watches.awaits(id) || l.record(id) != nil
+}
+
+// needsInbound reports whether a proxy that asks for everything of a type needs the inbound listener of its class.
+func (l *lookup) needsInbound(typeURL string) bool {
+	return l.classes && typeURL == envoy.InboundListener.Type
+}
+
+// unclassified reports whether the first answer of a type has to wait for the pod's class. Envoy takes a first answer
+// as complete, and would refuse connections to its pod.
+func (l *lookup) unclassified(typeURL string) bool {
+	return l.needsInbound(typeURL) && l.store.class(l.node.Of()) == ""
+}

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"maps"
+	"slices"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
+
+// subscriptions are all subscriptions of one stream. They also know which names the proxy needs without having
+// subscribed to them, and they keep the stream's watches in step with the names.
+type subscriptions struct {
+	byType  map[string]*subscription
+	watches *watches
+	lookup  *lookup
+	// last is the number of the last response of any type.
+	last uint64
+}
+
+// of returns the subscription of a type, or nil.
+func (s *subscriptions) of(typeURL string) *subscription { return s.byType[typeURL] }
+
+// open returns the subscription of a type. first is true if this call made it.
+func (s *subscriptions) open(typeURL string) (sub *subscription, first bool) {
+	if sub := s.byType[typeURL]; sub != nil {
+		return sub, false
+	}
+	sub = newSubscription(typeURL)
+	s.byType[typeURL] = sub
+	return sub, true
+}
+
+// allowed checks a request against the limits of a stream.
+func (s *subscriptions) allowed(req *discoveryv3.DeltaDiscoveryRequest) error {
+	long := func(name string) bool { return len(name) > maxName }
+	tooLong := long(req.TypeUrl) || slices.ContainsFunc(req.ResourceNamesSubscribe, long)
+	for name := range req.InitialResourceVersions {
+		tooLong = tooLong || long(name)
+	}
+	if tooLong {
+		return status.Errorf(codes.ResourceExhausted, "a name may have %d bytes", maxName)
+	}
+	if s.of(req.TypeUrl) == nil && len(s.byType) >= maxTypes {
+		return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
+	}
+	n := len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
+	for _, sub := range s.byType {
+		n += sub.size()
+	}
+	if n > maxNames {
+		return status.Errorf(codes.ResourceExhausted, "a stream may have %d names, this would be %d", maxNames, n)
+	}
+	return nil
+}
+
+// subscribe adds a name that the proxy asks for. held is true if the proxy has some version of it: then it expects
+// an answer only if that differs.
+func (s *subscriptions) subscribe(sub *subscription, name string, held bool) {
+	sub.names.add(name)
+	sub.dirty.add(name)
+	if !held {
+		sub.asked.add(name)
+	}
+	s.watches.add(envoy.ID{Type: sub.typeURL, Name: name})
+}
+
+// unsubscribe drops a name that the proxy asked for. The proxy forgets the resource, unless the server needs it.
+func (s *subscriptions) unsubscribe(sub *subscription, name string) {
+	sub.names.remove(name)
+	sub.asked.remove(name)
+	if sub.needed.has(name) && sub.all {
+		return
+	}
+	delete(sub.sent, name)
+	sub.dirty.remove(name)
+	s.watches.remove(envoy.ID{Type: sub.typeURL, Name: name})
+}
+
+// unsubscribeAll ends a subscription to everything of a type.
+func (s *subscriptions) unsubscribeAll(sub *subscription) {
+	sub.all = false
+	for needed := range sub.needed {
+		s.release(sub, needed)
+	}
+}
+
+// need adds a name that the proxy gets without having subscribed to it.
+func (s *subscriptions) need(sub *subscription, name string) {
+	if sub.needed.has(name) {
+		return
+	}
+	sub.needed.add(name)
+	sub.dirty.add(name)
+	s.watches.add(envoy.ID{Type: sub.typeURL, Name: name})
+}
+
+// needOnRequest is need for a name that is sent because of a request, not because of a change.
+func (s *subscriptions) needOnRequest(sub *subscription, name string) {
+	if !sub.needed.has(name) {
+		sub.requested.add(name)
+		s.need(sub, name)
+	}
+}
+
+// release is the opposite of need.
+func (s *subscriptions) release(sub *subscription, name string) {
+	if !sub.needed.has(name) {
+		return
+	}
+	sub.needed.remove(name)
+	sub.requested.remove(name)
+	if !sub.names.has(name) {
+		s.watches.remove(envoy.ID{Type: sub.typeURL, Name: name})
+	}
+}
+
+// needClusters adds the clusters of routes that are about to be sent, if the proxy leaves the choice of its clusters
+// to the server. A proxy keeps such a cluster while the cluster exists: Envoy does not forget a route that it asked
+// for, and a call that worked must go on working without the control plane.
+func (s *subscriptions) needClusters() {
+	clusters, routes := s.of(envoy.ClusterType), s.of(envoy.RouteType)
+	if clusters == nil || !clusters.all || routes == nil {
+		return
+	}
+	for name := range routes.dirty {
+		route := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: name})
+		if route == nil || !routes.wants(name) {
+			continue
+		}
+		for _, cluster := range route.references {
+			s.needOnRequest(clusters, cluster.Name)
+		}
+	}
+}
+
+// referred reports whether a route that the proxy holds refers to a cluster. The proxy then needs the cluster even
+// while it does not exist.
+func (s *subscriptions) referred(cluster string) bool {
+	routes := s.of(envoy.RouteType)
+	if routes == nil {
+		return false
+	}
+	id := envoy.ID{Type: envoy.ClusterType, Name: cluster}
+	for name := range routes.sent {
+		if e := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: name}); e != nil && slices.Contains(e.references, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// scoped reports whether the proxy learns of routes from scopes. Such a proxy unsubscribes from a route by itself
+// when the scope is gone, and does so before it acknowledges that. If it were told that the route is gone, it would do
+// nothing.
+func (s *subscriptions) scoped() bool {
+	scopes := s.of(envoy.ScopedRouteType)
+	return scopes != nil && scopes.all
+}
+
+// owesRoutes reports whether the proxy waits for an answer about routes, or has not acknowledged one. When a scope is
+// removed, Envoy withdraws its request for the routes, and a call that waits for them would never get an answer.
+func (s *subscriptions) owesRoutes() bool {
+	routes := s.of(envoy.RouteType)
+	return routes != nil && s.scoped() && (routes.unacknowledged() || len(routes.asked) > 0)
+}
+
+// dirty counts the names to look at again.
+func (s *subscriptions) dirty() int {
+	n := 0
+	for _, sub := range s.byType {
+		n += len(sub.dirty)
+	}
+	return n
+}
+
+// watched returns all names that may be watched, by type.
+func (s *subscriptions) watched() map[string][]string {
+	names := map[string][]string{}
+	for typeURL, sub := range s.byType {
+		names[typeURL] = slices.AppendSeq(slices.Collect(maps.Keys(sub.names)), maps.Keys(sub.needed))
+	}
+	return names
+}
