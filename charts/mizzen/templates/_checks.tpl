@@ -1,7 +1,7 @@
 {{- /*
-What the control plane would refuse when it starts is refused here, in its words, where the schema cannot: bounds
-of durations and quantities, host bits of CIDRs, values that contradict each other. test/chart gives the same
-values to both.
+Refuses values with which the control plane would not start, with the control plane's own messages, where the
+schema cannot: bounds of durations and quantities, host bits of CIDRs, and values that contradict each other.
+test/chart gives the same values to the chart and to the control plane.
 */}}
 {{- define "mizzen.checks" -}}
 {{- $mesh := .Values.mesh }}
@@ -67,7 +67,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* A Go duration, which the schema has found well formed, in nanoseconds. */}}
+{{- /* A Go duration in nanoseconds. The schema has checked its syntax. */}}
 {{- define "mizzen.nanoseconds" -}}
 {{- $units := dict "ns" 1.0 "us" 1e3 "µs" 1e3 "μs" 1e3 "ms" 1e6 "s" 1e9 "m" 6e10 "h" 3.6e12 }}
 {{- $sum := 0.0 }}
@@ -86,7 +86,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* "good" for a CIDR of either family without host bits. An address is looked at in groups, of 8 bits or of 16. */}}
+{{- /* "good" for a CIDR of either family without host bits. Compares an address in groups of 8 or 16 bits. */}}
 {{- define "mizzen.cidr" -}}
 {{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" }}
 {{- $address := splitList "/" . | first }}
@@ -158,7 +158,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* A Kubernetes quantity, which the schema has found well formed, as a number. */}}
+{{- /* A Kubernetes quantity as a number. The schema has checked its syntax. */}}
 {{- define "mizzen.quantity" -}}
 {{- $text := toString . | trimPrefix "+" }}
 {{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text }}
