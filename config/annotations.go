@@ -60,7 +60,7 @@ func SidecarForNamespace(base Sidecar, name string, annotations map[string]strin
 		errs = s.limitErrors(annotations)
 	}
 	if err := joinErrors(errs); err != nil {
-		return s, fmt.Errorf("its namespace %s has the %w", name, err)
+		return s, fmt.Errorf("namespace %s has the %w", name, err)
 	}
 	return s, nil
 }
@@ -108,9 +108,9 @@ func findKey(on Object, kind KeyKind, name string) (Key, error) {
 		}
 	}
 	if near, ok := Nearest(name, known); ok {
-		return Key{}, fmt.Errorf("%s %s: unknown, did you mean %s?", kind, name, near)
+		return Key{}, fmt.Errorf("%s %s: unknown; did you mean %s?", kind, name, near)
 	}
-	return Key{}, fmt.Errorf("%s %s: unknown, known are %s", kind, name, strings.Join(known, ", "))
+	return Key{}, fmt.Errorf("%s %s: unknown; want one of %s", kind, name, strings.Join(known, ", "))
 }
 
 func withArticle(kind KeyKind) string {

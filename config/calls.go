@@ -83,9 +83,9 @@ func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whol
 			errs = append(errs, KeyError{Annotation, name, value, known(on)})
 		case key.setCalls == nil && !perRule: // ServicePolicyOf reads it
 		case key.setCalls == nil:
-			errs = append(errs, KeyError{Annotation, name, value, "this key without a dot, on the Service"})
+			errs = append(errs, KeyError{Annotation, name, value, "this key on the Service, without a dot"})
 		case perRule && (on != OnRoute || !slices.Contains(ruleNames, rule)):
-			errs = append(errs, KeyError{Annotation, name, value, "the name of a rule of this route behind the dot" + listed(ruleNames)})
+			errs = append(errs, KeyError{Annotation, name, value, "the name of a rule of this route after the dot" + listed(ruleNames)})
 		case !perRule && !key.setCalls(&whole, value), perRule && !key.setCalls(&calls, value):
 			errs = append(errs, KeyError{Annotation, name, value, key.Values})
 		case perRule:
@@ -112,7 +112,7 @@ func known(on Object) string {
 
 func listed(names []string) string {
 	if len(names) == 0 {
-		return ", and none has a name"
+		return ", but no rule has a name"
 	}
 	return ": " + strings.Join(names, ", ")
 }

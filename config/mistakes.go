@@ -64,7 +64,7 @@ func (k Key) allows(value string) bool {
 // unknownOn says what is wrong with a key that an object does not have: it may be another object's, another kind of key, or
 // misspelt.
 func unknownOn(on Object, kind KeyKind, name string) (problem, want string) {
-	problem = fmt.Sprintf("no %s of a %s, so it has no effect", kind, on)
+	problem = fmt.Sprintf("not a known %s for a %s, so it has no effect", kind, on)
 	var known []string
 	for _, key := range Keys {
 		switch {
@@ -92,7 +92,7 @@ func Misplaced(labels, annotations map[string]string) []Mistake {
 		}
 		for _, name := range sortedKeys(found) {
 			if ours(name) {
-				out = append(out, Mistake{kind, name, found[name], "no effect on the workload itself", "it in the metadata of the pod template"})
+				out = append(out, Mistake{kind, name, found[name], "it has no effect on the workload itself", "it in the metadata of the pod template"})
 			}
 		}
 	}

@@ -12,7 +12,7 @@ const (
 	wantLimit         = "a whole number from 1 to 1000000"
 	wantEjectInterval = "a Gateway API duration from 1ms to 1h, such as 10s"
 	wantEjectionTime  = "a Gateway API duration from 1ms to 24h, such as 30s"
-	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's own"
+	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's default"
 	wantEjected       = "a whole number from 1 to 50"
 	wantLoadBalancing = "least-request, round-robin, random, ring-hash or maglev"
 	wantHashBy        = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
@@ -115,7 +115,7 @@ func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) 
 		p.HashBy = &HashBy{Source: BySourceIP}
 	case !hashes && p.HashBy != nil:
 		p.HashBy = nil
-		refuse(AnnotationHashBy, AnnotationLoadBalancing+": ring-hash or maglev beside it")
+		refuse(AnnotationHashBy, AnnotationLoadBalancing+", together with ring-hash or maglev")
 	}
 	return p, errs
 }

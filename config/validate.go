@@ -56,7 +56,7 @@ func (m *Mesh) Validate() error { return m.validate().ToAggregate() }
 func (m *Mesh) ValidateForInjection() error {
 	errs := m.validate()
 	if m.Sidecar.Image == "" {
-		errs = append(errs, field.Required(field.NewPath("sidecar", "image"), "the image of the proxy and the capture init container"))
+		errs = append(errs, field.Required(field.NewPath("sidecar", "image"), "the image of the sidecar and of the init container"))
 	}
 	return errs.ToAggregate()
 }
@@ -126,7 +126,7 @@ func checkPeerTimeout(path *field.Path, d *metav1.Duration) field.ErrorList {
 	if d != nil && validPeerTimeout(d.Duration) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, durationText(d), "want a duration from 3s to 24h, or 0s for the kernel's own")}
+	return field.ErrorList{field.Invalid(path, durationText(d), "want a duration from 3s to 24h, or 0s for the kernel's default")}
 }
 
 func checkBudget(path *field.Path, percent, minConcurrent *int32) field.ErrorList {
@@ -145,7 +145,7 @@ func (m *Mesh) validateMTLS(path *field.Path) field.ErrorList {
 		return field.ErrorList{field.NotSupported(path, m.MTLS.Mode, MTLSModes)}
 	}
 	if m.MTLS.Mode == Strict && !*m.Identity.Enabled {
-		return field.ErrorList{field.Invalid(path, m.MTLS.Mode, "want permissive while identity.enabled is false: nobody could call anybody")}
+		return field.ErrorList{field.Invalid(path, m.MTLS.Mode, "want permissive while identity.enabled is false, because strict would refuse every call")}
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func (s Sidecar) validate(path *field.Path) field.ErrorList {
 func checkResources(path *field.Path, r corev1.ResourceRequirements) field.ErrorList {
 	var errs field.ErrorList
 	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "a sidecar has no device claims"))
+		errs = append(errs, field.Forbidden(path.Child("claims"), "want no claims: a sidecar cannot have device claims"))
 	}
 	errs = append(errs, checkQuantities(path.Child("requests"), r.Requests)...)
 	errs = append(errs, checkQuantities(path.Child("limits"), r.Limits)...)

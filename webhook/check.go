@@ -14,7 +14,7 @@ import (
 var reservedPorts = []int32{config.OutboundPort, config.InboundPort, config.AgentPort}
 
 func reservedPort(path *field.Path, port int32) *field.Error {
-	return field.Invalid(path, port, fmt.Sprintf("the sidecar listens on %d, %d and %d, want another port",
+	return field.Invalid(path, port, fmt.Sprintf("the sidecar listens on %d, %d and %d; want another port",
 		config.OutboundPort, config.InboundPort, config.AgentPort))
 }
 
@@ -57,7 +57,7 @@ func checkName(app appContainer, seen map[string]bool) field.ErrorList {
 // proxyUser: the capture rules let the traffic of this user pass, or Envoy would capture its own.
 func proxyUser(path *field.Path) *field.Error {
 	return field.Invalid(path.Child("runAsUser"), config.ProxyUID,
-		"the sidecar's own user, whose traffic is never captured, want another user")
+		"traffic of the sidecar's own user is never captured; want another user")
 }
 
 func podUser(spec *corev1.PodSpec) *int64 {

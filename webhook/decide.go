@@ -32,14 +32,14 @@ const (
 )
 
 var explanations = map[Reason]string{
-	ControlPlanePod:     "the control plane's own pods get no sidecar, they have to start first",
-	SystemNamespace:     "pods of " + metav1.NamespaceSystem + " get no sidecar, the cluster must not depend on the mesh",
+	ControlPlanePod:     "the control plane's own pods must start before any sidecar",
+	SystemNamespace:     "pods of " + metav1.NamespaceSystem + " must not depend on the mesh",
 	MirrorPod:           "a static pod is already running on its node and cannot be changed",
-	DisabledOnPod:       "the pod's label " + config.LabelInjection + "=" + config.InjectionDisabled + " turns it off",
+	DisabledOnPod:       "the pod's label " + config.LabelInjection + "=" + config.InjectionDisabled + " turns injection off",
 	NamespaceNotEnabled: "neither the namespace nor the pod has the label " + config.LabelInjection + "=" + config.InjectionEnabled,
 	HostNetwork:         "hostNetwork: the capture rules would apply to the whole node",
 	Windows:             "traffic capture needs Linux",
-	AlreadyInjected:     "the pod carries the sidecar already",
+	AlreadyInjected:     "the pod already has the sidecar",
 	NotAPod:             "the object is not a pod",
 	NotACreation:        "only a pod that is being created can get a sidecar",
 }

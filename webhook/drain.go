@@ -31,7 +31,7 @@ func drain(pod *corev1.Pod, delay time.Duration, injected bool, report *Report) 
 		lengthen = false // it has been
 	} else if most := grace / 2; seconds > most && !lengthen {
 		report.Warnings = append(report.Warnings, fmt.Sprintf(
-			"the drain delay of %ds (%s) is cut to %ds, half of terminationGracePeriodSeconds", seconds, config.AnnotationDrainDelay, most))
+			"the drain delay of %ds (%s) is shortened to %ds, half of terminationGracePeriodSeconds", seconds, config.AnnotationDrainDelay, most))
 		seconds = most
 	}
 	if seconds == 0 {

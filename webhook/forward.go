@@ -96,7 +96,7 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 	}
 	if host := hostOf(h); host != "" {
 		// The kubelet calls that host from the node. The agent could not do the same from the pod.
-		f.warnings = append(f.warnings, fmt.Sprintf("%s: host %q is set, so the kubelet goes on calling it itself", path, host))
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: host %q is set, so the kubelet calls it directly, not through the sidecar", path, host))
 		return false
 	}
 	h, errs := resolve(app, h, path)
@@ -115,9 +115,9 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 // unknownProbe refuses a probe or hook that goes to the agent, which would not know what to ask the application. known is nil
 // where the pod has no sidecar.
 func unknownProbe(path *field.Path, agentPath string, known appprobe.Handlers) *field.Error {
-	why := "the sidecar has no such probe, want the application's own"
+	why := "the sidecar does not know this probe; want the application's own probe"
 	if known == nil {
-		why = "this is a copy of a pod with a sidecar, without that sidecar: want its init containers, too, or the application's own probe"
+		why = "this pod is a copy of a pod with a sidecar, but lacks the sidecar; want the init containers of the original, or the application's own probe"
 	}
 	return field.Invalid(path.Child("httpGet", "path"), agentPath, why)
 }

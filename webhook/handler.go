@@ -76,11 +76,11 @@ type injector struct {
 func NewHandler(o Options) http.Handler {
 	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_injection_total",
-		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error) and, where skipped or removed, the reason.",
+		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error), with the reason if skipped or removed.",
 	}, []string{"result", "reason"})}
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_webhook_refused_requests_total",
-		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or no AdmissionReview (body), a wrong method (method) or content type (content-type).",
+		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or not an AdmissionReview (body), a wrong method (method) or content type (content-type).",
 	}, []string{"reason"})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(h.total, refused)
@@ -177,7 +177,7 @@ func (h *injector) inject(ctx context.Context, req admission.Request, pod *corev
 	if h.Namespace != nil {
 		var err error
 		if ns, err = h.Namespace(ctx, pod.Namespace); err != nil {
-			return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: read what its namespace says of it: %w", displayName(pod), err))
+			return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: read the settings of its namespace: %w", displayName(pod), err))
 		}
 	}
 	injected, report, err := Inject(pod, ns, h.Config, h.Version, bundle, NewProbeKey())
@@ -214,7 +214,7 @@ func (h *injector) remove(req admission.Request, pod *corev1.Pod, reason Reason)
 	h.total.WithLabelValues(resultRemoved, string(reason)).Inc()
 	h.Log.V(1).Info("sidecar removed", "pod", displayName(pod), "reason", reason)
 	return admission.Patched(string(reason), operations...).WithWarnings(fmt.Sprintf(
-		"mizzen: pod %s: the sidecar that it was copied with is taken out: %s", displayName(pod), reason.Explain()))
+		"mizzen: pod %s: removed the sidecar that the pod was copied with: %s", displayName(pod), reason.Explain()))
 }
 
 func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error) {

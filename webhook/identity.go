@@ -26,7 +26,7 @@ func CheckTrustBundle(bundle []byte) error {
 	case err != nil:
 		return fmt.Errorf("trust bundle: %w", err)
 	case len(certs) == 0:
-		return errors.New("trust bundle: no certificate in it, want one at least")
+		return errors.New("trust bundle: no certificate; want at least one")
 	case len(bundle) > api.MaxBody:
 		return fmt.Errorf("trust bundle: %d bytes, want at most %d", len(bundle), api.MaxBody)
 	}

@@ -55,7 +55,7 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 		return nil, Report{}, errors.New("the mesh configuration has no sidecar.image")
 	}
 	if len(trustBundle) == 0 && cfg.Identity.Enabled != nil && *cfg.Identity.Enabled {
-		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), and no trust bundle is given")
+		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), but there is no trust bundle")
 	}
 	out := pod.DeepCopy()
 	own, nameErrs := findOwn(&out.Spec)

@@ -72,7 +72,7 @@ func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 }
 
 func reservedName(path *field.Path, name string) *field.Error {
-	return field.Invalid(path.Child("name"), name, "reserved for the sidecar, want another name")
+	return field.Invalid(path.Child("name"), name, "reserved for the sidecar; want another name")
 }
 
 func envValue(c *corev1.Container, name string) string {

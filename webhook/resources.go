@@ -26,7 +26,7 @@ func resourcesFor(pod *corev1.Pod, ns Namespace, configured corev1.ResourceRequi
 	class := qosClass(pod)
 	if quota := refusesBestEffort(pod, ns.Quotas, class); quota != "" {
 		return corev1.ResourceRequirements{}, []string{fmt.Sprintf(
-			"the sidecar has no requests and no limits: with them the pod were not BestEffort any more, and ResourceQuota %s would refuse "+
+			"the sidecar gets no requests and no limits, because otherwise the pod would not be BestEffort, and ResourceQuota %s would refuse "+
 				"its other containers, which have none", quota)}
 	}
 	out := *configured.DeepCopy()
@@ -53,18 +53,18 @@ func resourcesFor(pod *corev1.Pod, ns Namespace, configured corev1.ResourceRequi
 		after, because = fitPod(pod, out, name, after, because, ns.LimitRanges)
 		set(&out, name, after)
 		if !before.equal(after) && settings[name] != "" {
-			warnings = append(warnings, fmt.Sprintf("the sidecar's %s has %s, not as configured %s, because of %s; %s set others, on the pod or its namespace",
+			warnings = append(warnings, fmt.Sprintf("the sidecar's %s has %s in place of the configured %s, because of %s; to set other values, use %s on the pod or its namespace",
 				name, after, before, strings.Join(because, " and "), settings[name]))
 		}
 	}
 	if class == corev1.PodQOSGuaranteed && !podLevel && qosOf(out) != corev1.PodQOSGuaranteed {
-		warnings = append(warnings, "the pod is Burstable, not Guaranteed as without a sidecar")
+		warnings = append(warnings, "with the sidecar the pod is Burstable; without it the pod would be Guaranteed")
 	}
 	return out, warnings
 }
 
 // guaranteedPod stands for the wish that a pod stays Guaranteed.
-const guaranteedPod = "the pod's QoS class Guaranteed, which it keeps"
+const guaranteedPod = "the pod's QoS class Guaranteed"
 
 // resourceNames are those of which anybody says something, CPU first, then memory.
 func resourceNames(r corev1.ResourceRequirements, limitRanges []*corev1.LimitRange) []corev1.ResourceName {
@@ -224,8 +224,8 @@ func noRoom(pod *corev1.Pod, quotas []*corev1.ResourceQuota, r corev1.ResourceRe
 			}
 			left.Sub(quota.Status.Used[key])
 			if total.Cmp(left) > 0 {
-				warnings = append(warnings, fmt.Sprintf("ResourceQuota %s has %s of %s left, and the pod wants %s, %s of them for its sidecar; "+
-					"want a larger quota, or less for the sidecar: %s", quota.Name, left.String(), key, total.String(), part.String(), settings[of.resource]))
+				warnings = append(warnings, fmt.Sprintf("ResourceQuota %s has %s of %s left, but the pod needs %s, of which %s are for its sidecar; "+
+					"want a larger quota, or smaller values for the sidecar: %s", quota.Name, left.String(), key, total.String(), part.String(), settings[of.resource]))
 			}
 		}
 	}

@@ -40,7 +40,7 @@ func reservePorts(spec *corev1.PodSpec, report *Report) {
 		value := spec.SecurityContext.Sysctls[reserved].Value
 		if free := unreserved(value); len(free) > 0 {
 			report.Warnings = append(report.Warnings, fmt.Sprintf(
-				"spec.securityContext.sysctls[%d]: %s: %q: want %s in it, too: %s lets connections of the application take ports of the sidecar",
+				"spec.securityContext.sysctls[%d]: %s: %q: want %s in the list, too, because %s allows connections of the application to use ports of the sidecar",
 				reserved, localReservedPorts, value, joinPorts(free), localPortRange))
 		}
 	}

@@ -145,11 +145,11 @@ func addresses(ids []envoy.ID) func(func(netip.AddrPort) bool) {
 // publish hands a result on. What statuses say is published before they say it.
 func (c *Controller) publish(r *translate.Result) {
 	for key, err := range r.Errors {
-		c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
+		c.opt.Log.Error(err, "keeping the published configuration until the next change", "service", key.String())
 	}
 	switch changed, err := c.opt.Store.Apply(r.Change); {
 	case err != nil:
-		c.opt.Log.Error(err, "keeping what is published")
+		c.opt.Log.Error(err, "keeping the published configuration")
 	case len(changed) > 0:
 		c.opt.Log.V(1).Info("published", "resources", len(changed))
 	}

@@ -103,7 +103,7 @@ func leave(ctx context.Context, o *options, config *install.Config, server *http
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
 	defer cancel()
 	if node.Succeeded(ctx, o.runDir, word) {
-		log.Info("a successor has taken over")
+		log.Info("another process has taken over the socket")
 		return server.Shutdown(ctx)
 	}
 	err := config.Remove()
@@ -124,7 +124,7 @@ func awaitSync(ctx context.Context, pods *node.Pods, failed <-chan error, log *s
 		}
 		if time.Since(began) > removal {
 			began = time.Now()
-			log.Warn("waiting for the API server: the node's pods are not read yet")
+			log.Warn("waiting for the API server to list the node's pods")
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func awaitSync(ctx context.Context, pods *node.Pods, failed <-chan error, log *s
 
 func ready(serving bool, config *install.Config) error {
 	if !serving {
-		return errors.New("the node's pods are not read yet")
+		return errors.New("the node's pods are not listed yet")
 	}
 	return config.Err()
 }
@@ -155,7 +155,7 @@ func statusServer(listen string, registry *prometheus.Registry, ready func() err
 func counters(r prometheus.Registerer) (count func(by, result string) func()) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_cni_pods_total",
-		Help: "Pods whose traffic was captured, by who did it (plugin, or repair where the plugin was not called) and result (captured, failed).",
+		Help: "Pods whose traffic was captured, by the part that did it (plugin, or repair if the plugin was not called) and result (captured, failed).",
 	}, []string{"by", "result"})
 	r.MustRegister(total)
 	return func(by, result string) func() { return total.WithLabelValues(by, result).Inc }

@@ -36,7 +36,7 @@ func newAPIHealth(client rest.Interface, r prometheus.Registerer, log logr.Logge
 		now:   time.Now,
 		up: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_kubernetes_api_up",
-			Help: "1 if the Kubernetes API server answered the last probe, else 0. At 0 the control plane goes on with what it has.",
+			Help: "1 if the Kubernetes API server answered the last probe, else 0. At 0 the control plane keeps serving its last state.",
 		}),
 		log: log,
 	}
@@ -68,11 +68,11 @@ func (h *apiHealth) look(ctx context.Context) {
 	defer h.mu.Unlock()
 	switch {
 	case err == nil && !h.since.IsZero():
-		h.log.Info("Kubernetes API server answers again", "away", h.now().Sub(h.since).Round(time.Second).String())
+		h.log.Info("the Kubernetes API server answers again", "away", h.now().Sub(h.since).Round(time.Second).String())
 		h.since = time.Time{}
 	case err != nil && h.since.IsZero():
 		h.since = h.now()
-		h.log.Error(err, "Kubernetes API server does not answer; what is served is kept")
+		h.log.Error(err, "the Kubernetes API server does not answer; keeping the last state")
 	}
 	h.last = err
 	if err == nil {
@@ -89,5 +89,5 @@ func (h *apiHealth) note() (string, error) {
 	if h.since.IsZero() {
 		return "", nil
 	}
-	return fmt.Sprintf("no answer since %s, what is served is kept: %v", h.since.UTC().Format(time.RFC3339), h.last), nil
+	return fmt.Sprintf("no answer since %s, keeping the last state: %v", h.since.UTC().Format(time.RFC3339), h.last), nil
 }

@@ -26,7 +26,7 @@ type part struct {
 	check func() (note string, err error)
 }
 
-var errShuttingDown = errors.New("on its way down")
+var errShuttingDown = errors.New("shutting down")
 
 func newReadiness(log logr.Logger) *readiness {
 	r := &readiness{log: log}

@@ -201,7 +201,7 @@ func (c *controller) run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		c.log.Info("on its way down", "servingFor", c.opts.shutdownDelay.String())
+		c.log.Info("shutting down", "servingFor", c.opts.shutdownDelay.String())
 		c.ready.shuttingDown.Store(true)
 		select {
 		case <-time.After(c.opts.shutdownDelay):
@@ -237,7 +237,7 @@ func (c *controller) start(ctx, serving context.Context, failed chan<- error) (e
 		if synced.Load() {
 			return "", nil
 		}
-		return "", errors.New("not filled yet")
+		return "", errors.New("waiting for the first list of objects")
 	})
 	go func() { synced.Store(c.mgr.GetCache().WaitForCacheSync(serving)) }()
 	end := make(chan struct{})

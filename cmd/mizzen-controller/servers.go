@@ -38,7 +38,7 @@ const (
 // refusedRequests counts what is refused before anybody looks at what it says.
 var refusedRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name: "mizzen_refused_requests_total",
-	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a page that is not for this client (debug).",
+	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a debug page for a client that may not see it (debug).",
 }, []string{"server", "reason"})
 
 func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
@@ -49,7 +49,7 @@ func limit(l net.Listener, server string, all, perAddress int, log logr.Logger) 
 	return &netlimit.Listener{Listener: l, All: all, PerAddress: perAddress, Refused: func(address string) {
 		refusedRequests.WithLabelValues(server, "connections").Inc()
 		if logged.Allow() {
-			log.Info("closed a connection: too many", "server", server, "client", address, "most", all, "mostOfOneAddress", perAddress)
+			log.Info("closed a connection: too many connections", "server", server, "client", address, "most", all, "mostOfOneAddress", perAddress)
 		}
 	}}
 }
@@ -104,7 +104,7 @@ func (s *server) stop(ctx context.Context, log logr.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
-		log.Error(err, "requests cut off at shutdown", "server", s.name)
+		log.Error(err, "requests interrupted by the shutdown", "server", s.name)
 	}
 }
 

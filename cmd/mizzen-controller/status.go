@@ -49,7 +49,7 @@ func (p *statusPages) serveDebug(w http.ResponseWriter, r *http.Request) {
 		peer.ServeHTTP(w, r)
 	default:
 		refusedRequests.WithLabelValues("status", "debug").Inc()
-		http.Error(w, fmt.Sprintf("%s is not for other pods. Use: kubectl port-forward -n <namespace of the control plane> deployment/mizzen-controller %d, then http://localhost:%d%s",
+		http.Error(w, fmt.Sprintf("%s is answered on loopback only. Use: kubectl port-forward -n <namespace of the control plane> deployment/mizzen-controller %d, then http://localhost:%d%s",
 			r.URL.Path, config.ControllerHTTPPort, config.ControllerHTTPPort, r.URL.Path), http.StatusForbidden)
 	}
 }

@@ -75,7 +75,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 		case <-controller.Ready():
 			return "", nil
 		default:
-			return "", errors.New("the cluster is not read yet")
+			return "", errors.New("waiting for the first list of objects")
 		}
 	})
 	options := ads.Options{

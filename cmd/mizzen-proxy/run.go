@@ -28,8 +28,8 @@ func runCommandFor(s *agent.Settings) *cobra.Command {
 	var captured contract.CapturedFlags
 	cmd := &cobra.Command{
 		Use:   contract.RunCommand,
-		Short: "Start Envoy, watch it, and drain it at the end",
-		Long: `Start Envoy, watch it, and drain it at the end.
+		Short: "Start Envoy, supervise it, and drain it at the end",
+		Long: `Start Envoy, supervise it, and drain it at the end.
 
 Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
 POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name>) and
@@ -54,12 +54,12 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	}
 	f := cmd.Flags()
 	s.Add(f, agent.LogLevels)
-	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
+	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests before Envoy ends, 0s to 1h")
 	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")
 	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and sockets")
-	f.StringVar(&s.KeepDir, "keep-dir", s.KeepDir, "directory that outlives the container, for the newest roots")
+	f.StringVar(&s.KeepDir, "keep-dir", s.KeepDir, "directory that survives a restart of the container, for the newest roots")
 	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")
 	for _, name := range []string{"envoy", "token-file", "dir", "keep-dir", "listen"} {
 		_ = f.MarkHidden(name) // fails only for a name that does not exist

@@ -33,7 +33,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 			if reason == "" {
 				reason = "no answer yet"
 			}
-			return fmt.Errorf("told to end before the sidecar was ready: %s", reason)
+			return fmt.Errorf("stopped before the sidecar was ready: %s", reason)
 		case missing == "":
 			return nil
 		case answered:

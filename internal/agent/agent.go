@@ -77,7 +77,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	// A mesh without identities has other capture rules.
 	s.Node.CallerAddresses = s.IdentityAddress != "" && !slices.ContainsFunc(s.Node.IPs, func(ip netip.Addr) bool { return !capture.CallersSeen(ip) })
 	if s.IdentityAddress != "" && !s.Node.CallerAddresses {
-		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container, or of the node's mizzen-cni, says why")
+		log.Warn("the application sees this pod's own address as the address of all callers; the log of the init container, or of mizzen-cni on the node, says why")
 	}
 	s.Node.SocketLoadBalancing = socketLoadBalancing(ctx, s.ControlPlane, log)
 	if err := writeBootstrap(s); err != nil {
@@ -132,9 +132,9 @@ func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Log
 	translated, err := socketlb.Translates(ctx, controlPlane)
 	switch {
 	case err != nil:
-		log.Info("not known whether this node gives connections to Services a pod's address", "error", err)
+		log.Info("cannot tell whether this node translates Service addresses in sockets", "error", err)
 	case translated:
-		log.Warn("calls to Services are not balanced: this node gives their connections a pod's address before the sidecar sees them", "remedy", config.SocketLoadBalancingRemedy)
+		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", config.SocketLoadBalancingRemedy)
 	}
 	return translated
 }
@@ -172,7 +172,7 @@ func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 		active, err := a.admin.active(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			a.log.Warn("drain: Envoy does not say what is active", "error", err)
+			a.log.Warn("drain: Envoy does not report its active requests", "error", err)
 			return
 		case err == nil && active == 0:
 			a.log.Info("drained", "took", time.Since(start))
@@ -180,7 +180,7 @@ func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 		case !asked:
 			asked = true
 			if err := a.admin.drain(ctx); err != nil {
-				a.log.Warn("drain: Envoy does not drain", "error", err)
+				a.log.Warn("drain: Envoy cannot drain", "error", err)
 			}
 		}
 		select {

@@ -24,8 +24,8 @@ const (
 )
 
 // errNotCaptured is what a user gets to see of a pod that the CNI plugin has passed over.
-var errNotCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic; nothing else of the pod starts before. " +
-	"If this lasts, look at the pod of the DaemonSet mizzen-cni on this node: is it there, is it ready, what does its log say? Where the mesh has no plugin any more (cni.enabled is false), make the pod anew")
+var errNotCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic, and no other container of the pod starts before it has. " +
+	"If this lasts, check the pod of the DaemonSet mizzen-cni on this node: does it exist, is it ready, what does its log say? If the mesh no longer uses the plugin (cni.enabled is false), recreate this pod")
 
 // awaitCNI waits until check finds the capture rules. The pod's own containers start after the sidecar is ready, so none
 // of them runs without the rules. Meanwhile whoever asks at listen is told what is missing.

@@ -15,7 +15,7 @@ func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !from.Addr().Unmap().IsLoopback() {
-			http.Error(w, fmt.Sprintf("%s is answered on loopback alone: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
+			http.Error(w, fmt.Sprintf("%s is answered on loopback only: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
 			return
 		}
 		h(w, r)
@@ -39,12 +39,12 @@ func (a *agent) servePlainText(w http.ResponseWriter, _ *http.Request) {
 }
 
 func answerNoIdentity(w http.ResponseWriter) {
-	http.Error(w, "this sidecar has no identity: the mesh had none when the pod was made", http.StatusNotFound)
+	http.Error(w, "this sidecar has no identity, because the mesh had none when the pod was created", http.StatusNotFound)
 }
 
 func (a *agent) answerJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		a.log.Debug("answer broken off", "error", err)
+		a.log.Debug("answer interrupted", "error", err)
 	}
 }

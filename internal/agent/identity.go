@@ -24,7 +24,7 @@ func (a *agent) setUpIdentity() error {
 	a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
 	a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
 	if err := capture.CanEnd(); err != nil {
-		log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
+		log.Warn("silent connections that strict or a policy refuses now end only at their next byte, and those with mTLS not at all", "error", err)
 	}
 	var err error
 	if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {

@@ -50,11 +50,11 @@ func newMetrics(r registry) *metrics {
 		scrapes:  make(chan struct{}, scrapesAtOnce),
 		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_envoy_up",
-			Help: "1 if Envoy answered this scrape, else 0. If it did, its metrics follow.",
+			Help: "1 if Envoy answered this scrape, else 0. At 1 Envoy's metrics follow.",
 		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_app_probes_total",
-			Help: "Probes and lifecycle hooks of the application, carried out for the kubelet, by result: success, failure, or refused to somebody else.",
+			Help: "Probes and lifecycle hooks that the agent ran for the kubelet, by result: success, failure, or refused because the caller was not the kubelet.",
 		}, []string{"container", "kind", "result"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -103,14 +103,14 @@ func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		out = zip
 	}
 	if err := a.writeOwnMetrics(out, err == nil); err != nil {
-		a.log.Debug("metrics: scrape broken off", "error", err)
+		a.log.Debug("metrics: scrape interrupted", "error", err)
 		return
 	}
 	if envoy == nil {
 		return
 	}
 	if err := copyLines(out, envoy); err != nil {
-		a.log.Debug("metrics: scrape broken off", "error", err)
+		a.log.Debug("metrics: scrape interrupted", "error", err)
 	}
 }
 

@@ -59,7 +59,7 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 	container, kind := splitProbePath(r.URL.Path)
 	if key := r.Header.Get(appprobe.KeyHeader); key == "" || subtle.ConstantTimeCompare([]byte(key), []byte(a.settings.ProbeKey)) == 0 {
 		a.metrics.probes.WithLabelValues(container, string(kind), "refused").Inc()
-		http.Error(w, "only the kubelet may ask for this: header "+appprobe.KeyHeader+" has not the value that the pod's spec gives it", http.StatusForbidden)
+		http.Error(w, "only the kubelet may call this: header "+appprobe.KeyHeader+" does not have the value from the pod's spec", http.StatusForbidden)
 		return
 	}
 	err := a.prober.Do(probe.AskedBy(r.Context(), r.RemoteAddr), h, r.UserAgent())

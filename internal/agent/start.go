@@ -107,12 +107,12 @@ func (c *complaint) waiting(reason string) {
 		return
 	}
 	c.said, c.next = reason, now.Add(sayAgain)
-	c.log.Warn("not ready, and the pod's containers wait", "reason", reason)
+	c.log.Warn("not ready, so the pod's containers wait", "reason", reason)
 }
 
 func (c *complaint) ended() {
 	if c.said != "" {
-		c.log.Warn("ready after all")
+		c.log.Warn("ready")
 	}
 }
 

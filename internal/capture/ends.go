@@ -115,7 +115,7 @@ func ends(s Settings) []Rule {
 }
 
 // ErrNotTaken is that nobody has taken the datagram: the rules are not there, or remember too many connections.
-var ErrNotTaken = errors.New("the capture rules do not take it: this kernel lacks an expression that they need (the log of the init container says so), or they have too many connections to end")
+var ErrNotTaken = errors.New("the capture rules did not end it: this kernel lacks an expression that they need (see the log of the init container), or too many connections are to end")
 
 // EndConnection has the rules end the connection of this caller, as Envoy sees it. It must be called as the sidecar's user. What the
 // application has sent and the caller has not acknowledged is lost, as is what the caller sends.

@@ -25,27 +25,27 @@ type Installed struct {
 
 // Describe says in one line what is captured, and what the kernel could not do.
 func (i Installed) Describe(s Settings) string {
-	line := fmt.Sprintf("outbound to %d, inbound to %d, not user %d", s.OutboundPort, s.InboundPort, s.ProxyUID)
+	line := fmt.Sprintf("outbound to %d, inbound to %d, without user %d", s.OutboundPort, s.InboundPort, s.ProxyUID)
 	if len(s.ExcludeInboundPorts) > 0 {
-		line += fmt.Sprintf(", not inbound ports %v", s.ExcludeInboundPorts)
+		line += fmt.Sprintf(", without inbound ports %v", s.ExcludeInboundPorts)
 	}
 	if len(s.ExcludeOutboundPorts) > 0 {
-		line += fmt.Sprintf(", not outbound ports %v", s.ExcludeOutboundPorts)
+		line += fmt.Sprintf(", without outbound ports %v", s.ExcludeOutboundPorts)
 	}
 	if len(s.ExcludeOutboundCIDRs) > 0 {
-		line += fmt.Sprintf(", not destinations %v", s.ExcludeOutboundCIDRs)
+		line += fmt.Sprintf(", without destinations %v", s.ExcludeOutboundCIDRs)
 	}
 	if i.Variant == Plain {
-		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured too, and TCP probes succeed there"
+		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured, too, and TCP probes succeed there"
 	}
 	if i.WithoutCallers != nil {
-		line += "; the application sees the pod's own address as that of all callers: " + i.WithoutCallers.Error()
+		line += "; the application sees the pod's own address as the address of all callers: " + i.WithoutCallers.Error()
 	}
 	if i.WithoutGateways != nil {
 		line += "; TCP probes may take a second longer: " + i.WithoutGateways.Error()
 	}
 	if i.WithoutRoute != nil {
-		line += "; a little more CPU for each packet to the application: " + i.WithoutRoute.Error()
+		line += "; each packet to the application costs a little more CPU: " + i.WithoutRoute.Error()
 	}
 	return line
 }

@@ -128,12 +128,12 @@ func askAgent(ctx context.Context, url string, into any) error {
 	case len(body) > maxAgentAnswer:
 		return fmt.Errorf("the agent's answer has more than %d bytes", maxAgentAnswer)
 	case res.StatusCode == http.StatusNotFound:
-		return errors.New("the agent knows no such page: its sidecar is of an older version, or has no identity")
+		return errors.New("the agent does not have this page: its sidecar has an older version, or no identity")
 	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("the agent answered %d: %s", res.StatusCode, printable(strings.TrimSpace(string(body))))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("the agent's answer cannot be read: %w", err)
+		return fmt.Errorf("cannot read the agent's answer: %w", err)
 	}
 	return nil
 }

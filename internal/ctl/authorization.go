@@ -46,7 +46,7 @@ func (c clusterReader) authorization(ctx context.Context, p *podInfo) ([]policyV
 }
 
 func ruleText(r mesh.CallRule) string {
-	from := []string{"everybody, also in plain text"}
+	from := []string{"everybody, including plain text"}
 	if len(r.From) > 0 {
 		from = nil
 	}

@@ -92,7 +92,7 @@ func (c *checker) checkPodSecurity(o *fileObject, object *unstructured.Unstructu
 	if o.kind == "Namespace" {
 		labels := o.GetLabels()
 		if why, want := webhook.RefusesCapture(labels); why != "" && labels[config.LabelInjection] == config.InjectionEnabled {
-			c.add(o.finding(severityError, podSecurityField, "", why+": its pods will be refused", want))
+			c.add(o.finding(severityError, podSecurityField, "", why+": the API server will refuse its pods", want))
 		}
 		return
 	}
@@ -105,6 +105,6 @@ func (c *checker) checkPodSecurity(o *fileObject, object *unstructured.Unstructu
 	}
 	t.namespace = o.GetNamespace()
 	if webhook.Decide(labels, t.pod(), config.SystemNamespace).Inject {
-		c.add(o.finding(severityError, strings.Join(append(path[:len(path):len(path)], "spec"), "."), "", why+": its pods will be refused", "in the Namespace "+want))
+		c.add(o.finding(severityError, strings.Join(append(path[:len(path):len(path)], "spec"), "."), "", why+": the API server will refuse its pods", "in the Namespace "+want))
 	}
 }

@@ -120,9 +120,9 @@ func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPoli
 	pods := c.around.selected(built, policy.Namespace)
 	switch {
 	case len(pods) == 0 && len(c.around.pods) > 0:
-		c.add(o.finding(severityWarning, "spec.podSelector", "", "no pod of the namespace has these labels: the policy refuses nothing", ""))
+		c.add(o.finding(severityWarning, "spec.podSelector", "", "podSelector matches no pod of the namespace, so the policy refuses nothing", ""))
 	case !built.Policy.Deny && len(policy.Spec.Rules) == 0 && !c.around.allowed(policy, pods):
-		c.add(o.finding(severityWarning, "spec.rules", "", "nobody may call these pods: no Allow that selects them has a rule", "a rule, here or in another Allow"))
+		c.add(o.finding(severityWarning, "spec.rules", "", "nobody may call these pods, because no Allow that selects them has a rule", "a rule, here or in another Allow"))
 	}
 	for i, rule := range policy.Spec.Rules {
 		for j, from := range rule.From {
@@ -131,7 +131,7 @@ func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPoli
 		for j, port := range rule.Ports {
 			if want, wrong := c.around.portMistake(pods, port); wrong {
 				c.add(o.finding(severityWarning, fmt.Sprintf("spec.rules[%d].ports[%d]", i, j), fmt.Sprint(port),
-					"no container of the selected pods has this port, so no call matches", want))
+					"no container of the selected pods has this port, so no call can match", want))
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func (c *checker) checkPeer(o *fileObject, field string, from v1alpha1.Peer, nam
 	account := from.ServiceAccount
 	if account == nil {
 		if from.Namespace != "" && c.around.namespaces != nil && !c.around.namespaces.Has(from.Namespace) {
-			c.add(o.finding(severityWarning, field+".namespace", from.Namespace, "no such namespace", ""))
+			c.add(o.finding(severityWarning, field+".namespace", from.Namespace, "the namespace does not exist", ""))
 		}
 		return
 	}
@@ -150,7 +150,7 @@ func (c *checker) checkPeer(o *fileObject, field string, from v1alpha1.Peer, nam
 		key.Namespace = namespace
 	}
 	if c.around.accounts != nil && !c.around.accounts.Has(key) && key.Name != "default" { // Kubernetes makes that one
-		c.add(o.finding(severityWarning, field+".serviceAccount", key.String(), "no such ServiceAccount, so no caller matches", ""))
+		c.add(o.finding(severityWarning, field+".serviceAccount", key.String(), "the ServiceAccount does not exist, so no caller can match", ""))
 	}
 }
 
@@ -195,7 +195,7 @@ func (i inhabitants) portMistake(pods []*corev1.Pod, port int32) (want string, w
 		return "", false
 	}
 	slices.Sort(known)
-	return "a port that a container listens on, not the Service's: " + numbers(slices.Compact(known)), true
+	return "a port on which a container listens, not the Service's: " + numbers(slices.Compact(known)), true
 }
 
 // targets reports whether a Service sends calls to this port of a pod.

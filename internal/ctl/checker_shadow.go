@@ -94,9 +94,9 @@ func (c *checker) addShadow(id matchID, s shadow) {
 	if texts := conditionTexts(s.by.Match); len(texts) > 0 {
 		conditions = strings.Join(texts, ", ")
 	}
-	problem := fmt.Sprintf("no request can meet it: %s comes before and takes all of it (%s)", first, conditions)
+	problem := fmt.Sprintf("no request can match it, because %s comes first and matches all of its requests (%s)", first, conditions)
 	if s.twin {
-		problem = fmt.Sprintf("the same as %s (%s): requests meet only that of the older route", first, conditions)
+		problem = fmt.Sprintf("the same match as %s (%s): only the older route gets the requests", first, conditions)
 	}
 	if o := c.byName[id.route.String()]; o != nil {
 		c.add(o.finding(severityWarning, field, "", problem, ""))

@@ -75,7 +75,7 @@ func (c *checker) checkBroken() {
 				if j < len(old[i].Conditions) && old[i].Conditions[j].True && !condition.True {
 					c.add(finding{
 						Severity: severityError, Object: s.Object.String(),
-						Problem: fmt.Sprintf("breaks when the files are applied: %s (%s)", condition.Message, condition.Reason),
+						Problem: fmt.Sprintf("broken by the files: %s (%s)", condition.Message, condition.Reason),
 					})
 				}
 			}

@@ -72,7 +72,7 @@ func (f *clusterFlags) connect() (client.Client, error) {
 func (f *clusterFlags) restConfig() (*rest.Config, error) {
 	cfg, err := f.config().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, errors.New("no cluster: no kubeconfig is found; want --kubeconfig, $KUBECONFIG or ~/.kube/config")
+		return nil, errors.New("no cluster: found no kubeconfig; want --kubeconfig, $KUBECONFIG or ~/.kube/config")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("no cluster: %w", err)

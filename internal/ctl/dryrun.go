@@ -24,7 +24,7 @@ func newDryRunCommand(connect connector, agents agentConnector, now func() time.
 	o := dryRunOptions{lookOptions{connect: connect, agents: agents, now: now}}
 	cmd := &cobra.Command{
 		Use:   "dryrun [-n NAMESPACE]",
-		Short: "List who would be refused if the AuthorizationPolicies in dry run were enforced",
+		Short: "List callers that the AuthorizationPolicies in dry run would refuse",
 		Long: `List the callers that AuthorizationPolicies in dry run would refuse if they were enforced beside the others: which
 workload they call at which port, by what they would be refused, how many of their connections are open, and when
 they were seen last.
@@ -45,7 +45,7 @@ found out.`,
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	o.addFlags(cmd.Flags(), "namespace of the policies (default: all)", "how long sidecars must have looked before nobody is said to be refused")
+	o.addFlags(cmd.Flags(), "namespace of the policies (default: all)", "how long sidecars must have watched before the result is complete")
 	return cmd
 }
 
@@ -140,7 +140,7 @@ func (i *inventory) dryRun(pods []*podInfo, tried map[mesh.Key][]mesh.Policy, sa
 		h, asked := said[p.Key]
 		switch {
 		case !asked:
-			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked: it does not run"})
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked, because it is not running"})
 			continue
 		case h.err != nil:
 			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
@@ -238,11 +238,11 @@ func (v dryRunView) unknown() string {
 	case len(v.Unanswered) > 0:
 		return plural(len(v.Unanswered), "pod") + " could not be asked"
 	case v.Unseen > 0:
-		return plural(int(v.Unseen), "connection") + " from before the port was taken for HTTP, into which nobody looks"
+		return plural(int(v.Unseen), "connection") + " from before the sidecar read HTTP at the port, whose requests it cannot see"
 	case v.Forgotten > 0:
-		return fmt.Sprintf("there were more callers than sidecars remember: %d are forgotten", v.Forgotten)
+		return fmt.Sprintf("there were more callers than sidecars remember: %d were dropped", v.Forgotten)
 	case v.Looked < v.Wanted:
-		return fmt.Sprintf("a sidecar has looked for %s only, and %s is wanted (--for)", seconds(v.Looked), seconds(v.Wanted))
+		return fmt.Sprintf("a sidecar has watched for only %s of the required %s (--for)", seconds(v.Looked), seconds(v.Wanted))
 	}
 	return ""
 }
@@ -252,7 +252,7 @@ func (v dryRunView) exit() error {
 	case len(v.Refused) > 0:
 		return &ExitError{exitNotSafe, plural(len(v.Refused), "caller") + " would be refused"}
 	case why != "":
-		return &ExitError{exitNotSafe, "not all is known: " + why}
+		return &ExitError{exitNotSafe, "the result is incomplete: " + why}
 	}
 	return nil
 }
@@ -277,7 +277,7 @@ func renderDryRun(v dryRunView, now time.Time, p paint) string {
 		for _, w := range v.Requests {
 			t.row(plain("", w.Namespace+"/"+w.Workload, numbers(w.Ports))...)
 		}
-		parts = append(parts, p.in(bold, "Judged request by request")+"  as the policies were then\n"+t.String(p))
+		parts = append(parts, p.in(bold, "Requests judged by sidecars")+"  by the policies at that time\n"+t.String(p))
 	}
 	if len(v.Unanswered) > 0 {
 		var t table
@@ -287,7 +287,7 @@ func renderDryRun(v dryRunView, now time.Time, p paint) string {
 		parts = append(parts, p.in(bold, "Not known")+"\n"+t.String(p))
 	}
 	if len(v.Refused) == 0 && v.unknown() == "" {
-		parts = append(parts, fmt.Sprintf("Nobody would be refused of those who called in the last %s\n", seconds(v.Looked)))
+		parts = append(parts, fmt.Sprintf("No caller of the last %s would be refused\n", seconds(v.Looked)))
 	}
 	if len(v.Notes) > 0 {
 		parts = append(parts, renderNotes(v.Notes, p))

@@ -72,7 +72,7 @@ func (v *endpointsView) String() string {
 	case v.Ready == 0 && v.NotReady == 0:
 		return "no endpoints"
 	case v.Ready == 0:
-		return fmt.Sprintf("no endpoint is ready, of %d", v.NotReady)
+		return fmt.Sprintf("0 of %d endpoints ready", v.NotReady)
 	case v.NotReady > 0:
 		text += fmt.Sprintf(", %d more not ready", v.NotReady)
 	}

@@ -83,7 +83,7 @@ func (i *inventory) identityOf(p *podInfo) identityView {
 		v.ID = mesh.SPIFFEID(i.cfg.TrustDomain, p.Namespace, p.ServiceAccount)
 		v.Takes = i.takesOf(p)
 	case p.injected:
-		v.Plain = "its sidecar has no identity: it was injected before the mesh had them; make the pod anew"
+		v.Plain = "its sidecar has no identity, because it was injected before the mesh had identities; recreate the pod"
 	default:
 		v.Plain = i.whyNoSidecar(p)
 	}
@@ -112,7 +112,7 @@ func (i *inventory) takesOf(p *podInfo) []takesView {
 		mode, saidBy := m.at(port)
 		takes := takesView{Port: port, Name: names[port], Mode: string(mode), SaidBy: saidBy}
 		if slices.Contains(p.PlainPorts, port) {
-			takes.Mode, takes.SaidBy = notCaptured, "its capture, since injection"
+			takes.Mode, takes.SaidBy = notCaptured, "the capture settings from injection"
 		}
 		out = append(out, takes)
 	}
@@ -132,7 +132,7 @@ func (v *identityView) setIdentity(id agentapi.Identity, i *inventory) {
 	case !i.meshKnown && strings.HasSuffix(c.ID, account):
 		v.ID = c.ID
 	default:
-		v.Trouble = fmt.Sprintf("the certificate is for %s, but the pod is %s", c.ID, v.ID)
+		v.Trouble = fmt.Sprintf("the certificate is for %s, but the pod's identity is %s", c.ID, v.ID)
 	}
 }
 

@@ -73,7 +73,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	err := c.List(ctx, &pods)
 	if apierrors.IsForbidden(err) && namespace != "" {
 		inv.partial = true
-		inv.note("callers in other namespaces than %s have no names: list Pods of all namespaces: %w", namespace, err)
+		inv.note("cannot name callers outside namespace %s: list Pods of all namespaces: %w", namespace, err)
 		err = c.List(ctx, &pods, client.InNamespace(namespace))
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Compare(b.Key) })
 	var namespaces corev1.NamespaceList
 	if err := c.List(ctx, &namespaces); err != nil {
-		inv.note("what namespaces say of injection and mTLS is not known: list Namespaces: %w", err)
+		inv.note("cannot read labels and annotations of namespaces: list Namespaces: %w", err)
 	}
 	for i := range namespaces.Items {
 		inv.namespaces[namespaces.Items[i].Name] = &namespaces.Items[i]
@@ -93,7 +93,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
 		inv.partial = true
-		inv.note("callers on nodes are not told from those outside of the cluster: list Nodes: %w", err)
+		inv.note("cannot tell callers on nodes from callers outside of the cluster: list Nodes: %w", err)
 	}
 	inv.nodes = nodes.Items
 	switch cfg, err := c.mesh(ctx); {
@@ -102,7 +102,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	case c.meshConfig != "":
 		return nil, err
 	default:
-		inv.note("Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %w", err)
+		inv.note("assuming Mizzen's defaults for the mesh (set others with --mesh-config): %w", err)
 	}
 	return inv, nil
 }
@@ -132,7 +132,7 @@ func (c clusterReader) meshOrDefault(ctx context.Context, stderr io.Writer) (*co
 	if err == nil || c.meshConfig != "" {
 		return cfg, err
 	}
-	_, err = fmt.Fprintf(stderr, "note: Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %v\n", err)
+	_, err = fmt.Fprintf(stderr, "note: assuming Mizzen's defaults for the mesh (set others with --mesh-config): %v\n", err)
 	return config.Default(), err
 }
 

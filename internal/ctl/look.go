@@ -28,8 +28,8 @@ type lookOptions struct {
 // addFlags adds the flags; namespace and lookedFor say what --namespace and --for are here.
 func (o *lookOptions) addFlags(flags *pflag.FlagSet, namespace, lookedFor string) {
 	o.add(flags, namespace)
-	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, as without --namespace")
-	flags.DurationVar(&o.since, "since", 0, "leave out callers that were not seen within this time, such as 1h (default: none)")
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, which is the default")
+	flags.DurationVar(&o.since, "since", 0, "leave out callers without a call within this time, such as 1h (default: show all)")
 	flags.DurationVar(&o.lookedFor, "for", defaultLook, lookedFor)
 	addMeshFlags(flags, &o.meshConfig, &o.system)
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
@@ -41,7 +41,7 @@ func (o *lookOptions) open(ctx context.Context) (c client.Client, a agents, inv 
 	case !slices.Contains(outputs, o.output):
 		err = fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	case o.all && o.namespace != "":
-		err = errors.New("--all-namespaces: want no --namespace beside it")
+		err = errors.New("--all-namespaces: want no --namespace")
 	case o.since < 0:
 		err = fmt.Errorf("--since: %s: want a positive duration, such as 1h", o.since)
 	case o.lookedFor < 0:

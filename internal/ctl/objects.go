@@ -161,7 +161,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 		if want := wantVersion(gvk); want != "" {
 			f := finding{
 				File: file, Line: lineOf(node, "apiVersion"), Severity: severityError, Object: label,
-				Field: "apiVersion", Value: apiVersion, Problem: "no such version", Want: want,
+				Field: "apiVersion", Value: apiVersion, Problem: "unknown version", Want: want,
 			}
 			if strings.HasPrefix(gvk.Group, "gateway.networking.") {
 				f.Problem = "not served by the Gateway API"
@@ -206,7 +206,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 			r.fail(file, node.Line, o.String(), e.Error())
 			continue
 		}
-		r.findings = append(r.findings, o.finding(severityError, path.FieldPath(), "", "no such field", ""))
+		r.findings = append(r.findings, o.finding(severityError, path.FieldPath(), "", "unknown field", ""))
 	}
 	switch {
 	case o.GetName() == "" && o.GetGenerateName() != "":
@@ -248,7 +248,7 @@ func (r *reading) findDoubles() {
 		other, double := first[o.String()]
 		if double {
 			r.findings = append(r.findings, o.finding(severityError, "metadata.name", o.GetName(),
-				fmt.Sprintf("the object stands at %s already", place(other.file, other.node.Line)), ""))
+				fmt.Sprintf("duplicate of the object at %s", place(other.file, other.node.Line)), ""))
 			return true
 		}
 		first[o.String()] = o

@@ -125,7 +125,7 @@ func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, l look) plai
 		h, asked := said[p.Key]
 		switch {
 		case !asked:
-			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked: it does not run"})
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked, because it is not running"})
 		case h.err != nil:
 			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
 		default:

@@ -82,7 +82,7 @@ func (v serviceView) landing(r mesh.Request) ([]requestView, error) {
 			view := base
 			view.Clients, view.group = g.Clients, g
 			if g.Connections {
-				view.Note = "connections are balanced here, not requests: see the rules without --request"
+				view.Note = "this port balances connections, not requests; run the command without --request to see its rules"
 			} else {
 				view.try(r)
 			}

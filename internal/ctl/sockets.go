@@ -12,7 +12,7 @@ import (
 )
 
 // unbalanced is what comes of socket load balancing.
-const unbalanced = "calls of pods to Services are not balanced, because their sidecars see the address of one pod"
+const unbalanced = "calls to Services are not balanced, because sidecars see a pod's address in place of the Service's"
 
 // felix is Calico's configuration as it is stored; the API of projectcalico.org has the same fields.
 // https://docs.tigera.io/calico/latest/reference/resources/felixconfig

@@ -46,7 +46,7 @@ func (f *clusterFlags) parseTarget(text, what string, fallback func() string) (t
 	name := text
 	if kind, rest, ok := strings.Cut(text, "/"); ok {
 		if t.kind = kindNames[strings.ToLower(kind)]; t.kind == "" {
-			return t, fmt.Errorf("%q: %q is no kind that has calls; want %s", text, kind, wantKind)
+			return t, fmt.Errorf("%q: unknown kind %q; want %s", text, kind, wantKind)
 		}
 		name = rest
 	}
@@ -86,7 +86,7 @@ func podsOf(ctx context.Context, c client.Client, t target) ([]corev1.Pod, error
 			return nil, fmt.Errorf("%s: %w", t, err)
 		}
 		if len(svc.Spec.Selector) == 0 {
-			return nil, fmt.Errorf("%s has no selector, so that no pods belong to it by labels", t)
+			return nil, fmt.Errorf("%s has no selector, so it selects no pods", t)
 		}
 		opts = append(opts, client.MatchingLabels(svc.Spec.Selector))
 	}
@@ -135,7 +135,7 @@ func onePod(ctx context.Context, c client.Client, t target, stderr io.Writer) (m
 // servicesFor are the Services that calls to a target's pods go by.
 func (o *routesOptions) servicesFor(ctx context.Context, w *world, t target) ([]mesh.Key, error) {
 	if len(o.files) > 0 {
-		return nil, fmt.Errorf("%s: which Services select its pods only a cluster knows; with -f want a Service", t)
+		return nil, fmt.Errorf("%s: want a Service with -f, because only a cluster has a workload's pods", t)
 	}
 	c, err := o.connect(&o.clusterFlags)
 	if err != nil {

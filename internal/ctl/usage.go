@@ -57,7 +57,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%q: %s takes flags only: %s", args[0], cmd.CommandPath(), cmd.UseLine())
+	return fmt.Errorf("%q: %s takes only flags: %s", args[0], cmd.CommandPath(), cmd.UseLine())
 }
 
 // oneArg wants one argument, which what says.
@@ -69,6 +69,6 @@ func oneArg(what string) cobra.PositionalArgs {
 		case 0:
 			return fmt.Errorf("%s: want %s", cmd.CommandPath(), what)
 		}
-		return fmt.Errorf("%q: want %s, and nothing more", args[1], what)
+		return fmt.Errorf("%q: want only %s", args[1], what)
 	}
 }

@@ -54,7 +54,7 @@ Without a cluster, or with --client, it is mizzenctl's own alone.`,
 	flags := cmd.Flags()
 	o.addCluster(flags)
 	flags.StringVar(&o.system, "system-namespace", config.SystemNamespace, "namespace of the control plane")
-	flags.BoolVar(&o.clientOnly, "client", false, "the version of mizzenctl alone: ask no cluster")
+	flags.BoolVar(&o.clientOnly, "client", false, "show only the version of mizzenctl, without a cluster")
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
 	return cmd
 }
@@ -78,7 +78,7 @@ func (o *versionOptions) run(ctx context.Context, stdout, stderr io.Writer) erro
 	if unread == nil || o.kubeconfig != "" || o.context != "" { // a cluster that the command line names must answer
 		return unread
 	}
-	_, err := fmt.Fprintf(stderr, "note: the versions of control plane and sidecars are not known: %v\n", unread)
+	_, err := fmt.Fprintf(stderr, "note: cannot read the versions of control plane and sidecars: %v\n", unread)
 	return err
 }
 

@@ -108,7 +108,7 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 		return v
 	}
 	if svc == nil {
-		v.Note = "no cluster IP with a TCP port: calls go to the addresses that DNS gives, and routes have no effect"
+		v.Note = "no cluster IP with a TCP port: calls go to the addresses from DNS, and routes have no effect"
 		return v
 	}
 	for _, ip := range svc.ClusterIPs {

@@ -71,7 +71,7 @@ func (c *checker) checkPolicies() {
 		for i, ref := range p.Spec.TargetRefs {
 			field := fmt.Sprintf("spec.targetRefs[%d]", i)
 			if ref.Group != "" || ref.Kind != "Service" {
-				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target of ours", `a Service: {group: "", kind: Service, name: …}`))
+				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target that Mizzen supports", `a Service: {group: "", kind: Service, name: …}`))
 				continue
 			}
 			for _, s := range c.after.targeted(mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}) {

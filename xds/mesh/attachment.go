@@ -14,7 +14,7 @@ type attachment struct{ routes []*route }
 var kindRank = map[Kind]int{KindGRPCRoute: 0, KindHTTPRoute: 1, KindTLSRoute: 2, KindTCPRoute: 3}
 
 // kindOrder is kindRank in words.
-const kindOrder = "a Service port has routes of one kind, the first of GRPCRoute, HTTPRoute, TLSRoute and TCPRoute"
+const kindOrder = "a Service port uses routes of one kind: the first of GRPCRoute, HTTPRoute, TLSRoute and TCPRoute"
 
 // holder is the route that holds in the group where r would: r itself, or one of a kind that comes before, or an older one
 // that leaves r nothing.

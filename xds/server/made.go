@@ -65,7 +65,7 @@ func (s *stream) watch(id envoy.ID) {
 		if _, has := s.made[id]; !has && len(s.made) >= maxMade {
 			// Our agent keeps within the bound: it gives up one that is idle before it asks for another.
 			s.metrics.beyond.Inc()
-			s.log.Info("refused a sidecar's question: it asks for too many at a time", "name", id.Name, "most", maxMade)
+			s.log.Info("refused a sidecar's request for a pod address: it has too many at a time", "name", id.Name, "most", maxMade)
 			return
 		}
 		s.made[id] = struct{}{}

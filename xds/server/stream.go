@@ -135,7 +135,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		case <-s.resuming:
 			s.resuming, s.cold = nil, nil
 		case <-s.warmingTimer.C:
-			s.log.Info("gave up waiting for the proxy to warm its clusters", "clusters", len(s.warming))
+			s.log.Info("no longer waiting for the proxy to warm its clusters", "clusters", len(s.warming))
 			clear(s.warming)
 			s.unacked = nil
 			s.subs[envoy.ClusterType].overdue = true

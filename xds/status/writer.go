@@ -198,9 +198,9 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 		result = "error"
 		// While a CRD comes the API server refuses for a moment, which is nobody's fault; what stays is told.
 		if queue.NumRequeues(id) < quietTries {
-			w.opt.Log.V(1).Info("status not written yet, trying again", "object", id.String(), "error", err.Error())
+			w.opt.Log.V(1).Info("cannot write the status yet, trying again", "object", id.String(), "error", err.Error())
 		} else {
-			w.opt.Log.Error(err, "status not written, trying again", "object", id.String())
+			w.opt.Log.Error(err, "cannot write the status, trying again", "object", id.String())
 		}
 		queue.AddRateLimited(id)
 	}

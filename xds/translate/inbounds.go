@@ -75,7 +75,7 @@ func (i *inbounds) set(pod *mesh.Pod, in mesh.Inbound, change *envoy.Change, lis
 	return policiesChanged
 }
 
-// delete takes away a pod that is gone.
+// delete takes away a deleted pod.
 func (i *inbounds) delete(pod *mesh.Pod, change *envoy.Change) {
 	id := podID(pod)
 	if class, ok := i.classes[id]; ok {

@@ -30,14 +30,14 @@ test/chart gives the same values to the chart and to the control plane.
 {{- end }}
 {{- $peer := include "mizzen.nanoseconds" $mesh.traffic.peerTimeout | float64 }}
 {{- if and (ne $peer 0.0) (or (lt $peer 3e9) (gt $peer 8.64e13)) }}
-{{- fail (printf "mesh.traffic.peerTimeout: %q: want a duration from 3s to 24h, or 0s for the kernel's own" $mesh.traffic.peerTimeout) }}
+{{- fail (printf "mesh.traffic.peerTimeout: %q: want a duration from 3s to 24h, or 0s for the kernel's default" $mesh.traffic.peerTimeout) }}
 {{- end }}
 {{- $drain := include "mizzen.nanoseconds" $mesh.sidecar.drainDelay | float64 }}
 {{- if or (gt $drain 3.6e12) (ne (mod (int64 $drain) 1000000000) 0) }}
 {{- fail (printf "mesh.sidecar.drainDelay: %q: want whole seconds from 0s to 1h, such as 5s" $mesh.sidecar.drainDelay) }}
 {{- end }}
 {{- if and (eq $mesh.mtls.mode "strict") (not $mesh.identity.enabled) }}
-{{- fail "mesh.mtls.mode: \"strict\": want permissive while mesh.identity.enabled is false: nobody could call anybody" }}
+{{- fail "mesh.mtls.mode: \"strict\": want permissive while mesh.identity.enabled is false, because strict would refuse every call" }}
 {{- end }}
 {{- range $i, $cidr := $mesh.serviceCIDRs }}
 {{- include "mizzen.check.cidr" (list (printf "mesh.serviceCIDRs[%d]" $i) $cidr) }}

@@ -70,8 +70,8 @@ type entry struct {
 
 // Reasons why a call is refused.
 var (
-	errTooMany = errors.New("calls to too many other addresses wait for the control plane")
-	errUnknown = errors.New("the control plane has not said who is there")
+	errTooMany = errors.New("too many other addresses wait for the control plane")
+	errUnknown = errors.New("no answer from the control plane in time about the pod at this address")
 )
 
 // New gives Addresses of which nothing is known.
@@ -87,13 +87,13 @@ func New(o Options) *Addresses {
 		complaints: rate.NewLimiter(rate.Every(10*time.Second), 3),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_pod_address_refusals_total",
-			Help: "Connections to pod addresses that the sidecar refused, by reason: no answer of the control plane in time about the pod (unknown), too many addresses that wait for such an answer (too-many).",
+			Help: "Refused connections to pod addresses, by reason: no answer from the control plane in time (unknown), or too many addresses that wait for an answer (too-many).",
 		}, []string{"reason"}),
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(a.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mizzen_agent_pod_addresses",
-			Help: "Pod addresses that the application has called and that the agent remembers.",
+			Help: "Pod addresses that the application has called and the agent remembers.",
 		}, func() float64 { return float64(a.count()) }))
 	}
 	return a
@@ -205,8 +205,8 @@ func (a *Addresses) sweep() bool {
 func (a *Addresses) refuse(reason string, addr netip.AddrPort, why error) error {
 	a.refused.WithLabelValues(reason).Inc()
 	if a.complaints.Allow() {
-		a.opts.Log.Warn("refused a connection to a pod's own address", "address", addr.String(), "error", why,
-			"remedy", "see whether the control plane is there; what is called by many addresses outside the mesh can be excluded (mizzen.dev/exclude-outbound-cidrs)")
+		a.opts.Log.Warn("refused a connection to a pod address", "address", addr.String(), "error", why,
+			"remedy", "check that the control plane is reachable; exclude destinations outside the mesh with many addresses (mizzen.dev/exclude-outbound-cidrs)")
 	}
 	return why
 }

@@ -42,7 +42,7 @@ func (a *Addresses) Run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		a.opts.Log.Debug("addresses of pods: the control plane's stream has ended", "error", err)
+		a.opts.Log.Debug("pod addresses: the control plane's stream has ended", "error", err)
 		select {
 		case <-time.After(rand.N(pause)):
 			pause = min(2*pause, longestPause)
@@ -182,7 +182,7 @@ func (a *Addresses) take(r *discoveryv3.DeltaDiscoveryResponse) {
 		said := &wrapperspb.StringValue{}
 		// Envoy takes several names, with commas between them, for any of them.
 		if err := resource.GetResource().UnmarshalTo(said); err != nil || said.Value != sds.PlainText && !strings.HasPrefix(said.Value, "spiffe://") || strings.Contains(said.Value, ",") {
-			a.opts.Log.Error("who is at a pod's address can not be read", "address", e.name, "value", said.Value, "error", err)
+			a.opts.Log.Error("cannot read the control plane's answer about a pod address", "address", e.name, "value", said.Value, "error", err)
 			continue
 		}
 		if e.identity == "" {

@@ -84,7 +84,7 @@ func New(o Options) *Ends {
 		o: o, refused: map[key]*refusal{},
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_ended_connections_total",
-			Help: "Open connections that were ended, by reason: the port became strict (plaintext), or policies refuse the caller (policy).",
+			Help: "Open connections that the sidecar ended, by reason: the port became strict (plaintext), or policies refuse the caller (policy).",
 		}, []string{"reason"}),
 	}
 	o.Registerer.MustRegister(e.ended)
@@ -117,7 +117,7 @@ func (e *Ends) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			if err := e.look(ctx); err != nil && ctx.Err() == nil {
-				e.o.Log.Debug("connections that are not to live: not looked for", "error", err)
+				e.o.Log.Debug("cannot look for connections to end", "error", err)
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (e *Ends) look(ctx context.Context) error {
 	}
 	e.refused = still
 	if ended > 0 {
-		e.o.Log.Info("ending connections that are not to live any more, in plain text or of callers whom policies refuse", "connections", ended)
+		e.o.Log.Info("ending connections in plain text to a strict port, or from callers that policies refuse", "connections", ended)
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func (e *Ends) drains(c plaintext.Connection, refused time.Duration, now time.Ti
 // fails tells once.
 func (e *Ends) fails(c plaintext.Connection, err error) {
 	if !e.failing {
-		e.o.Log.Warn("a connection that is not to live any more goes on", "caller", c.Caller, "port", c.Port, "id", c.ID, "error", err)
+		e.o.Log.Warn("cannot end a connection that is refused now", "caller", c.Caller, "port", c.Port, "id", c.ID, "error", err)
 	}
 	e.failing = true
 }

@@ -76,7 +76,7 @@ func New(o Options) *Callers {
 		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}, heard: make(chan struct{}, 1),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_plaintext_calls_total",
-			Help: "Connections that reached the application without mTLS of the mesh, by port; requests where the sidecar reads HTTP.",
+			Help: "Connections that reached the application without mTLS of the mesh (requests where the sidecar reads HTTP), by port and kind.",
 		}, []string{"port", "kind"}),
 	}
 	o.Registerer.MustRegister(c.calls)

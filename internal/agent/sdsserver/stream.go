@@ -87,7 +87,7 @@ func (s *Server) request(st *stream, req *discoveryv3.DiscoveryRequest) error {
 		return nil // of an older response; the answer to the last one is on its way
 	} else if nonce != "" && req.GetErrorDetail() != nil {
 		names := strings.Join(req.GetResourceNames(), ", ")
-		s.log.Error("Envoy refused a secret and keeps the one before", "secret", names, "error", req.GetErrorDetail().GetMessage())
+		s.log.Error("Envoy refused a secret and keeps the previous one", "secret", names, "error", req.GetErrorDetail().GetMessage())
 		s.rejected(names)
 	} else if nonce != "" && st.sentRoots != "" && st.acked != st.sentRoots {
 		st.acked = st.sentRoots

@@ -46,7 +46,7 @@ func With(data []byte, e Entry) (out []byte, changed bool, err error) {
 	others := slices.DeleteFunc(slices.Clone(plugins), ours)
 	switch {
 	case len(others) == 0:
-		return nil, false, errors.New("no plugin in it that would connect a pod")
+		return nil, false, errors.New("it has no plugin that connects pods")
 	case i > 0 && len(plugins) == len(others)+1 && same(plugins[i], entry):
 		return data, false, nil
 	}
@@ -80,7 +80,7 @@ func parse(data []byte) (fields, error) {
 		return nil, err
 	}
 	if f == nil {
-		return nil, errors.New("null, want an object")
+		return nil, errors.New("it is null; want an object")
 	}
 	return f, nil
 }
@@ -89,7 +89,7 @@ func parse(data []byte) (fields, error) {
 func list(single fields) (fields, error) {
 	var kind string
 	if err := json.Unmarshal(single["type"], &kind); err != nil || kind == "" {
-		return nil, errors.New(`neither "plugins" nor "type" in it`)
+		return nil, errors.New(`it has neither "plugins" nor "type"`)
 	}
 	plugin, err := json.Marshal(single)
 	if err != nil {

@@ -99,7 +99,7 @@ func (c *Config) Ensure() error {
 		}
 	}
 	if !done {
-		errs = append(errs, fmt.Errorf("%s: no CNI configuration that could be used, want one of the plugin that connects pods; "+
+		errs = append(errs, fmt.Errorf("%s: no usable CNI configuration; want one with the plugin that connects pods; "+
 			"is this the directory of the node's container runtime (cni.confDir)?", c.Dir))
 	}
 	return errors.Join(errs...)
@@ -207,7 +207,7 @@ func (c *Config) passOver(file string, err error) {
 		c.known = map[string]string{}
 	}
 	c.known[file] = err.Error()
-	c.Log.Warn("CNI configuration left as it is", "file", file, "error", err)
+	c.Log.Warn("CNI configuration not changed", "file", file, "error", err)
 }
 
 func listName(file string) string {

@@ -95,12 +95,12 @@ func (r *Repair) pod(pod *corev1.Pod, p process) {
 		r.Failed()
 		r.Log.Error("not captured", "pod", name, "error", err)
 		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "NotCaptured", "Capturing",
-			"the pod's traffic is not captured, and its sidecar waits for that: %v", err)
+			"the pod's traffic is not captured, so its sidecar waits: %v", err)
 	case text != "":
 		r.Repaired()
-		r.Log.Warn("captured a pod that the plugin had passed over", "pod", name, "rules", text)
+		r.Log.Warn("captured a pod that the plugin had missed", "pod", name, "rules", text)
 		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "CaptureRepaired", "Capturing",
-			"the CNI plugin was not called for this pod, as while mizzen-cni was away from its node; its traffic is captured now: %s", text)
+			"the CNI plugin had not captured this pod, for example because mizzen-cni was not running on its node; the pod's traffic is captured now: %s", text)
 	}
 }
 

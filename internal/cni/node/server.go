@@ -48,12 +48,12 @@ func (s *Server) servePod(w http.ResponseWriter, r *http.Request) {
 	}
 	pod, err := s.Find(r.Context(), asked)
 	if err != nil {
-		s.Log.Error("pod unknown, it waits in its sidecar if it has one", "pod", asked.String(), "error", err)
+		s.Log.Error("unknown pod; it waits if it has a sidecar", "pod", asked.String(), "error", err)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	if pod == nil {
-		reply(w, api.Answer{Reason: "the API server does not know it"})
+		reply(w, api.Answer{Reason: "the API server does not know the pod"})
 		return
 	}
 	answer, err := Decide(pod)

@@ -50,10 +50,10 @@ func Funcs() skel.CNIFuncs {
 func read(args *skel.CmdArgs) (*Config, api.Pod, error) {
 	c := &Config{}
 	if err := json.Unmarshal(args.StdinData, c); err != nil {
-		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: its configuration is no JSON", err.Error())
+		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: its configuration is not JSON", err.Error())
 	}
 	if err := version.ParsePrevResult(&c.NetConf); err != nil {
-		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: the result of the plugin before", err.Error())
+		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: the result of the previous plugin", err.Error())
 	}
 	pod := podArgs{}
 	pod.IgnoreUnknown = true
@@ -73,7 +73,7 @@ func add(args *skel.CmdArgs) error {
 		return err
 	}
 	if c.PrevResult == nil {
-		return types.NewError(types.ErrInvalidNetworkConfig, "mizzen-cni: no result of a plugin before it; it has to stand behind the one that connects the pod", "")
+		return types.NewError(types.ErrInvalidNetworkConfig, "mizzen-cni: no result of a previous plugin; it must come after the plugin that connects the pod", "")
 	}
 	if err := captureTraffic(context.Background(), c, pod, args.Netns); err != nil {
 		return err
@@ -135,7 +135,7 @@ func check(args *skel.CmdArgs) error {
 		present, err = capture.Present()
 		return err
 	}); err != nil {
-		return types.NewError(types.ErrInternal, "mizzen-cni: pod "+pod.String()+": look for its capture rules", err.Error())
+		return types.NewError(types.ErrInternal, "mizzen-cni: pod "+pod.String()+": check its capture rules", err.Error())
 	}
 	if !present {
 		return types.NewError(types.ErrInternal, fmt.Sprintf("mizzen-cni: pod %s has no capture rules", pod), "")

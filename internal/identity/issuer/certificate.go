@@ -39,10 +39,10 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 
 // remedies say what is to be done, by the reason of a refusal.
 var remedies = map[string]string{
-	"token":    "a sidecar shows the projected token of its own pod for the audience " + api.Audience + ": if this is one, make its pod anew",
-	"request":  "a sidecar of this mesh's version asks as it is wanted: make the pod anew with the image of the present release",
-	"identity": "a sidecar gets a certificate for its pod's own service account: ask for that one, or for no name",
-	"pod":      "if this is a pod of the mesh, make it anew",
+	"token":    "a sidecar sends the projected token of its own pod for the audience " + api.Audience + "; if this client is a sidecar, recreate its pod",
+	"request":  "sidecars of this version send valid requests: recreate the pod with the image of the current release",
+	"identity": "a sidecar gets a certificate only for its pod's own service account: request that name, or no name",
+	"pod":      "if this is a pod of the mesh, recreate it",
 }
 
 // tell names the pod of a refused request, as far as it is known.
@@ -152,19 +152,19 @@ func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong err
 	}
 	switch {
 	case errors.Is(err, ErrNoPod):
-		return refused("pod", "there is none with UID %s", c.UID), true
+		return refused("pod", "no pod has the UID %s", c.UID), true
 	case err != nil:
 		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("look up pod %s: %w", name, err)}, false
 	case pod.ServiceAccount != c.ServiceAccount:
-		return refused("pod", "its service account is %q, the token's is %q", pod.ServiceAccount, c.ServiceAccount), true
+		return refused("pod", "the pod's service account is %q, but the token's is %q", pod.ServiceAccount, c.ServiceAccount), true
 	case pod.Ended:
-		return refused("pod", "it has ended"), true
+		return refused("pod", "the pod has ended"), true
 	case !s.opt.CheckSourceAddress:
 		return nil, true
 	case len(pod.IPs) == 0:
 		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("pod %s has no address yet, try again", name)}, false
 	case !slices.Contains(pod.IPs, from):
-		return refused("address", "the request comes from %s, the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
+		return refused("address", "the request comes from %s, but the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
 	}
 	return nil, true
 }

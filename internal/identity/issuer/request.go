@@ -32,7 +32,7 @@ func readToken(h http.Header) (string, error) {
 	case token == "" || len(token) > maxToken:
 		return "", fmt.Errorf("token of %d bytes: want 1 to %d", len(token), maxToken)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New("token with characters that none has")
+		return "", errors.New("the token has invalid characters")
 	}
 	return token, nil
 }
@@ -46,7 +46,7 @@ func readRequest(body io.Reader) (*x509.CertificateRequest, error) {
 		return nil, fmt.Errorf("body: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body: want one JSON object and nothing behind it")
+		return nil, errors.New("body: want one JSON object and nothing after it")
 	}
 	return readCSR([]byte(req.CSR))
 }

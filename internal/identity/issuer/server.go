@@ -72,7 +72,7 @@ type Pods interface {
 // ErrNoPod is that of a pod that does not exist.
 var ErrNoPod = errors.New("no such pod")
 
-var errVersion = errors.New(api.HaveParameter + ": want the version of a bundle in hex, or nothing")
+var errVersion = errors.New(api.HaveParameter + ": want the version of a bundle in hex, or no value")
 
 // Options of a Server. All but those with a default are required.
 type Options struct {
@@ -185,7 +185,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) tooMany(address string) {
 	s.metrics.certificates.WithLabelValues("connections").Inc()
 	if s.complaints.Allow() {
-		s.opt.Log.Info("closed a connection: too many", "client", address)
+		s.opt.Log.Info("closed a connection: too many connections", "client", address)
 	}
 }
 

@@ -46,21 +46,21 @@ func read(s authenticationv1.TokenReviewStatus) (issuer.Caller, error) {
 		return issuer.Caller{}, fmt.Errorf("%w: %s", issuer.ErrToken, fmt.Sprintf(format, args...))
 	}
 	if !s.Authenticated {
-		return refused("the API server does not accept it for the audience %q: %s", api.Audience, s.Error)
+		return refused("the API server refuses the token for the audience %q: %s", api.Audience, s.Error)
 	}
 	// An authenticator that knows nothing of audiences accepts a token for any.
 	if !slices.Contains(s.Audiences, api.Audience) {
-		return refused("it is for the audiences %q, want %q", s.Audiences, api.Audience)
+		return refused("the token is for the audiences %q; want %q", s.Audiences, api.Audience)
 	}
 	namespace, account, ok := strings.Cut(strings.TrimPrefix(s.User.Username, userPrefix), ":")
 	if !ok || !strings.HasPrefix(s.User.Username, userPrefix) {
-		return refused("it is of user %q, want a service account", s.User.Username)
+		return refused("the token belongs to user %q; want a service account", s.User.Username)
 	}
 	c := issuer.Caller{Namespace: namespace, ServiceAccount: account}
 	for key, field := range map[string]*string{podName: &c.Pod, podUID: &c.UID} {
 		values := s.User.Extra[key]
 		if len(values) != 1 || values[0] == "" {
-			return refused("it is not bound to a pod (%s): want a projected one", key)
+			return refused("the token is not bound to a pod (%s); want a projected token", key)
 		}
 		*field = values[0]
 	}

@@ -87,7 +87,7 @@ func (g *CapturedFlags) Add(f *pflag.FlagSet) {
 	f.StringVar(&g.inbound, inboundFlag, "", "TCP ports of the pod that are not captured, separated by commas")
 	f.StringVar(&g.outbound, outboundFlag, "", "TCP destination ports that are not captured, separated by commas")
 	f.StringVar(&g.cidrs, outboundCIDRsFlag, "", "destinations that are not captured, CIDRs or addresses, separated by commas")
-	f.BoolVar(&g.ownCalls, ownCallsFlag, false, "for a mesh with identities: send calls of the sidecar to its own pod to --inbound-port, and let the application see who calls")
+	f.BoolVar(&g.ownCalls, ownCallsFlag, false, "for a mesh with identities: redirect calls of the sidecar to its own pod to --inbound-port, and show the application the caller's address")
 }
 
 // Captured returns what the flags say, without what is wrong, of which the error names all.
@@ -127,8 +127,8 @@ func (g *CaptureFlags) Add(f *pflag.FlagSet) {
 	f.StringVar(&g.outboundPort, outboundPortFlag, portText(d.OutboundPort), "Envoy's port for outbound connections")
 	f.StringVar(&g.inboundPort, inboundPortFlag, portText(d.InboundPort), "Envoy's port for inbound connections")
 	g.CapturedFlags.Add(f)
-	f.StringVar(&g.nodeAddresses, nodeAddressesFlag, "", "addresses from which the kubelet may call, separated by commas; the pod's gateways are known")
-	f.BoolVar(&g.AwaitSidecar, AwaitSidecarFlag, false, "end when the sidecar is ready, and not before; what it waits for is printed")
+	f.StringVar(&g.nodeAddresses, nodeAddressesFlag, "", "addresses from which the kubelet may call, besides the pod's gateways, separated by commas")
+	f.BoolVar(&g.AwaitSidecar, AwaitSidecarFlag, false, "end only when the sidecar is ready, and print what it waits for")
 }
 
 // Capture reads every flag and reports all errors at once.

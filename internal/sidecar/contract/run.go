@@ -55,14 +55,14 @@ func (r Run) Args(captured Captured) []string {
 func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 	f.StringVar(&r.ControlPlane, controlPlaneFlag, r.ControlPlane, "host:port of the control plane's ADS server (required)")
 	f.StringVar(&r.IdentityAddress, IdentityAddressFlag, r.IdentityAddress,
-		"host:port of the control plane's identity server; empty is no certificate, and no TLS to the control plane")
+		"host:port of the control plane's identity server; empty means no certificate, and no TLS to the control plane")
 	f.StringVar(&r.LogLevel, logLevelFlag, r.LogLevel, "log level of Envoy and the agent: "+strings.Join(levels, ", "))
-	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "write a line for each request that the sidecar answered itself")
-	f.IntVar(&r.Concurrency, concurrencyFlag, r.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
+	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "log a line for each request that the sidecar answers itself")
+	f.IntVar(&r.Concurrency, concurrencyFlag, r.Concurrency, "Envoy's worker threads; 0 means one per CPU of the node")
 	f.BoolVar(&r.AwaitCapture, awaitCaptureFlag, r.AwaitCapture,
-		"start Envoy when the rules of \"capture --capture-own-calls\" are in place, which may run after this")
+		"wait for the rules of \"capture --capture-own-calls\", which may run later, before starting Envoy")
 	f.StringVar(&r.ConfigScope, configScopeFlag, r.ConfigScope,
-		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
+		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty means automatic")
 	f.BoolVar(&r.CaptureByCNI, CaptureByCNIFlag, r.CaptureByCNI,
-		"start nothing before the node's CNI plugin has captured the pod's traffic, as the flags of \"capture\" say it, which stand here for that plugin")
+		"wait until the node's CNI plugin has captured the pod's traffic before starting anything; the plugin reads the flags of \"capture\" from this command")
 }
