@@ -17,21 +17,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
-// cannot read; here that is a 4xx, which load balancers, probes and people understand.
+// endpoint reads AdmissionReviews. controller-runtime's HTTP handler answers 200 to a body that it cannot read. This
+// one answers 4xx, which load balancers, probes and people understand.
 type endpoint struct {
 	// webhooks by path.
 	webhooks map[string]*admission.Webhook
 	log      logr.Logger
 	turns    *turns
-	// bodyTime is the constant, but in tests.
+	// bodyTime is the constant, except in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
-	// logged bounds what strangers can have logged.
+	// logged limits the log lines that any client can cause.
 	logged *rate.Limiter
 }
 
-// httpError is an answer that is no AdmissionReview.
+// httpError is an answer that is not an AdmissionReview.
 type httpError struct {
 	status  int
 	reason  string // for the metric
@@ -70,7 +70,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// refuse answers with an error, counts and logs it.
+// refuse answers with an error, and counts and logs it.
 func (e *endpoint) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	why := &httpError{http.StatusBadRequest, "body", err.Error()}
 	errors.As(err, &why)
@@ -92,7 +92,7 @@ func (e *endpoint) readReview(w http.ResponseWriter, r *http.Request) (*admissio
 	if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/json" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "content-type", "content type %q: want application/json", contentType)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)) // a connection that has none is a test's
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)) // only connections of tests have none
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "size", "body: want at most %d bytes", tooLarge.Limit)

@@ -1,6 +1,6 @@
-// Command mizzen-cni-node is the CNI plugin's process on each node, which the chart's DaemonSet runs: it installs the plugin, tells
-// it which pods are captured, and captures those that the plugin has passed over. It may import internal/cni, config and
-// internal/version.
+// Command mizzen-cni-node is the CNI plugin's process on each node; the chart's DaemonSet runs it. It installs the
+// plugin, tells the plugin which pods to capture, and captures pods that the plugin missed. It may import internal/cni,
+// config and internal/version.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// options are everything that the process is told from outside.
+// options are the settings from flags and environment.
 type options struct {
 	node, binDir, confDir, runDir, plugin, listen, logLevel string
 }

@@ -16,9 +16,9 @@ const (
 	apiProbeTimeout = 3 * time.Second
 )
 
-// apiHealth watches whether the API server can be reached. It never makes the replica not ready:
-// what is served is kept, and taking every replica away from the sidecars would turn an outage of the
-// API server into one of the mesh.
+// apiHealth watches whether the API server is reachable. It never makes the replica unready: the replica keeps serving
+// its last state, and taking every replica away from the sidecars would turn an outage of the API server into an outage
+// of the mesh.
 type apiHealth struct {
 	probe func(context.Context) error
 	now   func() time.Time
@@ -82,7 +82,7 @@ func (h *apiHealth) look(ctx context.Context) {
 	}
 }
 
-// note is for readiness.
+// note returns a note for readiness.
 func (h *apiHealth) note() (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// newCheckCommand is what `helm test` runs.
+// newCheckCommand returns the command that `helm test` runs.
 func newCheckCommand() *cobra.Command {
 	var readyURL, namespace string
 	var timeout time.Duration
@@ -57,7 +57,7 @@ func newCheckCommand() *cobra.Command {
 	return cmd
 }
 
-// retry tries once a second until ctx ends and then gives the last error. Each reason is told when it comes up.
+// retry tries once a second until ctx ends, and then returns the last error. It prints each new reason.
 func retry(ctx context.Context, tell func(error), try func() error) error {
 	last := ""
 	for {
@@ -97,7 +97,7 @@ func checkReady(ctx context.Context, url string) error {
 	return nil
 }
 
-// checkInjection goes the whole way: API server, caBundle, Service, webhook.
+// checkInjection tests the whole path: API server, caBundle, Service, webhook.
 func checkInjection(ctx context.Context, c client.Client, namespace string) error {
 	no := false
 	pod := &corev1.Pod{

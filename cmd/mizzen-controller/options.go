@@ -78,8 +78,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.certificates.Settle, "webhook-ca-settle", o.certificates.Settle, "how long a new CA is in the caBundle before it signs")
 }
 
-// complete checks the flags and loads the configuration. The error names the flag or field, its value
-// and what is allowed.
+// complete checks the flags and loads the configuration. An error names the flag or field, its value and the allowed
+// values.
 func (o *options) complete() (*config.Mesh, error) {
 	if o.podName == "" {
 		name, err := os.Hostname()

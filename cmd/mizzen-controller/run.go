@@ -35,7 +35,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
-// controller is the process: its parts and the order in which they end.
+// controller is the process: its parts, and the order in which they stop.
 type controller struct {
 	opts    *options
 	log     logr.Logger
@@ -68,7 +68,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Logger: log,
-		// Within the grace period that the chart gives.
+		// Within the grace period that the chart sets.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
 		Cache:                   kubecache.Options(),
@@ -118,7 +118,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	return c, nil
 }
 
-// scheme has the kinds that the control plane reads and writes.
+// scheme returns a scheme with the kinds that the control plane reads and writes.
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, gatewayxv1alpha1.Install, v1alpha1.Install} {
@@ -180,8 +180,8 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identi
 	return nil
 }
 
-// owner is the webhook's Service: an object of the release with a known name, so that garbage
-// collection removes what was made at run time when the release is uninstalled.
+// owner returns a reference to the webhook's Service, an object of the release with a known name. Garbage collection
+// thus removes objects that the control plane created when the release is uninstalled.
 func (c *controller) owner(ctx context.Context) (metav1.OwnerReference, error) {
 	svc := &corev1.Service{}
 	key := types.NamespacedName{Namespace: c.opts.namespace, Name: c.opts.webhookService}
@@ -191,8 +191,8 @@ func (c *controller) owner(ctx context.Context) (metav1.OwnerReference, error) {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: svc.Name, UID: svc.UID}, nil
 }
 
-// run serves until ctx ends or a part fails, and then takes the parts down in an order in which no
-// caller is refused: not ready, serve on, finish admissions, end the streams, stop telling about it.
+// run serves until ctx ends or a part fails. It then stops the parts in an order that refuses no caller: report
+// unready, keep serving for the shutdown delay, finish admissions, end the streams, and stop the status server last.
 func (c *controller) run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -217,8 +217,8 @@ func (c *controller) run(ctx context.Context) error {
 	return err
 }
 
-// start runs every part. A part that fails says so on failed; ended is closed when the manager has ended.
-// Leadership is given up when ctx ends, everything else when serving does.
+// start runs every part. A part that fails sends its error to failed; ended is closed when the manager has ended.
+// Leadership ends with ctx, and everything else with serving.
 func (c *controller) start(ctx, serving context.Context, failed chan<- error) (ended <-chan struct{}) {
 	for _, part := range []func() error{
 		c.webhook.run,

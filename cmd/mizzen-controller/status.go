@@ -12,20 +12,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// scrapesAtOnce bounds the work that strangers can make with /metrics.
+// scrapesAtOnce bounds the work that any client can cause with /metrics.
 const scrapesAtOnce = 4
 
-// statusPages are what the status port answers: /metrics, /healthz and /readyz everybody, the others nobody
-// who is a stranger.
+// statusPages are the pages of the status port. Everybody gets /metrics, /healthz and /readyz; the other pages are
+// restricted.
 type statusPages struct {
 	ready http.Handler
-	// debug is for people, who come by way of the pod's loopback: kubectl port-forward does, and Kubernetes
-	// says who may use it.
+	// debug has pages for people, answered on the pod's loopback only. kubectl port-forward connects there, and
+	// Kubernetes decides who may use it.
 	debug *http.ServeMux
-	// peers is what the other replicas ask. Where the mesh has identities the identity server answers them,
-	// elsewhere this port does.
+	// peers has the pages for other replicas. With identities the identity server serves them, without identities this
+	// port does.
 	peers *http.ServeMux
-	// isReplica tells a replica by its address. Nil where they do not ask here.
+	// isReplica recognizes a replica by its address. It is nil if replicas do not ask this port.
 	isReplica func(context.Context, netip.Addr) bool
 }
 

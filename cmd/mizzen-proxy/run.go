@@ -13,9 +13,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// gcPercent keeps the agent, of which there is one in every pod, small. There is no memory limit: one near to
-// what the process always needs never lets the collector rest, and costs ten times the CPU for 1 to 2 MB.
-// The environment (GOGC, GOMEMLIMIT) wins.
+// gcPercent keeps the agent small, because every pod has one. There is no memory limit: a limit near the process's
+// normal size would run the collector all the time, at ten times the CPU, and save 1 to 2 MB. The environment (GOGC,
+// GOMEMLIMIT) overrides it.
 const gcPercent = 50
 
 func runCommand() *cobra.Command {
@@ -23,7 +23,7 @@ func runCommand() *cobra.Command {
 	return runCommandFor(&s)
 }
 
-// runCommandFor reads flags into s.
+// runCommandFor returns the command, which reads its flags into s.
 func runCommandFor(s *agent.Settings) *cobra.Command {
 	var captured contract.CapturedFlags
 	cmd := &cobra.Command{
@@ -45,7 +45,7 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			// They are for the CNI plugin, which could not say to anybody that they are wrong.
+			// These flags are for the CNI plugin, which could not report a mistake in them to anybody.
 			if _, err := captured.Captured(); err != nil {
 				return usageError{err}
 			}

@@ -18,12 +18,12 @@ import (
 // startupURL is where the agent says that the sidecar is ready.
 var startupURL = "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startupz"
 
-// Before the agent listens there is nobody to ask: it is asked again soon, and then ever less often.
+// Before the agent listens nobody answers, so the pauses between requests begin short and grow.
 const firstAsk, slowestAsk = 10 * time.Millisecond, time.Second
 
-// waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. What is missing is written
-// to out whenever it is something else. The agent answers when it is ready, or some time has passed and something else is
-// missing than what it is told is known, so whoever got an answer may ask again at once.
+// waitReady asks until the answer is 200 or ctx ends; the error then has the last reason. It writes each new reason to
+// out. It tells the agent the reason that it knows. The agent answers when the sidecar is ready, when the reason has
+// changed, or after some time. So after an answer, waitReady may ask again at once.
 func waitReady(ctx context.Context, url string, out io.Writer) error {
 	reason, question := "", url
 	for pause := firstAsk; ; {
@@ -53,7 +53,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 	}
 }
 
-// ask gives what is missing, and whether it was the agent who said so.
+// ask returns what is missing, and whether the agent answered.
 func ask(ctx context.Context, url string) (answered bool, missing string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// loopbackOnly keeps what is nobody's business from the network, on which everybody reaches the agent's port.
-// kubectl port-forward comes by loopback, and who may do that is for Kubernetes' RBAC to say.
+// loopbackOnly hides pages from the network, on which everybody reaches the agent's port. kubectl port-forward connects
+// on loopback, and Kubernetes' RBAC decides who may use it.
 func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)

@@ -12,26 +12,27 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// Envoy tells nobody that it is ready, so it has to be asked: soon, and then ever less often.
+// Envoy does not report readiness, so the agent polls, with pauses that begin short and grow.
 const (
 	firstAsk   = 10 * time.Millisecond
 	slowestAsk = time.Second
 	askGrowth  = 1.25
 )
 
-// startupWait is how long those who ask for the start are kept waiting before they hear what is missing, and knownWait for how
-// long more if they know that already. A probe that gives a time is answered probeMargin before it is over.
+// startupWait is how long a caller of the startup page waits for the start before it gets the reason, and knownWait is
+// the additional time for a caller that knows the reason. A probe with a timeout gets its answer probeMargin before the
+// timeout.
 const (
 	startupWait = 2 * time.Second
 	knownWait   = 10 * time.Second
 	probeMargin = time.Second
 )
 
-// sayAfter is when a start that takes longer than usual is logged with its reason, and sayAgain when it is once more.
+// sayAfter is the time after which a slow start is logged with its reason, and sayAgain the interval after that.
 const sayAfter, sayAgain = 3 * time.Second, time.Minute
 
-// awaitCapture waits until the capture rules are there, which the container after this one writes: what they can do is part
-// of what Envoy tells the control plane. The error is that of ctx.
+// awaitCapture waits for the capture rules, which the next container writes. Envoy reports their capabilities to the
+// control plane, so it must not start earlier. The error is ctx's.
 func awaitCapture(ctx context.Context, s Settings, log *slog.Logger) error {
 	say := complaint{log: log, next: time.Now().Add(sayAfter)}
 	for pause := firstAsk; s.AwaitCapture && !capture.OwnCallsCaptured(s.Node.IPs[0]); pause = nextAsk(pause) {
@@ -49,7 +50,7 @@ func nextAsk(pause time.Duration) time.Duration {
 	return min(time.Duration(askGrowth*float64(pause)), slowestAsk)
 }
 
-// awaitReady asks until the sidecar is ready or ctx ends. It says in the log what it waits for.
+// awaitReady polls until the sidecar is ready or ctx ends. It logs what it waits for.
 func (a *agent) awaitReady(ctx context.Context) {
 	say := complaint{log: a.log, next: time.Now().Add(sayAfter)}
 	if a.identity != nil {
@@ -94,7 +95,7 @@ func (a *agent) awaitReady(ctx context.Context) {
 	say.ended()
 }
 
-// complaint logs what is waited for, when it takes long, when it is something else, and now and then.
+// complaint logs the reason of a wait: when the wait is long, when the reason changes, and from time to time.
 type complaint struct {
 	log  *slog.Logger
 	said string
@@ -116,7 +117,8 @@ func (c *complaint) ended() {
 	}
 }
 
-// started waits until the sidecar has been ready once, no longer than that; the error says what is missing then.
+// started waits, for at most this time, until the sidecar has been ready once. Otherwise the error says what is
+// missing.
 func (a *agent) started(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -133,11 +135,11 @@ func (a *agent) started(ctx context.Context, wait time.Duration) error {
 	return a.readiness(ctx)
 }
 
-// KnownParameter tells /startupz what is missing, as its last answer said.
+// KnownParameter passes the reason in the last answer back to /startupz.
 const KnownParameter = "known"
 
-// serveStarted answers as soon as the sidecar has been ready (what holds the pod's start asks), or something is missing that
-// who asks does not know.
+// serveStarted answers the container that holds the pod's start, as soon as the sidecar has been ready, or when the
+// reason differs from the one that the caller knows.
 func (a *agent) serveStarted(w http.ResponseWriter, r *http.Request) {
 	known := r.FormValue(KnownParameter)
 	err := a.started(r.Context(), startupWait)

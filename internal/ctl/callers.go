@@ -16,7 +16,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// callerKind says where a caller is.
+// callerKind says what kind of place a caller is.
 type callerKind string
 
 const (
@@ -27,18 +27,18 @@ const (
 	callerUnknown callerKind = "unknown"
 )
 
-// caller is who has called in plain text, and why it is plain.
+// caller is a caller in plain text, with the reason.
 type caller struct {
 	kind callerKind
-	// namespace, name and workload are those of a pod; name is also that of a node.
+	// namespace, name and workload of a pod; name is also used for a node.
 	namespace, name, workload string
 	reason                    string
 }
 
-// clockSlack is what the clocks of nodes and API server may differ by.
+// clockSlack is the tolerated difference between clocks of nodes and API server.
 const clockSlack = 10 * time.Second
 
-// caller tells who it is that an agent has seen.
+// caller identifies a caller that an agent has seen.
 func (i *inventory) caller(seen agentapi.Caller, target *podInfo) caller {
 	source := seen.Source.Unmap()
 	known := i.byIP[source]
@@ -81,7 +81,7 @@ func isAddress(text string, want netip.Addr) bool {
 	return err == nil && got.Unmap() == want
 }
 
-// had reports whether a pod had its address already, or still, when it was seen.
+// had reports whether a pod had its address at the time of the call.
 func (p *podInfo) had(seen agentapi.Caller) bool {
 	if start := p.source.Status.StartTime; start != nil && seen.Last.Add(clockSlack).Before(start.Time) {
 		return false
@@ -94,7 +94,7 @@ func (p *podInfo) had(seen agentapi.Caller) bool {
 	return len(p.source.Status.ContainerStatuses) == 0
 }
 
-// whyPlain is why a pod's call was not mTLS.
+// whyPlain returns the reason why a pod's call was not mTLS.
 func (i *inventory) whyPlain(p *podInfo, seen agentapi.Caller, target *podInfo) string {
 	switch {
 	case !p.injected:
@@ -139,13 +139,13 @@ func (i *inventory) whyNoSidecar(p *podInfo) string {
 	}
 }
 
-// excluded are the outbound ports and ranges that the capture of a pod leaves out.
+// excluded returns the outbound ports and ranges that a pod's capture excludes.
 func (p *podInfo) excluded() (ports []uint16, cidrs []netip.Prefix) {
 	captured, _ := sidecar.Captured(&p.source.Spec) // a container whose arguments are wrong in part does not start
 	return captured.ExcludeOutboundPorts, captured.ExcludeOutboundCIDRs
 }
 
-// group is the key under which callers that are alike are told as one.
+// group is the key by which similar callers are merged.
 func (c caller) group() string {
 	if c.kind == callerPod {
 		return c.namespace + "/" + c.workload + " " + c.reason
@@ -153,7 +153,7 @@ func (c caller) group() string {
 	return string(c.kind) + " " + c.reason
 }
 
-// text names one caller.
+// text returns the text for one caller.
 func (c caller) text() string {
 	switch c.kind {
 	case callerPod:

@@ -114,18 +114,18 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	return err
 }
 
-// surroundings are what the files would be applied to.
+// surroundings are the objects to which the files would be added.
 type surroundings struct {
 	objects
 	mesh   *config.Mesh
 	around inhabitants
-	// findings are those on the cluster itself, whatever the files say.
+	// findings are findings about the cluster itself.
 	findings []finding
-	// alone is set where there is no cluster.
+	// alone is set if there is no cluster.
 	alone bool
 }
 
-// cluster gives what is there already. A cluster that the command line names must answer.
+// cluster returns the cluster's objects. A cluster that the command line names must answer.
 func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundings, error) {
 	cfg, err := loadMesh(o.meshConfig)
 	alone := surroundings{mesh: cfg, alone: true}
@@ -170,7 +170,7 @@ func writeFindings(out io.Writer, findings []finding, format string) error {
 	return err
 }
 
-// summarize is the last line, "2 errors, 1 warning; 5 objects in 2 files, alone".
+// summarize returns the last line, "2 errors, 1 warning; 5 objects in 2 files, alone".
 func summarize(findings []finding, r reading, alone bool) string {
 	count := map[severity]int{}
 	for _, f := range findings {

@@ -10,12 +10,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// checker compares the world before and after files are applied.
+// checker compares the objects before and after the files are applied.
 type checker struct {
 	files         []*fileObject
 	byName        map[string]*fileObject
 	before, after *world
-	// around is what policies speak of.
+	// around has the objects to which policies refer.
 	around   inhabitants
 	findings []finding
 	said     map[finding]bool
@@ -84,7 +84,7 @@ func (c *checker) check() []finding {
 	return c.findings
 }
 
-// checkService tells what Mizzen works around.
+// checkService reports problems that Mizzen works around.
 func (c *checker) checkService(o *fileObject) {
 	if o.kind != "Service" {
 		return
@@ -123,12 +123,12 @@ func (c *checker) checkRoute(o *fileObject, parents []gatewayv1.ParentReference,
 	}
 }
 
-// backends of a rule, as far as weights concern it.
+// backends of a rule, as needed for weights.
 type backends struct {
 	weights []*int32
-	// answered by a redirect, so that no backend is asked.
+	// redirected, so backends do not matter.
 	answered bool
-	// effect of there being none, and what may be there.
+	// effect of having none, and the allowed values.
 	effect, want string
 }
 

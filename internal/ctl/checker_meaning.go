@@ -18,20 +18,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// inhabitants are what AuthorizationPolicies speak of, as far as it is known: pods of the cluster and those that workloads
-// of the files would make.
+// inhabitants are the objects to which AuthorizationPolicies refer, as far as known: pods of the cluster, and pods that
+// workloads of the files would make.
 type inhabitants struct {
 	pods []*corev1.Pod
-	// accounts and namespaces are those of the cluster; nil where it was not asked, or did not say.
+	// accounts and namespaces of the cluster; nil if they are unknown.
 	accounts   sets.Set[mesh.Key]
 	namespaces sets.Set[string]
-	// labels are those of namespaces, as far as they are known.
+	// labels of namespaces, as far as known.
 	labels   map[string]map[string]string
 	policies []*v1alpha1.AuthorizationPolicy
 	services []*corev1.Service
 }
 
-// readInhabitants asks the cluster. What the user may not read is left out.
+// readInhabitants reads the inhabitants from the cluster, without those that the user may not read.
 func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) {
 	var out inhabitants
 	var pods corev1.PodList
@@ -68,7 +68,7 @@ func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) 
 	return out, nil
 }
 
-// with adds what files have.
+// with adds the objects of the files.
 func (i inhabitants) with(r reading) inhabitants {
 	out := inhabitants{pods: slices.Clone(i.pods), labels: map[string]map[string]string{}}
 	maps.Copy(out.labels, i.labels)
@@ -114,7 +114,7 @@ func (i inhabitants) with(r reading) inhabitants {
 	return out
 }
 
-// checkMeaning tells what is right in a policy and means nothing, or more than one may think.
+// checkMeaning reports valid parts of a policy that have no effect, or more effect than expected.
 func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPolicy) {
 	built := mesh.BuildPodPolicy(policy)
 	pods := c.around.selected(built, policy.Namespace)
@@ -164,8 +164,8 @@ func (i inhabitants) selected(policy mesh.PodPolicy, namespace string) []*corev1
 	return out
 }
 
-// allowed reports whether another Allow than this one, which has no rules, lets somebody call each of the pods; where no
-// pods are known, whether the namespace has one.
+// allowed reports whether, for each pod, another Allow than this one without rules allows somebody to call it. If no
+// pods are known, it reports whether the namespace has such an Allow.
 func (i inhabitants) allowed(policy *v1alpha1.AuthorizationPolicy, pods []*corev1.Pod) bool {
 	lets := func(labelled labels.Set) bool {
 		return slices.ContainsFunc(i.policies, func(o *v1alpha1.AuthorizationPolicy) bool {
@@ -180,8 +180,8 @@ func (i inhabitants) allowed(policy *v1alpha1.AuthorizationPolicy, pods []*corev
 	return !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !lets(labels.Set(p.Labels)) })
 }
 
-// portMistake reports whether none of the pods has a port, where all of them name theirs. Containers need not name what
-// they listen on, so nothing is said of pods that do not.
+// portMistake reports whether all pods name their ports and none has this port. Containers need not name their ports,
+// so it does not judge pods that do not.
 func (i inhabitants) portMistake(pods []*corev1.Pod, port int32) (want string, wrong bool) {
 	var known []uint16
 	for _, p := range pods {

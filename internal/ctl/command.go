@@ -1,8 +1,8 @@
 // Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/mesh, internal/agentapi and
 // internal/version of this module, and controller-runtime's client: routes and check read the cluster of the
-// kubeconfig where they are not given files alone, and nothing is ever written to it. What they say of routes comes
-// from the functions that the control plane runs. identity and plaintext also ask the agents of pods, by way of
-// forwarded ports.
+// kubeconfig, unless they are given files only. No command writes to a cluster. The results for routes come from the
+// functions that the control plane runs. identity, plaintext and dryrun also ask the agents of pods, through forwarded
+// ports.
 package ctl
 
 import (
@@ -13,12 +13,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// NewCommand gives the root command. Errors are returned, not printed.
+// NewCommand returns the root command. It returns errors and does not print them.
 func NewCommand() *cobra.Command {
 	return newCommand((*clusterFlags).connect, (*clusterFlags).connectAgents, time.Now)
 }
 
-// newCommand has the ways to a cluster and the clock as arguments, for tests.
+// newCommand takes the connections to a cluster and the clock as arguments, for tests.
 func newCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mizzenctl",

@@ -97,18 +97,18 @@ func podPolicies(ctx context.Context, c client.Client, namespace string) ([]mesh
 	return out, nil
 }
 
-// dryRunView is what dryrun says; -o json and yaml write it as it is.
+// dryRunView is the result of dryrun, and the format of -o json and yaml.
 type dryRunView struct {
 	Refused []wouldRefuse `json:"refused,omitempty"`
-	// Requests are ports at which each request is judged by itself.
+	// Requests are ports at which sidecars judge each request.
 	Requests   []workloadView `json:"judgedByRequest,omitempty"`
 	Unanswered []missingView  `json:"unanswered,omitempty"`
-	// Looked is for how many seconds the youngest of the agents has listened, Wanted how many it takes.
+	// Looked is the time in seconds for which the youngest agent has watched, and Wanted the required time.
 	Looked int64 `json:"lookedSeconds"`
 	Wanted int64 `json:"wantedSeconds"`
-	// Unseen are connections from before their port was taken for HTTP: what is asked there depends on requests.
+	// Unseen are connections from before the sidecar read HTTP at their port, whose requests it cannot see.
 	Unseen uint64 `json:"unseen,omitempty"`
-	// Forgotten are callers that agents had no room for.
+	// Forgotten is the number of callers that agents had to drop.
 	Forgotten uint64   `json:"forgotten,omitempty"`
 	Notes     []string `json:"notes,omitempty"`
 }
@@ -118,9 +118,9 @@ type wouldRefuse struct {
 	Namespace string `json:"namespace"`
 	Workload  string `json:"workload"`
 	Port      uint16 `json:"port"`
-	// Caller is "<namespace>/<service account>", or who it is without mTLS.
+	// Caller is "<namespace>/<service account>", or a description of a caller without mTLS.
 	Caller string `json:"caller"`
-	// By is the Deny that matches; empty where no Allow does.
+	// By is the Deny that matches, or empty if no Allow matches.
 	By          string    `json:"by,omitempty"`
 	Connections uint64    `json:"connections,omitempty"`
 	Requests    uint64    `json:"requests,omitempty"`
@@ -189,7 +189,7 @@ func (i *inventory) dryRun(pods []*podInfo, tried map[mesh.Key][]mesh.Policy, sa
 	return v
 }
 
-// whateverTheRequest leaves of policies what refuses a caller whatever he asks for.
+// whateverTheRequest returns the parts of policies that refuse a caller for every request.
 func whateverTheRequest(policies []mesh.Policy) []mesh.Policy {
 	out := slices.Clone(policies)
 	for i, p := range out {
@@ -205,7 +205,7 @@ func whateverTheRequest(policies []mesh.Policy) []mesh.Policy {
 	return out
 }
 
-// callerOf is who it is to policies, and to people.
+// callerOf returns the caller's identity for policies, and its text for people.
 func (i *inventory) callerOf(seen agentapi.Caller, target *podInfo) (mesh.Caller, string) {
 	if seen.ID == "" {
 		return mesh.Caller{}, i.caller(seen, target).text() + " (no mTLS)"
@@ -216,7 +216,7 @@ func (i *inventory) callerOf(seen agentapi.Caller, target *podInfo) (mesh.Caller
 	return mesh.Caller{Namespace: namespace, ServiceAccount: account}, printable(namespace + "/" + account)
 }
 
-// add takes the pods of a workload together.
+// add merges the pods of a workload.
 func (v *dryRunView) add(p *podInfo, seen agentapi.Caller, name, by string) {
 	at := slices.IndexFunc(v.Refused, func(r wouldRefuse) bool {
 		return r.Namespace == p.Namespace && r.Workload == p.workload && r.Port == seen.Port && r.Caller == name && r.By == by
@@ -232,7 +232,7 @@ func (v *dryRunView) add(p *podInfo, seen agentapi.Caller, name, by string) {
 	}
 }
 
-// unknown is why it is not sure that nobody would be refused; empty if it is.
+// unknown returns why the result is incomplete, or an empty text.
 func (v dryRunView) unknown() string {
 	switch {
 	case len(v.Unanswered) > 0:

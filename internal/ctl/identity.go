@@ -94,7 +94,7 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout, stderr i
 	return write(stdout, o.output, v, func(p paint) string { return renderIdentity(v, now, p) })
 }
 
-// ask fills in what the sidecar says. That it says nothing is part of the view.
+// ask adds the sidecar's answer to the view, or the error.
 func (o *identityOptions) ask(ctx context.Context, v *identityView, inv *inventory, p *podInfo) error {
 	if !p.running() {
 		v.miss("its sidecar's answer", fmt.Errorf("the pod is %s", strings.ToLower(string(p.source.Status.Phase))))

@@ -76,7 +76,7 @@ func renderCertificate(v identityView, now time.Time, p paint) string {
 	return p.in(bold, title) + "\n" + t.String(p)
 }
 
-// moment is the end of something, in red when it is over.
+// moment formats an expiry, in red if it has passed.
 func moment(t, now time.Time) cell {
 	if t.Before(now) {
 		return cell{when(t, now), red}

@@ -23,7 +23,7 @@ type injectOptions struct {
 	output      string
 }
 
-// run writes only if everything went well: half an output piped into kubectl would be applied.
+// run writes only if everything succeeded, because kubectl would apply a partial output.
 func (o *injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	mesh, err := o.mesh()
 	if err != nil {
@@ -90,7 +90,7 @@ func (o *injectOptions) mesh() (*config.Mesh, error) {
 	return mesh, nil
 }
 
-// identitySaid names what says that sidecars have identities.
+// identitySaid names the source of the setting that sidecars have identities.
 func (o *injectOptions) identitySaid() string {
 	if o.meshConfig == "" {
 		return "without --mesh-config, sidecars have identities (identity.enabled)"

@@ -12,10 +12,10 @@ import (
 
 type plaintextOptions struct{ lookOptions }
 
-// defaultLook is how long sidecars must have looked before strict is called safe.
+// defaultLook is how long sidecars must have watched before strict counts as safe.
 const defaultLook = time.Hour
 
-// exitNotSafe is the exit code of plaintext where strict is not safe, or not known to be.
+// exitNotSafe is the exit code of plaintext if strict is not safe, or not known to be.
 const exitNotSafe = 2
 
 // ExitError is an error with an exit code of its own; others have 1.
@@ -96,7 +96,7 @@ func (o *plaintextOptions) run(ctx context.Context, stdout, stderr io.Writer) er
 	return v.exit()
 }
 
-// targets are the pods with a sidecar.
+// targets returns the pods with a sidecar.
 func (i *inventory) targets(namespace string) ([]*podInfo, error) {
 	var out []*podInfo
 	for _, p := range i.pods {

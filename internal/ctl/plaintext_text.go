@@ -8,7 +8,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// someNames is how many pods or addresses a line names.
+// someNames is the number of pods or addresses that a line names.
 const someNames = 3
 
 // renderPlain writes a view for people.
@@ -95,7 +95,7 @@ var verdictTexts = map[verdict]cell{
 	strictSafe: {"safe", green}, strictUnsafe: {"not safe", red}, strictUnknown: {"not known", yellow},
 }
 
-// renderStrict is what somebody wants to know who is about to make a namespace strict.
+// renderStrict writes the part about strict mTLS.
 func renderStrict(v plainView, now time.Time, p paint) string {
 	var t table
 	for _, n := range v.Namespaces {

@@ -187,7 +187,7 @@ func (o *routesOptions) world(ctx context.Context, stdin io.Reader, stderr io.Wr
 	return newWorld(found, cfg), nil
 }
 
-// endpoints are the EndpointSlices of Services, nil where they are not known.
+// endpoints are the EndpointSlices of Services; nil if they are unknown.
 func (o *routesOptions) endpoints(ctx context.Context, keys []mesh.Key, stderr io.Writer) map[mesh.Key][]discoveryv1.EndpointSlice {
 	if len(o.files) > 0 {
 		return nil
@@ -207,7 +207,7 @@ func (o *routesOptions) endpoints(ctx context.Context, keys []mesh.Key, stderr i
 	return nil
 }
 
-// services are what the command line names.
+// services returns the Services that the command line names.
 func (o *routesOptions) services(ctx context.Context, w *world, args []string) ([]mesh.Key, error) {
 	switch {
 	case len(args) == 1:
@@ -257,7 +257,7 @@ func serviceAddress(text string) (address netip.Addr, port uint16, ok bool) {
 	return address, 0, err == nil
 }
 
-// at finds the Service that has an address. A port that it lacks is an error with those that it has.
+// at finds the Service with an address. For a port that the Service lacks, the error lists the ports that it has.
 func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Key, error) {
 	for _, key := range w.servicesOf("") {
 		if svc := w.Service(key); svc != nil && slices.Contains(svc.ClusterIPs, address) {
@@ -271,7 +271,7 @@ func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Ke
 	return nil, fmt.Errorf("no Service has the address %s", address)
 }
 
-// servicesOf a namespace, of all for "".
+// servicesOf returns the Services of a namespace, or of all for "".
 func (w *world) servicesOf(namespace string) []mesh.Key {
 	var keys []mesh.Key
 	for key := range w.source {
@@ -283,7 +283,7 @@ func (w *world) servicesOf(namespace string) []mesh.Key {
 	return keys
 }
 
-// others lists some Services of a namespace, for a message.
+// others names some Services of a namespace, for a message.
 func (w *world) others(namespace string) string {
 	const some = 8
 	var names []string
@@ -307,7 +307,7 @@ func portList(svc *mesh.Service) string {
 	return strings.Join(out, ", ")
 }
 
-// loadMesh gives the mesh configuration of a file, or the default.
+// loadMesh returns the mesh configuration of a file, or the default.
 func loadMesh(path string) (*config.Mesh, error) {
 	if path == "" {
 		return config.Default(), nil

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// routesView is what -o json and yaml write.
+// routesView is the format of -o json and yaml.
 type routesView struct {
 	Services []serviceView `json:"services,omitempty"`
 	Requests []requestView `json:"requests,omitempty"`

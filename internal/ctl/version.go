@@ -26,7 +26,7 @@ type versionOptions struct {
 	output     string
 }
 
-// versionView is what version says; -o json and yaml write it as it is.
+// versionView is the result of version, and the format of -o json and yaml.
 type versionView struct {
 	Client string `json:"client"`
 	// ControlPlane and Sidecars are the numbers of pods by version.
@@ -34,7 +34,7 @@ type versionView struct {
 	Sidecars     map[string]int `json:"sidecars,omitempty"`
 }
 
-// unknownVersion is that of a pod that does not say its own.
+// unknownVersion is the version of a pod that does not state one.
 const unknownVersion = "unknown"
 
 func newVersionCommand(connect connector) *cobra.Command {

@@ -18,16 +18,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
 )
 
-// SocketName is that of the socket in its directory.
+// SocketName is the name of the socket in its directory.
 const SocketName = "mizzen-cni.sock"
 
 // Server answers the plugin.
 type Server struct {
-	// Find gives a pod, nil for one that the API server does not know.
+	// Find returns a pod, or nil if the API server does not know it.
 	Find func(context.Context, api.Pod) (*corev1.Pod, error)
-	// Word tells this process from the one before and the one after it.
+	// Word distinguishes this process from its predecessor and its successor.
 	Word string
-	// Captured counts pods that the plugin has captured, and those where it failed.
+	// Captured counts pods that the plugin captured or failed to capture.
 	Captured, Failed func()
 	Log              *slog.Logger
 }
@@ -94,21 +94,22 @@ func read(w http.ResponseWriter, r *http.Request, out any) bool {
 
 func reply(w http.ResponseWriter, answer any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // who has gone does not ask again
+	_ = json.NewEncoder(w).Encode(answer) // a client that is gone does not ask again
 }
 
-// Listen takes the socket in dir, from the process before it in one step: the plugin finds one of the two.
+// Listen takes over the socket in dir from a previous process in one step, so that the plugin always reaches one of the
+// two.
 func Listen(dir, word string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	// Bound under a name of its own, and then moved.
+	// Listen on a temporary name, and then rename it.
 	tmp := filepath.Join(dir, word+".tmp")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	// By the time that this process ends the name may be that of the next one.
+	// When this process ends, the name may belong to the next process.
 	l.SetUnlinkOnClose(false)
 	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, filepath.Join(dir, SocketName))); err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(tmp))

@@ -9,24 +9,24 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Run is what the proxy is told by its arguments.
+// Run has the arguments of the proxy.
 type Run struct {
 	// ControlPlane is the host:port of the ADS server.
 	ControlPlane string
-	// IdentityAddress is the host:port of the control plane's identity server. Empty is no identity: no
-	// certificate, and plain gRPC to the ADS server.
+	// IdentityAddress is the host:port of the control plane's identity server. Empty means no identity: no certificate,
+	// and plain gRPC to the ADS server.
 	IdentityAddress string
-	// LogLevel is one of Envoy's.
+	// LogLevel is one of Envoy's log levels.
 	LogLevel string
-	// LogAnswers writes a line for each request that the sidecar answered itself.
+	// LogAnswers logs a line for each request that the sidecar answers itself.
 	LogAnswers bool
-	// Concurrency is the number of Envoy's worker threads; 0 is one per CPU.
+	// Concurrency is the number of Envoy's worker threads; 0 means one per CPU.
 	Concurrency int
 	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
 	ConfigScope string
-	// AwaitCapture starts Envoy only once the capture rules for a pod with identity are in place.
+	// AwaitCapture delays the start of Envoy until the capture rules for a pod with identity exist.
 	AwaitCapture bool
-	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so that they may be missing.
+	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so they may be missing at the start.
 	CaptureByCNI bool
 }
 
@@ -39,7 +39,7 @@ const (
 	awaitCaptureFlag = "await-capture"
 )
 
-// Args returns the proxy's arguments; captured are those for the CNI plugin, with CaptureByCNI alone.
+// Args returns the proxy's arguments. captured are the settings for the CNI plugin, used only with CaptureByCNI.
 func (r Run) Args(captured Captured) []string {
 	args := []string{RunCommand, Arg(controlPlaneFlag, r.ControlPlane), Arg(logLevelFlag, r.LogLevel), Arg(concurrencyFlag, strconv.Itoa(r.Concurrency))}
 	args = set(args, configScopeFlag, r.ConfigScope)
@@ -51,7 +51,7 @@ func (r Run) Args(captured Captured) []string {
 	return set(args, IdentityAddressFlag, r.IdentityAddress)
 }
 
-// Add adds the flags, with what r says as defaults. levels are those that LogLevel may have.
+// Add adds the flags, with the values of r as defaults. levels are the allowed values of LogLevel.
 func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 	f.StringVar(&r.ControlPlane, controlPlaneFlag, r.ControlPlane, "host:port of the control plane's ADS server (required)")
 	f.StringVar(&r.IdentityAddress, IdentityAddressFlag, r.IdentityAddress,
