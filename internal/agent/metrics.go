@@ -30,7 +30,7 @@ var zips = sync.Pool{New: func() any {
 	return zip
 }}
 
-// metrics are the agent's own. All of Envoy's names begin with "envoy_", so the two never meet.
+// metrics are the agent's own. All of Envoy's names begin with "envoy_", so names never collide.
 type metrics struct {
 	registry registry
 	scrapes  chan struct{}
@@ -38,7 +38,7 @@ type metrics struct {
 	probes   *prometheus.CounterVec
 }
 
-// registry is what the agent needs of a *prometheus.Registry.
+// registry has the methods of *prometheus.Registry that the agent needs.
 type registry interface {
 	prometheus.Registerer
 	prometheus.Gatherer
@@ -71,8 +71,8 @@ func newMetrics(r registry) *metrics {
 	return m
 }
 
-// serveMetrics answers with one exposition: the agent's metrics, then Envoy's as they come. Where
-// Envoy does not answer the agent's are still there.
+// serveMetrics answers with one exposition: the agent's metrics, and then Envoy's, unchanged. If Envoy does not answer,
+// the agent's metrics still come.
 func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
 	defer cancel()
@@ -83,7 +83,7 @@ func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many scrapes at a time, try again", http.StatusServiceUnavailable)
 		return
 	}
-	// Nor may one that does not read keep the turn. A connection that has no deadline is a test's.
+	// A client that does not read must not keep its turn. Only connections of tests have no deadline.
 	deadline := http.NewResponseController(w)
 	_ = deadline.SetWriteDeadline(time.Now().Add(2 * scrapeTimeout))
 	defer func() { _ = deadline.SetWriteDeadline(time.Time{}) }()
