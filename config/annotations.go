@@ -19,9 +19,9 @@ const (
 	wantCIDRs   = "CIDRs whose host bits are zero, separated by commas, such as 10.0.0.0/8,fd00::/8"
 )
 
-// SidecarFor gives the sidecar of a pod: base, overridden by the pod's annotations. base is left as
-// it is. The error joins everything that is wrong, each with the key, the value and what is allowed;
-// an unknown key with our prefix is an error too, because a typo that is dropped is never found.
+// SidecarFor returns the sidecar settings of a pod: base, overridden by the pod's annotations. It does not change base.
+// The error joins all mistakes, each with the key, the value and the allowed values. An unknown key with our prefix is
+// an error, too, because nobody would notice a typo that is ignored.
 func SidecarFor(base Sidecar, annotations map[string]string) (Sidecar, error) {
 	s := base.clone()
 	var errs []error
@@ -38,15 +38,15 @@ func SidecarFor(base Sidecar, annotations map[string]string) (Sidecar, error) {
 			errs = append(errs, key.errorf(value, "want %s", key.Values))
 		}
 	}
-	if len(errs) == 0 { // otherwise these would only repeat what is said already
+	if len(errs) == 0 { // otherwise these would only repeat earlier errors
 		errs = s.limitErrors(annotations)
 	}
 	return s, joinErrors(errs)
 }
 
-// SidecarForNamespace gives the sidecar that pods of a namespace have where they say nothing: base, overridden by the
-// namespace's annotations. A value that is not allowed is an error. Keys that a namespace does not have are passed over:
-// they were told when they were written, and are no reason to stop its pods.
+// SidecarForNamespace returns the default sidecar settings of a namespace's pods: base, overridden by the namespace's
+// annotations. A bad value is an error. Unknown keys are ignored: they were reported when they were written, and are no
+// reason to stop the namespace's pods.
 func SidecarForNamespace(base Sidecar, name string, annotations map[string]string) (Sidecar, error) {
 	s := base.clone()
 	var errs []error
@@ -60,7 +60,7 @@ func SidecarForNamespace(base Sidecar, name string, annotations map[string]strin
 		errs = s.limitErrors(annotations)
 	}
 	if err := joinErrors(errs); err != nil {
-		return s, fmt.Errorf("its namespace %s has the %w", name, err)
+		return s, fmt.Errorf("namespace %s has the %w", name, err)
 	}
 	return s, nil
 }
@@ -91,7 +91,7 @@ func (k Key) errorf(value, format string, args ...any) error {
 
 func ours(name string) bool { return strings.HasPrefix(name, Group+"/") }
 
-// findKey finds the entry for a key on an object; the error says what the user may have meant.
+// findKey returns the entry for a key on an object. The error suggests what the user may have meant.
 func findKey(on Object, kind KeyKind, name string) (Key, error) {
 	var known []string
 	for _, key := range Keys {
@@ -108,9 +108,9 @@ func findKey(on Object, kind KeyKind, name string) (Key, error) {
 		}
 	}
 	if near, ok := Nearest(name, known); ok {
-		return Key{}, fmt.Errorf("%s %s: unknown, did you mean %s?", kind, name, near)
+		return Key{}, fmt.Errorf("%s %s: unknown; did you mean %s?", kind, name, near)
 	}
-	return Key{}, fmt.Errorf("%s %s: unknown, known are %s", kind, name, strings.Join(known, ", "))
+	return Key{}, fmt.Errorf("%s %s: unknown; want one of %s", kind, name, strings.Join(known, ", "))
 }
 
 func withArticle(kind KeyKind) string {
@@ -131,8 +131,8 @@ func joinErrors(errs []error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// limitErrors finds a limit below its request, which Kubernetes would refuse with a message about a
-// container that the user never wrote.
+// limitErrors reports a limit below its request. Kubernetes would refuse it with a message about a container that the
+// user did not write.
 func (s Sidecar) limitErrors(annotations map[string]string) []error {
 	var errs []error
 	for _, r := range []struct {
@@ -242,7 +242,7 @@ func setConfigScope(s *Sidecar, value string) bool {
 	return slices.Contains(ConfigScopes, value)
 }
 
-// splitList splits at commas and trims; only a wholly empty value has no items, "80,,81" has an empty one.
+// splitList splits at commas and trims the items. Only an empty value has no items; "80,,81" has an empty item.
 func splitList(value string) []string {
 	if strings.TrimSpace(value) == "" {
 		return nil

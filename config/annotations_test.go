@@ -78,7 +78,7 @@ func TestSidecarForRefuses(t *testing.T) {
 		"zero request": {map[string]string{AnnotationCPURequest: "0"}, `annotation mizzen.dev/proxy-cpu-request: "0": want a CPU quantity above 0, such as 100m or 2`},
 		"limit below the request": {map[string]string{AnnotationMemoryLimit: "32Mi"},
 			`annotation mizzen.dev/proxy-memory-limit: "32Mi": want at least the request, 64Mi (mizzen.dev/proxy-memory-request)`},
-		"typo":       {map[string]string{"mizzen.dev/drain-dela": "5s"}, `annotation mizzen.dev/drain-dela: unknown, did you mean mizzen.dev/drain-delay?`},
+		"typo":       {map[string]string{"mizzen.dev/drain-dela": "5s"}, `annotation mizzen.dev/drain-dela: unknown; did you mean mizzen.dev/drain-delay?`},
 		"wrong kind": {map[string]string{LabelInjection: "enabled"}, `annotation mizzen.dev/injection: set it as a label`},
 		"all at once": {map[string]string{AnnotationLogLevel: "", AnnotationConcurrency: "-1"},
 			`annotation mizzen.dev/proxy-concurrency: "-1": want a whole number from 0 to 64; annotation mizzen.dev/proxy-log-level: "": want trace, debug, info, warning, error, critical or off`},
@@ -91,7 +91,7 @@ func TestSidecarForRefuses(t *testing.T) {
 		})
 	}
 	_, err := SidecarFor(base, map[string]string{"mizzen.dev/something": ""})
-	if err == nil || !strings.Contains(err.Error(), "unknown, known are mizzen.dev/proxy-cpu-request, ") {
+	if err == nil || !strings.Contains(err.Error(), "unknown; want one of mizzen.dev/proxy-cpu-request, ") {
 		t.Errorf("unlike any key: %v", err)
 	}
 	base.Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse("100m")}
@@ -125,8 +125,8 @@ func TestSidecarForNamespace(t *testing.T) {
 		annotations map[string]string
 		want        string
 	}{
-		"value":   {map[string]string{AnnotationDrainDelay: "soon"}, `its namespace shop has the annotation mizzen.dev/drain-delay: "soon": want whole seconds from 0s to 1h, such as 5s`},
-		"limit":   {map[string]string{AnnotationCPULimit: "10m"}, `its namespace shop has the annotation mizzen.dev/proxy-cpu-limit: "10m": want at least the request, 50m (mizzen.dev/proxy-cpu-request)`},
+		"value":   {map[string]string{AnnotationDrainDelay: "soon"}, `namespace shop has the annotation mizzen.dev/drain-delay: "soon": want whole seconds from 0s to 1h, such as 5s`},
+		"limit":   {map[string]string{AnnotationCPULimit: "10m"}, `namespace shop has the annotation mizzen.dev/proxy-cpu-limit: "10m": want at least the request, 50m (mizzen.dev/proxy-cpu-request)`},
 		"secrets": {map[string]string{AnnotationImagePullSecrets: "Reg"}, `"Reg": want names of Secrets`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestCheckPodLabels(t *testing.T) {
 		"enabled":    {map[string]string{LabelInjection: InjectionEnabled}, ""},
 		"disabled":   {map[string]string{LabelInjection: InjectionDisabled}, ""},
 		"bad value":  {map[string]string{LabelInjection: "true"}, `label mizzen.dev/injection: "true": want "enabled" or "disabled"`},
-		"typo":       {map[string]string{"mizzen.dev/injecton": "disabled"}, "label mizzen.dev/injecton: unknown, did you mean mizzen.dev/injection?"},
+		"typo":       {map[string]string{"mizzen.dev/injecton": "disabled"}, "label mizzen.dev/injecton: unknown; did you mean mizzen.dev/injection?"},
 		"wrong kind": {map[string]string{AnnotationDrainDelay: "5s"}, "label mizzen.dev/drain-delay: set it as an annotation"},
 	} {
 		t.Run(name, func(t *testing.T) {

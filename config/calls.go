@@ -16,26 +16,26 @@ const (
 	wantRetryBackoff  = "a Gateway API duration of at least 1ms, such as 50ms"
 )
 
-// RetryConditions are the words of AnnotationRetryOn, which are Envoy's.
+// RetryConditions are the words of AnnotationRetryOn, which come from Envoy.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_filters/router_filter#x-envoy-retry-on
 var RetryConditions = []string{
 	"5xx", "gateway-error", "reset",
 	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
 }
 
-// Calls is what annotations of a Service or a route say about its calls. Nil is "not said", so that
-// the next more general object counts.
+// Calls has the settings for calls from the annotations of a Service or a route. A nil field is not set, so the next
+// more general object decides.
 type Calls struct {
-	// Timeout of a whole call and of one try; 0 is none.
+	// Timeout of a whole call, and of one try; 0 means none.
 	Timeout, BackendTimeout *time.Duration
-	// RetryOn are RetryConditions and status codes; empty, but not nil, is none.
+	// RetryOn are RetryConditions and status codes; empty, but not nil, means none.
 	RetryOn []string
-	// RetryAttempts are tries after the first.
+	// RetryAttempts is the number of retries.
 	RetryAttempts *int32
 	RetryBackoff  *time.Duration
 }
 
-// Or fills what c does not say from what is more general.
+// Or fills unset fields of c from a more general object.
 func (c Calls) Or(general Calls) Calls {
 	or(&c.Timeout, general.Timeout)
 	or(&c.BackendTimeout, general.BackendTimeout)
@@ -53,11 +53,11 @@ func or[T any](p **T, general *T) {
 	}
 }
 
-// KeyError is a label or annotation that cannot be used.
+// KeyError is a mistake in a label or annotation.
 type KeyError struct {
 	Kind        KeyKind
 	Name, Value string
-	// Want is what is allowed instead.
+	// Want describes the allowed values.
 	Want string
 }
 
@@ -65,9 +65,8 @@ func (e KeyError) Error() string {
 	return fmt.Sprintf("%s %s: %q: want %s", e.Kind, e.Name, e.Value, e.Want)
 }
 
-// CallsOf reads the annotations of a Service, or of a route with rules of these names. What is wrong
-// is left out of the results and told in the order of the keys; an unknown key with our prefix is
-// wrong too.
+// CallsOf reads the annotations of a Service, or of a route with rules of these names. Bad annotations are not in the
+// results but in errs, in the order of the keys. An unknown key with our prefix is an error, too.
 func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whole Calls, byRule map[string]Calls, errs []KeyError) {
 	byRule = map[string]Calls{}
 	for _, name := range sortedKeys(annotations) {
@@ -83,9 +82,9 @@ func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whol
 			errs = append(errs, KeyError{Annotation, name, value, known(on)})
 		case key.setCalls == nil && !perRule: // ServicePolicyOf reads it
 		case key.setCalls == nil:
-			errs = append(errs, KeyError{Annotation, name, value, "this key without a dot, on the Service"})
+			errs = append(errs, KeyError{Annotation, name, value, "this key on the Service, without a dot"})
 		case perRule && (on != OnRoute || !slices.Contains(ruleNames, rule)):
-			errs = append(errs, KeyError{Annotation, name, value, "the name of a rule of this route behind the dot" + listed(ruleNames)})
+			errs = append(errs, KeyError{Annotation, name, value, "the name of a rule of this route after the dot" + listed(ruleNames)})
 		case !perRule && !key.setCalls(&whole, value), perRule && !key.setCalls(&calls, value):
 			errs = append(errs, KeyError{Annotation, name, value, key.Values})
 		case perRule:
@@ -95,7 +94,7 @@ func CallsOf(on Object, annotations map[string]string, ruleNames []string) (whol
 	return whole, byRule, errs
 }
 
-// KeysIn are the annotations with our prefix, sorted.
+// KeysIn returns the annotations with our prefix, sorted.
 func KeysIn(annotations map[string]string) []string {
 	return slices.DeleteFunc(sortedKeys(annotations), func(name string) bool { return !ours(name) })
 }
@@ -112,12 +111,12 @@ func known(on Object) string {
 
 func listed(names []string) string {
 	if len(names) == 0 {
-		return ", and none has a name"
+		return ", but no rule has a name"
 	}
 	return ": " + strings.Join(names, ", ")
 }
 
-// durationPattern is that of GEP-2257, which is narrower than Go's:
+// durationPattern is the pattern of GEP-2257, which is stricter than Go's:
 // https://gateway-api.sigs.k8s.io/geps/gep-2257/
 var durationPattern = regexp.MustCompile(`^([0-9]{1,5}(h|m|s|ms)){1,4}$`)
 

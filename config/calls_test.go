@@ -28,9 +28,9 @@ func TestCallsOf(t *testing.T) {
 		"rule":               {on: OnRoute, annotations: map[string]string{AnnotationTimeout + ".pay": "5s"}, wantRule: Calls{Timeout: new(5 * time.Second)}},
 		"rule of a Service": {
 			on: OnService, annotations: map[string]string{AnnotationTimeout + ".pay": "5s"},
-			wantErr: `annotation mizzen.dev/timeout.pay: "5s": want the name of a rule of this route behind the dot`,
+			wantErr: `annotation mizzen.dev/timeout.pay: "5s": want the name of a rule of this route after the dot`,
 		},
-		"no such rule":   {on: OnRoute, annotations: map[string]string{AnnotationTimeout + ".nope": "5s"}, wantErr: `: "5s": want the name of a rule of this route behind the dot: pay`},
+		"no such rule":   {on: OnRoute, annotations: map[string]string{AnnotationTimeout + ".nope": "5s"}, wantErr: `: "5s": want the name of a rule of this route after the dot: pay`},
 		"no duration":    {on: OnRoute, annotations: map[string]string{AnnotationTimeout: "1.5s"}, wantErr: `annotation mizzen.dev/timeout: "1.5s": want ` + wantCallTimeout},
 		"no back-off":    {on: OnRoute, annotations: map[string]string{AnnotationRetryBackoff: "0s"}, wantErr: `"0s": want ` + wantRetryBackoff},
 		"bad condition":  {on: OnRoute, annotations: map[string]string{AnnotationRetryOn: "5xx,always"}, wantErr: `"5xx,always": want ` + wantRetryOn},

@@ -11,10 +11,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// DefaultOpaquePorts are Service ports that are never inspected. To detect a protocol Envoy waits for
-// the client's first bytes, so a protocol whose server speaks first would stall for the detection
-// timeout on every connection; the same holds for idle connections that a client pool opens ahead.
-// TLS variants (465, 993, 995 …) are missing on purpose: there the client speaks first.
+// DefaultOpaquePorts are Service ports without protocol detection. For detection Envoy waits for the client's first
+// bytes. If the server speaks first, every connection would stall for the detection timeout, and so would idle
+// connections that a client's pool opens ahead. TLS variants (465, 993, 995 …) are missing on purpose, because there
+// the client speaks first.
 var DefaultOpaquePorts = []int32{
 	21,    // FTP: the server greets with 220
 	22,    // SSH: both sides send a banner, many clients only after the server's
@@ -35,8 +35,8 @@ var DefaultOpaquePorts = []int32{
 	11211, // memcached: never HTTP, and pools open connections long before the first command
 }
 
-// Default is the configuration of an empty file. Its Sidecar.Image is empty: no image fits every
-// installation, so whoever injects has to give one (Mesh.ValidateForInjection).
+// Default is the configuration of an empty file. Its Sidecar.Image is empty, because no image fits every installation.
+// Injection requires one (Mesh.ValidateForInjection).
 func Default() *Mesh {
 	m := &Mesh{}
 	m.setDefaults()

@@ -1,7 +1,7 @@
-// Package config is everything a user can set: the mesh configuration file, the one table of
-// labels and annotations (keys.go), and the fixed names and ports both sides of Mizzen agree on.
+// Package config has everything that a user can set: the mesh configuration file, and the single table of labels and
+// annotations (keys.go). It also has the fixed names and ports on which both sides of Mizzen agree.
 //
-// Loading is strict: an unknown field, a duplicate or a bad value is refused with an error that
-// names the field, the value and what is allowed. The package holds no clients and reads no
-// environment; it may import the Kubernetes API types and nothing else of this module.
+// Loading is strict: an unknown field, a duplicate or a bad value is an error that names the field, the value and the
+// allowed values. The package holds no clients and reads no environment; it may import the Kubernetes API types and
+// nothing else of this module.
 package config

@@ -4,8 +4,7 @@ import "time"
 
 // Labels and annotations. Keys says what each may hold.
 const (
-	// LabelInjection on a namespace ("enabled") turns injection on; on a pod ("enabled" or
-	// "disabled") it overrides the namespace for that pod.
+	// LabelInjection turns injection on or off for a namespace. On a pod it overrides the namespace's label.
 	LabelInjection = Group + "/injection"
 
 	AnnotationCPURequest           = Group + "/proxy-cpu-request"
@@ -22,8 +21,8 @@ const (
 	AnnotationLogAnswers           = Group + "/log-answers"
 	AnnotationImagePullSecrets     = Group + "/proxy-image-pull-secrets"
 
-	// How calls are made: on a Service for all of its calls, on a route for those it routes, and with
-	// "." and the name of a rule behind it for that rule of the route.
+	// How calls are made. On a Service they apply to all calls to it, on a route to the calls that it routes. With "."
+	// and the name of a rule after the key they apply to that rule of the route.
 	AnnotationTimeout        = Group + "/timeout"
 	AnnotationBackendTimeout = Group + "/backend-timeout"
 	AnnotationRetryOn        = Group + "/retry-on"
@@ -46,7 +45,7 @@ const (
 	AnnotationMTLS      = Group + "/mtls"
 	AnnotationMTLSPorts = Group + "/mtls-ports"
 
-	// AnnotationForwardClientCert is who calls, for the application.
+	// AnnotationForwardClientCert lists ports at which the application gets the caller's identity.
 	AnnotationForwardClientCert = Group + "/forward-client-cert"
 
 	// AnnotationInjected is written by the injector: the version that injected the pod.
@@ -66,7 +65,7 @@ const (
 	ScopeDemand    = "demand"    // none
 )
 
-// KeyKind is where in the metadata a key stands.
+// KeyKind says whether a key is a label or an annotation.
 type KeyKind string
 
 // The kinds of keys.
@@ -75,10 +74,10 @@ const (
 	Annotation KeyKind = "annotation"
 )
 
-// Object is what a key stands on.
+// Object is a kind of object that has keys.
 type Object string
 
-// The objects that carry keys.
+// The kinds of objects that have keys.
 const (
 	OnNamespace Object = "namespace"
 	OnPod       Object = "pod"
@@ -91,15 +90,15 @@ type Key struct {
 	Name string
 	Kind KeyKind
 	On   []Object
-	// Values says what is allowed, in words that follow "want".
+	// Values describes the allowed values, in words that follow "want".
 	Values string
-	// Default is what holds without the key.
+	// Default describes the behaviour without the key.
 	Default string
 	// Doc is one or two sentences for the reference.
 	Doc string
 
-	// set puts the value of a namespace's or a pod's annotation into the sidecar and says whether the value is allowed.
-	// It is nil for keys that set nothing.
+	// set stores the value of a namespace's or a pod's annotation in the sidecar's settings, and reports whether the
+	// value is allowed. It is nil for keys that set nothing.
 	set func(s *Sidecar, value string) bool
 	// setCalls does the same for the annotation of a Service or a route.
 	setCalls func(c *Calls, value string) bool
@@ -110,17 +109,16 @@ type Key struct {
 	setMTLS func(m *MTLS, value string) bool
 }
 
-const ruleDoc = "On a route, `.<rule name>` behind the key means that rule alone."
+const ruleDoc = "On a route, `.<rule name>` after the key limits it to that rule."
 
-// Keys is the one table of labels and annotations: parsing, error messages and docs/reference.md all
-// come from it. A key with our prefix that is not here is refused (SidecarFor, CheckPodLabels) or reported
-// (CallsOf, ServicePolicyOf).
+// Keys is the single table of labels and annotations. Parsing, error messages and docs/reference.md use it. Any other key
+// with our prefix is refused (SidecarFor, CheckPodLabels) or reported (CallsOf, ServicePolicyOf).
 var Keys = []Key{
 	{
 		Name: LabelInjection, Kind: Label, On: []Object{OnNamespace, OnPod},
 		Values:  `"enabled" or "disabled"`,
-		Default: "a namespace without it is not injected, a pod without it follows its namespace",
-		Doc:     "Turns the injection of the sidecar on or off. The pod's label wins over the namespace's.",
+		Default: "off for a namespace; a pod follows its namespace",
+		Doc:     "Turns the injection of the sidecar on or off. The pod's label overrides the namespace's.",
 	},
 	{
 		Name: AnnotationCPURequest, Kind: Annotation, On: []Object{OnNamespace, OnPod},
@@ -155,174 +153,174 @@ var Keys = []Key{
 	{
 		Name: AnnotationLogAnswers, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: `"true" or "false"`, Default: "`sidecar.logAnswers`",
-		Doc: "Writes a line of JSON to the sidecar's log for each request that the sidecar answered itself, with the reason (answers.md).",
+		Doc: "Logs a line of JSON, with the reason, for each request that the sidecar answers itself (answers.md).",
 		set: setLogAnswers,
 	},
 	{
 		Name: AnnotationConcurrency, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantConcurrency, Default: "`sidecar.concurrency`",
-		Doc: "Number of Envoy worker threads; 0 is one per CPU of the node.",
+		Doc: "Number of Envoy worker threads; 0 means one per CPU of the node.",
 		set: setConcurrency,
 	},
 	{
 		Name: AnnotationExcludeInboundPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantPorts, Default: "`sidecar.excludeInboundPorts`",
-		Doc: "Inbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		Doc: "Inbound TCP ports that are not captured. Replaces the mesh's list; an empty value is an empty list.",
 		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeInboundPorts }),
 	},
 	{
 		Name: AnnotationExcludeOutboundPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantPorts, Default: "`sidecar.excludeOutboundPorts`",
-		Doc: "Outbound TCP ports that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		Doc: "Outbound TCP ports that are not captured. Replaces the mesh's list; an empty value is an empty list.",
 		set: setPorts(func(s *Sidecar) *[]int32 { return &s.ExcludeOutboundPorts }),
 	},
 	{
 		Name: AnnotationExcludeOutboundCIDRs, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantCIDRs, Default: "`sidecar.excludeOutboundCIDRs`",
-		Doc: "Destinations that are not captured; replaces the mesh's list. An empty value is an empty list.",
+		Doc: "Destinations that are not captured. Replaces the mesh's list; an empty value is an empty list.",
 		set: setCIDRs,
 	},
 	{
 		Name: AnnotationDrainDelay, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantDrainDelay, Default: "`sidecar.drainDelay`",
-		Doc: "How long the application's containers get no SIGTERM after the pod's termination began; 0s turns it off.",
+		Doc: "How long SIGTERM to the application's containers is delayed when the pod terminates; 0s turns it off.",
 		set: setDrainDelay,
 	},
 	{
 		Name: AnnotationConfigScope, Kind: Annotation, On: []Object{OnNamespace, OnPod},
-		Values: "all, namespace or demand", Default: "`sidecar.configScope`, or else automatic by `onDemand.wholeMesh` and `onDemand.namespace`",
-		Doc: "Which Services the sidecar is sent ahead: every one (all), those of its own namespace whatever its size (namespace), " +
-			"or none, each Service at the first call (demand).",
+		Values: "all, namespace or demand", Default: "`sidecar.configScope`, or else `onDemand.wholeMesh` and `onDemand.namespace` decide",
+		Doc: "Which Services the sidecar is sent ahead: all, those of its own namespace whatever the namespace's size (namespace), " +
+			"or none, so that it gets each Service at the first call (demand).",
 		set: setConfigScope,
 	},
 	{
 		Name: AnnotationImagePullSecrets, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantSecrets, Default: "`sidecar.imagePullSecrets`",
-		Doc: "Secrets with the credentials of the registry that has the sidecar's image, in the pod's namespace. Injection adds them to the pod's " +
-			"`imagePullSecrets`; it makes no Secret. Replaces the mesh's list. An empty value is an empty list.",
+		Doc: "Secrets with registry credentials for the sidecar's image. They must exist in the pod's namespace. Injection adds their names to the pod's " +
+			"`imagePullSecrets`. Replaces the mesh's list; an empty value is an empty list.",
 		set: setPullSecrets,
 	},
 	{
 		Name: AnnotationTimeout, Kind: Annotation, On: []Object{OnService, OnRoute},
 		Values: wantCallTimeout, Default: "no timeout",
-		Doc:      "Bounds a whole call with all its tries. A client's own `grpc-timeout` holds too; the smaller wins. " + ruleDoc,
+		Doc:      "Limits a whole call with all its tries. A client's own `grpc-timeout` applies, too; the smaller wins. " + ruleDoc,
 		setCalls: setCallTimeout(func(c *Calls) **time.Duration { return &c.Timeout }),
 	},
 	{
 		Name: AnnotationBackendTimeout, Kind: Annotation, On: []Object{OnService, OnRoute},
 		Values: wantCallTimeout, Default: "no timeout",
-		Doc:      "Bounds each try. " + ruleDoc,
+		Doc:      "Limits each try. " + ruleDoc,
 		setCalls: setCallTimeout(func(c *Calls) **time.Duration { return &c.BackendTimeout }),
 	},
 	{
 		Name: AnnotationRetryOn, Kind: Annotation, On: []Object{OnService, OnRoute},
-		Values: wantRetryOn, Default: "only failures in which no server can have begun",
-		Doc: "The answers after which a call is made again at another endpoint. Only for calls that may be executed twice; " +
-			"`none` takes back what the Service says. " + ruleDoc,
+		Values: wantRetryOn, Default: "only failures after which no server can have begun",
+		Doc: "Answers after which the call is retried at another endpoint. Use it only for calls that may be executed twice. " +
+			"On a route, `none` cancels the annotation of the Service. " + ruleDoc,
 		setCalls: setRetryOn,
 	},
 	{
 		Name: AnnotationRetryAttempts, Kind: Annotation, On: []Object{OnService, OnRoute},
 		Values: wantRetryAttempts, Default: "2 with `retry-on`, else `traffic.retry.attempts`",
-		Doc:      "Tries after the first. " + ruleDoc,
+		Doc:      "Number of retries. " + ruleDoc,
 		setCalls: setRetryAttempts,
 	},
 	{
 		Name: AnnotationRetryBackoff, Kind: Annotation, On: []Object{OnService, OnRoute},
 		Values: wantRetryBackoff, Default: "25ms",
-		Doc:      "The base of the jittered exponential back-off before another try; the most is ten times it. " + ruleDoc,
+		Doc:      "Base of the exponential back-off with jitter before a retry; the maximum is ten times the base. " + ruleDoc,
 		setCalls: setRetryBackoff,
 	},
 	{
 		Name: AnnotationMaxConnections, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
-		Doc: "Connections that one sidecar has to the Service at the same time. Further TCP connections are closed, further HTTP requests " +
+		Doc: "Connections of one sidecar to the Service at the same time. Further TCP connections are closed, and further HTTP requests " +
 			"wait for a connection (`max-pending-requests`).",
 		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxConnections }),
 	},
 	{
 		Name: AnnotationMaxPendingRequests, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
-		Doc:       "Requests of one sidecar that wait for a connection to the Service, be it only until it is made. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
+		Doc:       "Requests of one sidecar that wait for a connection to the Service, including one that is just being made. Further requests get 503 (gRPC: UNAVAILABLE).",
 		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxPendingRequests }),
 	},
 	{
 		Name: AnnotationMaxRequests, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "no limit",
-		Doc:       "Requests that one sidecar has at the Service at the same time. Further ones are answered with 503 (gRPC: UNAVAILABLE).",
+		Doc:       "Requests of one sidecar to the Service at the same time. Further requests get 503 (gRPC: UNAVAILABLE).",
 		setPolicy: setLimit(func(p *ServicePolicy) *uint32 { return &p.MaxRequests }),
 	},
 	{
 		Name: AnnotationPeerTimeout, Kind: Annotation, On: []Object{OnService},
 		Values: wantPeerTimeout, Default: "`traffic.peerTimeout`",
-		Doc: "How long an endpoint may be gone without a word, as when its node fails, before a sidecar ends its connections to it. " +
-			"0s leaves the kernel's own.",
+		Doc: "How long an endpoint may be unreachable, for example because its node failed, before a sidecar ends its connections to it. " +
+			"0s keeps the kernel's defaults.",
 		setPolicy: setPeerTimeout,
 	},
 	{
 		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "endpoints are never ejected",
-		Doc: "Turns outlier detection on: an endpoint gets no calls of a sidecar for a while after so many failures in a row, which are answers with " +
-			"status 5xx, gRPC codes that stand for them (where no message came before), timeouts of a try, and failures to connect.",
+		Doc: "Turns outlier detection on: after so many failures in a row, a sidecar sends no calls to the endpoint for a while. Failures are answers with " +
+			"status 5xx, gRPC codes that correspond to 5xx (if no message came before), timeouts of a try, and failures to connect.",
 		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.ConsecutiveErrors }, maxLimit),
 	},
 	{
 		Name: AnnotationOutlierInterval, Kind: Annotation, On: []Object{OnService},
 		Values: wantEjectInterval, Default: "10s",
-		Doc:         "How often ejected endpoints are looked at, to take back those whose time is over.",
+		Doc:         "How often ejected endpoints are checked for their return.",
 		setOutliers: setOutlierDuration(func(o *Outliers) *time.Duration { return &o.Interval }, maxEjectInterval),
 	},
 	{
 		Name: AnnotationOutlierEjectionTime, Kind: Annotation, On: []Object{OnService},
 		Values: wantEjectionTime, Default: "30s",
-		Doc:         "How long an endpoint is ejected the first time; each further time in a row is longer by it, up to 5 minutes or the time itself.",
+		Doc:         "Duration of the first ejection. Each further ejection in a row is longer by this time, up to 5 minutes or the time itself.",
 		setOutliers: setOutlierDuration(func(o *Outliers) *time.Duration { return &o.EjectionTime }, maxEjectionTime),
 	},
 	{
 		Name: AnnotationOutlierMaxEjectedPercent, Kind: Annotation, On: []Object{OnService},
 		Values: wantEjected, Default: "50",
-		Doc:         "Percentage of the endpoints that may be ejected at the same time, rounded down.",
+		Doc:         "Largest percentage of the endpoints that are ejected at the same time, rounded down.",
 		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.MaxEjectedPercent }, maxEjected),
 	},
 	{
 		Name: AnnotationLoadBalancing, Kind: Annotation, On: []Object{OnService},
-		Values: wantLoadBalancing, Default: "least-request; with `sessionAffinity: ClientIP` maglev by source-ip",
-		Doc: "How an endpoint is chosen. ring-hash and maglev send calls with the same hash (`hash-by`) to the same endpoint, and move few of them when " +
-			"endpoints come and go.",
+		Values: wantLoadBalancing, Default: "least-request; maglev by source-ip if the Service has `sessionAffinity: ClientIP`",
+		Doc: "How sidecars choose an endpoint. ring-hash and maglev send calls with the same hash (`hash-by`) to the same endpoint, and move few of them when " +
+			"endpoints change.",
 		setPolicy: setLoadBalancing,
 	},
 	{
 		Name: AnnotationHashBy, Kind: Annotation, On: []Object{OnService},
 		Values: wantHashBy, Default: "source-ip",
-		Doc: "What ring-hash and maglev hash. source-ip is the calling pod. A cookie is made where a request has none, for the client's session or " +
+		Doc: "What ring-hash and maglev hash. source-ip is the calling pod. If a request lacks the cookie, the sidecar sets one, for the client's session or " +
 			"with the lifetime. Opaque TCP is always hashed by source-ip.",
 		setPolicy: setHashBy,
 	},
 	{
 		Name: AnnotationMTLS, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantMTLSMode, Default: "the mode of the mesh; a pod without it follows its namespace",
-		Doc: "Which connections a pod takes: those with mTLS of the mesh alone (strict), or plain text and the application's own TLS " +
-			"beside them (permissive). The pod's annotation wins over the namespace's, and that over the mesh's.",
+		Doc: "Which connections a pod accepts: strict accepts only mTLS of the mesh, permissive also plain text and the application's own " +
+			"TLS. The pod's annotation overrides the namespace's, and that overrides the mesh's mode.",
 		setMTLS: setMTLSMode,
 	},
 	{
 		Name: AnnotationMTLSPorts, Kind: Annotation, On: []Object{OnNamespace, OnPod},
 		Values: wantMTLSPorts, Default: "the mode of the pod",
-		Doc: "The mode of single ports of a pod, by the number that the container listens on. A pod with this annotation or with " +
-			"`mizzen.dev/mtls` does not follow the ports of its namespace.",
+		Doc: "The mode of single ports of a pod, by the number on which the container listens. A pod with this annotation or with " +
+			"`mizzen.dev/mtls` ignores this annotation of its namespace.",
 		setMTLS: setMTLSPorts,
 	},
 	{
 		Name: AnnotationForwardClientCert, Kind: Annotation, On: []Object{OnNamespace, OnPod},
-		Values: wantPorts, Default: "the header is passed on as it came",
-		Doc: "Ports, by the number that the container listens on, at which the application finds the caller's identity in the header " +
-			"`X-Forwarded-Client-Cert`. What a caller sends in it is removed. These ports are taken for HTTP.",
+		Values: wantPorts, Default: "the header passes unchanged",
+		Doc: "Ports, by the number on which the container listens, at which the application finds the caller's identity in the header " +
+			"`X-Forwarded-Client-Cert`. The sidecar removes this header from the caller's own request. These ports must speak HTTP.",
 		setMTLS: setForwardClientCert,
 	},
 	{
 		Name: AnnotationInjected, Kind: Annotation, On: []Object{OnPod},
 		Values:  "the version of the injector",
 		Default: "nothing",
-		Doc:     "Written by the injector, for people to read. Whether a pod has a sidecar follows from its containers.",
+		Doc:     "Written by injection, for people. Mizzen itself recognizes a pod with a sidecar by its containers.",
 	},
 }

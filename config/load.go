@@ -30,8 +30,8 @@ func Load(path string) (*Mesh, error) {
 	return m, nil
 }
 
-// Parse reads one YAML or JSON document, sets defaults and validates. An empty document is Default.
-// The error holds everything that is wrong, each with its field path, value and what is allowed.
+// Parse reads one YAML or JSON document, sets defaults and validates. An empty document means Default. The error has
+// all mistakes, each with its field path, value and allowed values.
 func Parse(b []byte) (*Mesh, error) {
 	b, err := onlyDocument(b)
 	if err != nil {
@@ -75,7 +75,7 @@ func onlyDocument(b []byte) ([]byte, error) {
 	}
 }
 
-// isBlank says whether a document holds nothing but separators, comments and white space.
+// isBlank reports whether a document has only separators, comments and white space.
 func isBlank(doc []byte) bool {
 	for line := range bytes.Lines(doc) {
 		line = bytes.TrimSpace(line)
@@ -86,9 +86,8 @@ func isBlank(doc []byte) bool {
 	return true
 }
 
-// decode fills m. Where the document does not fit, the JSON decoder stops at the first bad value and,
-// for durations and quantities, does not say where it is. So then each leaf is decoded alone, which
-// gives every error with its path.
+// decode fills m. The JSON decoder stops at the first bad value and, for durations and quantities, does not say where
+// it is. So after an error, decode decodes each leaf separately to find every error with its path.
 func decode(asJSON []byte, m *Mesh) field.ErrorList {
 	strict, err := sjson.UnmarshalStrict(asJSON, m)
 	if err == nil && len(strict) == 0 {
@@ -104,7 +103,7 @@ func decode(asJSON []byte, m *Mesh) field.ErrorList {
 	return leafErrors(nil, tree, func(v any) any { return v })
 }
 
-// leafErrors decodes each leaf below value alone. wrap puts a leaf into a document that holds nothing else.
+// leafErrors decodes each leaf below value separately. wrap puts a leaf into a document of its own.
 func leafErrors(path *field.Path, value any, wrap func(any) any) field.ErrorList {
 	var errs field.ErrorList
 	switch v := value.(type) {
@@ -150,7 +149,7 @@ func leafError(path *field.Path, value any, wrap func(any) any) field.ErrorList 
 	return nil
 }
 
-// typeName says what a Go type looks like in YAML.
+// typeName describes a Go type in terms of YAML.
 func typeName(goType string) string {
 	switch {
 	case strings.HasPrefix(goType, "int"):

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// Mistake is a label or an annotation with our prefix that has no effect where it stands, or a value that is not allowed.
+// Mistake is a label or an annotation with our prefix that has no effect on its object, or has a bad value.
 type Mistake struct {
 	Kind        KeyKind
 	Name, Value string
-	// Problem and Want say what is wrong, and what is right where that is known.
+	// Problem says what is wrong, and Want what would be right, if that is known.
 	Problem, Want string
 }
 
@@ -21,7 +21,7 @@ func (m Mistake) Error() string {
 	return text
 }
 
-// KeyMistakes finds them on a namespace or a pod, labels first, in the order of their names.
+// KeyMistakes returns the mistakes on a namespace or a pod, labels first, in the order of their names.
 func KeyMistakes(on Object, labels, annotations map[string]string) []Mistake {
 	return append(mistakes(on, Label, labels), mistakes(on, Annotation, annotations)...)
 }
@@ -61,10 +61,9 @@ func (k Key) allows(value string) bool {
 	return true
 }
 
-// unknownOn says what is wrong with a key that an object does not have: it may be another object's, another kind of key, or
-// misspelt.
+// unknownOn explains an unknown key: it may belong to another kind of object, be another kind of key, or be misspelt.
 func unknownOn(on Object, kind KeyKind, name string) (problem, want string) {
-	problem = fmt.Sprintf("no %s of a %s, so it has no effect", kind, on)
+	problem = fmt.Sprintf("not a known %s for a %s, so it has no effect", kind, on)
 	var known []string
 	for _, key := range Keys {
 		switch {
@@ -82,7 +81,7 @@ func unknownOn(on Object, kind KeyKind, name string) (problem, want string) {
 	return problem, ""
 }
 
-// Misplaced finds what stands on a workload itself, in place of its pod template: it has no effect there.
+// Misplaced returns keys on a workload itself, in place of its pod template, where they have no effect.
 func Misplaced(labels, annotations map[string]string) []Mistake {
 	var out []Mistake
 	for _, kind := range []KeyKind{Label, Annotation} {
@@ -92,14 +91,14 @@ func Misplaced(labels, annotations map[string]string) []Mistake {
 		}
 		for _, name := range sortedKeys(found) {
 			if ours(name) {
-				out = append(out, Mistake{kind, name, found[name], "no effect on the workload itself", "it in the metadata of the pod template"})
+				out = append(out, Mistake{kind, name, found[name], "it has no effect on the workload itself", "it in the metadata of the pod template"})
 			}
 		}
 	}
 	return out
 }
 
-// KeysOn are the names of the keys of an object.
+// KeysOn returns the names of the keys of an object.
 func KeysOn(on Object, kind KeyKind) []string {
 	var out []string
 	for _, key := range Keys {

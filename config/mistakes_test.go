@@ -13,13 +13,13 @@ func TestKeyMistakes(t *testing.T) {
 		want                []string // what each says, in part
 	}{
 		"none":            {OnNamespace, map[string]string{"app": "x", LabelInjection: "enabled"}, map[string]string{AnnotationMTLS: "strict", "other.dev/mtsl": "x"}, nil},
-		"misspelt":        {OnNamespace, nil, map[string]string{"mizzen.dev/mtsl": "strict"}, []string{"annotation mizzen.dev/mtsl: \"strict\": no annotation of a namespace, so it has no effect; want mizzen.dev/mtls"}},
-		"label key":       {OnNamespace, map[string]string{"mizzen.dev/inject": "enabled"}, nil, []string{"label mizzen.dev/inject: \"enabled\": no label of a namespace, so it has no effect; want mizzen.dev/injection"}},
+		"misspelt":        {OnNamespace, nil, map[string]string{"mizzen.dev/mtsl": "strict"}, []string{"annotation mizzen.dev/mtsl: \"strict\": not a known annotation for a namespace, so it has no effect; want mizzen.dev/mtls"}},
+		"label key":       {OnNamespace, map[string]string{"mizzen.dev/inject": "enabled"}, nil, []string{"label mizzen.dev/inject: \"enabled\": not a known label for a namespace, so it has no effect; want mizzen.dev/injection"}},
 		"label value":     {OnNamespace, map[string]string{LabelInjection: "true"}, nil, []string{`label mizzen.dev/injection: "true": not allowed; want "enabled" or "disabled"`}},
 		"value":           {OnNamespace, nil, map[string]string{AnnotationMTLS: "on"}, []string{"want permissive or strict"}},
 		"another kind":    {OnNamespace, nil, map[string]string{LabelInjection: "enabled"}, []string{"want a label"}},
 		"another object":  {OnNamespace, nil, map[string]string{AnnotationTimeout: "5s"}, []string{"want it on a service"}},
-		"nothing like it": {OnNamespace, nil, map[string]string{"mizzen.dev/completely-else": ""}, []string{"no annotation of a namespace, so it has no effect"}},
+		"nothing like it": {OnNamespace, nil, map[string]string{"mizzen.dev/completely-else": ""}, []string{"not a known annotation for a namespace, so it has no effect"}},
 		"of a pod":        {OnPod, map[string]string{LabelInjection: "yes"}, map[string]string{AnnotationMTLSPorts: "80", AnnotationLogLevel: "loud", AnnotationCPURequest: "1", "mizzen.dev/drain": "5s"}, []string{LabelInjection, "mizzen.dev/drain", AnnotationMTLSPorts, AnnotationLogLevel}},
 	} {
 		t.Run(name, func(t *testing.T) {

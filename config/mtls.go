@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// MTLSMode says which connections a pod takes.
+// MTLSMode says which connections a pod accepts.
 type MTLSMode string
 
 // The modes.
 const (
-	// Permissive takes mTLS of the mesh and all else, as it comes.
+	// Permissive accepts mTLS of the mesh and everything else.
 	Permissive MTLSMode = "permissive"
-	// Strict takes mTLS of the mesh alone.
+	// Strict accepts only mTLS of the mesh.
 	Strict MTLSMode = "strict"
 )
 
-// MTLSModes are all of them.
+// MTLSModes are all modes.
 var MTLSModes = []MTLSMode{Permissive, Strict}
 
 const (
@@ -26,19 +26,19 @@ const (
 	wantMTLSPorts = "PORT=MODE, separated by commas, each port once, from 1 to 65535, the mode permissive or strict, such as 8080=strict,9090=permissive"
 )
 
-// MTLS is what annotations of a namespace or a pod say about the connections that a pod takes. The zero
-// value says nothing.
+// MTLS has the settings for a pod's inbound connections from the annotations of a namespace or a pod. The zero value
+// sets nothing.
 type MTLS struct {
-	// Mode is empty where it is not said.
+	// Mode is empty if it is not set.
 	Mode MTLSMode
-	// Ports are those with a mode of their own, by the number that the container listens on.
+	// Ports are the modes of single ports, by the number on which the container listens.
 	Ports map[uint16]MTLSMode
-	// ForwardCert are ports at which the application is told the caller's certificate, ascending.
+	// ForwardCert are the ports, ascending, at which the application learns the caller's certificate.
 	ForwardCert []uint16
 }
 
-// Over gives what a pod says, and where it says nothing what its namespace does. A pod that says a mode, be it of some
-// ports, has said all about modes.
+// Over returns the pod's settings, completed by those of its namespace. If the pod sets any mode, even of some ports
+// only, the namespace's modes do not apply.
 func (m MTLS) Over(namespace MTLS) MTLS {
 	if m.Mode == "" && m.Ports == nil {
 		m.Ports = namespace.Ports
@@ -53,8 +53,8 @@ func (m MTLS) Over(namespace MTLS) MTLS {
 // On reports whether sidecars have identities.
 func (m MeshMTLS) On() bool { return m.TrustDomain != "" }
 
-// MTLSOf reads the annotations of a namespace or a pod. What is wrong is left out of the result and told in
-// the order of the keys. Keys that it does not know are for others to tell (SidecarFor).
+// MTLSOf reads the annotations of a namespace or a pod. Bad annotations are not in the result but in the errors, in the
+// order of the keys. SidecarFor reports unknown keys.
 func MTLSOf(on Object, annotations map[string]string) (MTLS, []KeyError) {
 	var out MTLS
 	var errs []KeyError

@@ -1,6 +1,6 @@
 package config
 
-// Nearest gives the candidate that a typo most likely stands for, and false if none is close.
+// Nearest returns the candidate that was most likely meant by a typo, and false if none is close.
 func Nearest(word string, candidates []string) (string, bool) {
 	best, bestDistance := "", 4 // further away it is another word, not a typo
 	for _, candidate := range candidates {
@@ -11,7 +11,7 @@ func Nearest(word string, candidates []string) (string, bool) {
 	return best, best != ""
 }
 
-// distance is the Levenshtein distance in bytes: how many must be inserted, deleted or replaced.
+// distance is the Levenshtein distance in bytes: the number to insert, delete or replace.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -12,7 +12,7 @@ const (
 	wantLimit         = "a whole number from 1 to 1000000"
 	wantEjectInterval = "a Gateway API duration from 1ms to 1h, such as 10s"
 	wantEjectionTime  = "a Gateway API duration from 1ms to 24h, such as 30s"
-	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's own"
+	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's default"
 	wantEjected       = "a whole number from 1 to 50"
 	wantLoadBalancing = "least-request, round-robin, random, ring-hash or maglev"
 	wantHashBy        = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
@@ -36,33 +36,33 @@ const (
 
 var loadBalancing = []string{LeastRequest, RoundRobin, Random, RingHash, Maglev}
 
-// ServicePolicy is what annotations of a Service say about connections and requests to it, as one sidecar
-// makes them. The zero value is the default of everything.
+// ServicePolicy has the settings from a Service's annotations for connections and requests of one sidecar to the
+// Service. The zero value has all defaults.
 type ServicePolicy struct {
-	// MaxConnections, MaxPendingRequests and MaxRequests at the same time; 0 is no limit.
+	// MaxConnections, MaxPendingRequests and MaxRequests are limits at a time; 0 means no limit.
 	MaxConnections, MaxPendingRequests, MaxRequests uint32
-	// PeerTimeout is nil where that of the mesh holds.
+	// PeerTimeout is nil if the mesh's value applies.
 	PeerTimeout *time.Duration
-	// Outliers is nil where endpoints are never ejected.
+	// Outliers is nil if endpoints are never ejected.
 	Outliers *Outliers
 	// LoadBalancing is empty for the default, which is LeastRequest.
 	LoadBalancing string
-	// HashBy is set where LoadBalancing hashes.
+	// HashBy is set if LoadBalancing hashes.
 	HashBy *HashBy
 }
 
-// Outliers says when an endpoint that fails gets no calls for a while.
+// Outliers says when a failing endpoint is ejected for a while.
 type Outliers struct {
-	// ConsecutiveErrors after which it is ejected.
+	// ConsecutiveErrors after which an endpoint is ejected.
 	ConsecutiveErrors uint32
-	// Interval at which ejected endpoints are looked at again; EjectionTime is the first ejection's, each
-	// further one is longer by it.
+	// Interval at which ejected endpoints are checked for their return. EjectionTime is the duration of the first
+	// ejection; each further one is longer by it.
 	Interval, EjectionTime time.Duration
 	// MaxEjectedPercent of the endpoints, 50 at most.
 	MaxEjectedPercent uint32
 }
 
-// HashSource is what of a call is hashed.
+// HashSource is the part of a call that is hashed.
 type HashSource string
 
 // The sources.
@@ -72,16 +72,16 @@ const (
 	ByCookie   HashSource = "cookie"
 )
 
-// HashBy names it.
+// HashBy names the hashed part.
 type HashBy struct {
 	Source HashSource
-	Name   string // of the header, in lower case, or the cookie
-	// TTL of a cookie that is made where the request has none; 0 makes one of the client's session.
+	Name   string // of the header, in lower case, or of the cookie
+	// TTL of the cookie that the sidecar sets if a request has none; 0 means for the client's session.
 	TTL time.Duration
 }
 
-// ServicePolicyOf reads the annotations of a Service. What is wrong is left out of the result and told in the
-// order of the keys. Keys that it does not know are told by CallsOf.
+// ServicePolicyOf reads the annotations of a Service. Bad annotations are not in the result but in the errors, in the
+// order of the keys. CallsOf reports unknown keys.
 func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) {
 	var p ServicePolicy
 	var outliers Outliers
@@ -115,7 +115,7 @@ func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) 
 		p.HashBy = &HashBy{Source: BySourceIP}
 	case !hashes && p.HashBy != nil:
 		p.HashBy = nil
-		refuse(AnnotationHashBy, AnnotationLoadBalancing+": ring-hash or maglev beside it")
+		refuse(AnnotationHashBy, AnnotationLoadBalancing+", together with ring-hash or maglev")
 	}
 	return p, errs
 }
@@ -172,11 +172,11 @@ func setLoadBalancing(p *ServicePolicy, value string) bool {
 	return true
 }
 
-// tokenPattern is that of the names of headers and cookies.
+// tokenPattern matches names of headers and cookies.
 // https://www.rfc-editor.org/rfc/rfc9110#name-tokens
 var tokenPattern = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
 
-// ValidToken says whether a text can be the name of a header or a cookie.
+// ValidToken reports whether a text is a valid name of a header or a cookie.
 func ValidToken(text string) bool { return tokenPattern.MatchString(text) }
 
 func setHashBy(p *ServicePolicy, value string) bool {

@@ -37,7 +37,7 @@ func TestPolicyOf(t *testing.T) {
 		"by header":         {annotations: map[string]string{AnnotationLoadBalancing: "maglev", AnnotationHashBy: "header:X-User"}, want: ServicePolicy{LoadBalancing: Maglev, HashBy: &HashBy{Source: ByHeader, Name: "x-user"}}},
 		"by cookie":         {annotations: map[string]string{AnnotationLoadBalancing: "ring-hash", AnnotationHashBy: "cookie:Cart"}, want: ServicePolicy{LoadBalancing: RingHash, HashBy: &HashBy{Source: ByCookie, Name: "Cart"}}},
 		"by lasting cookie": {annotations: map[string]string{AnnotationLoadBalancing: "ring-hash", AnnotationHashBy: "cookie:cart:1h"}, want: ServicePolicy{LoadBalancing: RingHash, HashBy: &HashBy{Source: ByCookie, Name: "cart", TTL: time.Hour}}},
-		"nothing to hash":   {annotations: map[string]string{AnnotationLoadBalancing: "random", AnnotationHashBy: "source-ip"}, want: ServicePolicy{LoadBalancing: Random}, wantErr: "mizzen.dev/load-balancing: ring-hash or maglev beside it"},
+		"nothing to hash":   {annotations: map[string]string{AnnotationLoadBalancing: "random", AnnotationHashBy: "source-ip"}, want: ServicePolicy{LoadBalancing: Random}, wantErr: "mizzen.dev/load-balancing, together with ring-hash or maglev"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, errs := ServicePolicyOf(c.annotations)

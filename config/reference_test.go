@@ -28,9 +28,9 @@ func TestReferenceIsFresh(t *testing.T) {
 
 func writeKeys(b *bytes.Buffer) {
 	b.WriteString("## Labels and annotations\n\n" +
-		"On a pod, a value that is not allowed refuses the pod, and so does an unknown key with the prefix `" + Group + "/`. On a\n" +
-		"namespace it is refused when it is written; what a namespace says holds for its pods that say nothing (namespaces.md). On a\n" +
-		"Service such an annotation alone is left out, and an event says so. A route with one is not accepted.\n\n" +
+		"A pod with a bad value or with an unknown key with the prefix `" + Group + "/` is refused. Such a key or value on a namespace\n" +
+		"is refused when it is written. An annotation of a namespace is the default for its pods (namespaces.md). A bad annotation of\n" +
+		"a Service is ignored, and an event says so. A route with a bad annotation is not accepted.\n\n" +
 		"| Key | Kind | On | Allowed | Default | Meaning |\n|---|---|---|---|---|---|\n")
 	for _, key := range Keys {
 		on := make([]string, len(key.On))
@@ -42,7 +42,7 @@ func writeKeys(b *bytes.Buffer) {
 }
 
 func writeFields(t *testing.T, b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n## %s\n\nOne YAML document, read strictly: an unknown field, a duplicate or a bad value is refused, and all errors are told at once.\n\n"+
+	fmt.Fprintf(b, "\n## %s\n\nA single YAML document. Unknown fields, duplicates and bad values are refused, and all errors are reported at once.\n\n"+
 		"| Field | Type | Meaning |\n|---|---|---|\n", Kind)
 	walkFields(b, fieldComments(t), "", reflect.TypeFor[Mesh]())
 
@@ -51,7 +51,7 @@ func writeFields(t *testing.T, b *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(b, "\nAn empty document stands for:\n\n```yaml\n%s```\n\nPorts that are opaque by default (`protocolDetection.opaquePorts`) belong to protocols in which the server\n"+
-		"speaks first or which are never HTTP; see `config/defaults.go` for the reason of each.\n", defaults)
+		"speaks first, or which are never HTTP. `config/defaults.go` has the reason for each.\n", defaults)
 }
 
 func walkFields(b *bytes.Buffer, comments map[string]string, prefix string, typ reflect.Type) {

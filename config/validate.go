@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// What a value may be, in words that follow "want". Shared by the file and the annotations.
+// Descriptions of allowed values, in words that follow "want". The file and the annotations share them.
 const (
 	wantPort        = "a TCP port from 1 to 65535"
 	wantCIDR        = "a CIDR whose host bits are zero, such as 10.0.0.0/8 or fd00::/8"
@@ -30,33 +30,32 @@ const (
 	maxConcurrency = 64
 	maxDrainDelay  = time.Hour
 	maxRetries     = 10
-	// maxAhead is the largest number of Service ports that can be sent ahead.
+	// maxAhead is the largest allowed number of Service ports that are sent ahead.
 	maxAhead = 50_000
-	// A sidecar has a few tries to renew before the end of even the shortest life.
+	// Even with the shortest lifetime, a sidecar can try a few times to renew its certificate.
 	minCertificateLifetime = 2 * time.Minute
 	maxCALifetime          = 100 * 365 * 24 * time.Hour
-	// A memory quantity below this is a forgotten unit ("128") or a wrong one ("128m" is milli-bytes).
+	// A memory quantity below this lacks its unit ("128") or has a wrong one ("128m" is milli-bytes).
 	minMemory = 1 << 20
 )
 
 // LogLevels are Envoy's own names.
 var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical", "off"}
 
-// ConfigScopes are what a sidecar's configuration scope may be, besides empty for automatic.
+// ConfigScopes are the allowed configuration scopes of a sidecar, besides empty for automatic.
 var ConfigScopes = []string{ScopeAll, ScopeNamespace, ScopeDemand}
 
-// ValidConfigScope says whether a scope is empty or one of ConfigScopes.
+// ValidConfigScope reports whether a scope is empty or one of ConfigScopes.
 func ValidConfigScope(scope string) bool { return scope == "" || slices.Contains(ConfigScopes, scope) }
 
-// Validate reports everything that is wrong with a configuration, as Parse does. Fields that are
-// left out must have been set to their defaults before.
+// Validate reports all mistakes in a configuration, like Parse. Missing fields must already have their defaults.
 func (m *Mesh) Validate() error { return m.validate().ToAggregate() }
 
-// ValidateForInjection is Validate, and the sidecar image must be there.
+// ValidateForInjection is Validate, and also requires the sidecar's image.
 func (m *Mesh) ValidateForInjection() error {
 	errs := m.validate()
 	if m.Sidecar.Image == "" {
-		errs = append(errs, field.Required(field.NewPath("sidecar", "image"), "the image of the proxy and the capture init container"))
+		errs = append(errs, field.Required(field.NewPath("sidecar", "image"), "the image of the sidecar and of the init container"))
 	}
 	return errs.ToAggregate()
 }
@@ -94,7 +93,7 @@ func (m *Mesh) validate() field.ErrorList {
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
 }
 
-// The bounds leave a rotation of the root the time to end before the old one expires (internal/rotation).
+// The bounds leave enough time to rotate the root before the old root expires (internal/rotation).
 func (i Identity) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("caLifetime"), i.CALifetime, 3*minCertificateLifetime, maxCALifetime)
 	if len(errs) > 0 {
@@ -119,14 +118,15 @@ func (t Traffic) validate(path *field.Path) field.ErrorList {
 	return append(errs, checkBudget(path.Child("routeRetry"), t.RouteRetry.BudgetPercent, t.RouteRetry.MinConcurrent)...)
 }
 
-// validPeerTimeout: the kernel counts keepalive in whole seconds, three probes and a wait before them.
+// validPeerTimeout reports whether a timeout works for the kernel, which counts keepalive in whole seconds: three
+// probes and a wait before them.
 func validPeerTimeout(d time.Duration) bool { return d == 0 || d >= 3*time.Second && d <= 24*time.Hour }
 
 func checkPeerTimeout(path *field.Path, d *metav1.Duration) field.ErrorList {
 	if d != nil && validPeerTimeout(d.Duration) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, durationText(d), "want a duration from 3s to 24h, or 0s for the kernel's own")}
+	return field.ErrorList{field.Invalid(path, durationText(d), "want a duration from 3s to 24h, or 0s for the kernel's default")}
 }
 
 func checkBudget(path *field.Path, percent, minConcurrent *int32) field.ErrorList {
@@ -145,7 +145,7 @@ func (m *Mesh) validateMTLS(path *field.Path) field.ErrorList {
 		return field.ErrorList{field.NotSupported(path, m.MTLS.Mode, MTLSModes)}
 	}
 	if m.MTLS.Mode == Strict && !*m.Identity.Enabled {
-		return field.ErrorList{field.Invalid(path, m.MTLS.Mode, "want permissive while identity.enabled is false: nobody could call anybody")}
+		return field.ErrorList{field.Invalid(path, m.MTLS.Mode, "want permissive while identity.enabled is false, because strict would refuse every call")}
 	}
 	return nil
 }
@@ -183,7 +183,7 @@ func (s Sidecar) validate(path *field.Path) field.ErrorList {
 func checkResources(path *field.Path, r corev1.ResourceRequirements) field.ErrorList {
 	var errs field.ErrorList
 	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "a sidecar has no device claims"))
+		errs = append(errs, field.Forbidden(path.Child("claims"), "want no claims: a sidecar cannot have device claims"))
 	}
 	errs = append(errs, checkQuantities(path.Child("requests"), r.Requests)...)
 	errs = append(errs, checkQuantities(path.Child("limits"), r.Limits)...)
@@ -208,7 +208,7 @@ func checkQuantities(path *field.Path, list corev1.ResourceList) field.ErrorList
 	return errs
 }
 
-// validQuantity also says what is wanted.
+// validQuantity also returns what is wanted.
 func validQuantity(name corev1.ResourceName, quantity resource.Quantity) (want string, ok bool) {
 	switch name {
 	case corev1.ResourceCPU:
@@ -256,7 +256,7 @@ func checkCIDRs(path *field.Path, cidrs []string) field.ErrorList {
 
 func validPort(port int32) bool { return port >= 1 && port <= 65535 }
 
-// validObjectName reports whether a Secret can be called so.
+// validObjectName reports whether a name is valid for a Secret.
 func validObjectName(name string) bool { return len(validation.IsDNS1123Subdomain(name)) == 0 }
 
 func validCIDR(s string) bool {

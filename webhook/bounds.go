@@ -14,15 +14,16 @@ type bound struct {
 	by string
 }
 
-// bounds are what LimitRanges and ResourceQuotas want of one resource of each container. Nil where nobody does.
+// bounds are the demands of LimitRanges and ResourceQuotas on one resource of each container. A nil field has no
+// demand.
 type bounds struct {
 	low, high, ratio, limit, request *bound
-	// needRequest and needLimit name who refuses a container that does not say one.
+	// needRequest and needLimit name the object that refuses a container without a request or limit.
 	needRequest, needLimit string
 }
 
-// boundsOf collects them. The narrowest of several holds; of defaults the first, as in Kubernetes, whose LimitRanger asks
-// one LimitRange after another.
+// boundsOf collects the bounds. The narrowest of several bounds applies, and the first of several defaults, as in
+// Kubernetes, whose LimitRanger applies one LimitRange after another.
 func boundsOf(name corev1.ResourceName, limitRanges []*corev1.LimitRange, quotas []*corev1.ResourceQuota) bounds {
 	var b bounds
 	for _, lr := range limitRanges {
@@ -65,7 +66,7 @@ func boundsOf(name corev1.ResourceName, limitRanges []*corev1.LimitRange, quotas
 	return b
 }
 
-// pick gives the larger (1) or smaller (-1) of what is known and what a list says, or the first of them (0).
+// pick returns the larger (1) or smaller (-1) of a known quantity and the list's quantity, or the first of them (0).
 func pick(known *bound, list corev1.ResourceList, name corev1.ResourceName, by string, sign int) *bound {
 	q, ok := list[name]
 	if !ok || known != nil && (sign == 0 || q.Cmp(known.Quantity) != sign) {
@@ -74,7 +75,7 @@ func pick(known *bound, list corev1.ResourceList, name corev1.ResourceName, by s
 	return &bound{q, by}
 }
 
-// share is what the sidecar has of one resource. Nil is nothing.
+// share has the sidecar's request and limit of one resource. Nil means none.
 type share struct{ request, limit *resource.Quantity }
 
 func shareOf(r corev1.ResourceRequirements, name corev1.ResourceName) share {
@@ -103,7 +104,7 @@ func (s share) String() string {
 	return fmt.Sprintf("request %s, limit %s", text(s.request), text(s.limit))
 }
 
-// fit puts a share within the bounds. because names what changed it, each once.
+// fit returns the share within the bounds. because names the objects that changed it, each once.
 func (b bounds) fit(s share, name corev1.ResourceName) (out share, because []string) {
 	why := func(by string) {
 		if by != "" && !slices.Contains(because, by) {
@@ -158,7 +159,7 @@ func (b bounds) fit(s share, name corev1.ResourceName) (out share, because []str
 	return s, because
 }
 
-// leastRequest is for a sidecar of which nobody says one.
+// leastRequest is the request of a sidecar that needs one but has none configured.
 func leastRequest(name corev1.ResourceName) *resource.Quantity {
 	if name == corev1.ResourceCPU {
 		return new(resource.MustParse("50m"))
@@ -166,8 +167,8 @@ func leastRequest(name corev1.ResourceName) *resource.Quantity {
 	return new(resource.MustParse("64Mi"))
 }
 
-// roomyLimit is the limit of a sidecar that has to have one, of which nobody says how much. One that is too low throttles
-// or kills all traffic of the pod, so it is well above the request: four times the CPU, twice the memory.
+// roomyLimit is the limit of a sidecar that needs one but has none configured. A limit that is too low throttles or
+// kills all traffic of the pod, so it is well above the request: four times the CPU, twice the memory.
 func roomyLimit(request *resource.Quantity, name corev1.ResourceName) *resource.Quantity {
 	if request == nil {
 		request = leastRequest(name)
@@ -178,7 +179,7 @@ func roomyLimit(request *resource.Quantity, name corev1.ResourceName) *resource.
 	return resource.NewQuantity(2*request.Value(), request.Format)
 }
 
-// divided is limit/ratio, rounded up to what Kubernetes counts in.
+// divided is limit/ratio, rounded up to the unit in which Kubernetes counts.
 func divided(limit, ratio resource.Quantity, name corev1.ResourceName) resource.Quantity {
 	per := ratio.MilliValue()
 	if per <= 0 {

@@ -14,11 +14,11 @@ import (
 var reservedPorts = []int32{config.OutboundPort, config.InboundPort, config.AgentPort}
 
 func reservedPort(path *field.Path, port int32) *field.Error {
-	return field.Invalid(path, port, fmt.Sprintf("the sidecar listens on %d, %d and %d, want another port",
+	return field.Invalid(path, port, fmt.Sprintf("the sidecar listens on %d, %d and %d; want another port",
 		config.OutboundPort, config.InboundPort, config.AgentPort))
 }
 
-// checkContainers refuses what cannot work beside the sidecar.
+// checkContainers refuses containers that cannot work beside the sidecar.
 func checkContainers(spec *corev1.PodSpec, apps []appContainer) field.ErrorList {
 	var errs field.ErrorList
 	if uid := podUser(spec); uid != nil && *uid == config.ProxyUID && usesPodUser(apps) {
@@ -40,8 +40,8 @@ func checkContainers(spec *corev1.PodSpec, apps []appContainer) field.ErrorList 
 	return errs
 }
 
-// checkName: probes are forwarded and changes are merged by the name of the container. Kubernetes refuses
-// such pods too, but sees them only after injection.
+// checkName requires unique names, because probes are forwarded and changes are merged by the container's name.
+// Kubernetes refuses other pods, too, but only after injection.
 func checkName(app appContainer, seen map[string]bool) field.ErrorList {
 	path := app.path.Child("name")
 	if app.Name == "" {
@@ -54,10 +54,11 @@ func checkName(app appContainer, seen map[string]bool) field.ErrorList {
 	return nil
 }
 
-// proxyUser: the capture rules let the traffic of this user pass, or Envoy would capture its own.
+// proxyUser refuses the sidecar's user for other containers. The capture rules skip this user's traffic, so that Envoy
+// does not capture its own.
 func proxyUser(path *field.Path) *field.Error {
 	return field.Invalid(path.Child("runAsUser"), config.ProxyUID,
-		"the sidecar's own user, whose traffic is never captured, want another user")
+		"traffic of the sidecar's own user is never captured; want another user")
 }
 
 func podUser(spec *corev1.PodSpec) *int64 {

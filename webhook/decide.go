@@ -25,39 +25,39 @@ const (
 	AlreadyInjected     Reason = "already-injected"
 )
 
-// Reasons of the handler alone: the request is none that injection is about.
+// Reasons of the handler: the request does not concern injection.
 const (
 	NotAPod      Reason = "not-a-pod"
 	NotACreation Reason = "not-a-creation"
 )
 
 var explanations = map[Reason]string{
-	ControlPlanePod:     "the control plane's own pods get no sidecar, they have to start first",
-	SystemNamespace:     "pods of " + metav1.NamespaceSystem + " get no sidecar, the cluster must not depend on the mesh",
+	ControlPlanePod:     "the control plane's own pods must start before any sidecar",
+	SystemNamespace:     "pods of " + metav1.NamespaceSystem + " must not depend on the mesh",
 	MirrorPod:           "a static pod is already running on its node and cannot be changed",
-	DisabledOnPod:       "the pod's label " + config.LabelInjection + "=" + config.InjectionDisabled + " turns it off",
+	DisabledOnPod:       "the pod's label " + config.LabelInjection + "=" + config.InjectionDisabled + " turns injection off",
 	NamespaceNotEnabled: "neither the namespace nor the pod has the label " + config.LabelInjection + "=" + config.InjectionEnabled,
 	HostNetwork:         "hostNetwork: the capture rules would apply to the whole node",
 	Windows:             "traffic capture needs Linux",
-	AlreadyInjected:     "the pod carries the sidecar already",
+	AlreadyInjected:     "the pod already has the sidecar",
 	NotAPod:             "the object is not a pod",
 	NotACreation:        "only a pod that is being created can get a sidecar",
 }
 
-// Explain says in one sentence what the reason means.
+// Explain returns the reason as a sentence.
 func (r Reason) Explain() string { return explanations[r] }
 
-// Decision is whether a pod gets a sidecar. Reason is empty if it does.
+// Decision says whether a pod gets a sidecar. Reason is empty if it does.
 type Decision struct {
 	Inject bool
 	Reason Reason
-	// Refuse says why the pod must not be created at all: its namespace asks for something that is not
-	// allowed, and to pass that over would start the pod without the sidecar somebody wanted.
+	// Refuse says why the pod must not be created at all: the label of its namespace has a bad value. Ignoring the
+	// label could start the pod without the sidecar that somebody wanted.
 	Refuse string
 }
 
-// Remove reports whether a pod that carries a sidecar is to lose it: its own label says so, or the sidecar could not work
-// there. A copied pod may be in another place than the one that was injected.
+// Remove reports whether injection removes the sidecar of a copied pod: the pod's label turns injection off, or the
+// sidecar cannot work where the copy is.
 func (d Decision) Remove(pod *corev1.Pod) bool {
 	_, carries := sidecar.Find(&pod.Spec)
 	return carries && (d.Reason == DisabledOnPod || d.Reason == HostNetwork || d.Reason == Windows)
@@ -65,9 +65,9 @@ func (d Decision) Remove(pod *corev1.Pod) bool {
 
 func skip(r Reason) Decision { return Decision{Reason: r} }
 
-// Decide says whether a pod gets a sidecar. The pod's own label wins over its namespace's. A label
-// value that is not allowed counts as enabled here, so that Inject can refuse it by name. A pod that carries a sidecar
-// is a copy of one of the mesh, as kubectl debug makes it without labels, and belongs to the mesh as that one does.
+// Decide decides whether a pod gets a sidecar. The pod's label overrides its namespace's. A bad value of the pod's
+// label counts as enabled here, so that Inject can refuse it by name. A pod that already carries a sidecar is a copy of
+// a pod of the mesh, such as kubectl debug makes without labels, and belongs to the mesh, too.
 func Decide(namespaceLabels map[string]string, pod *corev1.Pod, controlPlaneNamespace string) Decision {
 	switch pod.Namespace {
 	case controlPlaneNamespace:

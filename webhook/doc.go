@@ -1,4 +1,4 @@
-// Package webhook puts the sidecar into pods.
+// Package webhook injects the sidecar into pods.
 //
 //	AdmissionReview ──handler──▶ Decide(namespace, pod) ──▶ Inject(pod, config, roots) ──▶ JSON patch
 //

@@ -14,24 +14,25 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// drain makes the application's containers wait before their SIGTERM, so that every caller's sidecar
-// has stopped choosing the pod before the application stops listening. injected says that the pod has its sidecar already.
+// drain delays SIGTERM to the application's containers, so that every caller's sidecar stops choosing the pod before
+// the application stops listening. injected says that the pod already has its sidecar.
 //
-// The wait is part of the pod's grace period, which is made longer by it where nobody else writes that field of the pod: the
-// API server refuses to change it later, and so a second apply of a Pod. There the application keeps half of its time at least.
+// The delay is part of the pod's grace period. drain lengthens the grace period by the delay only in pods of
+// controllers: the API server refuses later changes of that field, so a second apply of a Pod would fail. In other pods
+// the application keeps at least half of its grace period.
 //
-// Native sidecars of the application need none: Kubernetes stops them after the main containers. Jobs
-// lose no time: preStop runs when a container is told to stop, not when it exits by itself.
-// The sleep action needs Kubernetes 1.30 (https://kep.k8s.io/3960); it works in images without a shell.
+// Native sidecars of the application need no delay: Kubernetes stops them after the main containers. Jobs lose no time:
+// preStop runs when a container is told to stop, not when it exits by itself. The sleep action needs Kubernetes 1.30
+// (https://kep.k8s.io/3960); it works in images without a shell.
 func drain(pod *corev1.Pod, delay time.Duration, injected bool, report *Report) {
 	spec := &pod.Spec
 	seconds, grace := int64(delay/time.Second), gracePeriod(spec)
 	lengthen := fromTemplate(pod) && grace > 0
 	if injected && slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return sleepsBefore(c, seconds) }) {
-		lengthen = false // it has been
+		lengthen = false // already lengthened
 	} else if most := grace / 2; seconds > most && !lengthen {
 		report.Warnings = append(report.Warnings, fmt.Sprintf(
-			"the drain delay of %ds (%s) is cut to %ds, half of terminationGracePeriodSeconds", seconds, config.AnnotationDrainDelay, most))
+			"the drain delay of %ds (%s) is shortened to %ds, half of terminationGracePeriodSeconds", seconds, config.AnnotationDrainDelay, most))
 		seconds = most
 	}
 	if seconds == 0 {
@@ -54,13 +55,13 @@ func drain(pod *corev1.Pod, delay time.Duration, injected bool, report *Report) 
 	}
 }
 
-// sleepsBefore reports whether the container has the hook that drain gives.
+// sleepsBefore reports whether the container has the hook that drain adds.
 func sleepsBefore(c corev1.Container, seconds int64) bool {
 	return c.Lifecycle != nil && c.Lifecycle.PreStop != nil && c.Lifecycle.PreStop.Sleep != nil && c.Lifecycle.PreStop.Sleep.Seconds == seconds
 }
 
-// fromTemplate reports whether a controller of Kubernetes itself makes the pod from a template. These never look at what a pod of
-// theirs has become; others, as operators, may compare, and people apply a Pod again. A template alone has no name.
+// fromTemplate reports whether one of Kubernetes' own controllers makes the pod from a template. These controllers
+// never compare a pod with its template. Operators may, and people apply a Pod again. A template by itself has no name.
 func fromTemplate(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {

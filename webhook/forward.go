@@ -13,21 +13,21 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
-// forwarder points probes and lifecycle hooks at the agent where the kubelet's own call might be refused: it
-// has no certificate, and neither strict mTLS nor a policy takes what it says in plain text. A namespace may become
-// strict while its pods run, and their probes can not be changed any more, so it does not matter what holds now.
+// forwarder redirects probes and lifecycle hooks to the agent if the kubelet's own call might be refused: the kubelet
+// has no certificate, and strict mTLS and policies refuse its plain text. A namespace may become strict while its pods
+// run, and their probes cannot be changed then, so the current mode does not matter.
 //
-// What asks for no more than a connection is left as its owner wrote it. The capture rules lead a connection to Envoy
-// only where the application listens, and refuse it elsewhere, in every mode.
+// A probe that only makes a connection stays as written. The capture rules redirect a connection to Envoy only if the
+// application listens, and refuse it otherwise, in every mode.
 type forwarder struct {
-	// uncaptured are ports that the kubelet reaches without Envoy.
+	// uncaptured are the ports that the kubelet reaches without Envoy.
 	uncaptured []int32
 
 	// known are the handlers of an earlier injection; nil if there was none.
 	known appprobe.Handlers
-	// key is what the kubelet shows to the agent.
+	// key is the secret that the kubelet sends to the agent.
 	key string
-	// handlers are all that the agent has to carry out.
+	// handlers are all actions that the agent runs.
 	handlers appprobe.Handlers
 
 	forwarded []string // agent paths, without those known before
@@ -47,8 +47,8 @@ func (f *forwarder) all(apps []appContainer) {
 	}
 }
 
-// probe keeps the thresholds and the timeout, so the kubelet never gives up before the agent does.
-// A probe with several actions is left for Kubernetes to refuse in its own words.
+// probe keeps the thresholds and the timeout, so the kubelet never gives up before the agent does. Kubernetes refuses a
+// probe with several actions itself.
 func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe, name string) {
 	if p == nil || p.Exec != nil || count(p.HTTPGet != nil, p.TCPSocket != nil, p.GRPC != nil) != 1 {
 		return
@@ -64,7 +64,7 @@ func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe,
 	}
 }
 
-// checkSocket refuses what would ask for the sidecar instead of the application.
+// checkSocket refuses probes that would test the sidecar in place of the application.
 func (f *forwarder) checkSocket(socket *corev1.TCPSocketAction, path *field.Path) {
 	if port := socket.Port.IntVal; socket.Host == "" && slices.Contains(reservedPorts, port) {
 		f.errs = append(f.errs, reservedPort(path, port))
@@ -83,7 +83,7 @@ func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.Lifecyc
 	}
 }
 
-// forward notes the handler and says whether the probe or hook is to be pointed at the agent.
+// forward records the handler and reports whether the probe or hook goes to the agent.
 func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Handler, path *field.Path) bool {
 	agentPath := appprobe.Path(app.Name, kind)
 	if isAgentGet(h.HTTPGet, agentPath) {
@@ -92,11 +92,11 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 			f.errs = append(f.errs, unknownProbe(path, agentPath, f.known))
 		}
 		f.handlers[agentPath] = known
-		return true // with the key, which one of before may lack
+		return true // with the key, which an older injection may lack
 	}
 	if host := hostOf(h); host != "" {
 		// The kubelet calls that host from the node. The agent could not do the same from the pod.
-		f.warnings = append(f.warnings, fmt.Sprintf("%s: host %q is set, so the kubelet goes on calling it itself", path, host))
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: host %q is set, so the kubelet calls it directly, not through the sidecar", path, host))
 		return false
 	}
 	h, errs := resolve(app, h, path)
@@ -112,18 +112,18 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 	return true
 }
 
-// unknownProbe refuses a probe or hook that goes to the agent, which would not know what to ask the application. known is nil
-// where the pod has no sidecar.
+// unknownProbe refuses a probe or hook that goes to the agent if the agent has no action for it. known is nil if the
+// pod has no sidecar.
 func unknownProbe(path *field.Path, agentPath string, known appprobe.Handlers) *field.Error {
-	why := "the sidecar has no such probe, want the application's own"
+	why := "the sidecar does not know this probe; want the application's own probe"
 	if known == nil {
-		why = "this is a copy of a pod with a sidecar, without that sidecar: want its init containers, too, or the application's own probe"
+		why = "this pod is a copy of a pod with a sidecar, but lacks the sidecar; want the init containers of the original, or the application's own probe"
 	}
 	return field.Invalid(path.Child("httpGet", "path"), agentPath, why)
 }
 
-// resolve copies the action, with its port as a number. It also checks what Kubernetes would check,
-// because Kubernetes gets to see only the rewritten probe.
+// resolve copies the action, with its port as a number. It also repeats the checks of Kubernetes, because Kubernetes
+// sees only the rewritten probe.
 func resolve(app appContainer, h appprobe.Handler, path *field.Path) (appprobe.Handler, field.ErrorList) {
 	var errs field.ErrorList
 	switch {
@@ -139,7 +139,7 @@ func resolve(app appContainer, h appprobe.Handler, path *field.Path) (appprobe.H
 		}
 		h.HTTPGet = get
 		errs = append(errs, checkGet(get, path)...)
-	case h.TCPSocket != nil: // of a pod of before
+	case h.TCPSocket != nil: // of a pod of an older version
 		socket := *h.TCPSocket
 		socket.Port, errs = resolvePort(app, socket.Port, path.Child("tcpSocket"))
 		h.TCPSocket = &socket
@@ -207,7 +207,7 @@ func hostOf(h appprobe.Handler) string {
 	}
 }
 
-// portOf is that of a handler whose port is resolved.
+// portOf returns the port of a handler whose port is resolved.
 func portOf(h appprobe.Handler) int32 {
 	if h.HTTPGet != nil {
 		return h.HTTPGet.Port.IntVal

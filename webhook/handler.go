@@ -20,9 +20,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Paths are where the API server expects the handler of NewHandler. The path says who captures the traffic of pods: a container
-// of each, or the CNI plugin of its node. So that follows the webhook's configuration, which is replaced at once, and no
-// replica from before a change injects pods for a plugin that is gone.
+// Paths at which the API server calls the handler of NewHandler. The path says whether an init container or the node's
+// CNI plugin captures the pods' traffic. The webhook configuration thus decides it for all replicas at once, and an old
+// replica never injects pods for a plugin that has been removed.
 const (
 	Path    = "/inject"
 	PathCNI = "/inject/cni"
@@ -30,30 +30,30 @@ const (
 
 // Options of the admission handler.
 type Options struct {
-	// Config of the mesh, with defaults set and valid for injection (Mesh.ValidateForInjection). In place of CNI.Enabled the
-	// request's path counts.
+	// Config of the mesh, with defaults, valid for injection (Mesh.ValidateForInjection). The request's path overrides
+	// CNI.Enabled.
 	Config *config.Mesh
 	// Version is written into the annotation of each injected pod.
 	Version string
 	// ControlPlaneNamespace holds the control plane, whose own pods get no sidecar.
 	ControlPlaneNamespace string
-	// NamespaceLabels gives the labels of a namespace, from a cache. It is called only where the pod's
-	// own label does not decide. An error refuses the pod. Nil is a namespace without labels.
+	// NamespaceLabels returns the labels of a namespace, from a cache. It is called only if the pod has no label of its
+	// own. An error refuses the pod. If the function is nil, namespaces have no labels.
 	NamespaceLabels func(ctx context.Context, name string) (map[string]string, error)
-	// Namespace gives what the namespace of a pod that is injected says of it, from a cache. An error refuses the pod.
-	// Nil is a namespace that says nothing.
+	// Namespace returns the settings and rules of an injected pod's namespace, from a cache. An error refuses the pod.
+	// If the function is nil, namespaces have none.
 	Namespace func(ctx context.Context, name string) (Namespace, error)
-	// TrustBundle gives the mesh's roots, PEM, for each pod. An error refuses the pod: without roots its
-	// sidecar could not start. Nil is a mesh without identity.
+	// TrustBundle returns the mesh's roots in PEM for each pod. An error refuses the pod, because without roots its
+	// sidecar could not start. The function is nil in a mesh without identities.
 	TrustBundle func() ([]byte, error)
-	// Recorder gets an event for each pod that is skipped, but not for dry runs. Nil is no events.
+	// Recorder gets an event for each skipped pod, but not for dry runs. Nil means no events.
 	Recorder events.EventRecorder
 	// Registerer gets the counters mizzen_injection_total and mizzen_webhook_refused_requests_total. Nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
 }
 
-// Results of an admission request, as metric label.
+// Results of an admission request, as metric labels.
 const (
 	resultInjected = "injected"
 	resultRestored = "restored"
@@ -67,20 +67,20 @@ const (
 type injector struct {
 	Options
 	total *prometheus.CounterVec
-	// told bounds the events.
+	// told limits the rate of events.
 	told *rate.Limiter
 }
 
-// NewHandler gives the HTTP handler for Path and PathCNI. A body that is no AdmissionReview gets a 4xx; everything
-// else is answered with an AdmissionReview. Panics if the counters are registered twice.
+// NewHandler returns the HTTP handler for Path and PathCNI. It answers a body that is not an AdmissionReview with 4xx,
+// and everything else with an AdmissionReview. It panics if the counters are registered twice.
 func NewHandler(o Options) http.Handler {
 	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_injection_total",
-		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error) and, where skipped or removed, the reason.",
+		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error), with the reason if skipped or removed.",
 	}, []string{"result", "reason"})}
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_webhook_refused_requests_total",
-		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or no AdmissionReview (body), a wrong method (method) or content type (content-type).",
+		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or not an AdmissionReview (body), a wrong method (method) or content type (content-type).",
 	}, []string{"reason"})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(h.total, refused)
@@ -97,8 +97,8 @@ func NewHandler(o Options) http.Handler {
 
 // Handle implements admission.Handler.
 func (h *injector) Handle(ctx context.Context, req admission.Request) admission.Response {
-	// What is not a pod being created comes from a webhook configuration that asks for too much. To
-	// refuse it would stop parts of the cluster that have nothing to do with the mesh.
+	// Other objects and operations come from a webhook configuration with too broad rules. Refusing them would stop
+	// parts of the cluster that do not concern the mesh.
 	if req.Resource != (metav1.GroupVersionResource{Version: "v1", Resource: "pods"}) {
 		return h.skipped(NotAPod)
 	}
@@ -131,7 +131,7 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 	return h.inject(ctx, req, pod)
 }
 
-// restore answers an update of a pod. It lets all pass that it does not know, for Kubernetes to judge.
+// restore answers an update of a pod. It leaves everything that it does not recognize to Kubernetes.
 func (h *injector) restore(req admission.Request, update *corev1.Pod) admission.Response {
 	running, err := decode(req.OldObject.Raw)
 	if err != nil {
@@ -153,7 +153,7 @@ func decode(raw []byte) (*corev1.Pod, error) {
 	return pod, sjson.UnmarshalCaseSensitivePreserveInts(raw, pod)
 }
 
-// changes are the operations that bring the difference of before and after into raw.
+// changes returns the operations that apply the difference of before and after to raw.
 func changes(raw []byte, before, after *corev1.Pod) ([]jsonpatch.Operation, error) {
 	merged, err := Merge(raw, before, after)
 	if err != nil {
@@ -177,7 +177,7 @@ func (h *injector) inject(ctx context.Context, req admission.Request, pod *corev
 	if h.Namespace != nil {
 		var err error
 		if ns, err = h.Namespace(ctx, pod.Namespace); err != nil {
-			return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: read what its namespace says of it: %w", displayName(pod), err))
+			return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: read the settings of its namespace: %w", displayName(pod), err))
 		}
 	}
 	injected, report, err := Inject(pod, ns, h.Config, h.Version, bundle, NewProbeKey())
@@ -201,7 +201,7 @@ func (h *injector) inject(ctx context.Context, req admission.Request, pod *corev
 	return admission.Patched("", operations...).WithWarnings(warnings...)
 }
 
-// remove takes the sidecar out of a copy that is to have none.
+// remove removes the sidecar from a copied pod.
 func (h *injector) remove(req admission.Request, pod *corev1.Pod, reason Reason) admission.Response {
 	without, err := Remove(pod)
 	if err != nil {
@@ -214,7 +214,7 @@ func (h *injector) remove(req admission.Request, pod *corev1.Pod, reason Reason)
 	h.total.WithLabelValues(resultRemoved, string(reason)).Inc()
 	h.Log.V(1).Info("sidecar removed", "pod", displayName(pod), "reason", reason)
 	return admission.Patched(string(reason), operations...).WithWarnings(fmt.Sprintf(
-		"mizzen: pod %s: the sidecar that it was copied with is taken out: %s", displayName(pod), reason.Explain()))
+		"mizzen: pod %s: removed the sidecar that the pod was copied with: %s", displayName(pod), reason.Explain()))
 }
 
 func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error) {
@@ -245,7 +245,7 @@ func (h *injector) errored(code int32, err error) admission.Response {
 	return admission.Errored(code, err)
 }
 
-// skipWarnings tells those who asked for a sidecar on this very pod that it gets none.
+// skipWarnings warns the user of a pod whose own label asks for a sidecar that the pod gets none.
 func skipWarnings(pod *corev1.Pod, reason Reason) []string {
 	if pod.Labels[config.LabelInjection] != config.InjectionEnabled {
 		return nil
@@ -253,7 +253,7 @@ func skipWarnings(pod *corev1.Pod, reason Reason) []string {
 	return []string{fmt.Sprintf("mizzen: pod %s gets no sidecar: %s", displayName(pod), reason.Explain())}
 }
 
-// event reports a skip on the object that people look at: the owner, as the pod has no name or UID yet.
+// event reports a skip on the pod's owner, because the pod has no name or UID yet.
 func (h *injector) event(req admission.Request, pod *corev1.Pod, reason Reason) {
 	if h.Recorder == nil || (req.DryRun != nil && *req.DryRun) || !h.told.Allow() {
 		return
@@ -265,7 +265,8 @@ func (h *injector) event(req admission.Request, pod *corev1.Pod, reason Reason) 
 // maxNote is the longest note of an event.
 const maxNote = 1024
 
-// namespaceEvent tells what the namespace's rules have changed. Controllers make most pods, and show nobody the warnings.
+// namespaceEvent reports changes because of the namespace's rules. Controllers make most pods, and nobody sees their
+// warnings.
 func (h *injector) namespaceEvent(req admission.Request, pod *corev1.Pod, warnings []string) {
 	if len(warnings) == 0 || metav1.GetControllerOf(pod) == nil || h.Recorder == nil || (req.DryRun != nil && *req.DryRun) || !h.told.Allow() {
 		return
@@ -281,7 +282,7 @@ func regarding(pod *corev1.Pod) *corev1.ObjectReference {
 	if pod.Name != "" {
 		return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name}
 	}
-	// With the namespace set the event lies in that namespace instead of "default", where nobody looks.
+	// With the namespace set, the event is in that namespace and not in "default", where nobody looks.
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Namespace: pod.Namespace, Name: pod.Namespace}
 }
 

@@ -201,11 +201,11 @@ func TestHandlerTakesCopies(t *testing.T) {
 		"where they are not":      {"other", `{"name": "copy"}`, "", "", "", "", true},
 		"with the label disabled": {
 			"shop", `{"name": "copy", "labels": {"mizzen.dev/injection": "disabled"}}`, "", "removed", "disabled-on-pod",
-			"mizzen: pod shop/copy: the sidecar that it was copied with is taken out: the pod's label mizzen.dev/injection=disabled turns it off", false,
+			"mizzen: pod shop/copy: removed the sidecar that the pod was copied with: the pod's label mizzen.dev/injection=disabled turns injection off", false,
 		},
 		"on the node's network": {
 			"other", `{"name": "copy"}`, `"hostNetwork": true, `, "removed", "host-network",
-			"mizzen: pod other/copy: the sidecar that it was copied with is taken out: hostNetwork: the capture rules would apply to the whole node", false,
+			"mizzen: pod other/copy: removed the sidecar that the pod was copied with: hostNetwork: the capture rules would apply to the whole node", false,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,8 +22,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
-// endpoint reads AdmissionReviews. controller-runtime's own HTTP handler answers 200 to a body that it
-// cannot read; here that is a 4xx, which load balancers, probes and people understand.
+// endpoint reads AdmissionReviews. controller-runtime's HTTP handler answers 200 to a body that it cannot read. This
+// one answers 4xx, which load balancers, probes and people understand.
 type endpoint struct {
 	// webhooks by path.
 	webhooks map[string]*admission.Webhook
@@ -32,11 +32,11 @@ type endpoint struct {
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
-	// logged bounds what strangers can have logged.
+	// logged limits the log lines that any client can cause.
 	logged *rate.Limiter
 }
 
-// httpError is an answer that is no AdmissionReview.
+// httpError is an answer that is not an AdmissionReview.
 type httpError struct {
 	status  int
 	reason  string // for the metric
@@ -103,7 +103,7 @@ func (e *endpoint) readReview(w http.ResponseWriter, r *http.Request) (*admissio
 	if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/json" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "content-type", "content type %q: want application/json", contentType)
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)) // a connection that has none is a test's
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.bodyTime)) // only connections of tests have none
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "size", "body: want at most %d bytes", tooLarge.Limit)

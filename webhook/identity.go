@@ -15,18 +15,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// tokenLife is how long a token is good for, in seconds. The kubelet replaces it when 80 % are over.
+// tokenLife is the lifetime of a token in seconds. The kubelet replaces the token after 80 % of it.
 // https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
 const tokenLife = 3600
 
-// CheckTrustBundle gives an error unless the text is PEM with one CA certificate at least and nothing else.
+// CheckTrustBundle returns an error unless the text is PEM with at least one CA certificate and nothing else.
 func CheckTrustBundle(bundle []byte) error {
 	certs, err := ca.ParseCertificates(bundle)
 	switch {
 	case err != nil:
 		return fmt.Errorf("trust bundle: %w", err)
 	case len(certs) == 0:
-		return errors.New("trust bundle: no certificate in it, want one at least")
+		return errors.New("trust bundle: no certificate; want at least one")
 	case len(bundle) > api.MaxBody:
 		return fmt.Errorf("trust bundle: %d bytes, want at most %d", len(bundle), api.MaxBody)
 	}
@@ -38,9 +38,8 @@ func CheckTrustBundle(bundle []byte) error {
 	return nil
 }
 
-// addIdentity gives the proxy what it needs to ask for a certificate. The roots are also brought up to date
-// in a pod that was injected long ago, as from a file that mizzenctl wrote; the rest is added only where
-// it is missing.
+// addIdentity adds what the proxy needs to ask for a certificate. It also updates the roots of a pod that was injected
+// long ago, for example in a file from mizzenctl. It adds the rest only if it is missing.
 func addIdentity(proxy *corev1.Container, controlPlane string, trustBundle []byte) error {
 	host, _, err := net.SplitHostPort(controlPlane)
 	if err != nil {
@@ -62,16 +61,16 @@ func hasIdentity(proxy *corev1.Container) bool {
 	return slices.ContainsFunc(proxy.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == config.TokenVolume })
 }
 
-// addKeepKey has the newest roots kept for a container that restarts. On a node's own IPC namespace, where they would be left
-// behind for ever, they are not.
+// addKeepKey lets the sidecar keep the newest roots for a restart of its container. It does not do so in the node's IPC
+// namespace, where they would stay for ever.
 func addKeepKey(spec *corev1.PodSpec, proxy *corev1.Container, key string) {
 	if !spec.HostIPC && envValue(proxy, contract.KeepKeyEnv) == "" {
 		setEnv(proxy, contract.KeepKeyEnv, key)
 	}
 }
 
-// addTokenVolume adds a token for the control plane, which the API server takes from nobody. No other
-// container mounts it.
+// addTokenVolume adds a token for the control plane, which the API server itself does not accept. No other container
+// mounts it.
 func addTokenVolume(spec *corev1.PodSpec) {
 	if slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == config.TokenVolume }) {
 		return

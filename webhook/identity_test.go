@@ -38,7 +38,7 @@ func TestCheckTrustBundle(t *testing.T) {
 	for name, tt := range map[string]struct{ bundle, want string }{
 		"one root":      {good, ""},
 		"two":           {good + good, ""},
-		"empty":         {"", "trust bundle: no certificate in it"},
+		"empty":         {"", "trust bundle: no certificate"},
 		"text":          {"hello", "trust bundle: cannot be parsed: not PEM"},
 		"cut":           {good[:len(good)/2], "trust bundle: cannot be parsed"},
 		"text behind":   {good + "x", "trust bundle: cannot be parsed: not PEM"},
@@ -62,7 +62,7 @@ func TestHandlerGivesRoots(t *testing.T) {
 	}{
 		"roots":     {roots(t), nil, ""},
 		"no CA yet": {nil, errors.New("Secret mizzen-ca is broken"), "the control plane has no certificate authority: Secret mizzen-ca is broken"},
-		"none":      {nil, nil, "no certificate authority: trust bundle: no certificate in it"},
+		"none":      {nil, nil, "no certificate authority: trust bundle: no certificate"},
 		"no roots":  {[]byte("x"), nil, "no certificate authority: trust bundle: cannot be parsed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,45 +17,45 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// defaultContainerAnnotation names the container that kubectl logs and exec choose; without it kubectl
-// takes the first one and says so on every call.
+// defaultContainerAnnotation names the container that kubectl logs and exec choose; without it kubectl chooses the
+// first one and says so on every call.
 const defaultContainerAnnotation = "kubectl.kubernetes.io/default-container"
 
-// defaultGracePeriod is what Kubernetes sets where terminationGracePeriodSeconds is left out.
+// defaultGracePeriod is the default of Kubernetes for terminationGracePeriodSeconds.
 const defaultGracePeriod = corev1.DefaultTerminationGracePeriodSeconds
 
 // Report says what Inject did to a pod.
 type Report struct {
-	// Changed is false if the pod carried everything already.
+	// Changed is false if the pod already had everything.
 	Changed bool
 	// Forwarded are the agent paths of probes and lifecycle hooks that now go through the agent.
 	Forwarded []string
 	// Drained are the containers that got a preStop sleep, of DrainSeconds.
 	Drained      []string
 	DrainSeconds int64
-	// MadeAnew is set where the pod carried another sidecar, whose place this one takes.
+	// MadeAnew is set if the new sidecar replaces another one in the pod.
 	MadeAnew bool
 	// Warnings are for the user who creates the pod.
 	Warnings []string
-	// Namespace are those of the warnings that come from the rules of the pod's namespace, and from its QoS class.
+	// Namespace are the warnings that come from the rules of the pod's namespace, and from its QoS class.
 	Namespace []string
 }
 
-// Inject gives a copy of the pod with the sidecar. The error joins everything about the pod that is
-// refused, each with its field or key, value and what is allowed. trustBundle holds the mesh's roots in PEM
-// (CheckTrustBundle); empty is a mesh without identity. probeKey is what the kubelet will show to the agent with
-// forwarded probes; NewProbeKey makes one. A pod that has one keeps it. ns is what the pod's namespace says of it.
+// Inject returns a copy of the pod with the sidecar. The error joins all reasons to refuse the pod, each with its field
+// or key, its value and the allowed values. trustBundle has the mesh's roots in PEM (CheckTrustBundle); it is empty in
+// a mesh without identities. probeKey is the secret that the kubelet sends to the agent with forwarded probes;
+// NewProbeKey makes one. A pod that already has a key keeps it. ns has the settings and rules of the pod's namespace.
 //
-// A pod that carries the sidecar that it would get is left alone but for what came later: another webhook may
-// have added a container, whose probes and shutdown then need the same care. Our own containers are
-// not written again then, because another webhook may have changed them on purpose (a registry mirror, say).
-// Any other sidecar is that of a copy, from another place or another version of the mesh, and is made anew (mark.go).
+// If the pod already has the right sidecar, Inject handles only later additions: another webhook may have added a
+// container, whose probes and shutdown need the same care. It does not write the sidecar's containers again then,
+// because another webhook may have changed them on purpose (for a registry mirror, say). Any other sidecar comes with a
+// copied pod, from another namespace or another version of the mesh, and is replaced (mark.go).
 func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, trustBundle []byte, probeKey string) (*corev1.Pod, Report, error) {
 	if cfg.Sidecar.Image == "" {
 		return nil, Report{}, errors.New("the mesh configuration has no sidecar.image")
 	}
 	if len(trustBundle) == 0 && cfg.Identity.Enabled != nil && *cfg.Identity.Enabled {
-		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), and no trust bundle is given")
+		return nil, Report{}, errors.New("the mesh has identities (identity.enabled), but there is no trust bundle")
 	}
 	out := pod.DeepCopy()
 	own, nameErrs := findOwn(&out.Spec)
@@ -109,12 +109,12 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 	} else {
 		moveOwnToFront(&out.Spec)
 		if _, ok := out.Annotations[config.AnnotationInjected]; !ok {
-			annotate(out, config.AnnotationInjected, version) // lost on the way, as when a pod is copied
+			annotate(out, config.AnnotationInjected, version) // lost, for example because the pod was copied
 		}
 	}
 	containers, ok := sidecar.Find(&out.Spec)
 	if !ok {
-		return nil, Report{}, errors.New("the pod has no sidecar after injection") // a defect of ours
+		return nil, Report{}, errors.New("the pod has no sidecar after injection") // a bug in Mizzen
 	}
 	proxy := &out.Spec.InitContainers[containers.Proxy]
 	if err := setHandlers(proxy, forward.handlers, forward.key); err != nil {
@@ -136,7 +136,7 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 	return out, report, nil
 }
 
-// sidecarContainers are what injection puts in front of a pod's init containers.
+// sidecarContainers returns the containers that injection puts before a pod's init containers.
 func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, identity bool) ([]corev1.Container, error) {
 	captured, err := captured(s, identity)
 	if err != nil {
@@ -154,10 +154,10 @@ func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, iden
 	return []corev1.Container{proxy, captureContainer(s, captured)}, nil
 }
 
-// NewProbeKey makes a key that nobody guesses.
+// NewProbeKey returns a random key.
 func NewProbeKey() string { return rand.Text() }
 
-// appContainer is a container of the application, and where it stands in the pod.
+// appContainer is a container of the application with its path in the pod.
 type appContainer struct {
 	*corev1.Container
 	path *field.Path
@@ -176,8 +176,8 @@ func appContainers(spec *corev1.PodSpec) []appContainer {
 	return apps
 }
 
-// moveOwnToFront undoes what a webhook did that put its init container before ours: without capture
-// and proxy in front, that container would run outside the mesh.
+// moveOwnToFront moves the sidecar's containers to the front again if another webhook put its init container before
+// them. Otherwise that container would run outside the mesh.
 //
 // In pods of an earlier version capture comes before the proxy, which holds the pod's start itself.
 func moveOwnToFront(spec *corev1.PodSpec) {
@@ -214,11 +214,11 @@ func annotate(pod *corev1.Pod, key, value string) {
 	pod.Annotations[key] = value
 }
 
-// join makes one line of everything that is wrong.
+// join returns all errors as one line.
 func join(errs ...error) error {
 	var texts []string
 	for _, err := range errs {
-		switch e := err.(type) { //nolint:errorlint // a list that is wrapped has a text of its own
+		switch e := err.(type) { //nolint:errorlint // a wrapped list has a text of its own
 		case nil:
 		case utilerrors.Aggregate:
 			for _, one := range e.Errors() {

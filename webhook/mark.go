@@ -9,13 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// markEnv is the variable of the proxy that says what injection made: a hash of its two containers. Where a pod comes
-// in with a sidecar, it tells the API server's reinvocation, between which other webhooks may have changed our containers,
-// from a copy of a pod. An annotation could not: copies and restores drop them, and so may other webhooks.
+// markEnv is the proxy's variable with a hash of the two containers that injection made. If a pod arrives with a
+// sidecar, the hash distinguishes a reinvocation by the API server, before which other webhooks may have changed our
+// containers, from a copy of a pod. An annotation could not do that, because copies, restores and other webhooks may
+// drop it.
 const markEnv = "MIZZEN_INJECTION"
 
-// mark marks the containers of a sidecar, the proxy being the first, before roots and probes are added: these change without
-// the sidecar being another one.
+// mark adds the hash to a sidecar's containers, of which the proxy is the first. It does so before roots and probes are
+// added, because these may change without a new sidecar.
 func mark(made []corev1.Container) error {
 	b, err := json.Marshal(made)
 	if err != nil {

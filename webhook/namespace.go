@@ -10,19 +10,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Namespace is what a pod's namespace says of it. The zero value says nothing.
+// Namespace has the settings and rules of a pod's namespace. The zero value has none.
 type Namespace struct {
 	Labels, Annotations map[string]string
 	Quotas              []*corev1.ResourceQuota
 	LimitRanges         []*corev1.LimitRange
 }
 
-// podSecurityEnforce is the label with the Pod Security Standard that a namespace's pods have to keep.
+// podSecurityEnforce is the label with the Pod Security Standard that a namespace enforces.
 // https://kubernetes.io/docs/concepts/security/pod-security-admission/
 const podSecurityEnforce = "pod-security.kubernetes.io/enforce"
 
-// RefusesCapture says why no pod with a sidecar can be made in a namespace with these labels, and what is right. Empty is
-// that one can.
+// RefusesCapture says why a namespace with these labels refuses pods with a sidecar, and what would be right. The texts
+// are empty if it does not.
 func RefusesCapture(labels map[string]string) (why, want string) {
 	level := labels[podSecurityEnforce]
 	if level != "baseline" && level != "restricted" {
@@ -33,7 +33,7 @@ func RefusesCapture(labels map[string]string) (why, want string) {
 	return why, fmt.Sprintf("%s=privileged (warn and audit may stay %s), or no injection", podSecurityEnforce, level)
 }
 
-// addPullSecrets names the Secrets with which the sidecar's image is pulled. Those that the pod has stay first.
+// addPullSecrets adds the names of the Secrets for the sidecar's image, after those of the pod.
 func addPullSecrets(spec *corev1.PodSpec, names []string) {
 	for _, name := range names {
 		if !slices.ContainsFunc(spec.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return r.Name == name }) {
@@ -42,7 +42,7 @@ func addPullSecrets(spec *corev1.PodSpec, names []string) {
 	}
 }
 
-// concerns reports whether a quota counts a pod of a QoS class. A scope that is not known here concerns no pod.
+// concerns reports whether a quota counts a pod of a QoS class. A quota with an unknown scope counts no pod.
 func concerns(quota *corev1.ResourceQuota, pod *corev1.Pod, class corev1.PodQOSClass) bool {
 	var selectors []corev1.ScopedResourceSelectorRequirement
 	for _, scope := range quota.Spec.Scopes {
@@ -106,7 +106,7 @@ func crossesNamespaces(affinity *corev1.Affinity) bool {
 	return slices.ContainsFunc(terms, func(t corev1.PodAffinityTerm) bool { return len(t.Namespaces) > 0 || t.NamespaceSelector != nil })
 }
 
-// computeKeys are the names of a quota's compute resources: those of which every container has to say something.
+// computeKeys are the names of a quota's compute resources: every container must set these.
 var computeKeys = map[corev1.ResourceName]struct {
 	resource corev1.ResourceName
 	limit    bool
@@ -119,7 +119,7 @@ var computeKeys = map[corev1.ResourceName]struct {
 	corev1.ResourceLimitsMemory:   {corev1.ResourceMemory, true},
 }
 
-// wantsOf are the compute resources of a quota, in a fixed order.
+// wantsOf returns the compute resources of a quota, in a fixed order.
 func wantsOf(quota *corev1.ResourceQuota) []corev1.ResourceName {
 	var out []corev1.ResourceName
 	for name := range quota.Spec.Hard {

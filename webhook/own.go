@@ -9,13 +9,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// own is what an earlier injection left in a pod; proxy is nil if there was none.
+// own is the result of an earlier injection in a pod; proxy is nil if there was none.
 type own struct {
 	proxy    *corev1.Container
 	handlers appprobe.Handlers
 }
 
-// key is that of the forwarded probes, or another where there is none.
+// key returns the key of the forwarded probes, or the given key if there is none.
 func (o own) key(other string) string {
 	if o.proxy != nil {
 		if key := envValue(o.proxy, appprobe.KeyEnv); key != "" {
@@ -25,7 +25,7 @@ func (o own) key(other string) string {
 	return other
 }
 
-// mark is what injection marked the proxy with; empty for one of an older injection.
+// mark returns the proxy's mark, which is empty for an older injection.
 func (o own) mark() string {
 	if o.proxy == nil {
 		return ""
@@ -37,8 +37,8 @@ func isOwnName(name string) bool {
 	return name == config.CaptureContainer || name == config.ProxyContainer
 }
 
-// findOwn finds our containers. What bears our names but is not what injection makes is refused: to
-// take it for ours would start the pod without its sidecar.
+// findOwn finds the sidecar's containers. It refuses other containers with their names, because accepting them could
+// start the pod without its sidecar.
 func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 	var errs field.ErrorList
 	for i, c := range spec.Containers {
@@ -53,7 +53,7 @@ func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 		}
 	}
 	for i, v := range spec.Volumes {
-		// Of a copy whose init containers were left out our volumes are still there.
+		// A copy without the init containers still has our volumes.
 		if (v.Name == config.ProxyVolume && v.EmptyDir == nil) || (v.Name == config.TokenVolume && v.Projected == nil) {
 			errs = append(errs, reservedName(field.NewPath("spec", "volumes").Index(i), v.Name))
 		}
@@ -72,7 +72,7 @@ func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 }
 
 func reservedName(path *field.Path, name string) *field.Error {
-	return field.Invalid(path.Child("name"), name, "reserved for the sidecar, want another name")
+	return field.Invalid(path.Child("name"), name, "reserved for the sidecar; want another name")
 }
 
 func envValue(c *corev1.Container, name string) string {
@@ -84,7 +84,8 @@ func envValue(c *corev1.Container, name string) string {
 	return ""
 }
 
-// checkMounts: with the sidecar's token or sockets another container could take its place.
+// checkMounts refuses mounts of the sidecar's token or sockets in other containers, which could then impersonate the
+// sidecar.
 func checkMounts(spec *corev1.PodSpec) field.ErrorList {
 	var errs field.ErrorList
 	for _, app := range appContainers(spec) {

@@ -12,9 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
-// Merge brings the difference of before and after into raw, the JSON that before was decoded from
-// (a pod or a pod template). Fields that this build's Kubernetes types do not know stay as they are;
-// to encode after instead would drop them, and a newer API server's pods would lose them.
+// Merge applies the difference of before and after to raw, the JSON from which before was decoded (a pod or a pod
+// template). Fields that this build's Kubernetes types do not know stay unchanged. Encoding after in its place would
+// drop these fields of a newer API server.
 func Merge(raw []byte, before, after *corev1.Pod) ([]byte, error) {
 	old, err := json.Marshal(before)
 	if err != nil {
@@ -31,11 +31,11 @@ func Merge(raw []byte, before, after *corev1.Pod) ([]byte, error) {
 	return strategicpatch.StrategicMergePatch(raw, difference, corev1.Pod{})
 }
 
-// patchDepth: fields of metadata and of spec are written as a whole. Longer paths would go through
-// lists, whose indices shift when containers are added at the front.
+// patchDepth makes the patch write fields of metadata and spec as a whole. Longer paths would contain list indices,
+// which shift when containers are added at the front.
 const patchDepth = 2
 
-// patch gives the operations, in a fixed order, that turn raw into merged.
+// patch returns the operations, in a fixed order, that turn raw into merged.
 func patch(raw, merged []byte) ([]jsonpatch.Operation, error) {
 	var a, b map[string]any
 	if err := json.Unmarshal(raw, &a); err != nil {
@@ -65,7 +65,7 @@ func difference(path string, a, b map[string]any, depth int) []jsonpatch.Operati
 	}
 	for _, key := range slices.Sorted(maps.Keys(a)) {
 		if _, kept := b[key]; !kept {
-			ops = append(ops, jsonpatch.NewOperation("remove", path+"/"+key, nil)) // as with the last volume
+			ops = append(ops, jsonpatch.NewOperation("remove", path+"/"+key, nil)) // for example with the last volume
 		}
 	}
 	return ops

@@ -5,8 +5,8 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// qosClass is the QoS class that Kubernetes gives a pod: from the pod's own resources where it has some, else from
-// all of its containers. A request that is left out is the limit.
+// qosClass returns the QoS class that Kubernetes gives a pod: from the pod's own resources if it has any, else from all
+// of its containers. A missing request equals the limit.
 // https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
 func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
 	if resourcehelper.IsPodLevelResourcesSet(pod) {

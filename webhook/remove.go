@@ -11,9 +11,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// Remove gives a copy of the pod without its sidecar, for a copied pod that is to have none where it lives now. Probes and
-// hooks go to the application again. preStop sleeps stay: nobody can tell ours from the user's, and they do no harm.
-// The error names what cannot be undone.
+// Remove returns a copy of the pod without its sidecar, for a copied pod that must not have one. Probes and hooks go to
+// the application again. preStop sleeps stay, because ours look like the user's and do no harm. The error names changes
+// that cannot be undone.
 func Remove(pod *corev1.Pod) (*corev1.Pod, error) {
 	out := pod.DeepCopy()
 	own, errs := findOwn(&out.Spec)
@@ -29,7 +29,7 @@ func Remove(pod *corev1.Pod) (*corev1.Pod, error) {
 	return out, nil
 }
 
-// removeOwn takes our containers and volumes away, and the containers' share of the pod's own budget.
+// removeOwn removes our containers and volumes, and the containers' share of the pod's own resources.
 func removeOwn(spec *corev1.PodSpec) {
 	if found, ok := sidecar.Find(spec); ok {
 		takePodResources(spec, spec.InitContainers[found.Proxy].Resources)
@@ -91,7 +91,7 @@ func (r *restorer) container(app appContainer) {
 	}
 }
 
-// original is what the application had where now the agent is called; false where it is not.
+// original returns the application's handler for one that now calls the agent, and false if it does not.
 func (r *restorer) original(app appContainer, kind appprobe.Kind, get *corev1.HTTPGetAction, path *field.Path) (appprobe.Handler, bool) {
 	agentPath := appprobe.Path(app.Name, kind)
 	if !isAgentGet(get, agentPath) {

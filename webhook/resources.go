@@ -19,14 +19,14 @@ var settings = map[corev1.ResourceName]string{
 	corev1.ResourceMemory: config.AnnotationMemoryRequest + " and " + config.AnnotationMemoryLimit,
 }
 
-// resourcesFor gives the resources of the sidecar's containers with which the pod starts in its namespace: as they are
-// configured, unless a LimitRange or a ResourceQuota refuses that, or the pod's QoS class would be another than without
-// a sidecar. Each change is a warning.
+// resourcesFor returns resources of the sidecar's containers that the pod's namespace accepts: the configured ones,
+// unless a LimitRange or a ResourceQuota refuses them, or they would change the pod's QoS class. Each change is a
+// warning.
 func resourcesFor(pod *corev1.Pod, ns Namespace, configured corev1.ResourceRequirements) (corev1.ResourceRequirements, []string) {
 	class := qosClass(pod)
 	if quota := refusesBestEffort(pod, ns.Quotas, class); quota != "" {
 		return corev1.ResourceRequirements{}, []string{fmt.Sprintf(
-			"the sidecar has no requests and no limits: with them the pod were not BestEffort any more, and ResourceQuota %s would refuse "+
+			"the sidecar gets no requests and no limits, because otherwise the pod would not be BestEffort, and ResourceQuota %s would refuse "+
 				"its other containers, which have none", quota)}
 	}
 	out := *configured.DeepCopy()
@@ -34,7 +34,7 @@ func resourcesFor(pod *corev1.Pod, ns Namespace, configured corev1.ResourceRequi
 	var warnings []string
 	for _, name := range resourceNames(configured, ns.LimitRanges) {
 		var quotas []*corev1.ResourceQuota
-		if !podLevel { // then a quota asks nothing of single containers
+		if !podLevel { // otherwise quotas demand nothing of single containers
 			quotas = concerning(ns.Quotas, pod, corev1.PodQOSBurstable)
 		}
 		before := shareOf(out, name)
@@ -53,20 +53,20 @@ func resourcesFor(pod *corev1.Pod, ns Namespace, configured corev1.ResourceRequi
 		after, because = fitPod(pod, out, name, after, because, ns.LimitRanges)
 		set(&out, name, after)
 		if !before.equal(after) && settings[name] != "" {
-			warnings = append(warnings, fmt.Sprintf("the sidecar's %s has %s, not as configured %s, because of %s; %s set others, on the pod or its namespace",
+			warnings = append(warnings, fmt.Sprintf("the sidecar's %s has %s in place of the configured %s, because of %s; to set other values, use %s on the pod or its namespace",
 				name, after, before, strings.Join(because, " and "), settings[name]))
 		}
 	}
 	if class == corev1.PodQOSGuaranteed && !podLevel && qosOf(out) != corev1.PodQOSGuaranteed {
-		warnings = append(warnings, "the pod is Burstable, not Guaranteed as without a sidecar")
+		warnings = append(warnings, "with the sidecar the pod is Burstable; without it the pod would be Guaranteed")
 	}
 	return out, warnings
 }
 
-// guaranteedPod stands for the wish that a pod stays Guaranteed.
-const guaranteedPod = "the pod's QoS class Guaranteed, which it keeps"
+// guaranteedPod is the reason of changes that keep a pod Guaranteed.
+const guaranteedPod = "the pod's QoS class Guaranteed"
 
-// resourceNames are those of which anybody says something, CPU first, then memory.
+// resourceNames returns the configured or limited resources, CPU first, then memory.
 func resourceNames(r corev1.ResourceRequirements, limitRanges []*corev1.LimitRange) []corev1.ResourceName {
 	out := []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory}
 	others := map[corev1.ResourceName]bool{}
@@ -107,12 +107,13 @@ func set(r *corev1.ResourceRequirements, name corev1.ResourceName, s share) {
 	put(&r.Limits, s.limit)
 }
 
-// concerning are the quotas that count a pod of a QoS class.
+// concerning returns the quotas that count a pod of a QoS class.
 func concerning(quotas []*corev1.ResourceQuota, pod *corev1.Pod, class corev1.PodQOSClass) []*corev1.ResourceQuota {
 	return slices.DeleteFunc(slices.Clone(quotas), func(q *corev1.ResourceQuota) bool { return !concerns(q, pod, class) })
 }
 
-// refusesBestEffort names a quota that lets a BestEffort pod in, and would refuse it with a sidecar that has requests.
+// refusesBestEffort returns the name of a quota that admits a BestEffort pod, but would refuse it with a sidecar that
+// has requests.
 func refusesBestEffort(pod *corev1.Pod, quotas []*corev1.ResourceQuota, class corev1.PodQOSClass) string {
 	if class != corev1.PodQOSBestEffort {
 		return ""
@@ -125,7 +126,8 @@ func refusesBestEffort(pod *corev1.Pod, quotas []*corev1.ResourceQuota, class co
 	return ""
 }
 
-// fitPod puts the sidecar's share within what LimitRanges want of whole pods, as far as the pod without it keeps to that.
+// fitPod fits the sidecar's share into the bounds that LimitRanges set for whole pods, as far as the pod without the
+// sidecar meets them.
 func fitPod(pod *corev1.Pod, r corev1.ResourceRequirements, name corev1.ResourceName, s share, because []string, limitRanges []*corev1.LimitRange) (share, []string) {
 	plainRequests, plainLimits := totals(pod)
 	for _, lr := range limitRanges {
@@ -163,7 +165,7 @@ func fitPod(pod *corev1.Pod, r corev1.ResourceRequirements, name corev1.Resource
 	return s, because
 }
 
-// over is by how much a total is above a bound, nil if it is not.
+// over returns by how much a total exceeds a bound, or nil.
 func over(total corev1.ResourceList, high resource.Quantity, name corev1.ResourceName) *resource.Quantity {
 	q, ok := total[name]
 	if !ok || q.Cmp(high) <= 0 {
@@ -173,8 +175,8 @@ func over(total corev1.ResourceList, high resource.Quantity, name corev1.Resourc
 	return &q
 }
 
-// less takes off what is too much, if that leaves enough to live on: a pod that is refused is better than one whose sidecar
-// is killed or throttled before it has begun.
+// less subtracts the excess, if enough is left: a refused pod is better than one whose sidecar is killed or throttled
+// at its start.
 func less(q, excess resource.Quantity, name corev1.ResourceName) *resource.Quantity {
 	rest := q.DeepCopy()
 	rest.Sub(excess)
@@ -192,7 +194,7 @@ func totals(pod *corev1.Pod) (requests, limits corev1.ResourceList) {
 	return resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{}), resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})
 }
 
-// withShare is the pod with a sidecar of which only the resources matter.
+// withShare returns the pod with a stand-in for the sidecar that has only its resources.
 func withShare(pod *corev1.Pod, r corev1.ResourceRequirements) *corev1.Pod {
 	out := pod.DeepCopy()
 	addPodResources(out, r)
@@ -202,7 +204,8 @@ func withShare(pod *corev1.Pod, r corev1.ResourceRequirements) *corev1.Pod {
 	return out
 }
 
-// noRoom tells which quotas have no room for the pod with its sidecar, where they would have for the pod alone or not.
+// noRoom returns a warning for each quota without room for the pod with its sidecar, whether or not there is room for
+// the pod alone.
 func noRoom(pod *corev1.Pod, quotas []*corev1.ResourceQuota, r corev1.ResourceRequirements) []string {
 	with := withShare(pod, r)
 	class := corev1.PodQOSBurstable
@@ -224,8 +227,8 @@ func noRoom(pod *corev1.Pod, quotas []*corev1.ResourceQuota, r corev1.ResourceRe
 			}
 			left.Sub(quota.Status.Used[key])
 			if total.Cmp(left) > 0 {
-				warnings = append(warnings, fmt.Sprintf("ResourceQuota %s has %s of %s left, and the pod wants %s, %s of them for its sidecar; "+
-					"want a larger quota, or less for the sidecar: %s", quota.Name, left.String(), key, total.String(), part.String(), settings[of.resource]))
+				warnings = append(warnings, fmt.Sprintf("ResourceQuota %s has %s of %s left, but the pod needs %s, of which %s are for its sidecar; "+
+					"want a larger quota, or smaller values for the sidecar: %s", quota.Name, left.String(), key, total.String(), part.String(), settings[of.resource]))
 			}
 		}
 	}

@@ -68,7 +68,7 @@ func TestResourcesFor(t *testing.T) {
 	}{
 		"no rules":                    {pod: burstable, want: asConfigured},
 		"BestEffort":                  {pod: bestEffort, want: asConfigured},
-		"Guaranteed stays so":         {pod: guaranteed, want: "cpu 200m/200m memory 128Mi/128Mi", warnings: []string{"cpu has request 200m, limit 200m, not as configured request 50m, limit none, because of the pod's QoS class Guaranteed", "memory"}},
+		"Guaranteed stays so":         {pod: guaranteed, want: "cpu 200m/200m memory 128Mi/128Mi", warnings: []string{"cpu has request 200m, limit 200m in place of the configured request 50m, limit none, because of the pod's QoS class Guaranteed", "memory"}},
 		"Guaranteed and limits given": {pod: guaranteed, sidecar: "{requests: {cpu: 50m, memory: 64Mi}, limits: {cpu: 100m, memory: 64Mi}}", want: "cpu 100m/100m memory 64Mi/64Mi", warnings: []string{"cpu"}},
 		"Guaranteed with an init container that is not": {
 			pod:  "{initContainers: [{name: i}], containers: [{name: app, resources: {limits: {cpu: 100m, memory: 64Mi}}}]}",
@@ -123,7 +123,7 @@ func TestNoRoom(t *testing.T) {
 	sidecar := *parsed[corev1.ResourceRequirements](t, "{requests: {cpu: 50m}, limits: {cpu: 200m}}")
 	for name, c := range map[string]struct{ quota, want string }{
 		"room":             {"{hard: {limits.cpu: 1}}", ""},
-		"none":             {"{hard: {limits.cpu: 600m}}", "ResourceQuota compute has 600m of limits.cpu left, and the pod wants 700m, 200m of them for its sidecar"},
+		"none":             {"{hard: {limits.cpu: 600m}}", "ResourceQuota compute has 600m of limits.cpu left, but the pod needs 700m, of which 200m are for its sidecar"},
 		"another scope":    {"{hard: {limits.cpu: 600m}, scopes: [Terminating]}", ""},
 		"what is not ours": {"{hard: {pods: 0}}", ""},
 	} {
@@ -136,7 +136,7 @@ func TestNoRoom(t *testing.T) {
 	}
 	quota := rulesOf(t, "", "{hard: {requests.cpu: 1}}").Quotas
 	quota[0].Status = *parsed[corev1.ResourceQuotaStatus](t, "{hard: {requests.cpu: 1}, used: {requests.cpu: 600m}}")
-	if got := noRoom(pod, quota, sidecar); len(got) != 1 || !strings.Contains(got[0], "has 400m of requests.cpu left, and the pod wants 550m, 50m of them") {
+	if got := noRoom(pod, quota, sidecar); len(got) != 1 || !strings.Contains(got[0], "has 400m of requests.cpu left, but the pod needs 550m, of which 50m are") {
 		t.Errorf("what others use: %q", got)
 	}
 }

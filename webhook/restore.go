@@ -8,9 +8,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
-// Restore gives a copy of an update of a pod in which the forwarded probes and hooks are those of the running pod where the
-// update has them as their owner wrote them. Without that, nobody could apply an unchanged manifest again: Kubernetes takes no
-// change of a probe. Where the owner has changed something it stays, for Kubernetes to refuse in its own words.
+// Restore returns a copy of a pod's update. If the update has a probe or hook as its owner first wrote it, the copy has
+// the forwarded one of the running pod. Otherwise nobody could apply an unchanged manifest again, because Kubernetes
+// refuses changes of probes. A probe that the owner has changed stays, and Kubernetes refuses it.
 func Restore(running, update *corev1.Pod) *corev1.Pod {
 	out := update.DeepCopy()
 	own, errs := findOwn(running.Spec.DeepCopy())
@@ -29,7 +29,7 @@ func Restore(running, update *corev1.Pod) *corev1.Pod {
 	return out
 }
 
-// restoration is that of one container.
+// restoration restores one container.
 type restoration struct {
 	known appprobe.Handlers
 	app   appContainer
@@ -64,10 +64,10 @@ func (r restoration) hook(kind appprobe.Kind, old, now *corev1.LifecycleHandler)
 	}
 }
 
-// same reports whether a handler that was forwarded is now what the agent knows it to have been.
+// same reports whether the update's handler equals the handler that the agent has on record.
 //
-// Who writes changes into what is there, as kubectl apply does, leaves what he never wrote: our header, and the whole
-// of our httpGet beside a gRPC probe.
+// A client that merges changes, such as kubectl apply, leaves fields that it never wrote: our header, and our whole
+// httpGet beside a gRPC probe.
 func (r restoration) same(kind appprobe.Kind, old *corev1.HTTPGetAction, now appprobe.Handler) bool {
 	agentPath := appprobe.Path(r.app.Name, kind)
 	known, ok := r.known[agentPath]
@@ -101,7 +101,7 @@ func withoutKey(headers []corev1.HTTPHeader) []corev1.HTTPHeader {
 	return out
 }
 
-// withService has the default of a gRPC probe's service, which older records lack.
+// withService adds the default of a gRPC probe's service, which older records lack.
 func withService(h appprobe.Handler) appprobe.Handler {
 	if h.GRPC != nil && h.GRPC.Service == nil {
 		h.GRPC = h.GRPC.DeepCopy()

@@ -18,9 +18,9 @@ import (
 // metricsPort is the name under which scrapers find the agent's port.
 const metricsPort = "mizzen-metrics"
 
-// captureContainer writes the nftables rules and ends when the sidecar is ready: it holds the pod's start. No hook or probe of
-// the sidecar itself does that as well. A postStart hook keeps the kubelet from saying anything about the pod, and fails into
-// a back-off; a startup probe is looked at once a second.
+// captureContainer writes the nftables rules and ends when the sidecar is ready, so that it holds the pod's start.
+// Hooks and probes of the sidecar are worse at that. While a postStart hook runs, the kubelet reports nothing about the
+// pod, and a failure leads to a back-off. A startup probe runs only once a second.
 func captureContainer(s config.Sidecar, captured contract.Captured) corev1.Container {
 	capture := contract.DefaultCapture()
 	capture.Captured = captured
@@ -42,12 +42,13 @@ func captureContainer(s config.Sidecar, captured contract.Captured) corev1.Conta
 	}
 }
 
-// captureMemory is what the capture container needs.
+// captureMemory is the memory that the capture container needs.
 var captureMemory = resource.MustParse("32Mi")
 
-// captureResources are those of the application's first container. The capture container runs beside the proxy and before the
-// application, and a pod's request is the larger of its init phase and its running phase: so it costs nothing, a
-// pod that is Guaranteed stays so, and what quotas and limits of the namespace want of the application it has, too.
+// captureResources returns the resources of the application's first container. The capture container runs beside the
+// proxy and before the application, and a pod's request is the larger of its init phase and its running phase. So the
+// capture container costs nothing, a Guaranteed pod stays Guaranteed, and the container meets the namespace's quotas
+// and limits like the application.
 func captureResources(apps []corev1.Container) corev1.ResourceRequirements {
 	var out corev1.ResourceRequirements
 	if len(apps) == 0 {
@@ -77,15 +78,15 @@ func captureResources(apps []corev1.Container) corev1.ResourceRequirements {
 	return out
 }
 
-// holdsStart has a proxy that waits for the node's CNI plugin hold the pod's start itself: there is no other container that
-// could. The kubelet looks once a second, and for as long as it takes.
+// holdsStart adds a startup probe to a proxy that waits for the node's CNI plugin. The proxy must hold the pod's start
+// itself, because no other container could. The kubelet probes once a second, for as long as necessary.
 func holdsStart(proxy corev1.Container) corev1.Container {
 	proxy.StartupProbe = proxy.ReadinessProbe.DeepCopy()
 	proxy.StartupProbe.PeriodSeconds, proxy.StartupProbe.FailureThreshold = 1, math.MaxInt32
 	return proxy
 }
 
-// captured says what is captured, for the init container or for the node's CNI plugin.
+// captured returns what to capture, for the init container or for the node's CNI plugin.
 func captured(s config.Sidecar, identity bool) (contract.Captured, error) {
 	c := contract.Captured{
 		CapturesOwnCalls: identity,
@@ -102,8 +103,8 @@ func captured(s config.Sidecar, identity bool) (contract.Captured, error) {
 	return c, nil
 }
 
-// proxyContainer runs the agent, which runs Envoy. As a native sidecar it is up before the pod's own
-// init containers start, and stops after the application.
+// proxyContainer runs the agent, which runs Envoy. As a native sidecar it starts before the pod's own init containers,
+// and stops after the application.
 func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Container {
 	var env []corev1.EnvVar
 	for _, f := range contract.PodFields {
@@ -123,11 +124,12 @@ func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Con
 		Env:             env,
 		Ports:           []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: &corev1.Probe{
-			// gRPC, because what it answers stands in the pod's events.
+			// gRPC, because the pod's events show the text of its answer.
 			ProbeHandler:  corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: config.AgentPort, Service: new("")}},
 			PeriodSeconds: 2,
-			// A sidecar that starts answers when it is ready, or shortly before this is over: so it is seldom asked while the
-			// control plane is away. And a starved node must not make a healthy pod unready.
+			// A starting sidecar answers when it is ready, or shortly before this timeout, so that it gets few probes
+			// while the control plane is unreachable. The timeout is long, so that a node without free CPU does not
+			// make a healthy pod unready.
 			TimeoutSeconds:   6,
 			FailureThreshold: 3,
 		},
@@ -137,7 +139,7 @@ func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Con
 	}
 }
 
-// restrictedSecurity sets user and group too, so that nothing of the pod's own securityContext applies.
+// restrictedSecurity also sets user and group, so that the pod's securityContext does not apply.
 func restrictedSecurity(id int64) *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		RunAsUser:                new(id),
@@ -156,7 +158,7 @@ func fieldEnv(name, path string) corev1.EnvVar {
 	}}
 }
 
-// setHandlers writes the environment variables that the agent reads, or removes them if nothing is left.
+// setHandlers writes the agent's environment variables for forwarded probes, or removes them if there are none.
 func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers, key string) error {
 	if len(handlers) == 0 {
 		proxy.Env = slices.DeleteFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar || e.Name == appprobe.KeyEnv })
@@ -166,7 +168,7 @@ func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers, key string
 	if err != nil {
 		return err
 	}
-	// In a variable's value Kubernetes replaces "$(NAME)" and "$$", which a probe's path may well hold.
+	// Kubernetes replaces "$(NAME)" and "$$" in a variable's value, and a probe's path may contain them.
 	setEnv(proxy, appprobe.EnvVar, strings.ReplaceAll(value, "$", `\u0024`))
 	setEnv(proxy, appprobe.KeyEnv, key)
 	return nil
@@ -181,15 +183,16 @@ func setEnv(c *corev1.Container, name, value string) {
 	}
 }
 
-// addPodResources raises the budget of a pod that has one (spec.resources, Kubernetes 1.34) by the
-// sidecar's share: Kubernetes refuses containers whose requests exceed it. pod has no sidecar yet.
+// addPodResources adds the sidecar's share to the resources of a pod that sets its own (spec.resources, Kubernetes
+// 1.34). Kubernetes refuses containers whose requests exceed the pod's. pod has no sidecar yet.
 func addPodResources(pod *corev1.Pod, r corev1.ResourceRequirements) {
 	budget := pod.Spec.Resources
 	if budget == nil {
 		return
 	}
-	// Since Kubernetes 1.37 a request that is left out is made after the webhooks: from the containers' requests if one
-	// of them has any. The sidecar's would become that of the whole pod, where without it the limit would.
+	// Since Kubernetes 1.37 a pod's missing request is defaulted after the webhooks: from the containers' requests if
+	// one of them has any, else from the pod's limit. Without this code the sidecar's request would become the request
+	// of the whole pod.
 	for name, limit := range budget.Limits {
 		_, requested := budget.Requests[name]
 		_, shared := r.Requests[name]
@@ -203,7 +206,7 @@ func addPodResources(pod *corev1.Pod, r corev1.ResourceRequirements) {
 	changePodResources(&pod.Spec, r, (*resource.Quantity).Add)
 }
 
-// takePodResources takes the sidecar's share out again.
+// takePodResources subtracts the sidecar's share again.
 func takePodResources(spec *corev1.PodSpec, r corev1.ResourceRequirements) {
 	if spec.Resources != nil {
 		changePodResources(spec, r, func(total *resource.Quantity, share resource.Quantity) {

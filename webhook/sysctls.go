@@ -15,9 +15,9 @@ const (
 	localReservedPorts = "net.ipv4.ip_local_reserved_ports"
 )
 
-// reservePorts keeps the sidecar's ports free where the pod has a range of local ports that holds them: a connection of the
-// application that got one of them for its own would keep a sidecar that starts again from listening. Both settings are
-// safe sysctls, which every Pod Security Standard allows.
+// reservePorts reserves the sidecar's ports if the pod's range of local ports contains them. Otherwise a connection of
+// the application could get such a port, and a restarted sidecar could not listen on it. Both settings are safe
+// sysctls, which every Pod Security Standard allows.
 func reservePorts(spec *corev1.PodSpec, report *Report) {
 	if spec.SecurityContext == nil {
 		return
@@ -40,13 +40,13 @@ func reservePorts(spec *corev1.PodSpec, report *Report) {
 		value := spec.SecurityContext.Sysctls[reserved].Value
 		if free := unreserved(value); len(free) > 0 {
 			report.Warnings = append(report.Warnings, fmt.Sprintf(
-				"spec.securityContext.sysctls[%d]: %s: %q: want %s in it, too: %s lets connections of the application take ports of the sidecar",
+				"spec.securityContext.sysctls[%d]: %s: %q: want %s in the list, too, because %s allows connections of the application to use ports of the sidecar",
 				reserved, localReservedPorts, value, joinPorts(free), localPortRange))
 		}
 	}
 }
 
-// inRange reports whether a port lies in a range. What is no range holds none: the kubelet refuses it.
+// inRange reports whether a port is in a range. An invalid range contains no port; the kubelet refuses it.
 func inRange(ends []string, port int32) bool {
 	if len(ends) == 0 || len(ends) > 2 {
 		return false
@@ -56,7 +56,7 @@ func inRange(ends []string, port int32) bool {
 	return err == nil && errHigh == nil && low <= int(port) && int(port) <= high
 }
 
-// unreserved are the sidecar's ports that a list such as "8080,9000-9100" lacks.
+// unreserved returns the sidecar's ports that a list such as "8080,9000-9100" lacks.
 func unreserved(list string) []int32 {
 	var free []int32
 	for _, port := range reservedPorts {

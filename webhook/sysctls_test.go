@@ -28,7 +28,7 @@ func TestReservePorts(t *testing.T) {
 		"just above":                   {[]corev1.Sysctl{ports("15021 20000")}, false, ""},
 		"no range":                     {[]corev1.Sysctl{ports("wide")}, false, ""},
 		"all reserved already":         {[]corev1.Sysctl{reserved("8080, 15000-15100"), ports("1024 65535")}, false, ""},
-		"some reserved":                {[]corev1.Sysctl{ports("1024 65535"), reserved("8080,15001")}, false, `sysctls[1]: net.ipv4.ip_local_reserved_ports: "8080,15001": want 15006,15020 in it`},
+		"some reserved":                {[]corev1.Sysctl{ports("1024 65535"), reserved("8080,15001")}, false, `sysctls[1]: net.ipv4.ip_local_reserved_ports: "8080,15001": want 15006,15020 in the list`},
 		"others reserved, none needed": {[]corev1.Sysctl{reserved("8080")}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

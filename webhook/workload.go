@@ -14,9 +14,9 @@ import (
 // cronJobRun is the name of a CronJob's Job: the CronJob's and the time of the run, in minutes since 1970.
 var cronJobRun = regexp.MustCompile(`^(.+)-[0-9]{8,}$`)
 
-// Workload is "<kind>/<name>" of what the pod belongs to, as people know it: the Deployment instead of
-// its ReplicaSet, the CronJob instead of its Job. It is empty for a pod without a controller. Told from
-// names alone, because the pod says no more of its owner's owner.
+// Workload returns "<kind>/<name>" of the pod's workload as people know it: the Deployment in place of its ReplicaSet,
+// the CronJob in place of its Job. It is empty for a pod without a controller. It goes by names, because a pod does not
+// name its owner's owner.
 func Workload(pod *corev1.Pod) string {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {

@@ -153,7 +153,7 @@ func addresses(ids []envoy.ID) func(func(netip.AddrPort) bool) {
 // publish hands a result on. Resources are published before the statuses that describe them.
 func (c *Controller) publish(r *translate.Result) {
 	for key, err := range r.Errors {
-		c.opt.Log.Error(err, "keeping what is published until the next change", "service", key.String())
+		c.opt.Log.Error(err, "keeping the published configuration until the next change", "service", key.String())
 	}
 	c.apply(r.Change)
 	c.opt.Statuses.Set(r.Statuses)
@@ -172,7 +172,7 @@ func (c *Controller) publish(r *translate.Result) {
 func (c *Controller) apply(change envoy.Change) {
 	switch changed, err := c.opt.Store.Apply(change); {
 	case err != nil:
-		c.opt.Log.Error(err, "keeping what is published")
+		c.opt.Log.Error(err, "keeping the published configuration")
 	case len(changed) > 0:
 		c.opt.Log.V(1).Info("published", "resources", len(changed))
 	}

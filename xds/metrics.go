@@ -18,10 +18,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		delay: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mizzen_mesh_publish_delay_seconds",
-			Help:    "Time from the first event of a change to its publication, by kind. Endpoints are published at once, Services after a short time without changes.",
+			Help:    "Time from the first event of a change to its publication, by kind. Endpoints are published at once, and Services after a short time without further changes.",
 			Buckets: []float64{.001, .005, .025, .05, .1, .25, .5, 1, 2.5, 5}}, []string{"kind"}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "mizzen_mesh_held_services", Help: "Changed Services that are not published yet."}),
+			Name: "mizzen_mesh_held_services", Help: "Changed Services that wait to be published."}),
 		services: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_mesh_services", Help: "Services in the mesh."}),
 	}

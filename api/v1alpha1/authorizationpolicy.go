@@ -4,8 +4,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // AuthorizationPolicy says who may call pods of its namespace. The sidecars of these pods enforce it.
 //
-// Of the policies that select a pod, a Deny that matches a call wins. Where at least one Allow selects the pod, a call
-// must match a rule of one of them. Otherwise it is allowed.
+// If a Deny that selects the pod matches a call, the call is refused. If at least one Allow selects the pod, the call must
+// match a rule of one of them. Otherwise the call is allowed.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -35,7 +35,7 @@ type AuthorizationPolicyList struct {
 	Items           []AuthorizationPolicy `json:"items"`
 }
 
-// Action is what becomes of a call that matches.
+// Action says whether a matching call is allowed or refused.
 //
 // +kubebuilder:validation:Enum=Allow;Deny
 type Action string
@@ -46,12 +46,12 @@ const (
 	Deny  Action = "Deny"
 )
 
-// AuthorizationPolicySpec is what a user wants.
+// AuthorizationPolicySpec is the specification of a policy.
 //
 // +kubebuilder:validation:XValidation:rule="self.action != 'Deny' || (has(self.rules) && size(self.rules) > 0)",message="a Deny needs at least one rule; the rule {} denies every call",fieldPath=".rules"
 type AuthorizationPolicySpec struct {
-	// PodSelector says for which pods of the namespace the policy holds, by their labels; without it, or empty, for
-	// all of them.
+	// PodSelector selects the pods of the namespace to which the policy applies, by their labels. If it is missing or
+	// empty, the policy applies to all pods of the namespace.
 	//
 	// +optional
 	// +kubebuilder:default={}
@@ -63,12 +63,12 @@ type AuthorizationPolicySpec struct {
 	// +kubebuilder:default=Allow
 	Action Action `json:"action,omitempty"`
 
-	// DryRun only logs and counts the calls that would be refused if the policy were enforced beside the others.
+	// DryRun refuses nothing. Sidecars log and count the calls that the policy would refuse, beside the enforced policies.
 	//
 	// +optional
 	DryRun bool `json:"dryRun,omitempty"`
 
-	// Rules: a call matches the policy if it matches one of them. An Allow without rules allows nothing.
+	// Rules of the policy. A call matches the policy if it matches one of them. An Allow without rules allows nothing.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxItems=32
@@ -76,7 +76,7 @@ type AuthorizationPolicySpec struct {
 	Rules []Rule `json:"rules,omitempty"`
 }
 
-// PodSelector selects pods by labels, as that of a NetworkPolicy does.
+// PodSelector selects pods by labels, like the podSelector of a NetworkPolicy.
 type PodSelector struct {
 	// MatchLabels are labels that a pod must have.
 	//
@@ -84,7 +84,7 @@ type PodSelector struct {
 	// +kubebuilder:validation:MaxProperties=32
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 
-	// MatchExpressions must all hold for a pod's labels.
+	// MatchExpressions must all be true for the pod's labels.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxItems=32
@@ -117,18 +117,18 @@ type LabelRequirement struct {
 	Values []LabelValue `json:"values,omitempty"`
 }
 
-// LabelValue is what a label may have for a value.
+// LabelValue is a value of a label.
 //
 // +kubebuilder:validation:MaxLength=63
 // +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
 type LabelValue string
 
-// Rule matches calls that fulfil all of its parts. A part that is left out is fulfilled by every call.
+// Rule matches calls that match all of its fields. A missing field matches every call.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.ports) || !(has(self.http) || has(self.grpc))",message="http and grpc want ports beside them: these are the ports that are taken for HTTP"
+// +kubebuilder:validation:XValidation:rule="has(self.ports) || !(has(self.http) || has(self.grpc))",message="want ports together with http or grpc: these ports must speak HTTP"
 // +kubebuilder:validation:XValidation:rule="!(has(self.http) && has(self.grpc))",message="want http or grpc, not both: write two rules"
 type Rule struct {
-	// From are the callers, any of them. Only a caller with mTLS of the mesh has an identity; others match no item.
+	// From lists callers; one match is enough. Only a caller with mTLS of the mesh has an identity; others match no item.
 	//
 	// +optional
 	// +kubebuilder:validation:MinItems=1
@@ -136,7 +136,7 @@ type Rule struct {
 	// +listType=atomic
 	From []Peer `json:"from,omitempty"`
 
-	// Ports that are called, any of them, by the number that the container listens on.
+	// Ports lists called ports, by the number on which the container listens; one match is enough.
 	//
 	// +optional
 	// +kubebuilder:validation:MinItems=1
@@ -146,7 +146,7 @@ type Rule struct {
 	// +listType=set
 	Ports []int32 `json:"ports,omitempty"`
 
-	// HTTP are requests, any of them. The ports of the rule are taken for HTTP: what is not HTTP fails there.
+	// HTTP lists conditions on requests; one match is enough. The rule's ports become HTTP only: other protocols fail there.
 	//
 	// +optional
 	// +kubebuilder:validation:MinItems=1
@@ -154,7 +154,7 @@ type Rule struct {
 	// +listType=atomic
 	HTTP []HTTPMatch `json:"http,omitempty"`
 
-	// GRPC are gRPC methods, any of them. The ports of the rule are taken for HTTP: what is not HTTP fails there.
+	// GRPC lists gRPC methods; one match is enough. The rule's ports become HTTP only: other protocols fail there.
 	//
 	// +optional
 	// +kubebuilder:validation:MinItems=1
@@ -163,11 +163,11 @@ type Rule struct {
 	GRPC []GRPCMatch `json:"grpc,omitempty"`
 }
 
-// Peer is who calls.
+// Peer is a caller.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.serviceAccount) != has(self.namespace)",message="want exactly one of serviceAccount and namespace"
 type Peer struct {
-	// ServiceAccount is that of the calling pod.
+	// ServiceAccount of the calling pod.
 	//
 	// +optional
 	ServiceAccount *ServiceAccount `json:"serviceAccount,omitempty"`
@@ -180,9 +180,9 @@ type Peer struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// ServiceAccount names one.
+// ServiceAccount is the name of a service account.
 type ServiceAccount struct {
-	// Namespace of the service account; by default that of the policy.
+	// Namespace of the service account; default: the namespace of the policy.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
@@ -197,11 +197,11 @@ type ServiceAccount struct {
 	Name string `json:"name"`
 }
 
-// HTTPMatch matches requests that fulfil all of its parts.
+// HTTPMatch matches requests that match all of its fields.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.methods) || has(self.path)",message="want methods, path or both; a rule for every request has no http"
 type HTTPMatch struct {
-	// Methods, any of them. GET does not stand for HEAD.
+	// Methods lists HTTP methods; one match is enough. GET does not include HEAD.
 	//
 	// +optional
 	// +kubebuilder:validation:MinItems=1
@@ -217,7 +217,7 @@ type HTTPMatch struct {
 	Path *PathMatch `json:"path,omitempty"`
 }
 
-// PathMatchType is how a path is compared.
+// PathMatchType says how a path is compared.
 //
 // +kubebuilder:validation:Enum=Exact;PathPrefix;RegularExpression
 type PathMatchType string
@@ -229,11 +229,11 @@ const (
 	PathRegularExpression PathMatchType = "RegularExpression"
 )
 
-// PathMatch is a condition on a path. A path that different servers may read in different ways, such as one with
-// "//", "/../", "%2F" or ";", matches nothing of an Allow and everything of a Deny.
+// PathMatch is a condition on a path. A path that servers may read in different ways, such as one with "//", "/../",
+// "%2F" or ";", matches no Allow and every Deny.
 //
-// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || self.value.matches('^/[A-Za-z0-9._~!$&\\'()*+,=:@/-]*$')",message="want a path that begins with / and has only letters, digits and -._~!$&'()*+,=:@/ in it",fieldPath=".value"
-// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.matches('//|/[.][.]?(/|$)')",message="want a path without //, /./ and /../: no such request is ever matched",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || self.value.matches('^/[A-Za-z0-9._~!$&\\'()*+,=:@/-]*$')",message="want a path that begins with / and contains only letters, digits and -._~!$&'()*+,=:@/",fieldPath=".value"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RegularExpression' || !self.value.matches('//|/[.][.]?(/|$)')",message="want a path without //, /./ and /../: a policy never matches such a path",fieldPath=".value"
 // +kubebuilder:validation:XValidation:rule="self.type != 'RegularExpression' || '/'.matches(self.value) in [true, false]",message="want a regular expression in RE2 syntax",fieldPath=".value"
 type PathMatch struct {
 	// Type is Exact, PathPrefix or RegularExpression. PathPrefix compares whole elements: /cart matches /cart and
@@ -260,7 +260,7 @@ type GRPCMatch struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`
 	Service string `json:"service"`
 
-	// Method of the service; all of them if it is left out.
+	// Method of the service. If it is missing, all methods match.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
@@ -268,9 +268,9 @@ type GRPCMatch struct {
 	Method string `json:"method,omitempty"`
 }
 
-// AuthorizationPolicyStatus is what Mizzen says of a policy.
+// AuthorizationPolicyStatus is the state of a policy.
 type AuthorizationPolicyStatus struct {
-	// Conditions: Accepted says whether the policy holds, Effective whether it means anything for the pods that are there.
+	// Conditions: Accepted says whether the policy is in effect, Effective whether it has an effect on existing pods.
 	//
 	// +optional
 	// +listType=map
@@ -283,17 +283,17 @@ const (
 	ConditionAccepted  = "Accepted"
 	ConditionEffective = "Effective"
 
-	// ReasonAccepted: the policy holds, as a whole.
+	// ReasonAccepted: the whole policy is in effect.
 	ReasonAccepted = "Accepted"
-	// ReasonInvalid: something in it cannot be used.
+	// ReasonInvalid: a part of the policy is invalid.
 	ReasonInvalid = "Invalid"
-	// ReasonNoIdentities: the mesh has no identities, so nobody can be told from others.
+	// ReasonNoIdentities: the mesh has no identities, so sidecars cannot recognize callers.
 	ReasonNoIdentities = "NoIdentities"
 
-	// ReasonEffective: it selects pods, and somebody may call them.
+	// ReasonEffective: the policy selects pods, and somebody may call them.
 	ReasonEffective = "Effective"
-	// ReasonNoPods: no pod with a sidecar is selected, so the policy refuses nothing.
+	// ReasonNoPods: the policy selects no pod with a sidecar, so it refuses nothing.
 	ReasonNoPods = "NoPods"
-	// ReasonNobodyAllowed: the policies together let nobody call a pod that is selected.
+	// ReasonNobodyAllowed: all policies together allow nobody to call a selected pod.
 	ReasonNobodyAllowed = "NobodyAllowed"
 )

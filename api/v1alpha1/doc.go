@@ -1,4 +1,4 @@
-// Package v1alpha1 is the API group mizzen.dev: what users write that no standard kind has a place for. It may
+// Package v1alpha1 is the API group mizzen.dev: kinds for users that have no standard counterpart. It may
 // import k8s.io/apimachinery only.
 //
 // +kubebuilder:object:generate=true

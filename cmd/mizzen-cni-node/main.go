@@ -1,6 +1,6 @@
-// Command mizzen-cni-node is the CNI plugin's process on each node, which the chart's DaemonSet runs: it installs the plugin, tells
-// it which pods are captured, and captures those that the plugin has passed over. It may import internal/cni, config and
-// internal/version.
+// Command mizzen-cni-node is the CNI plugin's process on each node; the chart's DaemonSet runs it. It installs the
+// plugin, tells the plugin which pods to capture, and captures pods that the plugin missed. It may import internal/cni,
+// config and internal/version.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// options are everything that the process is told from outside.
+// options are the settings from flags and environment.
 type options struct {
 	node, binDir, confDir, runDir, plugin, listen, logLevel string
 }
@@ -46,7 +46,7 @@ func command() *cobra.Command {
 
 Copies the plugin into the directory of the container runtime, puts its entry behind the others into the CNI
 configuration that the runtime reads, and keeps it there. Answers the plugin on a Unix socket, and captures the
-traffic of pods that it has passed over. Takes the entry out at its end, unless a successor has taken over.
+traffic of pods that it has passed over. Takes the entry out at its end, unless another process has taken over the socket.
 
 Serves /readyz, /healthz and /metrics.`,
 		Args:          cobra.NoArgs,
@@ -67,9 +67,9 @@ Serves /readyz, /healthz and /metrics.`,
 	f.StringVar(&o.node, "node-name", o.node, "name of the node (default: $NODE_NAME)")
 	f.StringVar(&o.binDir, "bin-dir", o.binDir, "directory of the runtime's CNI plugins")
 	f.StringVar(&o.confDir, "conf-dir", o.confDir, "directory of the runtime's CNI configuration")
-	f.StringVar(&o.runDir, "run-dir", o.runDir, "directory of the socket, which has the same path on the node")
+	f.StringVar(&o.runDir, "run-dir", o.runDir, "directory of the socket; its path must be the same on the node")
 	f.StringVar(&o.plugin, "plugin", o.plugin, "the plugin's binary")
-	f.StringVar(&o.listen, "listen", o.listen, "address of /readyz, /healthz and /metrics")
+	f.StringVar(&o.listen, "listen", o.listen, "address at which /readyz, /healthz and /metrics are served")
 	f.StringVar(&o.logLevel, "log-level", o.logLevel, "one of "+strings.Join(config.LogLevels, ", "))
 	return cmd
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// removal bounds what is done at the end.
+// removal bounds the cleanup at the end.
 const removal = 10 * time.Second
 
 func run(ctx context.Context, o *options) error {
@@ -57,7 +57,7 @@ func run(ctx context.Context, o *options) error {
 	if err := awaitSync(ctx, pods, failed, log); err != nil || ctx.Err() != nil {
 		return err
 	}
-	// The plugin is asked from here on, the runtime calls it from when its entry is there.
+	// From here on the process answers the plugin. The runtime calls the plugin once its entry exists.
 	word := rand.Text()
 	listener, err := node.Listen(o.runDir, word)
 	if err != nil {
@@ -97,17 +97,17 @@ func run(ctx context.Context, o *options) error {
 	return errors.Join(err, leave(ctx, o, config, server, word, log))
 }
 
-// leave takes the entry out, unless a successor is there that wants it. Without it pods start as if the plugin had never been
-// there; those with a sidecar wait in it.
+// leave removes the entry, unless a successor needs it. Without the entry, pods start as if there were no plugin; those
+// with a sidecar wait in the sidecar.
 func leave(ctx context.Context, o *options, config *install.Config, server *http.Server, word string, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
 	defer cancel()
 	if node.Succeeded(ctx, o.runDir, word) {
-		log.Info("a successor has taken over")
+		log.Info("another process has taken over the socket")
 		return server.Shutdown(ctx)
 	}
 	err := config.Remove()
-	// The runtime may be calling the plugin still.
+	// The runtime may still be calling the plugin.
 	return errors.Join(err, server.Shutdown(ctx), node.RemoveSocket(o.runDir))
 }
 
@@ -124,7 +124,7 @@ func awaitSync(ctx context.Context, pods *node.Pods, failed <-chan error, log *s
 		}
 		if time.Since(began) > removal {
 			began = time.Now()
-			log.Warn("waiting for the API server: the node's pods are not read yet")
+			log.Warn("waiting for the API server to list the node's pods")
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func awaitSync(ctx context.Context, pods *node.Pods, failed <-chan error, log *s
 
 func ready(serving bool, config *install.Config) error {
 	if !serving {
-		return errors.New("the node's pods are not read yet")
+		return errors.New("the node's pods are not listed yet")
 	}
 	return config.Err()
 }
@@ -151,11 +151,11 @@ func statusServer(listen string, registry *prometheus.Registry, ready func() err
 	return &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: removal}
 }
 
-// counters returns functions that count pods by who captured them and how that went.
+// counters returns functions that count captured pods by the part that captured them and the result.
 func counters(r prometheus.Registerer) (count func(by, result string) func()) {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_cni_pods_total",
-		Help: "Pods whose traffic was captured, by who did it (plugin, or repair where the plugin was not called) and result (captured, failed).",
+		Help: "Pods whose traffic was captured, by the part that did it (plugin, or repair if the plugin was not called) and result (captured, failed).",
 	}, []string{"by", "result"})
 	r.MustRegister(total)
 	return func(by, result string) func() { return total.WithLabelValues(by, result).Inc }

@@ -16,9 +16,9 @@ const (
 	apiProbeTimeout = 3 * time.Second
 )
 
-// apiHealth watches whether the API server can be reached. It never makes the replica not ready:
-// what is served is kept, and taking every replica away from the sidecars would turn an outage of the
-// API server into one of the mesh.
+// apiHealth watches whether the API server is reachable. It never makes the replica unready: the replica keeps serving
+// its last state, and taking every replica away from the sidecars would turn an outage of the API server into an outage
+// of the mesh.
 type apiHealth struct {
 	probe func(context.Context) error
 	now   func() time.Time
@@ -36,7 +36,7 @@ func newAPIHealth(client rest.Interface, r prometheus.Registerer, log logr.Logge
 		now:   time.Now,
 		up: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_kubernetes_api_up",
-			Help: "1 if the Kubernetes API server answered the last probe, else 0. At 0 the control plane goes on with what it has.",
+			Help: "1 if the Kubernetes API server answered the last probe, else 0. At 0 the control plane keeps serving its last state.",
 		}),
 		log: log,
 	}
@@ -68,11 +68,11 @@ func (h *apiHealth) look(ctx context.Context) {
 	defer h.mu.Unlock()
 	switch {
 	case err == nil && !h.since.IsZero():
-		h.log.Info("Kubernetes API server answers again", "away", h.now().Sub(h.since).Round(time.Second).String())
+		h.log.Info("the Kubernetes API server answers again", "away", h.now().Sub(h.since).Round(time.Second).String())
 		h.since = time.Time{}
 	case err != nil && h.since.IsZero():
 		h.since = h.now()
-		h.log.Error(err, "Kubernetes API server does not answer; what is served is kept")
+		h.log.Error(err, "the Kubernetes API server does not answer; keeping the last state")
 	}
 	h.last = err
 	if err == nil {
@@ -82,12 +82,12 @@ func (h *apiHealth) look(ctx context.Context) {
 	}
 }
 
-// note is for readiness.
+// note returns a note for readiness.
 func (h *apiHealth) note() (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.since.IsZero() {
 		return "", nil
 	}
-	return fmt.Sprintf("no answer since %s, what is served is kept: %v", h.since.UTC().Format(time.RFC3339), h.last), nil
+	return fmt.Sprintf("no answer since %s, keeping the last state: %v", h.since.UTC().Format(time.RFC3339), h.last), nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// newCheckCommand is what `helm test` runs.
+// newCheckCommand returns the command that `helm test` runs.
 func newCheckCommand() *cobra.Command {
 	var readyURL, namespace string
 	var timeout time.Duration
@@ -39,7 +39,7 @@ func newCheckCommand() *cobra.Command {
 				return err
 			}
 			tell := func(err error) { fmt.Fprintln(cmd.OutOrStdout(), "not yet:", err) }
-			fmt.Fprintf(cmd.OutOrStdout(), "waiting at most %v until the control plane is ready, and for a dry run of a pod in namespace %s\n", timeout, namespace)
+			fmt.Fprintf(cmd.OutOrStdout(), "waiting at most %v for the control plane to be ready and for a dry run of a pod in namespace %s\n", timeout, namespace)
 			if err := retry(ctx, tell, func() error { return checkReady(ctx, readyURL) }); err != nil {
 				return err
 			}
@@ -51,13 +51,13 @@ func newCheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&readyURL, "ready-url", "http://mizzen-controller.mizzen-system.svc:15014/readyz", "readiness of the control plane")
-	cmd.Flags().StringVar(&namespace, "dry-run-namespace", "default", "where a pod is created in a dry run")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to try")
+	cmd.Flags().StringVar(&readyURL, "ready-url", "http://mizzen-controller.mizzen-system.svc:15014/readyz", "URL of the control plane's readiness")
+	cmd.Flags().StringVar(&namespace, "dry-run-namespace", "default", "namespace in which to create a pod as a dry run")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to try again after a failure")
 	return cmd
 }
 
-// retry tries once a second until ctx ends and then gives the last error. Each reason is told when it comes up.
+// retry tries once a second until ctx ends, and then returns the last error. It prints each new reason.
 func retry(ctx context.Context, tell func(error), try func() error) error {
 	last := ""
 	for {
@@ -97,7 +97,7 @@ func checkReady(ctx context.Context, url string) error {
 	return nil
 }
 
-// checkInjection goes the whole way: API server, caBundle, Service, webhook.
+// checkInjection tests the whole path: API server, caBundle, Service, webhook.
 func checkInjection(ctx context.Context, c client.Client, namespace string) error {
 	no := false
 	pod := &corev1.Pod{
@@ -116,5 +116,5 @@ func checkInjection(ctx context.Context, c client.Client, namespace string) erro
 	if sidecar.Has(pod) {
 		return nil
 	}
-	return errors.New("dry run of a pod in namespace " + namespace + ": it got no sidecar; was the webhook called?")
+	return errors.New("dry run of a pod in namespace " + namespace + ": the pod got no sidecar; does the API server reach the webhook?")
 }

@@ -95,7 +95,7 @@ func TestReadiness(t *testing.T) {
 	want(503, "[-] part: broken")
 	note, err = "", nil
 	r.shuttingDown.Store(true)
-	want(503, "[-] shutdown: on its way down")
+	want(503, "[-] shutdown: shutting down")
 }
 
 func TestAPIServerAwayIsANoteAndNotAnError(t *testing.T) {

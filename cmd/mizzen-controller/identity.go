@@ -29,26 +29,26 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
-// Token reviews go past the client's own rate limit, which is meant for controllers; the issuer bounds them.
+// Token reviews bypass the client's rate limit, which is meant for controllers. The issuer limits them.
 const (
 	reviewsPerSecond = 500
 	reviewsAtOnce    = 1000
 )
 
-// askReplicas bounds the wait for what the other replicas know of their agents.
+// askReplicas bounds the wait for the other replicas' reports of their agents.
 const askReplicas = 2 * time.Second
 
-// identity are the parts of the process that give identities.
+// identity has the parts of the process that issue identities.
 type identity struct {
 	authority *authority.Manager
 	issuer    *issuer.Server
-	// replicas are the other ones, asked over mTLS.
+	// replicas asks the other replicas over mTLS.
 	replicas *replicas.Replicas
-	// refused writes an event about a pod that wanted what it may not have; action is what was refused to do.
+	// refused writes an event about a pod whose request was refused; action is the refused action.
 	refused func(action, namespace, pod, uid string, why error)
 }
 
-// trustBundle gives the mesh's roots to each pod that is injected.
+// trustBundle returns the mesh's roots for injected pods.
 func (i *identity) trustBundle() ([]byte, error) {
 	if err := i.authority.Ready(); err != nil {
 		return nil, err
@@ -114,8 +114,8 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	}))
 }
 
-// identityLifetimes is how the mesh's CA is rotated. A root that has been replaced is forgotten when no
-// certificate of its lives any more.
+// identityLifetimes returns the lifetimes of the mesh's CA. A replaced root is forgotten when the last certificate that
+// it signed has expired.
 func identityLifetimes(mesh *config.Mesh) rotation.Lifetimes {
 	i := mesh.Identity
 	return rotation.Lifetimes{
@@ -125,7 +125,7 @@ func identityLifetimes(mesh *config.Mesh) rotation.Lifetimes {
 	}
 }
 
-// servingLeaf is what sidecars know the control plane by.
+// servingLeaf returns the template of the certificate by which sidecars recognize the control plane.
 func servingLeaf(o *options, mesh *config.Mesh) (ca.Leaf, error) {
 	id, err := spiffe.Of(mesh.TrustDomain, o.namespace, o.serviceAccount)
 	if err != nil {
@@ -156,15 +156,15 @@ func tokenReviews(restConfig *rest.Config, httpClient *http.Client) (*identityku
 	return &identitykube.Tokens{Client: clients.AuthenticationV1().TokenReviews()}, nil
 }
 
-// refusals bounds the events that a pod can cause. Events that differ in their note alone are one, with the first
-// note, and so each action has its own.
+// refusals bounds the events that a pod can cause. The recorder merges events that differ only in their note, so each
+// action has its own event.
 func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid string, why error) {
 	limit := rate.NewLimiter(1, 20)
 	return func(action, namespace, name, uid string, why error) {
 		if !limit.Allow() {
 			return
 		}
-		// The recorder takes an event with another note for a repetition, if it does not regard something else.
+		// The recorder treats an event with another note as a repetition, unless it regards another object.
 		pod := &corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: namespace, Name: name, UID: types.UID(uid), FieldPath: fmt.Sprintf("%.128s", why.Error()),
 		}
@@ -172,14 +172,14 @@ func refusals(recorder events.EventRecorder) func(action, namespace, pod, uid st
 	}
 }
 
-// askAgents collects the reports of all replicas, and what pods that start have.
+// askAgents collects the reports of all replicas, and the bundles of starting pods.
 func askAgents(ctx context.Context, own *issuer.Server, others *replicas.Replicas, pods *identitykube.Pods) authority.Agents {
 	ctx, cancel := context.WithTimeout(ctx, askReplicas)
 	defer cancel()
 	reports, silent := replicas.Ask[authority.Report](ctx, others, issuer.DebugPath, nil)
 	starting, err := pods.Starting(ctx)
 	if err != nil {
-		silent++ // what is not known is no reason to go on
+		silent++ // an unknown state is no reason to proceed
 	}
 	return authority.Agents{Reports: append(reports, own.Report()), Silent: silent, Starting: starting}
 }

@@ -10,7 +10,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// slogLevels gives config.LogLevels as slog sees them. logr's V(n) is slog's level -n.
+// slogLevels maps config.LogLevels to slog's levels. logr's V(n) is slog's level -n.
 var slogLevels = map[string]slog.Level{
 	"trace":    -8,
 	"debug":    slog.LevelDebug,
@@ -18,10 +18,10 @@ var slogLevels = map[string]slog.Level{
 	"warning":  slog.LevelWarn,
 	"error":    slog.LevelError,
 	"critical": slog.LevelError + 1,
-	"off":      slog.LevelError + 1, // nothing that is logged is above an error
+	"off":      slog.LevelError + 1, // nothing is logged above the error level
 }
 
-// newLogger makes one JSON object a line, for Mizzen, controller-runtime and client-go alike.
+// newLogger returns a logger that writes one JSON object a line, for Mizzen, controller-runtime and client-go.
 func newLogger(w io.Writer, level string) logr.Logger {
 	log := logr.FromSlogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slogLevels[level]}))
 	ctrl.SetLogger(log)
@@ -29,7 +29,7 @@ func newLogger(w io.Writer, level string) logr.Logger {
 	return log
 }
 
-// errorLog takes what net/http has to say, mostly failed handshakes of strangers, at debug level.
+// errorLog logs messages of net/http, mostly failed handshakes of unknown clients, at debug level.
 func errorLog(log logr.Logger) *stdlog.Logger {
 	return slog.NewLogLogger(logr.ToSlogHandler(log), slog.LevelDebug)
 }

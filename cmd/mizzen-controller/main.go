@@ -1,5 +1,5 @@
-// Command mizzen-controller is Mizzen's control plane: the admission webhook, its certificate and the
-// xDS server, in every replica alike. It is a thin main: flags, then configuration, then run.
+// Command mizzen-controller is Mizzen's control plane: the admission webhook, its certificate and the xDS server. All
+// replicas run the same parts.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// Exit codes: 1 is a failure at run time, 2 a flag or configuration that has to be changed.
+// Exit codes: 1 is a failure at run time, 2 a bad flag or configuration.
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -65,8 +65,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// limitMemory makes the garbage collector keep below nine tenths of the container's memory limit, in
-// bytes, which the chart hands over. GOMEMLIMIT wins.
+// limitMemory sets the garbage collector's soft limit to nine tenths of the container's memory limit, which the chart
+// passes in bytes. GOMEMLIMIT overrides it.
 func limitMemory(bytes string) {
 	limit, err := strconv.ParseInt(bytes, 10, 64)
 	if err != nil || limit <= 0 || os.Getenv("GOMEMLIMIT") != "" {

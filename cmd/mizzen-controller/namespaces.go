@@ -17,10 +17,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
-// namespaceLabels gives the labels of a namespace from the manager's cache, metadata only.
+// namespaceLabels returns a function that reads a namespace's labels from the manager's cache, which holds only
+// metadata.
 //
-// The API server calls the webhook because it sees the label. A cache that does not see it may only be
-// behind, and to believe it would start a pod without its sidecar: then the API server is asked.
+// The API server calls the webhook because the namespace has the label. If the cache lacks the label, the cache may be
+// stale. Trusting it could start a pod without its sidecar, so the function asks the API server then.
 func namespaceLabels(ctx context.Context, mgr ctrl.Manager) (func(context.Context, string) (map[string]string, error), error) {
 	if _, err := mgr.GetCache().GetInformer(ctx, kube.NamespaceMetadata()); err != nil {
 		return nil, fmt.Errorf("watch namespaces: %w", err)
@@ -40,7 +41,7 @@ func cachedLabels(cached, live client.Reader) func(context.Context, string) (map
 	}
 }
 
-// namespaceRules gives what namespaces say of their pods, from the manager's cache.
+// namespaceRules returns a function that reads a namespace's rules for its pods from the manager's cache.
 func namespaceRules(ctx context.Context, mgr ctrl.Manager) (func(context.Context, string) (webhook.Namespace, error), error) {
 	for _, o := range []client.Object{&corev1.ResourceQuota{}, &corev1.LimitRange{}} {
 		if _, err := mgr.GetCache().GetInformer(ctx, o); err != nil {
@@ -50,8 +51,8 @@ func namespaceRules(ctx context.Context, mgr ctrl.Manager) (func(context.Context
 	return cachedRules(mgr.GetCache(), mgr.GetAPIReader()), nil
 }
 
-// cachedRules asks the API server for a namespace that the cache does not have yet. Quotas and limits that come with their
-// first pods may be missed: then the pod is refused by name, as without them, and made again.
+// cachedRules asks the API server for a namespace that the cache does not have yet. It may miss quotas and limits that
+// are created together with the first pods. The API server then refuses the pod, and its controller creates it again.
 func cachedRules(cached, live client.Reader) func(context.Context, string) (webhook.Namespace, error) {
 	return func(ctx context.Context, name string) (webhook.Namespace, error) {
 		ns := kube.NamespaceMetadata()
@@ -71,7 +72,7 @@ func cachedRules(cached, live client.Reader) func(context.Context, string) (webh
 		if err := cached.List(ctx, &limits, client.InNamespace(name), client.UnsafeDisableDeepCopy); err != nil {
 			return webhook.Namespace{}, fmt.Errorf("LimitRanges: %w", err)
 		}
-		// The cache has no order, and the same pod is to get the same sidecar.
+		// The cache has no order, but the same pod must always get the same sidecar.
 		for i := range quotas.Items {
 			out.Quotas = append(out.Quotas, &quotas.Items[i])
 		}

@@ -60,26 +60,26 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", o.config, "mesh configuration file")
 	f.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the control plane (default: $POD_NAMESPACE)")
 	f.StringVar(&o.podName, "pod-name", o.podName, "name of this replica in leader election (default: $POD_NAME, else the host's name)")
-	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle is kept current")
-	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook; owns the Secret and the Lease made at run time")
+	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle the control plane writes")
+	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook, which owns the objects that the control plane creates")
 	f.StringVar(&o.webhookSecret, "webhook-ca-secret", o.webhookSecret, "Secret that holds the webhook's CA")
 	f.StringVar(&o.identitySecret, "identity-ca-secret", o.identitySecret, "Secret that holds the CA of the mesh's identities")
-	f.BoolVar(&o.keepCA, "keep-ca", o.keepCA, "leave this Secret, and the ConfigMap of its name, when the release is uninstalled; a later installation goes on with them")
-	f.StringVar(&o.serviceAccount, "service-account", o.serviceAccount, "service account of the control plane, which is its identity")
+	f.BoolVar(&o.keepCA, "keep-ca", o.keepCA, "keep this Secret, and the ConfigMap with the same name, at uninstallation, for a later installation")
+	f.StringVar(&o.serviceAccount, "service-account", o.serviceAccount, "service account of the control plane: its identity")
 	f.IntVar(&o.webhookPort, "webhook-port", o.webhookPort, "HTTPS port of the admission webhook")
 	f.IntVar(&o.xdsPort, "xds-port", o.xdsPort, "gRPC port of the xDS server")
-	f.IntVar(&o.identityPort, "identity-port", o.identityPort, "HTTPS port at which sidecars get their certificates")
+	f.IntVar(&o.identityPort, "identity-port", o.identityPort, "HTTPS port of the identity server, which signs sidecars' certificates")
 	f.IntVar(&o.httpPort, "http-port", o.httpPort, "HTTP port of /metrics, /healthz, /readyz and /debug/")
 	f.StringVar(&o.logLevel, "log-level", o.logLevel, "one of "+strings.Join(config.LogLevels, ", "))
-	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "elect one replica for writes; switch off only for a single replica")
-	f.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay, "how long to serve on after SIGTERM, so that callers stop choosing this replica first")
-	f.DurationVar(&o.certificates.CALifetime, "webhook-ca-lifetime", o.certificates.CALifetime, "life of the webhook's CA; its successor is made when a third of it is left")
-	f.DurationVar(&o.certificates.LeafLifetime, "webhook-cert-lifetime", o.certificates.LeafLifetime, "life of a serving certificate; renewed at half of it")
+	f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect, "elect a leader for writes to the cluster; turn off only with a single replica")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", o.shutdownDelay, "how long to keep serving after SIGTERM, so that callers stop choosing this replica")
+	f.DurationVar(&o.certificates.CALifetime, "webhook-ca-lifetime", o.certificates.CALifetime, "lifetime of the webhook's CA; its successor is made when a third of the lifetime is left")
+	f.DurationVar(&o.certificates.LeafLifetime, "webhook-cert-lifetime", o.certificates.LeafLifetime, "lifetime of a serving certificate, which is renewed at half of it")
 	f.DurationVar(&o.certificates.Settle, "webhook-ca-settle", o.certificates.Settle, "how long a new CA is in the caBundle before it signs")
 }
 
-// complete checks the flags and loads the configuration. The error names the flag or field, its value
-// and what is allowed.
+// complete checks the flags and loads the configuration. An error names the flag or field, its value and the allowed
+// values.
 func (o *options) complete() (*config.Mesh, error) {
 	if o.podName == "" {
 		name, err := os.Hostname()
@@ -129,7 +129,7 @@ func (o *options) checkPorts() error {
 			return fmt.Errorf("--%s: %d: want a TCP port from 1 to 65535", p.flag, p.port)
 		}
 		if other, ok := taken[p.port]; ok {
-			return fmt.Errorf("--%s: %d: --%s has it already, want another port", p.flag, p.port, other)
+			return fmt.Errorf("--%s: %d: already the port of --%s; want another port", p.flag, p.port, other)
 		}
 		taken[p.port] = p.flag
 	}

@@ -11,13 +11,13 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// readiness answers /readyz from named parts. A part with an error makes the replica not ready; a
-// part with a note is serving, and says what is not as it should be.
+// readiness answers /readyz from named parts. A part with an error makes the replica unready. A part with a note
+// serves, but reports a problem.
 type readiness struct {
 	log          logr.Logger
 	mu           sync.Mutex
 	parts        []part
-	logged       string // what was logged last
+	logged       string // the last logged state
 	shuttingDown atomic.Bool
 }
 
@@ -26,7 +26,7 @@ type part struct {
 	check func() (note string, err error)
 }
 
-var errShuttingDown = errors.New("on its way down")
+var errShuttingDown = errors.New("shutting down")
 
 func newReadiness(log logr.Logger) *readiness {
 	r := &readiness{log: log}
@@ -76,7 +76,7 @@ func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, body)
 }
 
-// report logs a change: the kubelet asks every few seconds and shows nobody the answer.
+// report logs changes only, because the kubelet asks every few seconds.
 func (r *readiness) report(why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// listReplicas lists the addresses of the other replicas that are ready, with a port.
+// listReplicas returns the addresses, with a port, of the other ready replicas.
 func listReplicas(in client.Reader, o *options, port int) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {
 		endpoints, err := ownSlices(ctx, in, o)
@@ -32,7 +32,7 @@ func listReplicas(in client.Reader, o *options, port int) func(context.Context) 
 	}
 }
 
-// isReplica tells whether an address is that of a replica, ready or not.
+// isReplica reports whether an address belongs to a replica, ready or not.
 func isReplica(in client.Reader, o *options) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, from netip.Addr) bool {
 		endpoints, err := ownSlices(ctx, in, o)

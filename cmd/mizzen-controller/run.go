@@ -32,7 +32,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/kube"
 )
 
-// controller is the process: its parts and the order in which they end.
+// controller is the process: its parts, and the order in which they stop.
 type controller struct {
 	opts    *options
 	log     logr.Logger
@@ -61,7 +61,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Logger: log,
-		// Within the grace period that the chart gives.
+		// Within the grace period that the chart sets.
 		GracefulShutdownTimeout: new(10 * time.Second),
 		Metrics:                 metricsserver.Options{BindAddress: "0"}, // served by our own server
 		Cache:                   kubecache.Options(),
@@ -161,8 +161,8 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identi
 	return nil
 }
 
-// owner is the webhook's Service: an object of the release with a known name, so that garbage
-// collection removes what was made at run time when the release is uninstalled.
+// owner returns a reference to the webhook's Service, an object of the release with a known name. Garbage collection
+// thus removes objects that the control plane created when the release is uninstalled.
 func (c *controller) owner(ctx context.Context) (metav1.OwnerReference, error) {
 	svc := &corev1.Service{}
 	key := types.NamespacedName{Namespace: c.opts.namespace, Name: c.opts.webhookService}
@@ -172,8 +172,8 @@ func (c *controller) owner(ctx context.Context) (metav1.OwnerReference, error) {
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: svc.Name, UID: svc.UID}, nil
 }
 
-// run serves until ctx ends or a part fails, and then takes the parts down in an order in which no
-// caller is refused: not ready, serve on, finish admissions, end the streams, stop telling about it.
+// run serves until ctx ends or a part fails. It then stops the parts in an order that refuses no caller: report
+// unready, keep serving for the shutdown delay, finish admissions, end the streams, and stop the status server last.
 func (c *controller) run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -182,7 +182,7 @@ func (c *controller) run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		c.log.Info("on its way down", "servingFor", c.opts.shutdownDelay.String())
+		c.log.Info("shutting down", "servingFor", c.opts.shutdownDelay.String())
 		c.ready.shuttingDown.Store(true)
 		select {
 		case <-time.After(c.opts.shutdownDelay):
@@ -198,8 +198,8 @@ func (c *controller) run(ctx context.Context) error {
 	return err
 }
 
-// start runs every part. A part that fails says so on failed; ended is closed when the manager has ended.
-// Leadership is given up when ctx ends, everything else when serving does.
+// start runs every part. A part that fails sends its error to failed; ended is closed when the manager has ended.
+// Leadership ends with ctx, and everything else with serving.
 func (c *controller) start(ctx, serving context.Context, failed chan<- error) (ended <-chan struct{}) {
 	for _, part := range []func() error{
 		c.webhook.run,
@@ -218,7 +218,7 @@ func (c *controller) start(ctx, serving context.Context, failed chan<- error) (e
 		if synced.Load() {
 			return "", nil
 		}
-		return "", errors.New("not filled yet")
+		return "", errors.New("waiting for the first list of objects")
 	})
 	go func() { synced.Store(c.mgr.GetCache().WaitForCacheSync(serving)) }()
 	end := make(chan struct{})

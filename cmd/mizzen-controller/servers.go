@@ -19,27 +19,27 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
-// finishTimeout bounds the wait for admissions in flight at the end. The chart's webhooks time out
-// after 10 s, so no caller is left waiting for a longer one.
+// finishTimeout bounds the wait for admissions in flight at shutdown. The chart's webhooks time out after 10 s, so no
+// caller waits longer.
 const finishTimeout = 10 * time.Second
 
-// What one client of the webhook and of the status port may ask for, so that it cannot hurt the others. Who
-// may call them is for the network policy to say: API servers show no certificate.
+// Limits for one client of the webhook and of the status port, so that it cannot harm the others. A network policy
+// decides who may call them, because API servers send no certificate.
 const (
 	httpConnections           = 5000
 	httpConnectionsPerAddress = 200
-	// maxHeader is the size of a request's header in bytes.
+	// maxHeader bounds the size of a request's header, in bytes.
 	maxHeader = 32 << 10
-	// readTime bounds a request with its body, writeTime the answer as well. The API server's own bound for an
-	// admission is 10 s.
+	// readTime bounds reading a request with its body; writeTime bounds writing the answer, too. The API server's own
+	// bound for an admission is 10 s.
 	readTime  = 15 * time.Second
 	writeTime = 30 * time.Second
 )
 
-// refusedRequests counts what is refused before anybody looks at what it says.
+// refusedRequests counts requests and connections that are refused before their content is read.
 var refusedRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name: "mizzen_refused_requests_total",
-	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a page that is not for this client (debug).",
+	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a debug page for a client that may not see it (debug).",
 }, []string{"server", "reason"})
 
 func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
@@ -50,7 +50,7 @@ func limit(l net.Listener, server string, all, perAddress int, log logr.Logger) 
 	return netlimit.Listen(l, all, perAddress, func(client netip.Addr) {
 		refusedRequests.WithLabelValues(server, "connections").Inc()
 		if logged.Allow() {
-			log.Info("closed a connection: too many", "server", server, "client", client, "most", all, "mostOfOneAddress", perAddress)
+			log.Info("closed a connection: too many connections", "server", server, "client", client, "most", all, "mostOfOneAddress", perAddress)
 		}
 	})
 }
@@ -100,19 +100,19 @@ func (s *server) run() error {
 	return fmt.Errorf("%s server: %w", s.name, err)
 }
 
-// stop lets requests in flight finish, also after the end of ctx.
+// stop lets requests in flight finish, even after the end of ctx.
 func (s *server) stop(ctx context.Context, log logr.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
-		log.Error(err, "requests cut off at shutdown", "server", s.name)
+		log.Error(err, "requests interrupted by the shutdown", "server", s.name)
 	}
 }
 
-// webhookHandler serves admissions. On the way down each answer also ends its connection: the API
-// server keeps one open, and http.Server.Shutdown closes an idle one without a word, also when an
-// admission is under way on it. "Connection: close" makes Go's HTTP/2 server send a GOAWAY instead, after
-// which the client repeats elsewhere what was not taken up.
+// webhookHandler serves admissions. During shutdown each answer also ends its connection. The API server keeps a
+// connection open, and http.Server.Shutdown closes an idle one without notice, even if an admission is just arriving on
+// it. "Connection: close" makes Go's HTTP/2 server send a GOAWAY instead, after which the client sends unprocessed
+// requests elsewhere.
 func webhookHandler(injector http.Handler, leaving func() bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if leaving() {

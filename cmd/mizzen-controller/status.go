@@ -13,20 +13,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
-// scrapesAtOnce bounds the work that strangers can make with /metrics.
+// scrapesAtOnce bounds the work that any client can cause with /metrics.
 const scrapesAtOnce = 4
 
-// statusPages are what the status port answers: /metrics, /healthz and /readyz everybody, the others nobody
-// who is a stranger.
+// statusPages are the pages of the status port. Everybody gets /metrics, /healthz and /readyz; the other pages are
+// restricted.
 type statusPages struct {
 	ready http.Handler
-	// debug is for people, who come by way of the pod's loopback: kubectl port-forward does, and Kubernetes
-	// says who may use it.
+	// debug has pages for people, answered on the pod's loopback only. kubectl port-forward connects there, and
+	// Kubernetes decides who may use it.
 	debug *http.ServeMux
-	// peers is what the other replicas ask. Where the mesh has identities the identity server answers them,
-	// elsewhere this port does.
+	// peers has the pages for other replicas. With identities the identity server serves them, without identities this
+	// port does.
 	peers *http.ServeMux
-	// isReplica tells a replica by its address. Nil where they do not ask here.
+	// isReplica recognizes a replica by its address. It is nil if replicas do not ask this port.
 	isReplica func(context.Context, netip.Addr) bool
 }
 
@@ -49,7 +49,7 @@ func (p *statusPages) serveDebug(w http.ResponseWriter, r *http.Request) {
 		peer.ServeHTTP(w, r)
 	default:
 		refusedRequests.WithLabelValues("status", "debug").Inc()
-		http.Error(w, fmt.Sprintf("%s is not for other pods. Use: kubectl port-forward -n <namespace of the control plane> deployment/mizzen-controller %d, then http://localhost:%d%s",
+		http.Error(w, fmt.Sprintf("%s is answered on loopback only. Use: kubectl port-forward -n <namespace of the control plane> deployment/mizzen-controller %d, then http://localhost:%d%s",
 			r.URL.Path, config.ControllerHTTPPort, config.ControllerHTTPPort, r.URL.Path), http.StatusForbidden)
 	}
 }

@@ -24,12 +24,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
-// drain is the time over which proxies are sent to other replicas when this one ends; less than the
-// manager's GracefulShutdownTimeout.
+// drain is the time over which proxies move to other replicas when this one ends. It is less than the manager's
+// GracefulShutdownTimeout.
 const drain = 5 * time.Second
 
-// Connections to the ADS port, of all clients and of one address: a pod needs one, but a network may give all
-// pods of a node the node's address.
+// Limits of connections to the ADS port, for all clients and for one address. A pod needs one connection, but a network
+// may give all pods of a node the node's address.
 const (
 	connections           = 20_000
 	connectionsPerAddress = 1000
@@ -40,10 +40,10 @@ type xdsOptions struct {
 	Port   int
 	Leader *leader.Elector
 	Source *kube.Source
-	// Replicas are the other ones, Pages what they and people are told.
+	// Replicas asks the other replicas; Pages are the pages for replicas and people.
 	Replicas *replicas.Replicas
 	Pages    *statusPages
-	// Identity is nil if sidecars have none.
+	// Identity is nil if sidecars have no identities.
 	Identity *identity
 	// Ready registers a part of the process's readiness.
 	Ready func(name string, check func() (note string, err error))
@@ -65,7 +65,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	})
 	o.Leader.OnLead(func(ctx context.Context) {
 		select {
-		case <-controller.Ready(): // only then is it known what the statuses shall say
+		case <-controller.Ready(): // only then are the right statuses known
 			statuses.Lead(ctx)
 		case <-ctx.Done():
 		}
@@ -75,7 +75,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 		case <-controller.Ready():
 			return "", nil
 		default:
-			return "", errors.New("the cluster is not read yet")
+			return "", errors.New("waiting for the first list of objects")
 		}
 	})
 	options := ads.Options{
@@ -99,7 +99,7 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	serve := func(ctx context.Context) error {
 		defer close(served)
 		select {
-		case <-controller.Ready(): // a proxy must not take what is not read yet for gone
+		case <-controller.Ready(): // a proxy must not treat objects that are not read yet as deleted
 		case <-ctx.Done():
 			return nil
 		}
@@ -120,8 +120,8 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	return nil
 }
 
-// until keeps what feeds a server at work until the server has ended, which outlives ctx: streams that end one by one
-// over the time of drain are told of changes up to their end.
+// until runs a source of a server until the server has ended, which is later than ctx. Streams that end one by one
+// during drain thus get changes up to their end.
 func until(served <-chan struct{}, run manager.RunnableFunc) manager.RunnableFunc {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -17,8 +17,8 @@ func captureCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   contract.CaptureCommand,
-		Short: "Lead the pod's TCP traffic through the sidecar",
-		Long: `Lead the pod's TCP traffic through the sidecar.
+		Short: "Redirect the pod's TCP traffic to the sidecar",
+		Long: `Redirect the pod's TCP traffic to the sidecar.
 
 Writes one nftables table, "inet mizzen", for IPv4 and IPv6 into the pod's network namespace and ends;
 with --await-sidecar, when the sidecar is ready. The kubelet starts nothing after it in the pod before it ends.

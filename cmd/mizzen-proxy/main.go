@@ -1,6 +1,6 @@
-// Command mizzen-proxy is what runs in a pod: "run" beside Envoy in the sidecar,
-// "capture" once at the start, before everything else. It may import internal/agent, internal/capture,
-// internal/sidecar/contract, config and internal/version.
+// Command mizzen-proxy runs in pods: "run" beside Envoy in the sidecar, and "capture" once at the start, before
+// everything else. It may import internal/agent, internal/capture, internal/sidecar/contract, config and
+// internal/version.
 package main
 
 import (
@@ -23,19 +23,19 @@ const (
 	exitUsage   = 2
 )
 
-// usageError is a command line or an environment that cannot be right; trying again will not help.
+// usageError is a bad command line or environment. Trying again does not help.
 type usageError struct{ error }
 
 func main() {
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// execute runs one command line and gives the exit code.
+// execute runs one command line and returns the exit code.
 func execute(args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "mizzen-proxy",
 		Short:         "The Mizzen sidecar",
-		Args:          noArgs, // what is left is an unknown command
+		Args:          noArgs, // the rest is an unknown command
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -13,9 +13,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// gcPercent keeps the agent, of which there is one in every pod, small. There is no memory limit: one near to
-// what the process always needs never lets the collector rest, and costs ten times the CPU for 1 to 2 MB.
-// The environment (GOGC, GOMEMLIMIT) wins.
+// gcPercent keeps the agent small, because every pod has one. There is no memory limit: a limit near the process's
+// normal size would run the collector all the time, at ten times the CPU, and save 1 to 2 MB. The environment (GOGC,
+// GOMEMLIMIT) overrides it.
 const gcPercent = 50
 
 func runCommand() *cobra.Command {
@@ -23,13 +23,13 @@ func runCommand() *cobra.Command {
 	return runCommandFor(&s)
 }
 
-// runCommandFor reads flags into s.
+// runCommandFor returns the command, which reads its flags into s.
 func runCommandFor(s *agent.Settings) *cobra.Command {
 	var captured contract.CapturedFlags
 	cmd := &cobra.Command{
 		Use:   contract.RunCommand,
-		Short: "Start Envoy, watch it, and drain it at the end",
-		Long: `Start Envoy, watch it, and drain it at the end.
+		Short: "Start Envoy, supervise it, and drain it at the end",
+		Long: `Start Envoy, supervise it, and drain it at the end.
 
 Who the pod is comes from the environment: POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT and
 POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name>) and
@@ -45,7 +45,7 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			// They are for the CNI plugin, which could not say to anybody that they are wrong.
+			// These flags are for the CNI plugin, which could not report a mistake in them to anybody.
 			if _, err := captured.Captured(); err != nil {
 				return usageError{err}
 			}
@@ -54,12 +54,12 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	}
 	f := cmd.Flags()
 	s.Add(f, agent.LogLevels)
-	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests at the end, 0s to 1h")
+	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests before Envoy ends, 0s to 1h")
 	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")
 	f.StringVar(&s.Dir, "dir", s.Dir, "writable directory for bootstrap and sockets")
-	f.StringVar(&s.KeepDir, "keep-dir", s.KeepDir, "directory that outlives the container, for the newest roots")
+	f.StringVar(&s.KeepDir, "keep-dir", s.KeepDir, "directory that survives a restart of the container, for the newest roots")
 	f.StringVar(&s.Listen, "listen", s.Listen, "address of the agent's HTTP server")
 	for _, name := range []string{"envoy", "token-file", "dir", "keep-dir", "listen"} {
 		_ = f.MarkHidden(name) // fails only for a name that does not exist

@@ -30,7 +30,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 			if reason == "" {
 				reason = "no answer yet"
 			}
-			return fmt.Errorf("told to end before the sidecar was ready: %s", reason)
+			return fmt.Errorf("stopped before the sidecar was ready: %s", reason)
 		case missing == "":
 			return nil
 		case answered:
@@ -50,7 +50,7 @@ func waitReady(ctx context.Context, url string, out io.Writer) error {
 	}
 }
 
-// ask gives what is missing, and whether it was the agent who said so.
+// ask returns what is missing, and whether the agent answered.
 func ask(ctx context.Context, url string) (answered bool, missing string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

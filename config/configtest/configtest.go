@@ -3,7 +3,7 @@ package configtest
 
 import "github.com/mizzen-mesh/mizzen/config"
 
-// WithoutIdentity is the default configuration of a mesh in which nobody has an identity.
+// WithoutIdentity returns the default configuration of a mesh without identities.
 func WithoutIdentity() *config.Mesh {
 	m, err := config.Parse([]byte("identity: {enabled: false}"))
 	if err != nil {

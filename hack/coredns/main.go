@@ -17,9 +17,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
-// init sets the order in which a query passes through the plugins; the order
-// in the Corefile means nothing. It is upstream's but for "template", which
-// comes last here: it answers NXDOMAIN to what nobody else knows.
+// init sets the order in which a query passes through the plugins; the order in the Corefile means nothing. It is the
+// upstream order, except that "template" comes last here: it answers NXDOMAIN to names that no other plugin knows.
 func init() {
 	dnsserver.Directives = []string{
 		"reload", "bind", "health", "ready", "errors", "hosts", "kubernetes", "template",

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// adminClient speaks to Envoy's admin interface on its Unix socket.
+// adminClient calls Envoy's admin interface on its Unix socket.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin
 type adminClient struct{ http *http.Client }
 
@@ -22,7 +22,7 @@ func newAdminClient(socket string) *adminClient {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", socket)
 		},
-		// Polls are rare; an idle connection would only be one more that Envoy counts.
+		// Requests are rare, and Envoy would count an idle connection.
 		DisableKeepAlives:  true,
 		DisableCompression: true,
 	}}}
@@ -48,8 +48,8 @@ func (c *adminClient) state(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(body)), err
 }
 
-// drain asks Envoy to send its clients elsewhere: GOAWAY and "connection: close" with the next
-// response. Listeners stay open.
+// drain asks Envoy to send its clients elsewhere, by GOAWAY and by "connection: close" with the next response.
+// Listeners stay open.
 func (c *adminClient) drain(ctx context.Context) error {
 	res, err := c.open(ctx, http.MethodPost, "/drain_listeners?graceful&skip_exit")
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *adminClient) drain(ctx context.Context) error {
 	return nil
 }
 
-// stats gives the counters and gauges whose names match the regular expression.
+// stats returns the counters and gauges whose names match the regular expression.
 func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint64, error) {
 	res, err := c.open(ctx, http.MethodGet, "/stats?filter="+url.QueryEscape(filter))
 	if err != nil {
@@ -86,10 +86,10 @@ func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint
 	return values, lines.Err()
 }
 
-// active is the number of requests and opaque connections that Envoy is carrying. Idle HTTP
-// connections do not count; the admin interface has no statistics (statsConfig). TCP proxies count no
-// active connections, so these are the listeners' without those that speak HTTP, and what an
-// application left to be sent on when it closed.
+// active returns the number of active requests and opaque connections. Idle HTTP connections do not count; the admin
+// interface has no statistics (statsConfig). Envoy does not count active connections of TCP proxies. So active takes
+// the listeners' connections without the HTTP ones, and adds connections whose application has closed but whose data is
+// not sent yet.
 func (c *adminClient) active(ctx context.Context) (uint64, error) {
 	values, err := c.stats(ctx, `^((listener|http)\..*\.downstream_cx_active|http\..*\.downstream_rq_active|tcp\..*\.upstream_flush_active)$`)
 	if err != nil {

@@ -24,13 +24,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/socketlb"
 )
 
-// stopGrace is how long Envoy may take to end once nothing is active any more.
+// stopGrace is how long Envoy may take to end after the last active request.
 const stopGrace = time.Second
 
-// socketlbTimeout bounds the look at where connections to Services go: it needs no answer but that of the DNS.
+// socketlbTimeout bounds the check where connections to Services go, which only waits for DNS.
 const socketlbTimeout = time.Second
 
-// drainPoll is how often Envoy is asked whether something is still active.
+// drainPoll is the interval at which Envoy is asked for active requests.
 const drainPoll = 20 * time.Millisecond
 
 // agent is the state behind the HTTP handlers.
@@ -40,32 +40,32 @@ type agent struct {
 	admin    *adminClient
 	prober   *probe.Prober
 	metrics  *metrics
-	// identity is nil where the mesh has none.
+	// identity is nil in a mesh without identities.
 	identity *identity.Identity
-	// plain are those who call the pod without mTLS; nil where the mesh has no identities.
+	// plain are the pod's callers without mTLS; nil in a mesh without identities.
 	plain *plaintext.Callers
-	// ends are those of connections that are not to live any more; nil where the mesh has no identities.
+	// ends ends connections that are refused now; nil in a mesh without identities.
 	ends *ends.Ends
-	// addresses are those of pods that the application calls; nil where the mesh has no identities.
+	// addresses are the pod addresses that the application calls; nil in a mesh without identities.
 	addresses *addresses.Addresses
 	// configured is set once Envoy has accepted its first listeners.
 	configured atomic.Bool
 	draining   atomic.Bool
-	// missing is what awaitReady has found last, nil while it does not look.
+	// missing is awaitReady's last result, nil while it does not run.
 	missing atomic.Pointer[string]
 	// startDone is closed once the sidecar has been ready.
 	startDone chan struct{}
 }
 
-// Run starts Envoy and the agent's HTTP server and stays until ctx ends; then it drains and stops
-// Envoy and returns nil. If Envoy ends by itself the error is an *ExitError.
+// Run starts Envoy and the agent's HTTP server. When ctx ends, it drains and stops Envoy and returns nil. If Envoy ends
+// by itself, the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.CaptureByCNI {
 		if err := awaitCNI(ctx, s.Listen, capture.Captured, log); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
-	// Without an IP family in the address Go listens on both where the node has both. Who asks before there is an answer waits.
+	// Without an IP family in the address, Go listens on both families of the node. Early callers wait for an answer.
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Listen)
 	if err != nil {
 		return err
@@ -76,10 +76,10 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 			return nil // the pod ends
 		}
 	}
-	// A mesh without identities has other capture rules.
+	// A mesh without identities has different capture rules.
 	s.Node.CallerAddresses = s.IdentityAddress != "" && !slices.ContainsFunc(s.Node.IPs, func(ip netip.Addr) bool { return !capture.CallersSeen(ip) })
 	if s.IdentityAddress != "" && !s.Node.CallerAddresses {
-		log.Warn("the application will see this pod's own address as that of its callers; the log of the init container, or of the node's mizzen-cni, says why")
+		log.Warn("the application sees this pod's own address as the address of all callers; the log of the init container, or of mizzen-cni on the node, says why")
 	}
 	s.Node.SocketLoadBalancing = socketLoadBalancing(ctx, s.ControlPlane, log)
 	if err := writeBootstrap(s); err != nil {
@@ -126,17 +126,17 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 }
 
-// socketLoadBalancing reports whether the node gives connections to Services a pod's address, as far as one to the
-// control plane's Service tells.
+// socketLoadBalancing reports whether the node translates Service addresses in sockets, judged by a connection to the
+// control plane's Service.
 func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Logger) bool {
 	ctx, cancel := context.WithTimeout(ctx, socketlbTimeout)
 	defer cancel()
 	translated, err := socketlb.Translates(ctx, controlPlane)
 	switch {
 	case err != nil:
-		log.Info("not known whether this node gives connections to Services a pod's address", "error", err)
+		log.Info("cannot tell whether this node translates Service addresses in sockets", "error", err)
 	case translated:
-		log.Warn("calls to Services are not balanced: this node gives their connections a pod's address before the sidecar sees them", "remedy", config.SocketLoadBalancingRemedy)
+		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", config.SocketLoadBalancingRemedy)
 	}
 	return translated
 }
@@ -153,15 +153,15 @@ func writeBootstrap(s Settings) error {
 	if err := os.WriteFile(s.bootstrapFile(), raw, 0o600); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	// A container that was killed leaves its socket behind, and the volume outlives it.
+	// A killed container leaves its socket behind if a volume survives the container.
 	if err := os.Remove(s.adminSocket()); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("old admin socket: %w", err)
 	}
 	return nil
 }
 
-// drain waits until nothing is active, at most DrainTimeout, also after the end of ctx. The kubelet ends a native sidecar after
-// all of the pod's other containers, so there is nobody left who could begin something new:
+// drain waits until no request is active, at most DrainTimeout, even after the end of ctx. The kubelet ends a native
+// sidecar after all other containers of the pod, so nobody can begin a new request:
 // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
 func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 	a.draining.Store(true)
@@ -174,7 +174,7 @@ func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 		active, err := a.admin.active(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			a.log.Warn("drain: Envoy does not say what is active", "error", err)
+			a.log.Warn("drain: Envoy does not report its active requests", "error", err)
 			return
 		case err == nil && active == 0:
 			a.log.Info("drained", "took", time.Since(start))
@@ -182,7 +182,7 @@ func (a *agent) drain(ctx context.Context, envoy *envoyProcess) {
 		case !asked:
 			asked = true
 			if err := a.admin.drain(ctx); err != nil {
-				a.log.Warn("drain: Envoy does not drain", "error", err)
+				a.log.Warn("drain: Envoy cannot drain", "error", err)
 			}
 		}
 		select {

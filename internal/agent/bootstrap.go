@@ -29,15 +29,15 @@ import (
 // controlPlaneCluster is the static cluster of the ADS server.
 const controlPlaneCluster = "mizzen-control-plane"
 
-// controlPlaneRetry bounds how long Envoy waits until it asks again for the control plane's address, or calls it again. A
-// pod that starts waits for both.
+// controlPlaneRetry bounds Envoy's wait before it resolves or calls the control plane's address again. A starting pod
+// waits for both.
 const controlPlaneRetry = 2 * time.Second
 
-// httpOptionsKey is where Envoy looks for a cluster's HTTP options.
+// httpOptionsKey is the key of a cluster's HTTP options.
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-// Bootstrap gives Envoy's static configuration: who it is, where the control plane is, where its
-// admin interface is and which statistics it keeps. Everything else comes over ADS. It is pure.
+// Bootstrap returns Envoy's static configuration: its node, the control plane, the admin interface and the statistics
+// to keep. Everything else comes over ADS. It is pure.
 func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	cluster, err := controlPlane(s)
 	if err != nil {
@@ -53,7 +53,7 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 		DynamicResources: dynamicResources(),
 		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: clusters},
 		StatsConfig:      statsConfig(),
-		// A cluster's statistics are made at its first request: 9 kB for each Service never called.
+		// Create a cluster's statistics at its first request, which saves 9 kB for each Service that is never called.
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 		LayeredRuntime:      layeredRuntime(s),
 		OverloadManager:     overloadManager(),
@@ -62,14 +62,14 @@ func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
 	}, nil
 }
 
-// internalListeners has Envoy take listeners that are not sockets, as the one that detects protocols is.
+// internalListeners enables listeners without sockets, such as the one that detects protocols.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/other_features/internal_listener
 func internalListeners() *corev3.TypedExtensionConfig {
 	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: toAny(&internalv3.InternalListener{})}
 }
 
-// admin listens on a Unix socket: whoever reaches the admin interface can stop Envoy and read its
-// configuration, and TCP on loopback would be open to every container of the pod.
+// admin listens on a Unix socket, because the admin interface can stop Envoy and show its configuration. TCP on
+// loopback would be open to every container of the pod.
 func admin(path string) *bootstrapv3.Admin {
 	return &bootstrapv3.Admin{
 		Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path, Mode: 0o600}}},
@@ -87,8 +87,8 @@ func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
 			GrpcServices: []*corev3.GrpcService{{
 				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 					ClusterName: controlPlaneCluster,
-					// Envoy waits a random time between 0 and a bound that doubles with each failure. Its
-					// own bounds, 0.5 s and 30 s, leave a pod that starts waiting for long after an outage.
+					// Envoy waits a random time between 0 and a bound that doubles with each failure. With the default
+					// bounds, 0.5 s and 30 s, a starting pod would wait long after an outage.
 					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
 						BaseInterval: durationpb.New(100 * time.Millisecond),
 						MaxInterval:  durationpb.New(controlPlaneRetry),
@@ -99,8 +99,8 @@ func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
 	}
 }
 
-// ads without a first-fetch timeout: otherwise Envoy gives up waiting after 15 s and calls itself
-// ready with no listeners, and captured connections would be refused.
+// ads has no first-fetch timeout. Otherwise Envoy would stop waiting after 15 s and report ready without listeners, and
+// captured connections would be refused.
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{
 		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
@@ -109,7 +109,7 @@ func ads() *corev3.ConfigSource {
 	}
 }
 
-// controlPlane is an HTTP/2 cluster. Its keepalive notices a peer that went away without a word.
+// controlPlane is an HTTP/2 cluster. Its keepalive notices a vanished peer.
 func controlPlane(s Settings) (*clusterv3.Cluster, error) {
 	host, port, err := s.controlPlane()
 	if err != nil {
@@ -126,7 +126,7 @@ func controlPlane(s Settings) (*clusterv3.Cluster, error) {
 	}
 	if s.IdentityAddress != "" {
 		c.TransportSocket = controlPlaneTLS(host)
-		// With the handshake, at a control plane to which all sidecars come at once.
+		// Includes the handshake, with a control plane that all sidecars call at once.
 		c.ConnectTimeout = durationpb.New(3 * time.Second)
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -150,9 +150,9 @@ func http2(o *corev3.Http2ProtocolOptions) map[string]*anypb.Any {
 	})}
 }
 
-// dnsCluster resolves to every address that the pod has an IP family for. The address is the
-// ClusterIP of a Service and hardly ever changes, hence the unhurried refresh; failures, as at the
-// start of a pod whose DNS is not there yet, are tried again soon.
+// dnsCluster resolves a name to addresses in the pod's IP families. The address is the ClusterIP of a Service and
+// hardly ever changes, so the refresh is slow. It retries failures soon, for example at the start of a pod whose DNS
+// does not work yet.
 func dnsCluster(podIPs []netip.Addr) *clusterv3.Cluster_CustomClusterType {
 	return &clusterv3.Cluster_CustomClusterType{
 		Name: "envoy.cluster.dns",
@@ -182,8 +182,8 @@ func lookupFamily(podIPs []netip.Addr) commondnsv3.DnsLookupFamily {
 	return commondnsv3.DnsLookupFamily_ALL
 }
 
-// absolute ends a full cluster name with a dot. Such a name has fewer dots than the "ndots:5" of a
-// pod's resolv.conf, so that the resolver would first try every search domain, at every refresh.
+// absolute appends a dot to a full cluster name. The name has fewer dots than the "ndots:5" of a pod's resolv.conf, so
+// without the final dot the resolver would first try every search domain, at every refresh.
 func absolute(host string) string {
 	if strings.Contains(host, ".svc.") && !strings.HasSuffix(host, ".") {
 		return host + "."
@@ -205,14 +205,14 @@ func loadAssignment(host string, port uint16) *endpointv3.ClusterLoadAssignment 
 	}
 }
 
-// layeredRuntime lifts limits, and turns the log of the sidecar's own answers on.
+// layeredRuntime lifts limits, and turns on the log of the sidecar's own answers.
 //
-// It has detection of HTTP see at the first wrong letter that something is no HTTP. Envoy's newer parser takes any word for
-// a method, and waits for the end of the line, which in other protocols never comes.
+// It makes HTTP detection reject other protocols at the first wrong letter. Envoy's newer parser accepts any word as a
+// method and waits for the end of the line, which never comes in other protocols.
 //
-// It has resets inside of Envoy arrive as ends. Otherwise an ordinary end behind an answer arrives as a reset on an undeclared
-// port, whose connections go through Envoy twice, and what the client has not read yet is lost (test/transparency, "slow
-// reader"). https://github.com/envoyproxy/envoy/pull/46713
+// It turns resets between Envoy's internal listeners into ends. Otherwise an ordinary end after an answer would arrive
+// as a reset on an undeclared port, whose connections go through Envoy twice, and unread data would be lost
+// (test/transparency, "slow reader"). https://github.com/envoyproxy/envoy/pull/46713
 //
 // On the size of a compiled regular expression: by default Envoy refuses a whole route configuration for one path pattern
 // of some length. https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/type/matcher/v3/regex.proto
@@ -237,17 +237,17 @@ func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
 	}}}
 }
 
-// watchdogs have Envoy's threads report every two seconds, and not ten times a second as by default: that is most of what
-// an idle Envoy does. Envoy counts threads that report late (server.*.watchdog_miss), and does no more.
+// watchdogs make Envoy's threads report every two seconds, in place of ten times a second: by default this is most of
+// an idle Envoy's work. Envoy only counts threads that report late (server.*.watchdog_miss).
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/performance#watchdog
 func watchdogs() *bootstrapv3.Watchdogs {
 	w := &bootstrapv3.Watchdog{MissTimeout: durationpb.New(4 * time.Second), MegamissTimeout: durationpb.New(10 * time.Second)}
 	return &bootstrapv3.Watchdogs{MainThreadWatchdog: w, WorkerWatchdog: w}
 }
 
-// overloadManager knowingly sets no limit of our own: a connection refused by the sidecar would be
-// one that the application could have had. What limits connections is the container's number of
-// file descriptors. (With no word about it, Envoy warns at every start.)
+// overloadManager deliberately sets no limit: the application could have accepted a connection that the sidecar
+// refuses. The container's number of file descriptors limits connections. (Without an explicit setting, Envoy warns at
+// every start.)
 func overloadManager() *overloadv3.OverloadManager {
 	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
 		Name: "envoy.resource_monitors.global_downstream_max_connections",
@@ -257,7 +257,7 @@ func overloadManager() *overloadv3.OverloadManager {
 	}}}
 }
 
-// toAny packs deterministically, for the same bytes each time.
+// toAny packs deterministically: the same message gives the same bytes.
 func toAny(m proto.Message) *anypb.Any {
 	a := &anypb.Any{}
 	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {

@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	// answerPause is how long who asks waits for the answer, so that nobody asks all the time.
+	// answerPause delays the answer, so that nobody asks all the time.
 	answerPause = 100 * time.Millisecond
-	// captureReminder is how often the log says that they are missing.
+	// captureReminder is the interval at which the log says that the rules are missing.
 	captureReminder = 10 * time.Second
 )
 
-// errNotCaptured is what a user gets to see of a pod that the CNI plugin has passed over.
-var errNotCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic; nothing else of the pod starts before. " +
-	"If this lasts, look at the pod of the DaemonSet mizzen-cni on this node: is it there, is it ready, what does its log say? Where the mesh has no plugin any more (cni.enabled is false), make the pod anew")
+// errNotCaptured is the message to users about a pod that the CNI plugin missed.
+var errNotCaptured = errors.New("the node's CNI plugin has not captured this pod's traffic, and no other container of the pod starts before it has. " +
+	"If this lasts, check the pod of the DaemonSet mizzen-cni on this node: does it exist, is it ready, what does its log say? If the mesh no longer uses the plugin (cni.enabled is false), recreate this pod")
 
-// awaitCNI waits until check finds the capture rules. The pod's own containers start after the sidecar is ready, so none
-// of them runs without the rules. Meanwhile whoever asks at listen is told what is missing.
+// awaitCNI waits until check finds the capture rules. The pod's own containers start after the sidecar is ready, so
+// none of them runs without the rules. Meanwhile it answers at listen with what is missing.
 func awaitCNI(ctx context.Context, listen string, check func(context.Context) error, log *slog.Logger) error {
 	err := check(ctx)
 	if err == nil || ctx.Err() != nil {
@@ -64,7 +64,7 @@ func awaitCNI(ctx context.Context, listen string, check func(context.Context) er
 	return nil
 }
 
-// uncaptured is the health of a sidecar that waits.
+// uncaptured is the health of a sidecar that waits for capture.
 type uncaptured struct {
 	healthv1.UnimplementedHealthServer
 }

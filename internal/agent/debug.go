@@ -9,12 +9,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
 
-// loopbackOnly keeps what is nobody's business from the network, on which everybody reaches the agent's port.
-// kubectl port-forward comes by loopback, and who may do that is for Kubernetes' RBAC to say.
+// loopbackOnly hides pages from the network, on which everybody reaches the agent's port. kubectl port-forward connects
+// on loopback, and Kubernetes' RBAC decides who may use it.
 func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !netlimit.Client(r.RemoteAddr).IsLoopback() {
-			http.Error(w, fmt.Sprintf("%s is answered on loopback alone: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
+			http.Error(w, fmt.Sprintf("%s is answered on loopback only: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
 			return
 		}
 		h(w, r)
@@ -38,11 +38,11 @@ func (a *agent) servePlainText(w http.ResponseWriter, _ *http.Request) {
 }
 
 func answerNoIdentity(w http.ResponseWriter) {
-	http.Error(w, "this sidecar has no identity: the mesh had none when the pod was made", http.StatusNotFound)
+	http.Error(w, "this sidecar has no identity, because the mesh had none when the pod was created", http.StatusNotFound)
 }
 
 func (a *agent) answerJSON(w http.ResponseWriter, v any) {
 	if err := httpjson.Write(w, http.StatusOK, v); err != nil {
-		a.log.Debug("answer broken off", "error", err)
+		a.log.Debug("answer interrupted", "error", err)
 	}
 }

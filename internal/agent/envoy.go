@@ -19,7 +19,7 @@ const listenerDrainTime = 24 * time.Hour
 // logFormat makes Envoy's lines look like the agent's. %j is the message escaped as in JSON.
 const logFormat = `time=%Y-%m-%dT%T.%e%z level=%l source=envoy.%n msg="%j"`
 
-// ExitError says that Envoy ended although nobody had asked it to.
+// ExitError says that Envoy ended unexpectedly.
 type ExitError struct {
 	// Code is what the agent should exit with: Envoy's own code, or 128 + the signal, never 0.
 	Code int
@@ -41,12 +41,12 @@ func envoyArgs(s Settings) []string {
 		"-c", s.bootstrapFile(),
 		"-l", s.LogLevel,
 		"--log-format", logFormat,
-		// One Envoy for the life of the container; hot restart would want shared memory.
+		// One Envoy for the life of the container. Hot restart would need shared memory.
 		"--disable-hot-restart",
 		"--drain-time-s", strconv.Itoa(int(listenerDrainTime.Seconds())),
-		// The end of a pod knows no gradual: everybody is told to go elsewhere with the next response.
+		// Do not drain gradually at the end of a pod: send all clients elsewhere with the next response.
 		"--drain-strategy", "immediate",
-		// Calls that a policy refuses are logged; by default such lines come up to 10 s later.
+		// Flush access logs soon, for refused calls; by default their lines come up to 10 s later.
 		"--file-flush-interval-msec", "1000",
 	}
 	if s.Concurrency > 0 {
@@ -80,9 +80,8 @@ func startEnvoy(s Settings) (*envoyProcess, error) {
 	return p, nil
 }
 
-// reap waits for the child. As process 1 of its container the agent also inherits what others left
-// behind (`kubectl exec` for one) and has to collect it meanwhile, so it waits for whatever ends; it
-// starts no other child whose status anybody would miss.
+// reap waits for the child. As process 1 of its container, the agent also inherits orphans (of `kubectl exec`, for
+// example) and must reap them, so it waits for any process. It starts no other child whose status anybody needs.
 func reap(child int) syscall.WaitStatus {
 	target := child
 	if os.Getpid() == 1 {
@@ -97,7 +96,7 @@ func reap(child int) syscall.WaitStatus {
 	}
 }
 
-// stop ends Envoy: with SIGTERM, and where that does not help within the grace time with SIGKILL.
+// stop ends Envoy with SIGTERM and, after the grace time, with SIGKILL.
 func (p *envoyProcess) stop(grace time.Duration) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only where Envoy has ended
 	timer := time.NewTimer(grace)
@@ -110,7 +109,7 @@ func (p *envoyProcess) stop(grace time.Duration) {
 	}
 }
 
-// exitError describes an end that nobody asked for.
+// exitError describes an unexpected end.
 func (p *envoyProcess) exitError() *ExitError {
 	if p.status.Signaled() {
 		return &ExitError{Code: 128 + int(p.status.Signal()), how: "killed by signal: " + p.status.Signal().String()}

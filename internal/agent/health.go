@@ -12,16 +12,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// health is readiness as the kubelet asks for it. The kubelet writes into its event what a gRPC server says, and of an HTTP
-// answer no more than the status.
+// health serves readiness to the kubelet by gRPC, because the kubelet's event has the text of a gRPC answer, but only
+// the status of an HTTP answer.
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/probe/grpc/grpc.go
 type health struct {
 	healthv1.UnimplementedHealthServer
 	agent *agent
 }
 
-// Check waits for a sidecar that starts, nearly as long as the probe does: an ordinary start leaves no failed probe in the pod's
-// events, and one that takes its time is seldom asked.
+// Check waits for a starting sidecar, nearly as long as the probe's timeout. So an ordinary start leaves no failed
+// probe in the pod's events, and a slow start gets few probes.
 func (h health) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
 	wait := startupWait
 	if deadline, ok := ctx.Deadline(); ok {

@@ -18,13 +18,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// setUpIdentity makes the parts that a mesh with identities has.
+// setUpIdentity makes the parts for a mesh with identities.
 func (a *agent) setUpIdentity() error {
 	s, log := a.settings, a.log
 	a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
 	a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
 	if err := capture.CanEnd(); err != nil {
-		log.Warn("connections that are not to live any more will end when something is said on them, and those with mTLS not at all", "error", err)
+		log.Warn("silent connections that strict or a policy refuses now end only at their next byte, and those with mTLS not at all", "error", err)
 	}
 	var err error
 	if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
@@ -38,7 +38,7 @@ func (a *agent) setUpIdentity() error {
 	return err
 }
 
-// newAddresses ask the ADS server with the identity that there is by then.
+// newAddresses returns Addresses that ask the ADS server with the current identity.
 func newAddresses(s Settings, current func() *identity.Identity, r prometheus.Registerer, log *slog.Logger) (*addresses.Addresses, error) {
 	host, port, err := s.controlPlane()
 	if err != nil {
@@ -92,9 +92,9 @@ func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func
 	}
 }
 
-// noCoreDumps keeps the key, which the agent and Envoy have in memory, out of files. A limit of 1 also
-// turns off dumps into a program, which one of 0 does not (do_coredump in the kernel's fs/coredump.c), but
-// nobody without privileges can raise a limit.
+// noCoreDumps keeps the key, which the agent and Envoy have in memory, out of files. Unlike a limit of 0, a limit of 1
+// also turns off dumps to a program (do_coredump in the kernel's fs/coredump.c), but an unprivileged process cannot
+// raise a limit.
 func noCoreDumps(log *slog.Logger) {
 	var limit syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_CORE, &limit)

@@ -30,7 +30,7 @@ var zips = sync.Pool{New: func() any {
 	return zip
 }}
 
-// metrics are the agent's own. All of Envoy's names begin with "envoy_", so the two never meet.
+// metrics are the agent's own. All of Envoy's names begin with "envoy_", so names never collide.
 type metrics struct {
 	registry registry
 	scrapes  chan struct{}
@@ -38,7 +38,7 @@ type metrics struct {
 	probes   *prometheus.CounterVec
 }
 
-// registry is what the agent needs of a *prometheus.Registry.
+// registry has the methods of *prometheus.Registry that the agent needs.
 type registry interface {
 	prometheus.Registerer
 	prometheus.Gatherer
@@ -50,11 +50,11 @@ func newMetrics(r registry) *metrics {
 		scrapes:  make(chan struct{}, scrapesAtOnce),
 		envoyUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_envoy_up",
-			Help: "1 if Envoy answered this scrape, else 0. If it did, its metrics follow.",
+			Help: "1 if Envoy answered this scrape, else 0. At 1 Envoy's metrics follow.",
 		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_app_probes_total",
-			Help: "Probes and lifecycle hooks of the application, carried out for the kubelet, by result: success, failure, or refused to somebody else.",
+			Help: "Probes and lifecycle hooks that the agent ran for the kubelet, by result: success, failure, or refused because the caller was not the kubelet.",
 		}, []string{"container", "kind", "result"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -71,8 +71,8 @@ func newMetrics(r registry) *metrics {
 	return m
 }
 
-// serveMetrics answers with one exposition: the agent's metrics, then Envoy's as they come. Where
-// Envoy does not answer the agent's are still there.
+// serveMetrics answers with one exposition: the agent's metrics, and then Envoy's, unchanged. If Envoy does not answer,
+// the agent's metrics still come.
 func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
 	defer cancel()
@@ -83,7 +83,7 @@ func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many scrapes at a time, try again", http.StatusServiceUnavailable)
 		return
 	}
-	// Nor may one that does not read keep the turn. A connection that has no deadline is a test's.
+	// A client that does not read must not keep its turn. Only connections of tests have no deadline.
 	deadline := http.NewResponseController(w)
 	_ = deadline.SetWriteDeadline(time.Now().Add(2 * scrapeTimeout))
 	defer func() { _ = deadline.SetWriteDeadline(time.Time{}) }()
@@ -103,14 +103,14 @@ func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		out = zip
 	}
 	if err := a.writeOwnMetrics(out, err == nil); err != nil {
-		a.log.Debug("metrics: scrape broken off", "error", err)
+		a.log.Debug("metrics: scrape interrupted", "error", err)
 		return
 	}
 	if envoy == nil {
 		return
 	}
 	if err := copyLines(out, envoy); err != nil {
-		a.log.Debug("metrics: scrape broken off", "error", err)
+		a.log.Debug("metrics: scrape interrupted", "error", err)
 	}
 }
 

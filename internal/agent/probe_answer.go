@@ -18,11 +18,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
-// patience is how long the kubelet may still wait for an answer when the time of its probe is over.
+// patience is how long the kubelet may still wait for an answer after the timeout of its probe.
 const patience = 5 * time.Second
 
-// answerProbe has the kubelet's event read as if it had asked the application itself. Its event tells the status
-// of an answer but never its text, so what is no answer of the application is none to the kubelet either.
+// answerProbe makes the kubelet's event read as if the kubelet had called the application itself. The event shows the
+// status of an answer but not its text. So if the application does not answer, the kubelet gets no answer either.
 //
 //   - The application's status is passed on: "HTTP probe failed with statuscode: 500".
 //   - Where nobody listens the kubelet is sent there, and is refused itself: "dial tcp 10.0.0.7:8080: connect: connection
@@ -36,7 +36,7 @@ func answerProbe(w http.ResponseWriter, r *http.Request, h appprobe.Handler, kin
 	hook := kind == appprobe.PostStart || kind == appprobe.PreStop
 	switch {
 	case err == nil, hook && errors.As(err, &status):
-		// For the kubelet a hook fails only where it gets no answer, whatever the status.
+		// For the kubelet a hook fails only without an answer, whatever the status.
 		// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/lifecycle/handlers.go (runHTTPHandler)
 		fmt.Fprintln(w, "ok")
 	case errors.As(err, &status) && status >= http.StatusBadRequest:

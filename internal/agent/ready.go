@@ -8,14 +8,13 @@ import (
 	"time"
 )
 
-// adminTimeout bounds a question to Envoy, so that a hung Envoy shows as such in the kubelet's probe
-// instead of as a timeout.
+// adminTimeout bounds a request to Envoy, so that the kubelet's event reports a hung Envoy and not a timeout.
 const adminTimeout = 900 * time.Millisecond
 
-// readiness reports nil once Envoy serves, and the reason otherwise. Envoy calls itself LIVE when it
-// has got its first clusters and listeners, but also when it has refused the listeners; with none,
-// captured connections would be refused too, so that is not ready. Once ready, Envoy stays so when
-// the control plane goes away or sends something worse.
+// readiness returns nil once Envoy serves, and otherwise the reason why it does not. Envoy reports LIVE when it has
+// received its first clusters and listeners, even if it has refused the listeners. Without listeners captured
+// connections would be refused, so that is not ready. Once ready, Envoy stays ready if the control plane disappears or
+// sends something invalid.
 func (a *agent) readiness(ctx context.Context) error {
 	if a.draining.Load() {
 		return errors.New("the sidecar is shutting down")
@@ -51,7 +50,7 @@ func notAnswered(err error) error {
 	return fmt.Errorf("Envoy does not answer yet: %w", err) //nolint:staticcheck // a name
 }
 
-// Statistics that tell how far the first configuration has come.
+// Statistics that show the progress of the first configuration.
 const (
 	statConnected   = "control_plane.connected_state"
 	statCDSOK       = "cluster_manager.cds.update_success"

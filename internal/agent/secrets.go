@@ -17,7 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// secretsCluster is the agent, which gives Envoy certificate, key and roots.
+// secretsCluster is the cluster of the agent, which serves certificate, key and roots.
 func secretsCluster(dir string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name: sds.Cluster,
@@ -41,8 +41,8 @@ func secretsCluster(dir string) *clusterv3.Cluster {
 	}
 }
 
-// controlPlaneTLS shows the workload's certificate, and wants one of the mesh for the control plane's name.
-// No workload has one with a DNS name or an address.
+// controlPlaneTLS sends the workload's certificate, and requires a certificate of the mesh for the control plane's
+// name. No workload has a certificate with a DNS name or an address.
 func controlPlaneTLS(host string) *corev3.TransportSocket {
 	kind, sni := tlsv3.SubjectAltNameMatcher_DNS, host
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -52,7 +52,7 @@ func controlPlaneTLS(host string) *corev3.TransportSocket {
 		Name: "envoy.transport_sockets.tls",
 		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(&tlsv3.UpstreamTlsContext{
 			Sni: sni,
-			// A resumed session would be one in which nobody has shown the certificate of the moment.
+			// No session resumption: nobody sends the current certificate in a resumed session.
 			MaxSessionKeys: wrapperspb.UInt32(0),
 			CommonTlsContext: &tlsv3.CommonTlsContext{
 				TlsParams: &tlsv3.TlsParameters{

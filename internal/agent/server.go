@@ -26,13 +26,14 @@ func (a *agent) handler() http.Handler {
 	return withHealth(health{agent: a}, mux)
 }
 
-// Connections to the agent's port, of all clients and of one address, so that no stranger takes those of the kubelet.
+// Limits of connections to the agent's port, for all clients and for one address, so that no client takes the
+// kubelet's.
 const (
 	connections           = 5000
 	connectionsPerAddress = 100
-	// scrapesAtOnce are answered with metrics, which cost Envoy's main thread some milliseconds each.
+	// scrapesAtOnce bounds concurrent scrapes, each of which costs Envoy's main thread some milliseconds.
 	scrapesAtOnce = 2
-	// maxHeader is the size of a request's header in bytes.
+	// maxHeader bounds the size of a request's header, in bytes.
 	maxHeader = 32 << 10
 )
 
@@ -49,7 +50,7 @@ func newServer(h http.Handler) *http.Server {
 	return s
 }
 
-// serveProbe carries out one of the application's probes or hooks for the kubelet.
+// serveProbe runs one of the application's probes or hooks for the kubelet.
 func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 	h, ok := a.settings.Probes[r.URL.Path]
 	if !ok {
@@ -59,7 +60,7 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 	container, kind := splitProbePath(r.URL.Path)
 	if key := r.Header.Get(appprobe.KeyHeader); key == "" || subtle.ConstantTimeCompare([]byte(key), []byte(a.settings.ProbeKey)) == 0 {
 		a.metrics.probes.WithLabelValues(container, string(kind), "refused").Inc()
-		http.Error(w, "only the kubelet may ask for this: header "+appprobe.KeyHeader+" has not the value that the pod's spec gives it", http.StatusForbidden)
+		http.Error(w, "only the kubelet may call this: header "+appprobe.KeyHeader+" does not have the value from the pod's spec", http.StatusForbidden)
 		return
 	}
 	err := a.prober.Do(probe.AskedBy(r.Context(), r.RemoteAddr), h, r.UserAgent())

@@ -17,17 +17,17 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// Settings are everything the agent is told from outside.
+// Settings are the agent's settings, from flags and environment.
 type Settings struct {
 	contract.Run
 
-	// DrainTimeout bounds how long active requests are waited for at the end.
+	// DrainTimeout bounds the wait for active requests at the end.
 	DrainTimeout time.Duration
 	// Node is the pod that the agent runs in. Its ConfigScope is that of Run.
 	Node node.Node
-	// Probes are carried out for the kubelet.
+	// Probes are the actions that the agent runs for the kubelet.
 	Probes appprobe.Handlers
-	// ProbeKey is shown by whoever may ask for them.
+	// ProbeKey is the secret that a caller of the probes must send.
 	ProbeKey string
 
 	// EnvoyPath is the Envoy binary.
@@ -39,13 +39,13 @@ type Settings struct {
 
 	// Dir holds the bootstrap and the sockets; it must be writable.
 	Dir string
-	// KeepDir holds what the next container of the pod is to know, sealed with KeepKey; an empty key keeps nothing.
+	// KeepDir has data for the pod's next container, sealed with KeepKey. With an empty key nothing is stored.
 	KeepDir, KeepKey string
 	// Listen is the address of the agent's HTTP server.
 	Listen string
 }
 
-// Defaults gives the settings that hold unless somebody says otherwise.
+// Defaults returns the default settings.
 func Defaults() Settings {
 	return Settings{
 		Run:          contract.Run{LogLevel: "warning", Concurrency: 2},
@@ -61,7 +61,7 @@ func Defaults() Settings {
 // LogLevels are Envoy's own names.
 var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical", "off"}
 
-// ReadEnv fills in what the injector gives in the container's environment. Every error names the variable.
+// ReadEnv reads the settings that the injector puts into the container's environment. Every error names the variable.
 func (s *Settings) ReadEnv(getenv func(string) string) error {
 	env, err := contract.ReadEnv(getenv)
 	s.Node = node.Node{
@@ -81,7 +81,7 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 	return errors.Join(errs...)
 }
 
-// Validate checks what came from flags. Every error names the flag, the value and what is allowed.
+// Validate checks the settings from flags. Every error names the flag, the value and the allowed values.
 func (s *Settings) Validate() error {
 	var errs []error
 	if _, _, err := s.controlPlane(); err != nil {

@@ -32,7 +32,7 @@ const (
 	probeMargin = time.Second
 )
 
-// sayAfter is when a start that takes longer than usual is logged with its reason, and sayAgain when it is once more.
+// sayAfter is the time after which a slow start is logged with its reason, and sayAgain the interval after that.
 const sayAfter, sayAgain = 3 * time.Second, time.Minute
 
 // awaitCapture waits until check finds the capture rules, which the container after this one writes: what they can do is
@@ -60,7 +60,7 @@ func await(ctx context.Context, check func(context.Context) error, missing func(
 	}
 }
 
-// awaitReady asks until the sidecar is ready or ctx ends. It says in the log what it waits for.
+// awaitReady polls until the sidecar is ready or ctx ends. It logs what it waits for.
 func (a *agent) awaitReady(ctx context.Context) {
 	say := complaint{log: a.log, next: time.Now().Add(sayAfter)}
 	if a.identity != nil {
@@ -105,7 +105,7 @@ func (a *agent) awaitReady(ctx context.Context) {
 	say.ended()
 }
 
-// complaint logs what is waited for, when it takes long, when it is something else, and now and then.
+// complaint logs the reason of a wait: when the wait is long, when the reason changes, and from time to time.
 type complaint struct {
 	log  *slog.Logger
 	said string
@@ -118,16 +118,17 @@ func (c *complaint) waiting(reason string) {
 		return
 	}
 	c.said, c.next = reason, now.Add(sayAgain)
-	c.log.Warn("not ready, and the pod's containers wait", "reason", reason)
+	c.log.Warn("not ready, so the pod's containers wait", "reason", reason)
 }
 
 func (c *complaint) ended() {
 	if c.said != "" {
-		c.log.Warn("ready after all")
+		c.log.Warn("ready")
 	}
 }
 
-// started waits until the sidecar has been ready once, no longer than that; the error says what is missing then.
+// started waits, for at most this time, until the sidecar has been ready once. Otherwise the error says what is
+// missing.
 func (a *agent) started(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -144,11 +145,11 @@ func (a *agent) started(ctx context.Context, wait time.Duration) error {
 	return a.readiness(ctx)
 }
 
-// KnownParameter tells /startupz what is missing, as its last answer said.
+// KnownParameter passes the reason in the last answer back to /startupz.
 const KnownParameter = "known"
 
-// serveStarted answers as soon as the sidecar has been ready (what holds the pod's start asks), or something is missing that
-// who asks does not know.
+// serveStarted answers the container that holds the pod's start, as soon as the sidecar has been ready, or when the
+// reason differs from the one that the caller knows.
 func (a *agent) serveStarted(w http.ResponseWriter, r *http.Request) {
 	known := r.FormValue(KnownParameter)
 	err := a.started(r.Context(), startupWait)

@@ -8,8 +8,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/answers"
 )
 
-// statsConfig keeps few statistics: Envoy allocates and Prometheus stores each of them for every pod.
-// What is not listed is never allocated.
+// statsConfig keeps few statistics, because Envoy allocates and Prometheus stores each of them for every pod. Envoy
+// never allocates statistics that are not listed.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/metrics/v3/stats.proto
 func statsConfig() *metricsv3.StatsConfig {
 	return &metricsv3.StatsConfig{
@@ -22,27 +22,28 @@ func statsConfig() *metricsv3.StatsConfig {
 	}
 }
 
-// Statistics that are kept. Names of HTTP connection managers, TCP proxies and listeners are few and
-// fixed; of clusters a proxy has those that it uses, and there each series counts.
+// Statistics to keep. Names of HTTP connection managers, TCP proxies and listeners are few and fixed. There may be many
+// clusters, so each statistic of a cluster must be worth its series.
 var (
 	keptPrefixes = []string{"cluster_manager.", "control_plane.", "listener_manager.", "outbound_grpc.", "tcp.", answers.StatPrefix + "." + answers.Stat}
 	keptPatterns = []string{
-		// The name of a cluster has no dot, or it is an IPv4 address and port. Whatever else lies between
-		// ("internal", "external", "canary", zones) counts the same requests again.
+		// The name of a cluster has no dot, or is an IPv4 address and port. Statistics with a further element
+		// ("internal", "external", "canary", zones) count the same requests again.
 		`cluster\.([^.]+|[0-9.]+_[0-9]+)\.(` +
 			`upstream_cx_(active|connect_fail|connect_ms|connect_timeout|destroy_(local|remote)_with_active_rq|http[12]_total|none_healthy|overflow|[rt]x_bytes_total|total)` +
 			`|upstream_rq_([0-9]xx|[0-9]{3}|active|active_overflow|cancelled|pending_(active|overflow|total)|per_try_timeout|retry|retry_(limit_exceeded|overflow|success)|[rt]x_reset|time|timeout|total)` +
 			`|membership_(change|healthy|total)` +
-			// Requests too large to be made again or mirrored.
+			// Requests that are too large to be retried or mirrored.
 			`|retry_or_shadow_abandoned` +
-			// There is none without outlier detection.
+			// Clusters without outlier detection do not have these.
 			`|outlier_detection\.ejections_(active|enforced_total|overflow)` +
-			// By this one, which it never shows, Envoy knows at a cluster's update that the deferred ones exist.
+			// Envoy never shows this statistic. It needs it at a cluster's update to know that the deferred statistics
+			// exist.
 			`|ClusterTrafficStats\.initialized)`,
 		// No name of ours begins with an "a"; Envoy's own "admin" and "async-client" do. A listener
 		// without a name for its statistics goes by its address.
 		`http\.[^.a][^.]*\.(downstream_(cx|rq)_.+|no_route|rq_total)`,
-		// What AuthorizationPolicies refuse, or would.
+		// Refusals by AuthorizationPolicies, also in dry run.
 		`(http\.inbound_http\.|inbound_tcp\.)((deny|allow)\.)?rbac\.((deny|allow)\.)?(shadow_)?denied`,
 		`listener\.([^.a][^.]*|[0-9.]+_[0-9]+)\.(downstream_cx_[^.]+|ssl\.[^.]+|no_filter_chain_match)`,
 		`server\.(concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.+|state|total_connections|uptime|version)`,
@@ -62,10 +63,9 @@ func inclusions() []*matcherv3.StringMatcher {
 	return list
 }
 
-// tags turn parts of a statistic's name into Prometheus labels. The first group is cut out of the
-// name, the second is the label's value. Clusters of Services are named
-// "outbound/<namespace>/<service>/<port>". The labels say destination_… because Prometheus itself
-// puts the scraped pod's "namespace" and "service" on every series.
+// tags turn parts of a statistic's name into Prometheus labels. The first group is removed from the name, and the
+// second is the label's value. Clusters of Services are named "outbound/<namespace>/<service>/<port>". The labels say
+// destination_… because Prometheus itself puts the scraped pod's "namespace" and "service" on every series.
 func tags() []*metricsv3.TagSpecifier {
 	regex := func(name, expression string) *metricsv3.TagSpecifier {
 		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: expression}}
@@ -86,8 +86,8 @@ func tags() []*metricsv3.TagSpecifier {
 	}
 }
 
-// buckets are 14 instead of Envoy's 19, in milliseconds, from what a call inside a cluster takes to
-// what nobody waits for.
+// buckets returns 14 buckets in place of Envoy's 19, in milliseconds: from the shortest calls inside a cluster to the
+// longest for which anybody waits.
 func buckets() []*metricsv3.HistogramBucketSettings {
 	return []*metricsv3.HistogramBucketSettings{{
 		Match: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{

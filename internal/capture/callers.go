@@ -14,11 +14,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// The application sees who calls, and the sidecar needs no privilege for it. To call the application in a caller's name
-// the sidecar connects to the caller's address, with the application's port and config.CallerPriority. The rules here
-// turn that connection around: it goes to the pod's own address, and comes from the address that it was made to.
+// The application sees the caller's address, and the sidecar needs no privilege for that. To call the application with
+// a caller's address, the sidecar connects to the caller's address, with the application's port as the destination port
+// and with config.CallerPriority. The rules here turn that connection around: it goes to the pod's own address, with
+// the caller's address as its source.
 
-// toApplication are the rules of the output hook. They come first.
+// toApplication returns the rules of the output hook. They come first.
 func toApplication(s Settings) []Rule {
 	var rules []Rule
 	for _, pod := range s.PodAddresses {
@@ -30,7 +31,7 @@ func toApplication(s Settings) []Rule {
 	return rules
 }
 
-// fromCaller are the rules of the postrouting hook, in which the source of a connection is decided.
+// fromCaller returns the rules of the postrouting hook, which sets the source of a connection.
 func fromCaller(s Settings) []Rule {
 	var rules []Rule
 	for _, pod := range s.PodAddresses {
@@ -42,13 +43,14 @@ func fromCaller(s Settings) []Rule {
 	return rules
 }
 
-// earlyEnds keep what a client says before it closes at once. While Envoy looks at what comes first, to tell mTLS from
-// plain text, an end of the connection makes it close without a look. So the first two ends of a connection on which
-// nothing has been answered yet are dropped: the client's kernel sends it again each time, and the third one comes some
-// 400 ms after the first. With less than five bytes Envoy waits a second for more, so there the next two are dropped, too.
+// earlyEnds returns rules that save the data of a client that closes at once. Envoy inspects the first bytes to
+// distinguish mTLS from plain text. If the connection ends meanwhile, Envoy closes it without reading the data. So the
+// rules drop the first two ends (FIN) of a connection without an answer. The client's kernel sends the FIN again each
+// time, and the third one arrives about 400 ms after the first. If the client has sent less than five bytes, Envoy
+// waits a second for more, so the rules drop the next two FINs, too.
 // https://github.com/envoyproxy/envoy/blob/v1.40.0/source/common/network/listener_filter_buffer_impl.cc
 //
-// It sees each packet, so what nearly all of them are stands first.
+// The chain sees each packet, so the rule for nearly all packets comes first.
 func earlyEnds(nodes []netip.Addr) []Rule {
 	rules := []Rule{
 		{Matches: []Match{NoEnd{}}, Verdict: Return{}, Comment: "the connection goes on"},
@@ -74,11 +76,11 @@ func earlyEnds(nodes []netip.Addr) []Rule {
 	return rules
 }
 
-// earlyEndMark and the number of ends that were dropped is the mark of a connection.
+// earlyEndMark, plus the number of dropped FINs, is the mark of a connection.
 const earlyEndMark = 0x6d697a00
 
-// podAddresses gives the one address of the pod in each family. Of a pod with several of one family nobody could tell
-// which of them a connection was made to, so that is an error.
+// podAddresses returns the pod's address in each family. Several addresses of one family are an error, because nobody
+// could tell to which of them a connection was made.
 func podAddresses() ([]netip.Addr, error) {
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
@@ -106,22 +108,21 @@ func podAddresses() ([]netip.Addr, error) {
 }
 
 type (
-	// TCP holds for TCP.
+	// TCP matches TCP packets.
 	TCP struct{}
-	// FamilyOf holds for packets of the address's IP family.
+	// FamilyOf matches packets of the address's IP family.
 	FamilyOf netip.Addr
-	// ConnectionMark holds where the connection has this mark.
+	// ConnectionMark matches packets of a connection with this mark.
 	ConnectionMark uint32
-	// Redirected holds for packets of the beginning side of a connection that was redirected.
+	// Redirected matches packets from the client of a redirected connection.
 	Redirected struct{}
-	// End holds for packets with FIN.
+	// End matches packets with FIN.
 	End struct{}
-	// NoEnd is the opposite of End. What it says of other protocols means nothing.
+	// NoEnd is the opposite of End. It is meaningless for other protocols.
 	NoEnd struct{}
-	// Unanswered holds while the packets of the answering side have no content: they are 80 bytes long at most on
-	// the average.
+	// Unanswered matches while the server's packets have no content: their average length is at most 80 bytes.
 	Unanswered struct{}
-	// Small holds while the packets of the beginning side are so long at most on the average, in one IP family.
+	// Small matches, in one IP family, while the average length of the client's packets is at most this.
 	Small struct {
 		Family byte
 		Bytes  uint64
@@ -213,12 +214,12 @@ func (m Small) exprs() []any {
 	return append(ofFamily(m.Family), averagePacket(original, m.Bytes)...)
 }
 
-// averagePacket holds while the packets of a direction are so long at most.
+// averagePacket matches while the average length of a direction's packets is at most this.
 func averagePacket(direction byte, most uint64) []any {
 	return counter(expr.CtKeyAVGPKT, direction, most)
 }
 
-// bits hold where one of these is set.
+// bits matches if one of these bits is set.
 func bits(load any, mask []byte) []any {
 	size := uint32(len(mask))
 	return []any{
@@ -231,9 +232,10 @@ func bits(load any, mask []byte) []any {
 type (
 	// DestinationTo sends the connection to this address, at the same port.
 	DestinationTo netip.Addr
-	// SourceToOriginalDestination has the connection come from the address that it was made to, of this one's family.
+	// SourceToOriginalDestination sets the connection's source to its original destination, in the family of this
+	// address.
 	SourceToOriginalDestination netip.Addr
-	// DropAndMark gives no answer and marks the connection.
+	// DropAndMark drops the packet and marks the connection.
 	DropAndMark uint32
 )
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directedCt is expr.Ct with a direction, which the library writes for some keys only. So rules with it are written
-// here, as it would write them.
+// directedCt is expr.Ct with a direction, which the library supports for some keys only. So this file writes rules with
+// directedCt itself, in the library's format.
 type directedCt struct {
 	key       expr.CtKey
 	direction byte
@@ -42,7 +42,7 @@ func bigEndian() *netlink.AttributeEncoder {
 	return ae
 }
 
-// directed reports whether the library cannot write the chain's rules.
+// directed reports whether the chain has rules that the library cannot write.
 func (c Chain) directed() bool {
 	for _, r := range c.Rules {
 		for _, e := range r.exprs() {
@@ -62,7 +62,7 @@ func (r Rule) exprs() []any {
 	return append(out, r.Verdict.exprs()...)
 }
 
-// appendDirected appends the rules of chains that stand already, as one transaction.
+// appendDirected appends rules to existing chains, as one transaction.
 // https://wiki.nftables.org/wiki-nftables/index.php/Portal:DeveloperDocs/nftables_internals
 func appendDirected(chains []Chain) error {
 	if len(chains) == 0 {
@@ -88,7 +88,7 @@ func appendDirected(chains []Chain) error {
 	if _, err := conn.SendMessages(messages); err != nil {
 		return err
 	}
-	for range rules { // an acknowledgement for each
+	for range rules { // one acknowledgement for each
 		if _, err := conn.Receive(); err != nil {
 			return err
 		}

@@ -1,9 +1,9 @@
-// Package capture writes the nftables rules that lead a pod's TCP traffic through its sidecar.
+// Package capture writes the nftables rules that redirect a pod's TCP traffic to its sidecar.
 //
-// Rules is pure: it turns settings into a Ruleset, which prints itself in nft syntax and is what the
-// goldens in testdata hold. Install is the one side effect: it hands a Ruleset to the kernel over
-// netlink, so that the image needs neither nft nor a shell.
+// Rules is pure: it turns settings into a Ruleset. A Ruleset prints itself in nft syntax, which the goldens in testdata
+// contain. Install is the only side effect: it passes a Ruleset to the kernel over netlink, so the image needs neither
+// nft nor a shell.
 //
-// The package may import the netlink libraries, config (the fixed port numbers and the UID) and internal/sidecar/contract (what the
-// pod's containers are told), and nothing else of this module.
+// The package may import the netlink libraries, config (the fixed port numbers and the UID) and
+// internal/sidecar/contract (the settings of the pod's containers), and nothing else of this module.
 package capture

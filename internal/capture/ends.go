@@ -17,15 +17,15 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// The agent ends a connection of a caller, whatever Envoy thinks of it and though nobody says anything on it, and needs no
-// privilege for it. It names the connection in a datagram to itself. The rules here take the datagram, and answer what the
-// caller sends on that connection from then on with a reset. Envoy's keepalive makes a silent caller's kernel send
-// something, and meets a reset the next time.
+// The agent can end a caller's connection, even a silent one, without Envoy's help and without any privilege. It sends
+// a datagram with the connection's address to itself. The rules here read the datagram, and answer the caller's further
+// packets on that connection with a reset. Envoy's keepalive makes a silent caller's kernel send a packet, which the
+// rules then answer.
 //
-// A connection has the name by which Envoy knows it, which is settled behind all address translation. Where a caller has
-// connections to two ports of the pod from one port of its own, they would be the same one at Envoy's port, so the kernel
-// gives one of them another port: https://www.netfilter.org/documentation/HOWTO/NAT-HOWTO-6.html ("Implicit Source Port
-// Mapping").
+// The rules name a connection as Envoy does, by the caller's address and port after all address translation. If a
+// caller has connections from one of its ports to two ports of the pod, these would be identical at Envoy's port, so
+// the kernel gives one of them another source port: https://www.netfilter.org/documentation/HOWTO/NAT-HOWTO-6.html
+// ("Implicit Source Port Mapping").
 
 // Sets of connections that are to end, one for each IP family: the caller's address and port.
 const (
@@ -34,14 +34,14 @@ const (
 )
 
 const (
-	// endsKept is how long a connection is remembered. Until then it must have met a packet; the agent names it again
-	// while it lives.
+	// endsKept is how long a connection stays in the set. The caller must send a packet in that time. The agent adds
+	// the connection again while it exists.
 	endsKept = time.Minute
 	// maxEnds bounds the kernel's memory.
 	maxEnds = 16384
 )
 
-// ConnectionSet is a set of connections that rules fill. Each stays for Timeout, after the last time it was added.
+// ConnectionSet is a set of connections that rules fill. An entry stays for Timeout after it was last added.
 type ConnectionSet struct {
 	Name    string
 	Family  byte
@@ -79,10 +79,12 @@ func (s ConnectionSet) add(conn *nftables.Conn, table *nftables.Table) error {
 	}, nil)
 }
 
-// endsConnections is for a mesh with identities: in another nobody is refused.
+// endsConnections reports whether the rules end connections: only in a mesh with identities, because other meshes
+// refuse nobody.
 func (s Settings) endsConnections(v Variant) bool { return s.CapturesOwnCalls && v == Full }
 
-// nameEnds take the agent's datagrams. In a NAT chain they cost no packet of a connection that stands.
+// nameEnds returns the rules that read the agent's datagrams. In a NAT chain they cost packets of existing connections
+// nothing.
 func nameEnds(s Settings) []Rule {
 	var rules []Rule
 	for _, set := range endsSets() {
@@ -94,8 +96,8 @@ func nameEnds(s Settings) []Rule {
 	return rules
 }
 
-// ends answers callers. Each packet from outside passes here, so there is no more in it than one look into a set that is
-// empty nearly always.
+// ends returns the rules that answer callers. Each packet from outside passes here, so they only look into a set that
+// is nearly always empty.
 func ends(s Settings) []Rule {
 	rules := []Rule{
 		{Matches: []Match{FromLoopback{}}, Verdict: Return{}, Comment: "inside of the pod"},
@@ -106,7 +108,7 @@ func ends(s Settings) []Rule {
 			Matches: []Match{familyIs(set.Family), TCP{}, Opening{}, InSet(set)},
 			Verdict: RemoveAndReturn(set), Comment: "another connection from the same port",
 		}, Rule{
-			// The caller's own reset tells Envoy that there is nobody any more.
+			// The caller's own reset must reach Envoy, so that Envoy learns of the end.
 			Matches: []Match{familyIs(set.Family), TCP{}, InSet(set), NoReset{}},
 			Verdict: Reject{}, Comment: "is not to live any more",
 		})
@@ -114,11 +116,11 @@ func ends(s Settings) []Rule {
 	return rules
 }
 
-// ErrNotTaken is that nobody has taken the datagram: the rules are not there, or remember too many connections.
-var ErrNotTaken = errors.New("the capture rules do not take it: this kernel lacks an expression that they need (the log of the init container says so), or they have too many connections to end")
+// ErrNotTaken says that no rule has read the datagram: the rules do not exist, or the set is full.
+var ErrNotTaken = errors.New("the capture rules did not end it: this kernel lacks an expression that they need (see the log of the init container), or too many connections are to end")
 
-// EndConnection has the rules end the connection of this caller, as Envoy sees it. It must be called as the sidecar's user. What the
-// application has sent and the caller has not acknowledged is lost, as is what the caller sends.
+// EndConnection makes the rules end the connection with this caller address, as Envoy sees it. It must be called as the
+// sidecar's user. Data that the caller has not acknowledged or still sends is lost.
 func EndConnection(caller netip.AddrPort) error {
 	to, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: config.EndsPort})
 	if err != nil {
@@ -126,7 +128,7 @@ func EndConnection(caller netip.AddrPort) error {
 	}
 	defer to.Close()
 	name := binary.BigEndian.AppendUint16(caller.Addr().Unmap().AsSlice(), caller.Port())
-	// Who sends what a rule drops is told so.
+	// The kernel reports an error to the sender of a dropped packet.
 	if _, err = to.Write(name); errors.Is(err, unix.EPERM) {
 		return nil
 	} else if err != nil {
@@ -135,28 +137,29 @@ func EndConnection(caller netip.AddrPort) error {
 	return ErrNotTaken
 }
 
-// CanEnd reports whether the rules end connections, by a trial with one that nobody has. It must be called as the sidecar's user.
+// CanEnd reports whether the rules end connections. It tries with a connection that does not exist. It must be called
+// as the sidecar's user.
 func CanEnd() error { return EndConnection(netip.AddrPortFrom(nobodyIPv4, 1)) }
 
 type (
-	// UDP holds for UDP.
+	// UDP matches UDP packets.
 	UDP struct{}
-	// UDPPort is a destination port of what UDP holds for.
+	// UDPPort matches a UDP destination port.
 	UDPPort uint16
-	// familyIs holds for packets of an IP family.
+	// familyIs matches packets of an IP family.
 	familyIs byte
-	// DatagramOf holds for datagrams as long as the name of a connection of the set's family.
+	// DatagramOf matches datagrams that are as long as a connection's name in the set's family.
 	DatagramOf ConnectionSet
-	// InSet holds for packets of callers in the set.
+	// InSet matches packets of callers in the set.
 	InSet ConnectionSet
-	// Opening holds for the first packet of a connection.
+	// Opening matches the first packet of a connection.
 	Opening struct{}
-	// NoReset holds for TCP packets without RST.
+	// NoReset matches TCP packets without RST.
 	NoReset struct{}
-	// AddAndDrop adds the caller that a datagram names to the set, and drops the datagram. Where the set is full the
-	// walk goes on.
+	// AddAndDrop adds the caller in a datagram to the set, and drops the datagram. If the set is full, the next rule
+	// follows.
 	AddAndDrop ConnectionSet
-	// RemoveAndReturn takes the packet's caller out of the set.
+	// RemoveAndReturn removes the packet's caller from the set.
 	RemoveAndReturn ConnectionSet
 )
 

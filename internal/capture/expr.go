@@ -9,46 +9,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Match knows itself as nft text and as the expressions that the kernel evaluates.
+// A Match is a condition on packets, as nft text and as expressions for the kernel.
 type Match interface {
 	text() string
 	exprs() []any
 }
 
-// A Verdict is what happens where a rule's matches hold.
+// A Verdict is the action of a rule whose matches are all true.
 type Verdict interface {
 	text() string
 	exprs() []any
 }
 
 type (
-	// NotTCP holds for every other transport protocol.
+	// NotTCP matches every other transport protocol.
 	NotTCP struct{}
-	// SocketUID holds where the sending socket belongs to this user.
+	// SocketUID matches if the sending socket belongs to this user.
 	SocketUID uint32
-	// SocketPriority holds where the sending socket has this SO_PRIORITY.
+	// SocketPriority matches if the sending socket has this SO_PRIORITY.
 	SocketPriority uint16
-	// LocalDestination holds for addresses of this network namespace, loopback included.
+	// LocalDestination matches destination addresses of this network namespace, including loopback.
 	LocalDestination struct{}
 	// ForeignDestination is the opposite of LocalDestination.
 	ForeignDestination struct{}
-	// FromLoopback holds for packets that arrive on lo.
+	// FromLoopback matches packets that arrive on lo.
 	FromLoopback struct{}
 	// DestPort is a TCP destination port.
 	DestPort uint16
-	// NotDestPort holds for TCP to every other port.
+	// NotDestPort matches TCP to every other port.
 	NotDestPort uint16
-	// DestPrefix is a range of destination addresses, of the family that the prefix has.
+	// DestPrefix is a range of destination addresses in the prefix's family.
 	DestPrefix netip.Prefix
-	// HasSocket holds where a socket, listening ones included, would take the packet as it stands:
-	// the kernel's own lookup, so that dual-stack, wildcard and SO_REUSEPORT sockets count.
+	// HasSocket matches if a socket, listening ones included, would accept the packet. It is the kernel's own lookup,
+	// so dual-stack, wildcard and SO_REUSEPORT sockets count.
 	HasSocket struct{}
 )
 
-// register is the one that loads and comparisons use; rules need no second.
+// register is the register for loads and comparisons; rules need only one.
 const register = 1
 
-// rtnLocal is what fib says of local addresses (linux/rtnetlink.h).
+// rtnLocal is fib's type of local addresses (linux/rtnetlink.h).
 const rtnLocal = unix.RTN_LOCAL
 
 func (NotTCP) text() string             { return "meta l4proto != tcp" }
@@ -81,7 +81,7 @@ func tcp(op expr.CmpOp) []any {
 	}
 }
 
-// ofFamily holds for packets of an IP family (NFPROTO_IPV4, NFPROTO_IPV6).
+// ofFamily matches packets of an IP family (NFPROTO_IPV4, NFPROTO_IPV6).
 func ofFamily(family byte) []any {
 	return []any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register},
@@ -122,7 +122,7 @@ func (FromLoopback) exprs() []any {
 	}
 }
 
-// They say the protocol themselves, so that nft shows what was meant.
+// The expressions include the protocol, so that nft shows the rule as intended.
 func (m DestPort) exprs() []any    { return destPort(expr.CmpOpEq, uint16(m)) }
 func (m NotDestPort) exprs() []any { return destPort(expr.CmpOpNeq, uint16(m)) }
 
@@ -170,13 +170,13 @@ func mask(bits, length int) []byte {
 }
 
 type (
-	// Return leaves the connection as it is.
+	// Return does not change the connection.
 	Return struct{}
-	// Redirect sends the connection to this port of the pod; the original destination stays readable.
+	// Redirect sends the connection to this port of the pod. The original destination stays readable.
 	Redirect uint16
 	// Reject answers with a TCP reset.
 	Reject struct{}
-	// Drop gives no answer.
+	// Drop drops the packet without an answer.
 	Drop struct{}
 )
 
@@ -189,8 +189,8 @@ func (Return) exprs() []any { return []any{&expr.Verdict{Kind: expr.VerdictRetur
 func (Drop) exprs() []any   { return []any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 func (Reject) exprs() []any { return []any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }
 
-// The protocol stands in the rule itself, though NotTCP comes first in every chain: nft does not load a list of rules
-// that redirect to a port without it.
+// The rule names the protocol, although NotTCP comes first in every chain: nft refuses to load rules that redirect to a
+// port without a protocol.
 func (v Redirect) exprs() []any {
 	return append(tcp(expr.CmpOpEq),
 		&expr.Immediate{Register: register, Data: binaryutil.BigEndian.PutUint16(uint16(v))},

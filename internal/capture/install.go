@@ -11,41 +11,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Installed says what the kernel took.
+// Installed describes the rules that the kernel accepted.
 type Installed struct {
-	// Variant is Full, or Plain where the kernel refused Full for want of an expression.
+	// Variant is Full, or Plain if the kernel lacks an expression of Full.
 	Variant Variant
-	// WithoutCallers says why the application sees the pod's own address as everybody's; nil where it sees the callers'.
+	// WithoutCallers says why the application sees the pod's own address for all callers; nil if it sees the callers'
+	// addresses.
 	WithoutCallers error
-	// WithoutRoute says why a connection in a caller's name costs more than it need; nil where it does not.
+	// WithoutRoute says why connections with a caller's address cost more than necessary; nil if they do not.
 	WithoutRoute error
-	// WithoutGateways says why the kubelet is known by the addresses given alone; nil where the pod's routes could be read.
+	// WithoutGateways says why the rules recognize the kubelet only by the given addresses; nil if the pod's routes
+	// were readable.
 	WithoutGateways error
 }
 
-// Describe says in one line what is captured, and what the kernel could not do.
+// Describe returns one line with what is captured, and what the kernel could not do.
 func (i Installed) Describe(s Settings) string {
-	line := fmt.Sprintf("outbound to %d, inbound to %d, not user %d", s.OutboundPort, s.InboundPort, s.ProxyUID)
+	line := fmt.Sprintf("outbound to %d, inbound to %d, without user %d", s.OutboundPort, s.InboundPort, s.ProxyUID)
 	if len(s.ExcludeInboundPorts) > 0 {
-		line += fmt.Sprintf(", not inbound ports %v", s.ExcludeInboundPorts)
+		line += fmt.Sprintf(", without inbound ports %v", s.ExcludeInboundPorts)
 	}
 	if len(s.ExcludeOutboundPorts) > 0 {
-		line += fmt.Sprintf(", not outbound ports %v", s.ExcludeOutboundPorts)
+		line += fmt.Sprintf(", without outbound ports %v", s.ExcludeOutboundPorts)
 	}
 	if len(s.ExcludeOutboundCIDRs) > 0 {
-		line += fmt.Sprintf(", not destinations %v", s.ExcludeOutboundCIDRs)
+		line += fmt.Sprintf(", without destinations %v", s.ExcludeOutboundCIDRs)
 	}
 	if i.Variant == Plain {
-		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured too, and TCP probes succeed there"
+		line += "; this kernel lacks nft_socket or reject in prerouting, so ports without a listener are captured, too, and TCP probes succeed there"
 	}
 	if i.WithoutCallers != nil {
-		line += "; the application sees the pod's own address as that of all callers: " + i.WithoutCallers.Error()
+		line += "; the application sees the pod's own address as the address of all callers: " + i.WithoutCallers.Error()
 	}
 	if i.WithoutGateways != nil {
 		line += "; TCP probes may take a second longer: " + i.WithoutGateways.Error()
 	}
 	if i.WithoutRoute != nil {
-		line += "; a little more CPU for each packet to the application: " + i.WithoutRoute.Error()
+		line += "; each packet to the application costs a little more CPU: " + i.WithoutRoute.Error()
 	}
 	return line
 }
@@ -91,21 +93,21 @@ func Present() (bool, error) {
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
 }
 
-// lacksExpression tells a kernel without an expression (nft_socket is not built in: ENOENT; reject not
-// in this hook, or an unknown key: EOPNOTSUPP) from every other failure.
+// lacksExpression reports whether the error means that the kernel lacks an expression (nft_socket is not built in:
+// ENOENT; reject not in this hook, or an unknown key: EOPNOTSUPP).
 func lacksExpression(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// Apply replaces our table by r, in one transaction: traffic sees the old rules or the new ones,
-// never a mixture and never none. No other table is touched. Rules that the library cannot write follow at once.
+// Apply replaces our table by r in one transaction: traffic sees the old rules or the new ones, never a mixture or
+// none. It does not touch other tables. Rules that the library cannot write follow at once.
 func Apply(r Ruleset) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open netfilter netlink socket: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName}
-	// Adding first makes the deletion succeed also where there is no table yet.
+	// Adding first lets the deletion succeed if there is no table yet.
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A TCP probe of the kubelet connects, says nothing and closes, and its close waits until the end is acknowledged, a
-// second at the most. So its end goes through at once, where others that said nothing so far may wait for the server to
-// speak first. Who it is, the address says, and that nothing at all was sent: three packets, each no longer than it must be.
+// A TCP probe of the kubelet connects, sends nothing and closes, and its close waits up to a second for the
+// acknowledgement of its FIN. So the rules pass this FIN on at once, while they hold back the FIN of other silent
+// clients, which may wait for the server to speak first. They recognize the probe by its address, and by three packets
+// without content.
 
-// silentEnds are the rules for it.
+// silentEnds returns these rules.
 func silentEnds(nodes []netip.Addr) []Rule {
 	var rules []Rule
 	for _, node := range nodes {
@@ -31,8 +32,8 @@ func silentEnds(nodes []netip.Addr) []Rule {
 	return rules
 }
 
-// gateways are where the pod's default routes lead. The kubelet of the same node calls from there where pods are behind
-// a bridge or a router of the node, and from an address of the node otherwise.
+// gateways returns the gateways of the pod's default routes. The node's kubelet calls from there if pods are behind a
+// bridge or a router of the node, and otherwise from an address of the node.
 func gateways() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -57,7 +58,7 @@ func isDefault(r netlink.Route) bool {
 	return ones == 0
 }
 
-// nodeAddresses are those that were given, and the gateways.
+// nodeAddresses returns the given addresses and the gateways.
 func nodeAddresses(given []netip.Addr) ([]netip.Addr, error) {
 	found, err := gateways()
 	out := slices.Concat(given, found)
@@ -66,15 +67,15 @@ func nodeAddresses(given []netip.Addr) ([]netip.Addr, error) {
 }
 
 type (
-	// Source is a source address.
+	// Source matches a source address.
 	Source netip.Addr
-	// HeaderWords holds for TCP headers of this length, in words of 32 bits.
+	// HeaderWords matches TCP headers of this length, in words of 32 bits.
 	HeaderWords byte
-	// Packets holds while the beginning side has sent so many packets at most.
+	// Packets matches while the client has sent at most this number of packets.
 	Packets uint64
 )
 
-// A header with timestamps, which are all that a packet behind the handshake carries.
+// A header with timestamps, the only option of packets after the handshake.
 const timestamps HeaderWords = 8
 
 // The handshake and the end.
@@ -118,7 +119,7 @@ func (m HeaderWords) exprs() []any {
 
 func (m Packets) exprs() []any { return counter(expr.CtKeyPKTS, original, uint64(m)) }
 
-// counter holds while a direction's counter is so high at most.
+// counter matches while a direction's counter is at most this.
 func counter(key expr.CtKey, direction byte, most uint64) []any {
 	return []any{
 		&directedCt{key: key, direction: direction, register: register},

@@ -8,7 +8,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// TableName is the one table that Mizzen owns, of family inet: it holds IPv4 and IPv6.
+// TableName is the only table that Mizzen owns. Its family is inet: IPv4 and IPv6.
 const TableName = "mizzen"
 
 // Priorities of chains. The output hook knows no name for that of destination NAT, only the number:
@@ -17,19 +17,18 @@ const (
 	manglePriority = -150
 	dstnatPriority = -100
 	srcnatPriority = 100
-	// afterNAT is when a connection's addresses and ports are settled.
+	// afterNAT is after address translation, when a connection's addresses and ports are final.
 	afterNAT = 150
 )
 
-// Ruleset is everything in our table.
+// Ruleset is the content of our table.
 type Ruleset struct {
 	Sets   []ConnectionSet
 	Chains []Chain
 }
 
-// Hook is where in the network stack a chain sits. A pod's own calls pass Output, what comes in
-// from outside and from loopback passes Prerouting and, where it is for the pod, Input; what leaves for outside and for
-// loopback Postrouting.
+// Hook is the place of a chain in the network stack. A pod's own calls pass Output. Packets from outside and from
+// loopback pass Prerouting and, if they are for the pod, Input. Packets to outside and to loopback pass Postrouting.
 type Hook string
 
 // The hooks in use.
@@ -43,8 +42,8 @@ const (
 // Kind is the type of a base chain.
 type Kind string
 
-// The kinds in use. The kernel asks NAT chains about the first packet of a connection only, so the number of their
-// rules costs nothing once a connection stands. Filter chains see each packet.
+// The kinds in use. NAT chains see only the first packet of a connection, so their rules cost established connections
+// nothing. Filter chains see each packet.
 const (
 	NAT    Kind = "nat"
 	Filter Kind = "filter"
@@ -59,7 +58,7 @@ type Chain struct {
 	Rules    []Rule
 }
 
-// Rule ends the walk through its chain with Verdict where every Match holds.
+// Rule applies Verdict to packets for which every Match is true.
 type Rule struct {
 	Matches []Match
 	Verdict Verdict
@@ -67,18 +66,18 @@ type Rule struct {
 	Comment string
 }
 
-// Variant chooses between what a current kernel can do and what every kernel can.
+// Variant chooses between rules for current kernels and rules for every kernel.
 type Variant int
 
 const (
-	// Full captures an inbound connection only where somebody listens, and refuses direct calls to
-	// Envoy's ports. It needs nft_socket, and reject in the prerouting hook (Linux 5.9).
+	// Full captures an inbound connection only if somebody listens on its port, and refuses direct calls to Envoy's
+	// ports. It needs nft_socket, and reject in the prerouting hook (Linux 5.9).
 	Full Variant = iota
 	// Plain captures every inbound connection and drops direct calls to Envoy's ports. It ends no connections for the agent.
 	Plain
 )
 
-// Rules gives the rules for s. It is pure.
+// Rules returns the rules for s. It is pure.
 func Rules(s Settings, v Variant) Ruleset {
 	chains := []Chain{
 		{Name: "output", Kind: NAT, Hook: Output, Priority: dstnatPriority, Rules: outputRules(s, v)},
@@ -108,8 +107,7 @@ func outputRules(s Settings, v Variant) []Rule {
 	rules = append(rules, trialRule(s))
 	rules = append(rules, ownCallRules(s)...)
 	rules = append(rules, []Rule{
-		// The UID alone decides. A group is no identity here: an application that runs with group
-		// 1337 must not escape the mesh.
+		// Only the UID counts, not the group: an application with group 1337 must not escape the mesh.
 		{Matches: []Match{SocketUID(s.ProxyUID)}, Verdict: Return{}, Comment: "the sidecar's own calls"},
 	}...)
 	rules = append(rules, guardRules(s, v, LocalDestination{})...)
@@ -125,7 +123,7 @@ func outputRules(s Settings, v Variant) []Rule {
 	return append(rules, Rule{Verdict: Redirect(s.OutboundPort), Comment: "to Envoy"})
 }
 
-// trialRule is for the sidecar, which has no right to read the rules, to see that they are there (Captured).
+// trialRule lets the sidecar, which may not read the rules, find out that they exist (Captured).
 func trialRule(s Settings) Rule {
 	return Rule{
 		Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}, DestPort(s.OutboundPort)},
@@ -133,8 +131,8 @@ func trialRule(s Settings) Rule {
 	}
 }
 
-// ownCallRules are for a pod that calls its own Service and is chosen itself. What the sidecar sends to the
-// application, and the agent's probes, have no such priority.
+// ownCallRules are for a pod that calls its own Service, if the sidecar chooses the pod itself. Connections of the
+// sidecar to the application, and the agent's probes, do not have this priority.
 func ownCallRules(s Settings) []Rule {
 	if !s.CapturesOwnCalls {
 		return nil
@@ -163,16 +161,16 @@ func preroutingRules(s Settings, v Variant) []Rule {
 	if v == Plain {
 		return append(rules, Rule{Verdict: Redirect(s.InboundPort), Comment: "to Envoy"})
 	}
-	// Where nobody listens the packet goes on to the kernel, which refuses the connection. The caller
-	// then sees a genuine connect failure, safe to retry, instead of a connection that Envoy accepted
-	// and had to close; and an application that listens on 127.0.0.1 only stays private.
+	// If nobody listens, the packet reaches the kernel, which refuses the connection. The caller then sees a real
+	// connect failure, which is safe to retry, and not a connection that Envoy accepted and had to close. An
+	// application that listens only on 127.0.0.1 stays private.
 	return append(rules, Rule{
 		Matches: []Match{HasSocket{}}, Verdict: Redirect(s.InboundPort), Comment: "to Envoy, where somebody listens",
 	})
 }
 
-// guardRules turn away who dials Envoy's ports directly: such a connection has no other original
-// destination than Envoy itself, so Envoy could only call itself or be used to go around a policy.
+// guardRules refuse direct connections to Envoy's ports. The original destination of such a connection is Envoy itself,
+// so Envoy could only call itself, or be used to bypass a policy.
 func guardRules(s Settings, v Variant, also ...Match) []Rule {
 	var verdict Verdict = Reject{}
 	if v == Plain {
@@ -189,7 +187,7 @@ func guardRules(s Settings, v Variant, also ...Match) []Rule {
 	return rules
 }
 
-// String renders the rules as `nft -f` reads them. It is what --dry-run prints.
+// String returns the rules in the syntax of `nft -f`. --dry-run prints them.
 func (r Ruleset) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", TableName)

@@ -20,14 +20,14 @@ var (
 	nobodyIPv6 = netip.MustParseAddr("2001:db8::1")
 )
 
-// The trial is given up when this process has looked for it so often, so long apart. Within the pod it takes less than a
-// millisecond; but where pods start there is often no CPU, and time that goes by without us says nothing. Nor is it given up
-// before the kernel has tried once more, a second after the first time.
+// A trial fails after this number of checks at this interval. A connection within the pod takes less than a
+// millisecond, but nodes that start pods are often out of CPU, so elapsed time alone proves nothing. The trial also
+// lasts long enough for the kernel's second attempt, a second after the first.
 const seenLooks, seenPause, seenLeast = 30, 10 * time.Millisecond, 1500 * time.Millisecond
 
-// CallersSeen reports whether the rules let the application see who calls, by a trial: a connection in the name of nobody
-// to a port of the pod's own. It must be called as the sidecar's user, ip is an address of the pod. Without the rules the
-// trial goes nowhere.
+// CallersSeen reports whether the rules show the application the caller's address. It tries a connection from an unused
+// address to a port of the pod. It must be called as the sidecar's user; ip is an address of the pod. Without the rules
+// the connection goes nowhere.
 func CallersSeen(ip netip.Addr) bool {
 	l, err := net.Listen("tcp", netip.AddrPortFrom(ip, 0).String()) //nolint:noctx // an address needs no wait
 	if err != nil {
@@ -61,7 +61,7 @@ func CallersSeen(ip netip.Addr) bool {
 				return false
 			}
 			defer c.Close()
-			accepted, err := l.Accept() // it is there: the handshake is done
+			accepted, err := l.Accept() // the connection is there, because the handshake is complete
 			if err != nil {
 				return false
 			}

@@ -11,20 +11,21 @@ import (
 type Settings struct {
 	contract.Capture
 
-	// AgentPort is reached from outside as it is: the kubelet's probes and Prometheus use it.
+	// AgentPort is not captured, because the kubelet's probes and Prometheus use it.
 	AgentPort uint16
 
-	// PodAddresses are the pod's own, one of each family. With them the sidecar can call the application in the name of
-	// whoever calls the pod; without, all calls come from the pod's own address.
+	// PodAddresses are the pod's addresses, one of each family. With them the sidecar can call the application with the
+	// caller's address; without them all calls come from the pod's own address.
 	PodAddresses []netip.Addr
 }
 
-// Default gives the settings of a pod that excludes nothing.
+// Default returns the settings of a pod that excludes nothing.
 func Default() Settings {
 	return Settings{Capture: contract.DefaultCapture(), AgentPort: config.AgentPort}
 }
 
-// uncaptured are the inbound ports that are reached as they are: the agent's, and those excluded, which may name it again.
+// uncaptured returns the inbound ports that are not captured: the agent's port and the excluded ports, which may repeat
+// it.
 func (s Settings) uncaptured() []uint16 {
 	ports := []uint16{s.AgentPort}
 	for _, p := range s.ExcludeInboundPorts {

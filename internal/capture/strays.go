@@ -5,9 +5,10 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// strays drops segments that conntrack cannot place, because they come late, twice or far out of order. They are not
-// redirected, so they would reach the application's port as they are. The kernel knows no connection there and answers
-// with a reset, which ends the one that they belong to. kube-proxy does the same for its Services:
+// strays returns rules that drop segments that conntrack cannot assign to a connection, because they are late,
+// duplicate or far out of order. These are not redirected, so they would reach the application's port. The kernel knows
+// no connection there and would answer with a reset, which would end the segment's real connection. kube-proxy does the
+// same for its Services:
 // https://kubernetes.io/blog/2019/03/29/kube-proxy-subtleties-debugging-an-intermittent-connection-reset/
 func strays(s Settings) []Rule {
 	rules := []Rule{
@@ -22,7 +23,7 @@ func strays(s Settings) []Rule {
 	return append(rules, Rule{Verdict: Drop{}, Comment: "would be answered with a reset"})
 }
 
-// Placed holds for packets that conntrack has found a place for.
+// Placed matches packets that conntrack has assigned to a connection.
 type Placed struct{}
 
 func (Placed) text() string { return "ct state != invalid" }

@@ -14,17 +14,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// trialTime bounds a trial, which stays within the pod and takes less than a millisecond. Where it takes longer there is no CPU.
+// trialTime bounds a trial. The trial stays within the pod and takes less than a millisecond, unless the node is out of
+// CPU.
 const trialTime = 5 * time.Second
 
-// ErrNotCaptured says that the pod's traffic goes past its sidecar.
+// ErrNotCaptured says that the pod's traffic bypasses its sidecar.
 var ErrNotCaptured = errors.New("the pod has no capture rules")
 
-// Captured gives ErrNotCaptured unless the rules of Default's ports are there, by a trial: a connection to Envoy's outbound
-// port that they lead to the inbound one. It must be called as the sidecar's user and before Envoy listens, and needs no
-// privilege. Any other error says why there was no trial.
+// Captured returns ErrNotCaptured unless the rules for Default's ports exist. It tries a connection to Envoy's outbound
+// port, which these rules redirect to the inbound port. It must be called as the sidecar's user and before Envoy
+// listens, and needs no privilege. Any other error says why the trial was impossible.
 func Captured(ctx context.Context) error {
-	// Without a network namespace's IPv4 loopback there is none at all: the kernel gives it the address with the device.
+	// Every network namespace with lo has IPv4 loopback, because the kernel assigns the address with the device.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(config.InboundPort)))
 	if err != nil {
 		return fmt.Errorf("try the capture rules: %w", err)
@@ -41,7 +42,7 @@ func Captured(ctx context.Context) error {
 		return fmt.Errorf("try the capture rules: %w", err)
 	}
 	defer c.Close()
-	// Somebody else may listen on the outbound port: it is ours only if it is the connection that came to us.
+	// Another process may listen on the outbound port, so the trial succeeds only if the connection arrived here.
 	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(trialTime)); err != nil {
 		return err
 	}

@@ -24,18 +24,18 @@ import (
 )
 
 const (
-	// agentTimeout bounds one question to one pod.
+	// agentTimeout bounds one request to one pod.
 	agentTimeout = 15 * time.Second
-	// maxAgentAnswer bounds what a pod may answer, in bytes: it is as trustworthy as the pod.
+	// maxAgentAnswer bounds the size of an agent's answer, in bytes. The answer is only as trustworthy as the pod.
 	maxAgentAnswer = 1 << 20
 )
 
-// agents ask the sidecars' agents for what they tell on their pods' loopback (internal/agentapi).
+// agents requests the pages that the sidecars' agents serve on their pods' loopback (internal/agentapi).
 type agents interface {
 	ask(ctx context.Context, pod mesh.Key, path string, into any) error
 }
 
-// agentConnector gives the agents of the cluster that the flags name.
+// agentConnector returns the agents of the cluster that the flags name.
 type agentConnector func(*clusterFlags) (agents, error)
 
 // connectAgents is the agentConnector that forwards ports, as kubectl port-forward does.
@@ -76,7 +76,7 @@ func (a *forwardedAgents) ask(ctx context.Context, pod mesh.Key, path string, in
 	return err
 }
 
-// forward gives an address on this machine that leads to the agent until ctx ends.
+// forward returns a local address that is forwarded to the agent until ctx ends.
 func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, error) {
 	url := a.pods.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(a.config)
@@ -87,7 +87,7 @@ func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, er
 	if err != nil {
 		return "", err
 	}
-	// API servers before Kubernetes 1.30 speak SPDY alone.
+	// API servers before Kubernetes 1.30 speak only SPDY.
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
 		func(err error) bool { return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) })
 	ready, ended := make(chan struct{}), make(chan error, 1)
@@ -128,17 +128,17 @@ func askAgent(ctx context.Context, url string, into any) error {
 	case len(body) > maxAgentAnswer:
 		return fmt.Errorf("the agent's answer has more than %d bytes", maxAgentAnswer)
 	case res.StatusCode == http.StatusNotFound:
-		return errors.New("the agent knows no such page: its sidecar is of an older version, or has no identity")
+		return errors.New("the agent does not have this page: its sidecar has an older version, or no identity")
 	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("the agent answered %d: %s", res.StatusCode, printable(strings.TrimSpace(string(body))))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("the agent's answer cannot be read: %w", err)
+		return fmt.Errorf("cannot read the agent's answer: %w", err)
 	}
 	return nil
 }
 
-// forwardFailure is where the library says what went wrong with a forwarded port.
+// forwardFailure records the library's error about a forwarded port.
 type forwardFailure struct {
 	mu  sync.Mutex
 	err error
@@ -150,7 +150,7 @@ func (f *forwardFailure) get() error {
 	return f.err
 }
 
-// Error is the log sink's.
+// Error implements the log sink.
 func (f *forwardFailure) Error(err error, _ string, _ ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

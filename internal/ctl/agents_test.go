@@ -105,10 +105,10 @@ func TestAgentsAreAskedByForwardedPorts(t *testing.T) {
 		"forbidden":     {"forbidden", "", `pods "forbidden" is forbidden: no`},
 		"no such pod":   {"other", "", "not found"},
 		"nobody there":  {"cart", "127.0.0.1:1", "port 15020: an error occurred forwarding: dial tcp 127.0.0.1:1: connect: connection refused"},
-		"older agent":   {"cart", answer(404, "404 page not found"), "its sidecar is of an older version, or has no identity"},
+		"older agent":   {"cart", answer(404, "404 page not found"), "its sidecar has an older version, or no identity"},
 		"broken agent":  {"cart", answer(500, "no\x1b[2J"), "the agent answered 500: no?[2J"},
-		"not JSON":      {"cart", answer(200, "<html>"), "cannot be read"},
-		"bad address":   {"cart", answer(200, `{"callers": [{"source": "x"}]}`), "cannot be read"},
+		"not JSON":      {"cart", answer(200, "<html>"), "cannot read the agent's answer"},
+		"bad address":   {"cart", answer(200, `{"callers": [{"source": "x"}]}`), "cannot read the agent's answer"},
 		"a huge answer": {"cart", answer(200, strings.Repeat(" ", maxAgentAnswer)+"{}"), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,19 +12,20 @@ import (
 )
 
 const (
-	// parallelAsks bounds the ports that are forwarded at a time: each is a connection through API server and kubelet.
+	// parallelAsks bounds the number of concurrently forwarded ports, each of which is a connection through API server
+	// and kubelet.
 	parallelAsks = 16
-	// progressEvery is how often somebody who waits is told how far it is.
+	// progressEvery is the interval of progress messages.
 	progressEvery = 3 * time.Second
 )
 
-// heard is what an agent said of callers, or why it said nothing.
+// heard is an agent's answer about callers, or the error.
 type heard struct {
 	agentapi.PlainText
 	err error
 }
 
-// askAll asks pods for their callers, some at a time. Progress is told on stderr where it takes long.
+// askAll asks pods for their callers, several at a time. It reports progress on stderr if it takes long.
 func askAll(ctx context.Context, a agents, pods []*podInfo, stderr io.Writer) map[mesh.Key]heard {
 	var mu sync.Mutex
 	out := map[mesh.Key]heard{}
@@ -58,7 +59,7 @@ func askAll(ctx context.Context, a agents, pods []*podInfo, stderr io.Writer) ma
 	return out
 }
 
-// tell calls f again and again until stop is called.
+// tell calls f repeatedly until stop is called.
 func tell(every time.Duration, f func()) (stop func()) {
 	done := make(chan struct{})
 	var telling sync.WaitGroup

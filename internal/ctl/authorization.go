@@ -12,16 +12,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// policyView is an AuthorizationPolicy that holds for a pod.
+// policyView is an AuthorizationPolicy that applies to a pod.
 type policyView struct {
 	Policy string `json:"policy"`
 	Action string `json:"action"`
 	DryRun bool   `json:"dryRun,omitempty"`
-	// Rules as people read them; a call that fulfils one is matched.
+	// Rules in text form; a call that matches one of them matches the policy.
 	Rules []string `json:"rules,omitempty"`
 }
 
-// authorization says which policies hold for a pod. The kind may be absent; then none does.
+// authorization returns the policies that apply to a pod: none if the cluster does not have the kind.
 func (c clusterReader) authorization(ctx context.Context, p *podInfo) ([]policyView, error) {
 	var list v1alpha1.AuthorizationPolicyList
 	if err := listOptional(ctx, c.Client, &list, "AuthorizationPolicies", client.InNamespace(p.Namespace)); err != nil {
@@ -46,7 +46,7 @@ func (c clusterReader) authorization(ctx context.Context, p *podInfo) ([]policyV
 }
 
 func ruleText(r mesh.CallRule) string {
-	from := []string{"everybody, also in plain text"}
+	from := []string{"everybody, including plain text"}
 	if len(r.From) > 0 {
 		from = nil
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// callerKind says where a caller is.
+// callerKind says what kind of place a caller is.
 type callerKind string
 
 const (
@@ -27,18 +27,18 @@ const (
 	callerUnknown callerKind = "unknown"
 )
 
-// caller is who has called in plain text, and why it is plain.
+// caller is a caller in plain text, with the reason.
 type caller struct {
 	kind callerKind
-	// namespace, name and workload are those of a pod; name is also that of a node.
+	// namespace, name and workload of a pod; name is also used for a node.
 	namespace, name, workload string
 	reason                    string
 }
 
-// clockSlack is what the clocks of nodes and API server may differ by.
+// clockSlack is the tolerated difference between clocks of nodes and API server.
 const clockSlack = 10 * time.Second
 
-// caller tells who it is that an agent has seen.
+// caller identifies a caller that an agent has seen.
 func (i *inventory) caller(seen agentapi.Caller, target *podInfo) caller {
 	source := seen.Source.Unmap()
 	known := i.byIP[source]
@@ -49,31 +49,31 @@ func (i *inventory) caller(seen agentapi.Caller, target *podInfo) caller {
 		return caller{callerPod, p.Namespace, p.Name, p.workload, i.whyPlain(p, seen, target)}
 	}
 	if len(known) > 0 {
-		reason := "a pod that is gone"
+		reason := "a deleted pod"
 		if i := slices.IndexFunc(known, func(p *podInfo) bool { return !p.ended() }); i >= 0 {
-			reason += fmt.Sprintf("; %s has its address now", known[i].Key)
+			reason += fmt.Sprintf("; %s has the address now", known[i].Key)
 		}
 		return caller{kind: callerGone, name: source.String(), reason: reason}
 	}
 	for _, n := range i.nodes {
 		if slices.ContainsFunc(n.Status.Addresses, func(a corev1.NodeAddress) bool { return isAddress(a.Address, source) }) {
-			return caller{kind: callerNode, name: n.Name, reason: "the node's own address: a pod with hostNetwork, a process of the node, or a call through a node port"}
+			return caller{kind: callerNode, name: n.Name, reason: "the node's address: a pod with hostNetwork, a process of the node, or a call through a node port"}
 		}
 		for _, text := range n.Spec.PodCIDRs {
 			pods, err := netip.ParsePrefix(text)
 			switch {
 			case err != nil || !pods.Contains(source):
 			case source == pods.Masked().Addr().Next():
-				return caller{kind: callerNode, name: n.Name, reason: "the node's address among its pods: a pod with hostNetwork, a process of the node, or a call through a node port"}
+				return caller{kind: callerNode, name: n.Name, reason: "the node's address in its pod network: a pod with hostNetwork, a process of the node, or a call through a node port"}
 			default:
-				return caller{kind: callerGone, name: source.String(), reason: "a pod of node " + n.Name + " that is gone"}
+				return caller{kind: callerGone, name: source.String(), reason: "a deleted pod of node " + n.Name}
 			}
 		}
 	}
 	if i.partial {
-		return caller{kind: callerUnknown, name: source.String(), reason: "no pod and no node that could be read has this address"}
+		return caller{kind: callerUnknown, name: source.String(), reason: "no pod or node that mizzenctl may read has this address"}
 	}
-	return caller{kind: callerOutside, name: source.String(), reason: "outside of the cluster: no pod and no node has this address"}
+	return caller{kind: callerOutside, name: source.String(), reason: "outside of the cluster: no pod or node has this address"}
 }
 
 func isAddress(text string, want netip.Addr) bool {
@@ -81,7 +81,7 @@ func isAddress(text string, want netip.Addr) bool {
 	return err == nil && got.Unmap() == want
 }
 
-// had reports whether a pod had its address already, or still, when it was seen.
+// had reports whether a pod had its address at the time of the call.
 func (p *podInfo) had(seen agentapi.Caller) bool {
 	if start := p.source.Status.StartTime; start != nil && seen.Last.Add(clockSlack).Before(start.Time) {
 		return false
@@ -94,15 +94,15 @@ func (p *podInfo) had(seen agentapi.Caller) bool {
 	return len(p.source.Status.ContainerStatuses) == 0
 }
 
-// whyPlain is why a pod's call was not mTLS.
+// whyPlain returns the reason why a pod's call was not mTLS.
 func (i *inventory) whyPlain(p *podInfo, seen agentapi.Caller, target *podInfo) string {
 	switch {
 	case !p.injected:
 		return i.whyNoSidecar(p)
 	case !p.Meshed:
-		return "its sidecar has no identity: it was injected before the mesh had them; make the pod anew"
+		return "its sidecar has no identity, because it was injected before the mesh had identities; recreate the pod"
 	case p == target:
-		return "the pod itself, past its own sidecar"
+		return "the pod itself, bypassing its sidecar"
 	}
 	ports, cidrs := p.excluded()
 	var leftOut []string
@@ -114,11 +114,11 @@ func (i *inventory) whyPlain(p *podInfo, seen agentapi.Caller, target *podInfo) 
 	}
 	switch {
 	case slices.Contains(ports, seen.Port), slices.ContainsFunc(cidrs, func(c netip.Prefix) bool { return slices.ContainsFunc(target.IPs, c.Contains) }):
-		return "its capture leaves this call out: " + strings.Join(leftOut, ", ")
+		return "its capture excludes this call: " + strings.Join(leftOut, ", ")
 	case len(leftOut) > 0:
-		return "it has a sidecar whose capture leaves out " + strings.Join(leftOut, ", ") + "; or it called an address that is no pod's and no Service's"
+		return "it has a sidecar whose capture excludes " + strings.Join(leftOut, ", ") + "; or it called an address of no pod and no Service"
 	}
-	return "it has a sidecar, but called an address that is no pod's and no Service's, such as a node port or a load balancer, or called past it"
+	return "it has a sidecar, but called an address of no pod and no Service, such as a node port or a load balancer, or bypassed the sidecar"
 }
 
 func (i *inventory) whyNoSidecar(p *podInfo) string {
@@ -129,7 +129,7 @@ func (i *inventory) whyNoSidecar(p *podInfo) string {
 	}
 	switch d := webhook.Decide(labels, p.source, i.system); {
 	case d.Inject:
-		return "no sidecar: the pod is older than the injection of its namespace; make it anew"
+		return "no sidecar: the pod is older than the label of its namespace; recreate it"
 	case d.Refuse != "":
 		return "no sidecar: " + d.Refuse
 	case d.Reason == webhook.NamespaceNotEnabled && n == nil:
@@ -139,13 +139,13 @@ func (i *inventory) whyNoSidecar(p *podInfo) string {
 	}
 }
 
-// excluded are the outbound ports and ranges that the capture of a pod leaves out.
+// excluded returns the outbound ports and ranges that a pod's capture excludes.
 func (p *podInfo) excluded() (ports []uint16, cidrs []netip.Prefix) {
 	captured, _ := sidecar.Captured(&p.source.Spec) // a container whose arguments are wrong in part does not start
 	return captured.ExcludeOutboundPorts, captured.ExcludeOutboundCIDRs
 }
 
-// group is the key under which callers that are alike are told as one.
+// group is the key by which similar callers are merged.
 func (c caller) group() string {
 	if c.kind == callerPod {
 		return c.namespace + "/" + c.workload + " " + c.reason
@@ -153,7 +153,7 @@ func (c caller) group() string {
 	return string(c.kind) + " " + c.reason
 }
 
-// text names one caller.
+// text returns the text for one caller.
 func (c caller) text() string {
 	switch c.kind {
 	case callerPod:

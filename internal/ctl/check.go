@@ -26,7 +26,7 @@ func newCheckCommand(connect connector) *cobra.Command {
 	o := checkOptions{connect: connect}
 	cmd := &cobra.Command{
 		Use:   "check -f FILE|DIR|- [flags]",
-		Short: "Find mistakes in Services, routes, policies, namespaces and workloads before they are applied",
+		Short: "Find mistakes in Services, routes, policies, namespaces and workloads before you apply them",
 		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, ReferenceGrants,
 XBackendTrafficPolicies and AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
 refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
@@ -59,8 +59,8 @@ The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=
 	flags := cmd.Flags()
 	o.add(flags, "namespace of objects without one (default: the kubeconfig's, with --offline \"default\")")
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin; may be given more than once")
-	flags.BoolVar(&o.offline, "offline", false, "the files alone: ask no cluster")
-	flags.BoolVar(&o.strict, "strict", false, "warnings are errors")
+	flags.BoolVar(&o.offline, "offline", false, "check the files alone, without a cluster")
+	flags.BoolVar(&o.strict, "strict", false, "exit with code 1 for warnings, too")
 	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
 	addMeshFlags(flags, &o.meshConfig, &o.system)
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
@@ -114,18 +114,18 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	return err
 }
 
-// surroundings are what the files would be applied to.
+// surroundings are the objects to which the files would be added.
 type surroundings struct {
 	objects
 	mesh   *config.Mesh
 	around inhabitants
-	// findings are those on the cluster itself, whatever the files say.
+	// findings are findings about the cluster itself.
 	findings []finding
-	// alone is set where there is no cluster.
+	// alone is set if there is no cluster.
 	alone bool
 }
 
-// cluster gives what is there already. A cluster that the command line names must answer.
+// cluster returns the cluster's objects. A cluster that the command line names must answer.
 func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundings, error) {
 	cfg, err := loadMesh(o.meshConfig)
 	alone := surroundings{mesh: cfg, alone: true}
@@ -149,7 +149,7 @@ func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundi
 	case o.kubeconfig != "" || o.context != "":
 		return alone, err
 	default:
-		_, err = fmt.Fprintf(stderr, "note: the files stand alone, because no cluster can be read: %v\n", err)
+		_, err = fmt.Fprintf(stderr, "note: checking the files alone, because no cluster can be read: %v\n", err)
 		return alone, err
 	}
 }
@@ -170,7 +170,7 @@ func writeFindings(out io.Writer, findings []finding, format string) error {
 	return err
 }
 
-// summarize is the last line, "2 errors, 1 warning; 5 objects in 2 files, alone".
+// summarize returns the last line, "2 errors, 1 warning; 5 objects in 2 files, alone".
 func summarize(findings []finding, r reading, alone bool) string {
 	count := map[severity]int{}
 	for _, f := range findings {
@@ -187,7 +187,7 @@ func summarize(findings []finding, r reading, alone bool) string {
 	}
 	text += fmt.Sprintf(" in %s of %s", plural(len(r.objects), "object"), plural(r.files, "file"))
 	if r.others > 0 {
-		text += fmt.Sprintf(" (%d of other kinds not looked at)", r.others)
+		text += fmt.Sprintf(" (%d of other kinds not checked)", r.others)
 	}
 	if alone {
 		return text + ", without a cluster"

@@ -28,10 +28,10 @@ func TestNoFalseAlarmOfShadows(t *testing.T) {
 		never, twins := map[string]bool{}, map[string]string{}
 		for _, f := range c.check() {
 			name := f.Object + " " + f.Field
-			if strings.Contains(f.Problem, "no request can meet it") {
+			if strings.Contains(f.Problem, "no request can match it") {
 				never[name] = true
 				told++
-			} else if rest, ok := strings.CutPrefix(f.Problem, "the same as "); ok {
+			} else if rest, ok := strings.CutPrefix(f.Problem, "the same match as "); ok {
 				rest, _, _ = strings.Cut(rest, " (")
 				field, object, _ := strings.Cut(rest, " of ")
 				twins[name] = object + " " + field

@@ -10,12 +10,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// checker compares the world before and after files are applied.
+// checker compares the objects before and after the files are applied.
 type checker struct {
 	files         []*fileObject
 	byName        map[string]*fileObject
 	before, after *world
-	// around is what policies speak of.
+	// around has the objects to which policies refer.
 	around   inhabitants
 	findings []finding
 	said     map[finding]bool
@@ -84,7 +84,7 @@ func (c *checker) check() []finding {
 	return c.findings
 }
 
-// checkService tells what Mizzen works around.
+// checkService reports problems that Mizzen works around.
 func (c *checker) checkService(o *fileObject) {
 	if o.kind != "Service" {
 		return
@@ -116,24 +116,24 @@ func (c *checker) checkRoute(o *fileObject, parents []gatewayv1.ParentReference,
 		case isService && ref.Group == nil:
 			c.add(o.finding(severityError, field+".group", "", "missing, which means "+gatewayv1.GroupName, `"" for a Service`))
 		case isService && *ref.Group != "":
-			c.add(o.finding(severityError, field+".group", string(*ref.Group), "no group of Services", `""`))
+			c.add(o.finding(severityError, field+".group", string(*ref.Group), "not the group of Services", `""`))
 		case ref.Kind == nil && ref.Group != nil && *ref.Group == "":
 			c.add(o.finding(severityError, field+".kind", "", "missing, which means Gateway", "Service"))
 		}
 	}
 }
 
-// backends of a rule, as far as weights concern it.
+// backends of a rule, as needed for weights.
 type backends struct {
 	weights []*int32
-	// answered by a redirect, so that no backend is asked.
+	// redirected, so backends do not matter.
 	answered bool
-	// effect of there being none, and what may be there.
+	// effect of having none, and the allowed values.
 	effect, want string
 }
 
 func httpBackends(rule gatewayv1.HTTPRouteRule) backends {
-	out := backends{effect: "every request of the rule is answered with 500", want: "a backend, or a RequestRedirect"}
+	out := backends{effect: "every request that matches the rule gets 500", want: "a backend, or a RequestRedirect"}
 	look := func(filters []gatewayv1.HTTPRouteFilter) {
 		for _, f := range filters {
 			out.answered = out.answered || f.Type == gatewayv1.HTTPRouteFilterRequestRedirect
@@ -148,7 +148,7 @@ func httpBackends(rule gatewayv1.HTTPRouteRule) backends {
 }
 
 func grpcBackends(rule gatewayv1.GRPCRouteRule) backends {
-	out := backends{effect: "every request of the rule is answered with UNAVAILABLE", want: "a backend, or a RequestRedirect"}
+	out := backends{effect: "every request that matches the rule gets UNAVAILABLE", want: "a backend, or a RequestRedirect"}
 	for _, b := range rule.BackendRefs {
 		out.weights = append(out.weights, b.Weight)
 	}
@@ -156,7 +156,7 @@ func grpcBackends(rule gatewayv1.GRPCRouteRule) backends {
 }
 
 func connectionBackends(refs []gatewayv1.BackendRef) backends {
-	out := backends{effect: "every connection of the rule is closed", want: "a backend"}
+	out := backends{effect: "every connection that matches the rule is closed", want: "a backend"}
 	for _, b := range refs {
 		out.weights = append(out.weights, b.Weight)
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
-// template is a workload of the files: what its pods will be like.
+// template is the pod template of a workload in the files.
 type template struct {
 	namespace string
 	corev1.PodTemplateSpec
 }
 
-// keyed reads an object of which keys alone are looked at: a namespace or a workload. It reports whether it is one.
+// keyed reads an object of which only the keys matter: a namespace or a workload. It reports whether the object is one.
 func (r *reading) keyed(file string, node *yamlv3.Node, gvk schema.GroupVersionKind, asJSON []byte, namespace string) bool {
 	path, workload := templates[gvk.GroupKind()]
 	isNamespace := gvk == corev1.SchemeGroupVersion.WithKind("Namespace")
@@ -79,20 +79,20 @@ func (r *reading) mistakes(o *fileObject, metadata string, found []config.Mistak
 	}
 }
 
-// pod is one that the workload would make.
+// pod returns a pod that the workload would make.
 func (t template) pod() *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.namespace, Labels: t.Labels, Annotations: t.Annotations}, Spec: t.Spec}
 }
 
-// podSecurityField is where a namespace says which Pod Security Standard it enforces.
+// podSecurityField is the field with the Pod Security Standard that a namespace enforces.
 const podSecurityField = "metadata.labels[pod-security.kubernetes.io/enforce]"
 
-// checkPodSecurity tells of namespaces that refuse every pod with a sidecar, and of workloads in them.
+// checkPodSecurity reports namespaces that refuse every pod with a sidecar, and workloads in them.
 func (c *checker) checkPodSecurity(o *fileObject, object *unstructured.Unstructured) {
 	if o.kind == "Namespace" {
 		labels := o.GetLabels()
 		if why, want := webhook.RefusesCapture(labels); why != "" && labels[config.LabelInjection] == config.InjectionEnabled {
-			c.add(o.finding(severityError, podSecurityField, "", why+": its pods will be refused", want))
+			c.add(o.finding(severityError, podSecurityField, "", why+": the API server will refuse its pods", want))
 		}
 		return
 	}
@@ -105,6 +105,6 @@ func (c *checker) checkPodSecurity(o *fileObject, object *unstructured.Unstructu
 	}
 	t.namespace = o.GetNamespace()
 	if webhook.Decide(labels, t.pod(), config.SystemNamespace).Inject {
-		c.add(o.finding(severityError, strings.Join(append(path[:len(path):len(path)], "spec"), "."), "", why+": its pods will be refused", "in the Namespace "+want))
+		c.add(o.finding(severityError, strings.Join(append(path[:len(path):len(path)], "spec"), "."), "", why+": the API server will refuse its pods", "in the Namespace "+want))
 	}
 }

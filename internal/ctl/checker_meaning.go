@@ -18,20 +18,20 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// inhabitants are what AuthorizationPolicies speak of, as far as it is known: pods of the cluster and those that workloads
-// of the files would make.
+// inhabitants are the objects to which AuthorizationPolicies refer, as far as known: pods of the cluster, and pods that
+// workloads of the files would make.
 type inhabitants struct {
 	pods []*corev1.Pod
-	// accounts and namespaces are those of the cluster; nil where it was not asked, or did not say.
+	// accounts and namespaces of the cluster; nil if they are unknown.
 	accounts   sets.Set[mesh.Key]
 	namespaces sets.Set[string]
-	// labels are those of namespaces, as far as they are known.
+	// labels of namespaces, as far as known.
 	labels   map[string]map[string]string
 	policies []*v1alpha1.AuthorizationPolicy
 	services []*corev1.Service
 }
 
-// readInhabitants asks the cluster. What the user may not read is left out.
+// readInhabitants reads the inhabitants from the cluster, without those that the user may not read.
 func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) {
 	var out inhabitants
 	var pods corev1.PodList
@@ -68,7 +68,7 @@ func readInhabitants(ctx context.Context, c client.Client) (inhabitants, error) 
 	return out, nil
 }
 
-// with adds what files have.
+// with adds the objects of the files.
 func (i inhabitants) with(r reading) inhabitants {
 	out := inhabitants{pods: slices.Clone(i.pods), labels: map[string]map[string]string{}}
 	maps.Copy(out.labels, i.labels)
@@ -114,15 +114,15 @@ func (i inhabitants) with(r reading) inhabitants {
 	return out
 }
 
-// checkMeaning tells what is right in a policy and means nothing, or more than one may think.
+// checkMeaning reports valid parts of a policy that have no effect, or more effect than expected.
 func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPolicy) {
 	built := mesh.BuildPodPolicy(policy)
 	pods := c.around.selected(built, policy.Namespace)
 	switch {
 	case len(pods) == 0 && len(c.around.pods) > 0:
-		c.add(o.finding(severityWarning, "spec.podSelector", "", "no pod of the namespace has these labels: the policy refuses nothing", ""))
+		c.add(o.finding(severityWarning, "spec.podSelector", "", "podSelector matches no pod of the namespace, so the policy refuses nothing", ""))
 	case !built.Policy.Deny && len(policy.Spec.Rules) == 0 && !c.around.allowed(policy, pods):
-		c.add(o.finding(severityWarning, "spec.rules", "", "nobody may call these pods: no Allow that selects them has a rule", "a rule, here or in another Allow"))
+		c.add(o.finding(severityWarning, "spec.rules", "", "nobody may call these pods, because no Allow that selects them has a rule", "a rule, here or in another Allow"))
 	}
 	for i, rule := range policy.Spec.Rules {
 		for j, from := range rule.From {
@@ -131,7 +131,7 @@ func (c *checker) checkMeaning(o *fileObject, policy *v1alpha1.AuthorizationPoli
 		for j, port := range rule.Ports {
 			if want, wrong := c.around.portMistake(pods, port); wrong {
 				c.add(o.finding(severityWarning, fmt.Sprintf("spec.rules[%d].ports[%d]", i, j), fmt.Sprint(port),
-					"no container of the selected pods has this port, so no call matches", want))
+					"no container of the selected pods has this port, so no call can match", want))
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func (c *checker) checkPeer(o *fileObject, field string, from v1alpha1.Peer, nam
 	account := from.ServiceAccount
 	if account == nil {
 		if from.Namespace != "" && c.around.namespaces != nil && !c.around.namespaces.Has(from.Namespace) {
-			c.add(o.finding(severityWarning, field+".namespace", from.Namespace, "no such namespace", ""))
+			c.add(o.finding(severityWarning, field+".namespace", from.Namespace, "the namespace does not exist", ""))
 		}
 		return
 	}
@@ -150,7 +150,7 @@ func (c *checker) checkPeer(o *fileObject, field string, from v1alpha1.Peer, nam
 		key.Namespace = namespace
 	}
 	if c.around.accounts != nil && !c.around.accounts.Has(key) && key.Name != "default" { // Kubernetes makes that one
-		c.add(o.finding(severityWarning, field+".serviceAccount", key.String(), "no such ServiceAccount, so no caller matches", ""))
+		c.add(o.finding(severityWarning, field+".serviceAccount", key.String(), "the ServiceAccount does not exist, so no caller can match", ""))
 	}
 }
 
@@ -164,8 +164,8 @@ func (i inhabitants) selected(policy mesh.PodPolicy, namespace string) []*corev1
 	return out
 }
 
-// allowed reports whether another Allow than this one, which has no rules, lets somebody call each of the pods; where no
-// pods are known, whether the namespace has one.
+// allowed reports whether, for each pod, another Allow than this one without rules allows somebody to call it. If no
+// pods are known, it reports whether the namespace has such an Allow.
 func (i inhabitants) allowed(policy *v1alpha1.AuthorizationPolicy, pods []*corev1.Pod) bool {
 	lets := func(labelled labels.Set) bool {
 		return slices.ContainsFunc(i.policies, func(o *v1alpha1.AuthorizationPolicy) bool {
@@ -180,8 +180,8 @@ func (i inhabitants) allowed(policy *v1alpha1.AuthorizationPolicy, pods []*corev
 	return !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return !lets(labels.Set(p.Labels)) })
 }
 
-// portMistake reports whether none of the pods has a port, where all of them name theirs. Containers need not name what
-// they listen on, so nothing is said of pods that do not.
+// portMistake reports whether all pods name their ports and none has this port. Containers need not name their ports,
+// so it does not judge pods that do not.
 func (i inhabitants) portMistake(pods []*corev1.Pod, port int32) (want string, wrong bool) {
 	var known []uint16
 	for _, p := range pods {
@@ -195,7 +195,7 @@ func (i inhabitants) portMistake(pods []*corev1.Pod, port int32) (want string, w
 		return "", false
 	}
 	slices.Sort(known)
-	return "a port that a container listens on, not the Service's: " + numbers(slices.Compact(known)), true
+	return "a port on which a container listens, not the Service's: " + numbers(slices.Compact(known)), true
 }
 
 // targets reports whether a Service sends calls to this port of a pod.

@@ -17,16 +17,16 @@ type matchID struct {
 
 func idOf(o mesh.Origin) matchID { return matchID{o.Route, o.Rule, o.Match} }
 
-// shadow is what becomes of one match, wherever its route is attached.
+// shadow is the result for one match, wherever its route is attached.
 type shadow struct {
-	// met somewhere, or maybe.
+	// reachable somewhere, or maybe.
 	met bool
-	// by is a rule that comes before. twin: it says the same, and its route may be the younger one.
+	// by is an earlier rule. twin says that both have the same match, and that the age of their routes decides.
 	by   mesh.Rule
 	twin bool
 }
 
-// checkShadows tells which matches no request can meet. Only those that the files have to do with are told.
+// checkShadows reports matches that no request can reach, if the files concern them.
 func (c *checker) checkShadows() {
 	shadows := map[matchID]*shadow{}
 	var order []matchID
@@ -56,7 +56,7 @@ func (c *checker) checkShadows() {
 	}
 }
 
-// groups are all lists of rules of which a request is tried against one.
+// groups returns all lists of rules; a request is tried against one list.
 func (c *checker) groups() [][]mesh.Rule {
 	var out [][]mesh.Rule
 	for _, parent := range c.after.parents() {
@@ -75,8 +75,8 @@ func (c *checker) groups() [][]mesh.Rule {
 	return slices.DeleteFunc(out, mesh.OfConnections) // of which checkAttached tells
 }
 
-// ageDecides: of two rules that are alike else, that of the older route comes first, and which of two new
-// routes will be older is not known.
+// ageDecides reports whether only the routes' age orders two rules. The older route comes first, but the age of two new
+// routes is not known yet.
 func (c *checker) ageDecides(a, b mesh.Rule) bool {
 	return a.Origin.Route != b.Origin.Route && c.isNew(a.Origin.Route) && c.isNew(b.Origin.Route) && mesh.SamePrecedence(a, b)
 }
@@ -94,9 +94,9 @@ func (c *checker) addShadow(id matchID, s shadow) {
 	if texts := conditionTexts(s.by.Match); len(texts) > 0 {
 		conditions = strings.Join(texts, ", ")
 	}
-	problem := fmt.Sprintf("no request can meet it: %s comes before and takes all of it (%s)", first, conditions)
+	problem := fmt.Sprintf("no request can match it, because %s comes first and matches all of its requests (%s)", first, conditions)
 	if s.twin {
-		problem = fmt.Sprintf("the same as %s (%s): requests meet only that of the older route", first, conditions)
+		problem = fmt.Sprintf("the same match as %s (%s): only the older route gets the requests", first, conditions)
 	}
 	if o := c.byName[id.route.String()]; o != nil {
 		c.add(o.finding(severityWarning, field, "", problem, ""))
@@ -107,7 +107,7 @@ func (c *checker) addShadow(id matchID, s shadow) {
 	}
 }
 
-// matchField is the match, or the rule where a file leaves the matches out.
+// matchField returns the field of the match, or of the rule if the file has no matches.
 func (c *checker) matchField(id matchID) string {
 	rule := fmt.Sprintf("spec.rules[%d]", id.rule)
 	if o := c.byName[id.route.String()]; o != nil {

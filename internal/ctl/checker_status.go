@@ -10,7 +10,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// checkAttached tells which parents do not take a route of the files, on all of their ports or on some.
+// checkAttached reports parents that do not accept a route of the files, on all of their ports or on some.
 func (c *checker) checkAttached(parent mesh.Key) {
 	for _, s := range c.after.routes(parent) {
 		o := c.byName[s.Object.String()]
@@ -47,7 +47,7 @@ func parentIndex(o *fileObject, ref gatewayv1.ParentReference) int {
 	return slices.IndexFunc(refs, func(p gatewayv1.ParentReference) bool { return equality.Semantic.DeepEqual(p, ref) })
 }
 
-// checkReferences tells which backends, mirrors and filters of the files' routes cannot be used.
+// checkReferences reports backends, mirrors and filters of the files' routes that cannot be used.
 func (c *checker) checkReferences(parent mesh.Key) {
 	for _, u := range mesh.UnresolvedRefs(parent, c.after.Inputs(parent)) {
 		if o := c.byName[u.Route.String()]; o != nil {
@@ -56,8 +56,8 @@ func (c *checker) checkReferences(parent mesh.Key) {
 	}
 }
 
-// checkBroken tells what routes of the cluster lose by the files: a port that they send to, a Service port
-// that a route of a kind that comes before takes.
+// checkBroken reports what the files break in routes of the cluster: a missing backend port, or a Service port that a
+// route of a preceding kind takes over.
 func (c *checker) checkBroken() {
 	for _, parent := range c.after.parents() {
 		old := c.before.routes(parent)
@@ -75,7 +75,7 @@ func (c *checker) checkBroken() {
 				if j < len(old[i].Conditions) && old[i].Conditions[j].True && !condition.True {
 					c.add(finding{
 						Severity: severityError, Object: s.Object.String(),
-						Problem: fmt.Sprintf("breaks when the files are applied: %s (%s)", condition.Message, condition.Reason),
+						Problem: fmt.Sprintf("broken by the files: %s (%s)", condition.Message, condition.Reason),
 					})
 				}
 			}

@@ -22,10 +22,10 @@ import (
 // clusterTimeout bounds each request to the API server.
 const clusterTimeout = 10 * time.Second
 
-// clusterFlags are kubectl's flags that say which cluster, and which namespace by default.
+// clusterFlags are kubectl's flags for the cluster and the default namespace.
 type clusterFlags struct{ kubeconfig, context, namespace string }
 
-// connector gives a client of the cluster that the flags name.
+// connector returns a client of the cluster that the flags name.
 type connector func(*clusterFlags) (client.Client, error)
 
 func (f *clusterFlags) add(flags *pflag.FlagSet, namespaceHelp string) {
@@ -33,7 +33,7 @@ func (f *clusterFlags) add(flags *pflag.FlagSet, namespaceHelp string) {
 	flags.StringVarP(&f.namespace, "namespace", "n", "", namespaceHelp)
 }
 
-// addCluster is add without a namespace.
+// addCluster adds the flags of the cluster, without the flag of the namespace.
 func (f *clusterFlags) addCluster(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: $KUBECONFIG, else ~/.kube/config)")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
@@ -45,7 +45,7 @@ func (f *clusterFlags) config() clientcmd.ClientConfig {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context})
 }
 
-// defaultNamespace is the flag's, else that of the kubeconfig's context, else "default".
+// defaultNamespace returns the flag's namespace, else that of the kubeconfig's context, else "default".
 func (f *clusterFlags) defaultNamespace() string {
 	if f.namespace != "" {
 		return f.namespace
@@ -56,7 +56,7 @@ func (f *clusterFlags) defaultNamespace() string {
 	return "default"
 }
 
-// connect is the connector that asks the kubeconfig.
+// connect is the connector that reads the kubeconfig.
 func (f *clusterFlags) connect() (client.Client, error) {
 	cfg, err := f.restConfig()
 	if err != nil {
@@ -69,12 +69,12 @@ func (f *clusterFlags) connect() (client.Client, error) {
 func (f *clusterFlags) restConfig() (*rest.Config, error) {
 	cfg, err := f.config().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, errors.New("no cluster: no kubeconfig is found; want --kubeconfig, $KUBECONFIG or ~/.kube/config")
+		return nil, errors.New("no cluster: found no kubeconfig; want --kubeconfig, $KUBECONFIG or ~/.kube/config")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("no cluster: %w", err)
 	}
-	cfg.QPS = -1 // a handful of lists; the API server's own fairness is enough
+	cfg.QPS = -1 // these few lists need no client-side limit; the API server has its own
 	return cfg, nil
 }
 
@@ -122,7 +122,8 @@ func listOptional(ctx context.Context, c client.Client, list client.ObjectList, 
 	return nil
 }
 
-// listGrants: CRDs before v1.5 of the Gateway API serve ReferenceGrant as v1beta1 only, with the same fields.
+// listGrants lists ReferenceGrants. CRDs before v1.5 of the Gateway API serve them as v1beta1 only, with the same
+// fields.
 func listGrants(ctx context.Context, c client.Client) ([]*gatewayv1.ReferenceGrant, error) {
 	var grants gatewayv1.ReferenceGrantList
 	err := c.List(ctx, &grants)

@@ -82,7 +82,7 @@ func TestWhichCluster(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))
 	service := "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n"
-	if _, report, err := run(service, "check", "-f", "-"); err != nil || !strings.Contains(report, "note: the files stand alone, because no cluster can be read: no cluster: no kubeconfig") {
+	if _, report, err := run(service, "check", "-f", "-"); err != nil || !strings.Contains(report, "note: checking the files alone, because no cluster can be read: no cluster: found no kubeconfig") {
 		t.Errorf("%v\n%s", err, report)
 	}
 	for _, args := range [][]string{

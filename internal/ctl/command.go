@@ -1,8 +1,8 @@
 // Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/mesh, internal/agentapi and
 // internal/version of this module, and controller-runtime's client: routes and check read the cluster of the
-// kubeconfig where they are not given files alone, and nothing is ever written to it. What they say of routes comes
-// from the functions that the control plane runs. identity and plaintext also ask the agents of pods, by way of
-// forwarded ports.
+// kubeconfig, unless they are given files only. No command writes to a cluster. The results for routes come from the
+// functions that the control plane runs. identity, plaintext and dryrun also ask the agents of pods, through forwarded
+// ports.
 package ctl
 
 import (
@@ -13,12 +13,12 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
-// NewCommand gives the root command. Errors are returned, not printed.
+// NewCommand returns the root command. It returns errors and does not print them.
 func NewCommand() *cobra.Command {
 	return newCommand((*clusterFlags).connect, (*clusterFlags).connectAgents, time.Now)
 }
 
-// newCommand has the ways to a cluster and the clock as arguments, for tests.
+// newCommand takes the connections to a cluster and the clock as arguments, for tests.
 func newCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "mizzenctl",
@@ -41,7 +41,7 @@ func newInjectCommand() *cobra.Command {
 	o := injectOptions{}
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE|DIR|- [flags]",
-		Short: "Put the sidecar into the workloads of YAML files, without a cluster",
+		Short: "Inject the sidecar into the workloads of YAML files, without a cluster",
 		Long: `Put the sidecar into every Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet,
 ReplicationController, Job, CronJob and PodTemplate of the given files, also within a List.
 
@@ -70,11 +70,11 @@ What was done is reported on stderr. On any error nothing is written and the exi
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin; may be given more than once")
 	flags.StringVar(&o.meshConfig, "mesh-config", "", "file with the mesh configuration (default: Mizzen's defaults)")
-	flags.StringVar(&o.image, "image", "", "image of the sidecar, wins over sidecar.image of the mesh configuration")
+	flags.StringVar(&o.image, "image", "", "image of the sidecar; overrides sidecar.image of the mesh configuration")
 	flags.StringVar(&o.trustBundle, "trust-bundle", "",
-		"file with the mesh's roots, PEM; for a mesh with identity, whose sidecars then ask it for certificates")
+		"PEM file with the mesh's roots; required if the mesh has identities")
 	flags.StringVar(&o.probeKey, "probe-key", "",
-		"what the kubelet shows to the sidecar for the application's probes and hooks, 16 to 128 letters and digits; whoever knows it can call them (default: one made at random)")
+		"secret with which the kubelet calls the application's probes and hooks at the sidecar, 16 to 128 letters and digits (default: random)")
 	flags.StringVarP(&o.output, "output", "o", "-", "file to write, - for stdout")
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is two lines above

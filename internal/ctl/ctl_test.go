@@ -104,16 +104,16 @@ func TestInjectFilesAndDirectories(t *testing.T) {
 	}{
 		"no file":                {[]string{"inject"}, `required flag(s) "filename" not set`},
 		"guessable probe key":    {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--mesh-config", at("without.yaml"), "--probe-key", "secret"}, "--probe-key: want 16 to 128"},
-		"no image":               {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: give --image"},
+		"no image":               {[]string{"inject", "-f", at("pod.yaml")}, "no sidecar image: pass --image"},
 		"bad image":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "a b"}, "--image: sidecar.image"},
 		"missing file":           {[]string{"inject", "-f", at("nope"), "--image", "i", "--mesh-config", at("without.yaml")}, at("nope")},
 		"empty directory":        {[]string{"inject", "-f", t.TempDir(), "--image", "i", "--mesh-config", at("without.yaml")}, "no *.yaml, *.yml or *.json"},
-		"identity without roots": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("identity.yaml")}, at("identity.yaml") + " has identity.enabled: give the mesh's roots with --trust-bundle"},
-		"roots by default":       {[]string{"inject", "-f", at("pod.yaml"), "--image", "i"}, "without --mesh-config sidecars have identities (identity.enabled): give the mesh's roots"},
+		"identity without roots": {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("identity.yaml")}, at("identity.yaml") + " has identity.enabled: pass the mesh's roots with --trust-bundle"},
+		"roots by default":       {[]string{"inject", "-f", at("pod.yaml"), "--image", "i"}, "without --mesh-config, sidecars have identities (identity.enabled): pass the mesh's roots"},
 		"no such roots":          {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("nope")}, "--trust-bundle: open " + at("nope")},
 		"bad roots":              {[]string{"inject", "-f", at("pod.yaml"), "--image", "i", "--trust-bundle", at("bad.yaml")}, "--trust-bundle: " + at("bad.yaml") + ": trust bundle: cannot be parsed"},
 		"bad configuration":      {[]string{"inject", "-f", at("pod.yaml"), "--mesh-config", at("bad.yaml")}, at("bad.yaml") + ": sidecar.imag"},
-		"stray argument":         {[]string{"inject", at("pod.yaml")}, "takes flags only"},
+		"stray argument":         {[]string{"inject", at("pod.yaml")}, "takes only flags"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, _, err := run("", c.args...); err == nil || !strings.Contains(err.Error(), c.want) {

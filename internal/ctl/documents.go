@@ -11,7 +11,7 @@ func splitDocuments(content []byte) [][]byte {
 	var docs [][]byte
 	start, at := 0, 0
 	for line := range bytes.Lines(content) {
-		// What stands before the first marker is a document only if it says something.
+		// The text before the first marker is a document only if it has content.
 		if isMarker(line) && at > start && (start > 0 || !isBlank(content[:at])) {
 			docs = append(docs, content[start:at])
 			start = at
@@ -29,11 +29,10 @@ func isMarker(line []byte) bool {
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
-// isBlank says whether a document holds nothing but markers, comments and white space.
+// isBlank reports whether a document has only markers, comments and white space.
 func isBlank(doc []byte) bool { return len(head(doc)) == len(doc) }
 
-// head is the beginning of a document up to its first content: the marker and comments such as
-// Helm's "# Source".
+// head returns the beginning of a document up to its first content: the marker and comments such as Helm's "# Source".
 func head(doc []byte) []byte {
 	n := 0
 	for line := range bytes.Lines(doc) {
@@ -49,7 +48,7 @@ func head(doc []byte) []byte {
 	return doc[:n]
 }
 
-// appendDocument adds a separator where one input ends and the next begins without one.
+// appendDocument appends a document, with a separator if the next input begins without one.
 func appendDocument(out *bytes.Buffer, doc []byte) {
 	if out.Len() > 0 {
 		if out.Bytes()[out.Len()-1] != '\n' {
@@ -62,7 +61,7 @@ func appendDocument(out *bytes.Buffer, doc []byte) {
 	out.Write(doc)
 }
 
-// leadingBlank is what stands before the document's marker: comments and blank lines.
+// leadingBlank returns the comments and blank lines before the document's marker.
 func leadingBlank(doc []byte) []byte {
 	n := 0
 	for line := range bytes.Lines(doc) {

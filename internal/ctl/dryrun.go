@@ -24,7 +24,7 @@ func newDryRunCommand(connect connector, agents agentConnector, now func() time.
 	o := dryRunOptions{lookOptions{connect: connect, agents: agents, now: now}}
 	cmd := &cobra.Command{
 		Use:   "dryrun [-n NAMESPACE]",
-		Short: "List who would be refused if the AuthorizationPolicies in dry run were enforced",
+		Short: "List callers that the AuthorizationPolicies in dry run would refuse",
 		Long: `List the callers that AuthorizationPolicies in dry run would refuse if they were enforced beside the others: which
 workload they call at which port, by what they would be refused, how many of their connections are open, and when
 they were seen last.
@@ -45,7 +45,7 @@ found out.`,
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	o.addFlags(cmd.Flags(), "namespace of the policies (default: all)", "how long sidecars must have looked before nobody is said to be refused")
+	o.addFlags(cmd.Flags(), "namespace of the policies (default: all)", "how long sidecars must have watched before the result is complete")
 	return cmd
 }
 
@@ -97,18 +97,18 @@ func podPolicies(ctx context.Context, c client.Client, namespace string) ([]mesh
 	return out, nil
 }
 
-// dryRunView is what dryrun says; -o json and yaml write it as it is.
+// dryRunView is the result of dryrun, and the format of -o json and yaml.
 type dryRunView struct {
 	Refused []wouldRefuse `json:"refused,omitempty"`
-	// Requests are ports at which each request is judged by itself.
+	// Requests are ports at which sidecars judge each request.
 	Requests   []workloadView `json:"judgedByRequest,omitempty"`
 	Unanswered []missingView  `json:"unanswered,omitempty"`
-	// Looked is for how many seconds the youngest of the agents has listened, Wanted how many it takes.
+	// Looked is the time in seconds for which the youngest agent has watched, and Wanted the required time.
 	Looked int64 `json:"lookedSeconds"`
 	Wanted int64 `json:"wantedSeconds"`
-	// Unseen are connections from before their port was taken for HTTP: what is asked there depends on requests.
+	// Unseen are connections from before the sidecar read HTTP at their port, whose requests it cannot see.
 	Unseen uint64 `json:"unseen,omitempty"`
-	// Forgotten are callers that agents had no room for.
+	// Forgotten is the number of callers that agents had to drop.
 	Forgotten uint64   `json:"forgotten,omitempty"`
 	Notes     []string `json:"notes,omitempty"`
 }
@@ -118,9 +118,9 @@ type wouldRefuse struct {
 	Namespace string `json:"namespace"`
 	Workload  string `json:"workload"`
 	Port      uint16 `json:"port"`
-	// Caller is "<namespace>/<service account>", or who it is without mTLS.
+	// Caller is "<namespace>/<service account>", or a description of a caller without mTLS.
 	Caller string `json:"caller"`
-	// By is the Deny that matches; empty where no Allow does.
+	// By is the Deny that matches, or empty if no Allow matches.
 	By          string    `json:"by,omitempty"`
 	Connections uint64    `json:"connections,omitempty"`
 	Requests    uint64    `json:"requests,omitempty"`
@@ -140,7 +140,7 @@ func (i *inventory) dryRun(pods []*podInfo, tried map[mesh.Key][]mesh.Policy, sa
 		h, asked := said[p.Key]
 		switch {
 		case !asked:
-			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked: it does not run"})
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked, because it is not running"})
 			continue
 		case h.err != nil:
 			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
@@ -189,7 +189,7 @@ func (i *inventory) dryRun(pods []*podInfo, tried map[mesh.Key][]mesh.Policy, sa
 	return v
 }
 
-// whateverTheRequest leaves of policies what refuses a caller whatever he asks for.
+// whateverTheRequest returns the parts of policies that refuse a caller for every request.
 func whateverTheRequest(policies []mesh.Policy) []mesh.Policy {
 	out := slices.Clone(policies)
 	for i, p := range out {
@@ -205,7 +205,7 @@ func whateverTheRequest(policies []mesh.Policy) []mesh.Policy {
 	return out
 }
 
-// callerOf is who it is to policies, and to people.
+// callerOf returns the caller's identity for policies, and its text for people.
 func (i *inventory) callerOf(seen agentapi.Caller, target *podInfo) (mesh.Caller, string) {
 	if seen.ID == "" {
 		return mesh.Caller{}, i.caller(seen, target).text() + " (no mTLS)"
@@ -216,7 +216,7 @@ func (i *inventory) callerOf(seen agentapi.Caller, target *podInfo) (mesh.Caller
 	return mesh.Caller{Namespace: namespace, ServiceAccount: account}, printable(namespace + "/" + account)
 }
 
-// add takes the pods of a workload together.
+// add merges the pods of a workload.
 func (v *dryRunView) add(p *podInfo, seen agentapi.Caller, name, by string) {
 	at := slices.IndexFunc(v.Refused, func(r wouldRefuse) bool {
 		return r.Namespace == p.Namespace && r.Workload == p.workload && r.Port == seen.Port && r.Caller == name && r.By == by
@@ -232,17 +232,17 @@ func (v *dryRunView) add(p *podInfo, seen agentapi.Caller, name, by string) {
 	}
 }
 
-// unknown is why it is not sure that nobody would be refused; empty if it is.
+// unknown returns why the result is incomplete, or an empty text.
 func (v dryRunView) unknown() string {
 	switch {
 	case len(v.Unanswered) > 0:
 		return plural(len(v.Unanswered), "pod") + " could not be asked"
 	case v.Unseen > 0:
-		return plural(int(v.Unseen), "connection") + " from before the port was taken for HTTP, into which nobody looks"
+		return plural(int(v.Unseen), "connection") + " from before the sidecar read HTTP at the port, whose requests it cannot see"
 	case v.Forgotten > 0:
-		return fmt.Sprintf("there were more callers than sidecars remember: %d are forgotten", v.Forgotten)
+		return fmt.Sprintf("there were more callers than sidecars remember: %d were dropped", v.Forgotten)
 	case v.Looked < v.Wanted:
-		return fmt.Sprintf("a sidecar has looked for %s only, and %s is wanted (--for)", seconds(v.Looked), seconds(v.Wanted))
+		return fmt.Sprintf("a sidecar has watched for only %s of the required %s (--for)", seconds(v.Looked), seconds(v.Wanted))
 	}
 	return ""
 }
@@ -252,7 +252,7 @@ func (v dryRunView) exit() error {
 	case len(v.Refused) > 0:
 		return &ExitError{exitNotSafe, plural(len(v.Refused), "caller") + " would be refused"}
 	case why != "":
-		return &ExitError{exitNotSafe, "not all is known: " + why}
+		return &ExitError{exitNotSafe, "the result is incomplete: " + why}
 	}
 	return nil
 }
@@ -277,7 +277,7 @@ func renderDryRun(v dryRunView, now time.Time, p paint) string {
 		for _, w := range v.Requests {
 			t.row(plain("", w.Namespace+"/"+w.Workload, numbers(w.Ports))...)
 		}
-		parts = append(parts, p.in(bold, "Judged request by request")+"  as the policies were then\n"+t.String(p))
+		parts = append(parts, p.in(bold, "Requests judged by sidecars")+"  by the policies at that time\n"+t.String(p))
 	}
 	if len(v.Unanswered) > 0 {
 		var t table
@@ -287,7 +287,7 @@ func renderDryRun(v dryRunView, now time.Time, p paint) string {
 		parts = append(parts, p.in(bold, "Not known")+"\n"+t.String(p))
 	}
 	if len(v.Refused) == 0 && v.unknown() == "" {
-		parts = append(parts, fmt.Sprintf("Nobody would be refused of those who called in the last %s\n", seconds(v.Looked)))
+		parts = append(parts, fmt.Sprintf("No caller of the last %s would be refused\n", seconds(v.Looked)))
 	}
 	if len(v.Notes) > 0 {
 		parts = append(parts, renderNotes(v.Notes, p))

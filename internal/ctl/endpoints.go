@@ -12,14 +12,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// endpointsView are the endpoints of a Service port, as its EndpointSlices have them.
+// endpointsView counts the endpoints of a Service port in its EndpointSlices.
 type endpointsView struct {
 	Ready int `json:"ready"`
 	// NotReady get no calls while there are ready ones.
 	NotReady int `json:"notReady,omitempty"`
 }
 
-// slicesOf reads the EndpointSlices of a namespace, of all for "", by Service.
+// slicesOf reads the EndpointSlices of a namespace, or of all for "", by Service.
 func slicesOf(ctx context.Context, c client.Client, namespace string) (map[mesh.Key][]discoveryv1.EndpointSlice, error) {
 	var list discoveryv1.EndpointSliceList
 	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
@@ -33,8 +33,8 @@ func slicesOf(ctx context.Context, c client.Client, namespace string) (map[mesh.
 	return out, nil
 }
 
-// countEndpoints counts those of the first of a Service's IP families: the same pods stand in the slices of the other.
-// One that stands in two slices, as while Kubernetes moves it, counts once.
+// countEndpoints counts the endpoints in the first of a Service's IP families, because the slices of the other family
+// have the same pods. An endpoint in two slices, such as one that Kubernetes is moving, counts once.
 func countEndpoints(slices []discoveryv1.EndpointSlice, svc *mesh.Service, portName string) *endpointsView {
 	family := discoveryv1.AddressTypeIPv4
 	if len(svc.ClusterIPs) > 0 && svc.ClusterIPs[0].Is6() {
@@ -72,7 +72,7 @@ func (v *endpointsView) String() string {
 	case v.Ready == 0 && v.NotReady == 0:
 		return "no endpoints"
 	case v.Ready == 0:
-		return fmt.Sprintf("no endpoint is ready, of %d", v.NotReady)
+		return fmt.Sprintf("0 of %d endpoints ready", v.NotReady)
 	case v.NotReady > 0:
 		text += fmt.Sprintf(", %d more not ready", v.NotReady)
 	}

@@ -15,7 +15,7 @@ const (
 	severityWarning severity = "warning"
 )
 
-// finding is one line of what check says.
+// finding is one line of check's output.
 type finding struct {
 	// File and Line are empty for an object of the cluster.
 	File     string   `json:"file,omitempty"`
@@ -23,10 +23,10 @@ type finding struct {
 	Severity severity `json:"severity"`
 	// Object is "Kind namespace/name".
 	Object string `json:"object,omitempty"`
-	// Field is the path from the object, Value what stands there.
+	// Field is the path from the object, and Value the field's value.
 	Field string `json:"field,omitempty"`
 	Value string `json:"value,omitempty"`
-	// Problem is what is wrong or comes of it, Want what is allowed.
+	// Problem is the mistake or its effect, and Want describes the allowed values.
 	Problem string `json:"problem,omitempty"`
 	Want    string `json:"want,omitempty"`
 }
@@ -69,7 +69,7 @@ func (f finding) line() string {
 	return place(f.File, f.Line) + ": " + text
 }
 
-// sortFindings puts them in the order of files, lines and then of what they say, each once.
+// sortFindings sorts findings by file, line and text, and removes duplicates.
 func sortFindings(findings []finding, files []string) []finding {
 	slices.SortStableFunc(findings, func(a, b finding) int {
 		return cmp.Or(
@@ -80,7 +80,7 @@ func sortFindings(findings []finding, files []string) []finding {
 	return slices.Compact(findings)
 }
 
-// rank has the cluster's objects last.
+// rank sorts the cluster's objects last.
 func rank(files []string, file string) int {
 	if i := slices.Index(files, file); i >= 0 {
 		return i

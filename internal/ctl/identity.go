@@ -27,7 +27,7 @@ func newIdentityCommand(connect connector, agents agentConnector, now func() tim
 	o := identityOptions{connect: connect, agents: agents, now: now}
 	cmd := &cobra.Command{
 		Use:   "identity POD[.NAMESPACE] | KIND/NAME[.NAMESPACE]",
-		Short: "Show who a pod is in the mesh, whom it trusts, and who calls it",
+		Short: "Show a pod's identity, the roots it trusts, and its callers",
 		Long: `Show a pod's identity: its SPIFFE ID, its certificate with issuer and end, the roots that it trusts, which
 connections each of its ports takes and where that is said, who may call it, and who calls it in plain text.
 
@@ -85,7 +85,7 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout, stderr i
 	if p.Meshed {
 		if v.Policies, err = reader.authorization(ctx, p); err != nil {
 			v.PoliciesUnknown = true
-			v.miss("who may call it", err)
+			v.miss("its allowed callers", err)
 		}
 		if err := o.ask(ctx, &v, inv, p); err != nil {
 			return err
@@ -94,10 +94,10 @@ func (o *identityOptions) run(ctx context.Context, name string, stdout, stderr i
 	return write(stdout, o.output, v, func(p paint) string { return renderIdentity(v, now, p) })
 }
 
-// ask fills in what the sidecar says. That it says nothing is part of the view.
+// ask adds the sidecar's answer to the view, or the error.
 func (o *identityOptions) ask(ctx context.Context, v *identityView, inv *inventory, p *podInfo) error {
 	if !p.running() {
-		v.miss("what its sidecar says", fmt.Errorf("the pod is %s", strings.ToLower(string(p.source.Status.Phase))))
+		v.miss("its sidecar's answer", fmt.Errorf("the pod is %s", strings.ToLower(string(p.source.Status.Phase))))
 		return nil
 	}
 	a, err := o.agents(&o.clusterFlags)
@@ -106,7 +106,7 @@ func (o *identityOptions) ask(ctx context.Context, v *identityView, inv *invento
 	}
 	var id agentapi.Identity
 	if err := a.ask(ctx, p.Key, agentapi.IdentityPath, &id); err != nil {
-		v.miss("what its sidecar says", err)
+		v.miss("its sidecar's answer", err)
 		return ctx.Err()
 	}
 	v.setIdentity(printableIdentity(id), inv)

@@ -21,7 +21,7 @@ func renderIdentity(v identityView, now time.Time, p paint) string {
 	}
 	parts := []string{head + "\n"}
 	if v.Plain != "" {
-		parts[0] += "  no identity: its calls, and calls to it, are plain text\n  " + v.Plain + "\n"
+		parts[0] += "  no identity: calls from and to the pod are plain text\n  " + v.Plain + "\n"
 	} else {
 		parts[0] += "  " + v.ID + "\n"
 	}
@@ -76,7 +76,7 @@ func renderCertificate(v identityView, now time.Time, p paint) string {
 	return p.in(bold, title) + "\n" + t.String(p)
 }
 
-// moment is the end of something, in red when it is over.
+// moment formats an expiry, in red if it has passed.
 func moment(t, now time.Time) cell {
 	if t.Before(now) {
 		return cell{when(t, now), red}
@@ -101,7 +101,7 @@ func untilCell(a agentapi.Authority, now time.Time) cell {
 var modeTexts = map[string]string{
 	string(config.Strict):     "mTLS of the mesh alone",
 	string(config.Permissive): "mTLS of the mesh, and plain text",
-	notCaptured:               "what comes: the sidecar does not see it",
+	notCaptured:               "everything, because the sidecar does not see it",
 }
 
 func renderTakes(v identityView, p paint) string {
@@ -124,7 +124,7 @@ func renderTakes(v identityView, p paint) string {
 func renderPodPlain(v podPlainView, now time.Time, p paint) string {
 	title := p.in(bold, "In plain text") + "  since " + when(v.Since, now) + "\n"
 	if len(v.Callers) == 0 {
-		return title + "  nobody has called\n"
+		return title + "  no callers\n"
 	}
 	var t table
 	t.row(cell{}, cell{"CALLER", dim}, cell{"ADDRESS", dim}, cell{"PORT", dim}, cell{"CALLS", dim}, cell{"LAST SEEN", dim}, cell{"WHY", dim})
@@ -138,7 +138,7 @@ func renderPodPlain(v podPlainView, now time.Time, p paint) string {
 	}
 	text := title + t.String(p)
 	if v.Forgotten > 0 {
-		text += fmt.Sprintf("  %d callers that were not seen for longest are forgotten\n", v.Forgotten)
+		text += fmt.Sprintf("  the %d callers with the oldest calls were dropped\n", v.Forgotten)
 	}
 	return text
 }

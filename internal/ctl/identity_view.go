@@ -14,46 +14,46 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// identityView is what identity says; -o json and yaml write it as it is.
+// identityView is the result of identity, and the format of -o json and yaml.
 type identityView struct {
 	Namespace string   `json:"namespace"`
 	Name      string   `json:"name"`
 	Workload  string   `json:"workload,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
-	// ID is the SPIFFE ID that the pod has by its service account; empty for a pod without identity.
+	// ID is the pod's SPIFFE ID, from its service account; empty for a pod without identity.
 	ID string `json:"id,omitempty"`
-	// Plain is why the pod takes no mTLS.
+	// Plain is the reason why the pod does not accept mTLS.
 	Plain string `json:"plain,omitempty"`
-	// What the sidecar says of itself.
+	// The sidecar's answer.
 	Certificate   *agentapi.Certificate `json:"certificate,omitempty"`
 	Intermediates []agentapi.Authority  `json:"intermediates,omitempty"`
 	Roots         []agentapi.Authority  `json:"roots,omitempty"`
 	ControlPlane  string                `json:"controlPlane,omitempty"`
 	Trouble       string                `json:"trouble,omitempty"`
-	// Takes are the connections that its ports take; the last one is for all other ports.
+	// Takes are the connections that its ports accept; the last entry is for all other ports.
 	Takes []takesView `json:"takes,omitempty"`
-	// Policies say who may call; PoliciesUnknown is set where they could not be read.
+	// Policies apply to the pod. PoliciesUnknown is set if they could not be read.
 	Policies        []policyView `json:"policies,omitempty"`
 	PoliciesUnknown bool         `json:"policiesUnknown,omitempty"`
-	// PlainText is who has called without mTLS.
+	// PlainText are the callers without mTLS.
 	PlainText *podPlainView `json:"plainText,omitempty"`
-	// Missing is what could not be got, and why.
+	// Missing are the missing parts, with the reasons.
 	Missing []string `json:"missing,omitempty"`
 	Notes   []string `json:"notes,omitempty"`
 }
 
-// takesView is what a port takes. Port 0 is every other one.
+// takesView is what a port accepts. Port 0 means every other port.
 type takesView struct {
 	Port uint16 `json:"port,omitempty"`
 	Name string `json:"name,omitempty"`
 	// Mode is permissive, strict, or notCaptured.
 	Mode   string `json:"mode"`
 	SaidBy string `json:"saidBy"`
-	// OpenPlain are connections in plain text that are still open though it is strict.
+	// OpenPlain are connections in plain text that are still open although the port is strict.
 	OpenPlain uint64 `json:"openPlainText,omitempty"`
 }
 
-// notCaptured is in the place of a mode where the sidecar does not see a port.
+// notCaptured is the mode of a port that the sidecar does not see.
 const notCaptured = "not captured"
 
 type podPlainView struct {
@@ -62,7 +62,7 @@ type podPlainView struct {
 	Callers   []plainCallerView `json:"callers,omitempty"`
 }
 
-// plainCallerView is one address that has called.
+// plainCallerView is one calling address.
 type plainCallerView struct {
 	agentapi.Caller
 	Kind      callerKind `json:"kind"`
@@ -72,7 +72,7 @@ type plainCallerView struct {
 	Reason    string     `json:"reason"`
 }
 
-// identityOf is what Kubernetes knows of a pod.
+// identityOf returns the view from Kubernetes' objects.
 func (i *inventory) identityOf(p *podInfo) identityView {
 	v := identityView{Namespace: p.Namespace, Name: p.Name, Workload: webhook.Workload(p.source), Notes: i.notes}
 	for _, ip := range p.IPs {
@@ -83,14 +83,15 @@ func (i *inventory) identityOf(p *podInfo) identityView {
 		v.ID = mesh.SPIFFEID(i.cfg.TrustDomain, p.Namespace, p.ServiceAccount)
 		v.Takes = i.takesOf(p)
 	case p.injected:
-		v.Plain = "its sidecar has no identity: it was injected before the mesh had them; make the pod anew"
+		v.Plain = "its sidecar has no identity, because it was injected before the mesh had identities; recreate the pod"
 	default:
 		v.Plain = i.whyNoSidecar(p)
 	}
 	return v
 }
 
-// takesOf lists the ports that the pod's containers name, those that have a mode of their own, and all others.
+// takesOf returns the ports that the pod's containers name, those with a mode of their own, and an entry for all
+// others.
 func (i *inventory) takesOf(p *podInfo) []takesView {
 	names := map[uint16]string{}
 	ports := slices.Clone(p.uncaptured())
@@ -112,7 +113,7 @@ func (i *inventory) takesOf(p *podInfo) []takesView {
 		mode, saidBy := m.at(port)
 		takes := takesView{Port: port, Name: names[port], Mode: string(mode), SaidBy: saidBy}
 		if slices.Contains(p.PlainPorts, port) {
-			takes.Mode, takes.SaidBy = notCaptured, "its capture, since injection"
+			takes.Mode, takes.SaidBy = notCaptured, "the capture settings from injection"
 		}
 		out = append(out, takes)
 	}
@@ -132,7 +133,7 @@ func (v *identityView) setIdentity(id agentapi.Identity, i *inventory) {
 	case !i.meshKnown && strings.HasSuffix(c.ID, account):
 		v.ID = c.ID
 	default:
-		v.Trouble = fmt.Sprintf("the certificate is for %s, but the pod is %s", c.ID, v.ID)
+		v.Trouble = fmt.Sprintf("the certificate is for %s, but the pod's identity is %s", c.ID, v.ID)
 	}
 }
 
@@ -147,7 +148,8 @@ func (v *identityView) setPlain(i *inventory, p *podInfo, h heard) {
 	}
 }
 
-// addOpen enters what is still open where it is strict. The last of what is taken is for all ports that are not named.
+// addOpen adds connections that are still open at strict ports. The last entry of Takes is for all ports without an
+// entry.
 func (v *identityView) addOpen(seen agentapi.Caller) {
 	if len(v.Takes) == 0 {
 		return

@@ -23,7 +23,7 @@ type injectOptions struct {
 	output      string
 }
 
-// run writes only if everything went well: half an output piped into kubectl would be applied.
+// run writes only if everything succeeded, because kubectl would apply a partial output.
 func (o *injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	mesh, err := o.mesh()
 	if err != nil {
@@ -82,7 +82,7 @@ func (o *injectOptions) mesh() (*config.Mesh, error) {
 		mesh.Sidecar.Image = o.image
 	}
 	if mesh.Sidecar.Image == "" {
-		return nil, errors.New("no sidecar image: give --image, or --mesh-config with sidecar.image")
+		return nil, errors.New("no sidecar image: pass --image, or --mesh-config with sidecar.image")
 	}
 	if err := mesh.ValidateForInjection(); err != nil {
 		return nil, fmt.Errorf("--image: %w", err) // the file was found valid by Load
@@ -90,10 +90,10 @@ func (o *injectOptions) mesh() (*config.Mesh, error) {
 	return mesh, nil
 }
 
-// identitySaid names what says that sidecars have identities.
+// identitySaid names the source of the setting that sidecars have identities.
 func (o *injectOptions) identitySaid() string {
 	if o.meshConfig == "" {
-		return "without --mesh-config sidecars have identities (identity.enabled)"
+		return "without --mesh-config, sidecars have identities (identity.enabled)"
 	}
 	return o.meshConfig + " has identity.enabled"
 }
@@ -102,7 +102,7 @@ func (o *injectOptions) identitySaid() string {
 func (o *injectOptions) bundle(mesh *config.Mesh) ([]byte, error) {
 	if o.trustBundle == "" {
 		if *mesh.Identity.Enabled {
-			return nil, fmt.Errorf("%s: give the mesh's roots with --trust-bundle; docs/mizzenctl.md says where they are", o.identitySaid())
+			return nil, fmt.Errorf("%s: pass the mesh's roots with --trust-bundle; docs/mizzenctl.md says where to find them", o.identitySaid())
 		}
 		return nil, nil
 	}

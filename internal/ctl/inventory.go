@@ -25,9 +25,9 @@ const (
 	meshConfigKey = "mesh.yaml"
 )
 
-// inventory is what identities and callers are told from.
+// inventory has the objects from which identities and callers are derived.
 type inventory struct {
-	// cfg is the mesh's configuration where meshKnown is set, else Mizzen's defaults.
+	// cfg is the mesh's configuration if meshKnown is set, else Mizzen's defaults.
 	cfg        *config.Mesh
 	meshKnown  bool
 	pods       []*podInfo // in the order of their names
@@ -36,9 +36,9 @@ type inventory struct {
 	namespaces map[string]*corev1.Namespace
 	nodes      []corev1.Node
 	system     string
-	// partial is set where not all pods and nodes could be read.
+	// partial is set if not all pods and nodes were readable.
 	partial bool
-	// notes say what could not be read, and what is missing because of it.
+	// notes say what could not be read, and what is missing because of that.
 	notes []string
 }
 
@@ -47,7 +47,7 @@ type podInfo struct {
 	*mesh.Pod
 	source   *corev1.Pod
 	workload string
-	// injected is set for a pod with a sidecar, be it one without identity.
+	// injected is set for a pod with a sidecar, even one without identity.
 	injected bool
 }
 
@@ -58,22 +58,22 @@ func newInventory(system string) *inventory {
 	}
 }
 
-// clusterReader reads what an inventory is made of.
+// clusterReader reads an inventory from a cluster.
 type clusterReader struct {
 	client.Client
-	// system is the control plane's namespace, meshConfig a file in place of its ConfigMap.
+	// system is the control plane's namespace, and meshConfig a file in place of its ConfigMap.
 	system, meshConfig string
 }
 
-// inventory reads pods of all namespaces, because callers are in any of them. Where only those of one namespace may
-// be read, callers of others have no names.
+// inventory reads pods of all namespaces, because callers may be in any of them. If the user may read only one
+// namespace, callers in other namespaces have no names.
 func (c clusterReader) inventory(ctx context.Context, namespace string) (*inventory, error) {
 	inv := newInventory(c.system)
 	var pods corev1.PodList
 	err := c.List(ctx, &pods)
 	if apierrors.IsForbidden(err) && namespace != "" {
 		inv.partial = true
-		inv.note("callers in other namespaces than %s have no names: list Pods of all namespaces: %w", namespace, err)
+		inv.note("cannot name callers outside namespace %s: list Pods of all namespaces: %w", namespace, err)
 		err = c.List(ctx, &pods, client.InNamespace(namespace))
 	}
 	if err != nil {
@@ -85,7 +85,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Compare(b.Key) })
 	var namespaces corev1.NamespaceList
 	if err := c.List(ctx, &namespaces); err != nil {
-		inv.note("what namespaces say of injection and mTLS is not known: list Namespaces: %w", err)
+		inv.note("cannot read labels and annotations of namespaces: list Namespaces: %w", err)
 	}
 	for i := range namespaces.Items {
 		inv.namespaces[namespaces.Items[i].Name] = &namespaces.Items[i]
@@ -93,7 +93,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
 		inv.partial = true
-		inv.note("callers on nodes are not told from those outside of the cluster: list Nodes: %w", err)
+		inv.note("cannot tell callers on nodes from callers outside of the cluster: list Nodes: %w", err)
 	}
 	inv.nodes = nodes.Items
 	switch cfg, err := c.mesh(ctx); {
@@ -102,7 +102,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	case c.meshConfig != "":
 		return nil, err
 	default:
-		inv.note("Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %w", err)
+		inv.note("assuming Mizzen's defaults for the mesh (set others with --mesh-config): %w", err)
 	}
 	return inv, nil
 }
@@ -126,13 +126,13 @@ func (c clusterReader) mesh(ctx context.Context) (*config.Mesh, error) {
 	return cfg, nil
 }
 
-// meshOrDefault is mesh, or else Mizzen's defaults with a note.
+// meshOrDefault returns the mesh's configuration, or Mizzen's defaults with a note.
 func (c clusterReader) meshOrDefault(ctx context.Context, stderr io.Writer) (*config.Mesh, error) {
 	cfg, err := c.mesh(ctx)
 	if err == nil || c.meshConfig != "" {
 		return cfg, err
 	}
-	_, err = fmt.Fprintf(stderr, "note: Mizzen's defaults are assumed for the mesh (--mesh-config gives others): %v\n", err)
+	_, err = fmt.Fprintf(stderr, "note: assuming Mizzen's defaults for the mesh (set others with --mesh-config): %v\n", err)
 	return config.Default(), err
 }
 
@@ -157,7 +157,7 @@ func (i *inventory) addPod(source *corev1.Pod) {
 	}
 }
 
-// ended pods take no calls any more.
+// ended pods accept no calls.
 func (p *podInfo) ended() bool {
 	return p.source.Status.Phase == corev1.PodSucceeded || p.source.Status.Phase == corev1.PodFailed
 }
@@ -165,10 +165,10 @@ func (p *podInfo) ended() bool {
 // running reports whether a pod's agent can be asked.
 func (p *podInfo) running() bool { return p.source.Status.Phase == corev1.PodRunning }
 
-// modes are what a pod takes, with the word that says so.
+// modes are a pod's mTLS modes, with their origin.
 type modes struct {
 	mesh.Inbound
-	// saidBy is for Mode, portsSaidBy for ports with a mode of their own.
+	// saidBy is the origin of Mode, and portsSaidBy that of ports with a mode of their own.
 	saidBy, portsSaidBy string
 	ports               map[uint16]config.MTLSMode
 }
@@ -193,7 +193,7 @@ func (i *inventory) modesOf(p *podInfo) modes {
 	return m
 }
 
-// at is the mode of a port.
+// at returns the mode of a port.
 func (m modes) at(port uint16) (mode config.MTLSMode, saidBy string) {
 	if mode, named := m.ports[port]; named {
 		return mode, m.portsSaidBy
@@ -201,12 +201,12 @@ func (m modes) at(port uint16) (mode config.MTLSMode, saidBy string) {
 	return m.Mode, m.saidBy
 }
 
-// uncaptured are the ports of the application that its sidecar does not see.
+// uncaptured returns the application's ports that its sidecar does not see.
 func (p *podInfo) uncaptured() []uint16 {
 	return slices.DeleteFunc(slices.Clone(p.PlainPorts), func(port uint16) bool { return port == config.AgentPort })
 }
 
-// pod finds the one that the command line names.
+// pod finds the pod that the command line names.
 func (i *inventory) pod(key mesh.Key) (*podInfo, error) {
 	if p := i.byKey[key]; p != nil {
 		return p, nil

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// lookOptions are of the commands that ask sidecars who has called, over a time.
+// lookOptions are the options of commands that ask sidecars for their callers over a time.
 type lookOptions struct {
 	clusterFlags
 	connect    connector
@@ -25,23 +25,23 @@ type lookOptions struct {
 	output     string
 }
 
-// addFlags adds the flags; namespace and lookedFor say what --namespace and --for are here.
+// addFlags adds the flags; namespace and lookedFor are the help of --namespace and --for.
 func (o *lookOptions) addFlags(flags *pflag.FlagSet, namespace, lookedFor string) {
 	o.add(flags, namespace)
-	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, as without --namespace")
-	flags.DurationVar(&o.since, "since", 0, "leave out callers that were not seen within this time, such as 1h (default: none)")
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, which is the default")
+	flags.DurationVar(&o.since, "since", 0, "leave out callers without a call within this time, such as 1h (default: show all)")
 	flags.DurationVar(&o.lookedFor, "for", defaultLook, lookedFor)
 	addMeshFlags(flags, &o.meshConfig, &o.system)
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
 }
 
-// open checks the flags, and reads what the cluster has.
+// open checks the flags, and reads the inventory of the cluster.
 func (o *lookOptions) open(ctx context.Context) (c client.Client, a agents, inv *inventory, err error) {
 	switch {
 	case !slices.Contains(outputs, o.output):
 		err = fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	case o.all && o.namespace != "":
-		err = errors.New("--all-namespaces: want no --namespace beside it")
+		err = errors.New("--all-namespaces: want no --namespace")
 	case o.since < 0:
 		err = fmt.Errorf("--since: %s: want a positive duration, such as 1h", o.since)
 	case o.lookedFor < 0:

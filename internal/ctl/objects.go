@@ -23,11 +23,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// fileObject is an object of a file with the place where it stands.
+// fileObject is an object of a file with its position.
 type fileObject struct {
 	client.Object
 	kind string
-	// file as the user named it, node the object's own part of it.
+	// file is the name as given by the user, and node the object's YAML.
 	file string
 	node *yamlv3.Node
 }
@@ -39,7 +39,7 @@ func objectName(kind string, o client.Object) string {
 	return fmt.Sprintf("%s %s", kind, strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
 }
 
-// kinds of objects that Mizzen reads of what users write, by the apiVersion that is read.
+// kinds of users' objects that Mizzen reads, by apiVersion.
 var kinds = map[schema.GroupVersionKind]func() client.Object{
 	corev1.SchemeGroupVersion.WithKind("Service"):                           func() client.Object { return &corev1.Service{} },
 	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
@@ -54,7 +54,7 @@ var kinds = map[schema.GroupVersionKind]func() client.Object{
 // policyKind is the kind of the Gateway API's policy for Services.
 const policyKind = "XBackendTrafficPolicy"
 
-// alike are older versions with the same fields that the CRDs still serve.
+// alike are older versions with the same fields, which the CRDs still serve.
 // https://gateway-api.sigs.k8s.io/concepts/versioning/
 var alike = map[schema.GroupVersionKind]bool{
 	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "HTTPRoute"}:      true,
@@ -64,20 +64,20 @@ var alike = map[schema.GroupVersionKind]bool{
 	{Group: gatewayv1.GroupName, Version: "v1alpha3", Kind: "TLSRoute"}:      true,
 }
 
-// reading is what was found in files.
+// reading is the content of the files.
 type reading struct {
 	objects  []*fileObject
 	findings []finding
-	// templates are the pods that workloads would make.
+	// templates are the pod templates of workloads.
 	templates []template
-	// accounts are ServiceAccounts, whose names alone are read.
+	// accounts are the names of ServiceAccounts.
 	accounts []mesh.Key
-	// files and others count what was read: others are objects of kinds that are not looked at.
+	// files and others count what was read; others are objects of kinds that are not checked.
 	files, others int
 }
 
-// readObjects reads the objects of kinds in all sources. What cannot be read is a finding, not an error, so
-// that all of it is told at once.
+// readObjects reads the objects of kinds in all sources. An unreadable object is a finding, not an error, so that all
+// of them are reported at once.
 func readObjects(sources []source, defaultNamespace string) reading {
 	r := reading{files: len(sources)}
 	for _, src := range sources {
@@ -109,7 +109,7 @@ func (r *reading) document(file string, doc []byte, above int, namespace string)
 		return // no object: kubectl says so itself
 	}
 	shift(&root, above)
-	// The API server's own reading of YAML, in which "yes" is true and doubles are refused.
+	// Parses YAML like the API server: "yes" is true, and duplicate keys are refused.
 	asJSON, err := yaml.YAMLToJSONStrict(doc)
 	if err != nil {
 		r.fail(file, first, "", yamlProblem(err, above))
@@ -120,7 +120,7 @@ func (r *reading) document(file string, doc []byte, above int, namespace string)
 
 var yamlLine = regexp.MustCompile(`\bline (\d+)`)
 
-// yamlProblem gives the parser's message with the lines of the file instead of the document's.
+// yamlProblem returns the parser's message with lines of the file in place of lines of the document.
 func yamlProblem(err error, above int) string {
 	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
 	text = strings.Join(strings.Fields(strings.TrimPrefix(text, "yaml: ")), " ")
@@ -130,7 +130,7 @@ func yamlProblem(err error, above int) string {
 	})
 }
 
-// shift turns lines of the document into lines of the file.
+// shift converts lines of the document to lines of the file.
 func shift(n *yamlv3.Node, by int) {
 	n.Line += by
 	for _, child := range n.Content {
@@ -145,7 +145,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 			Items []json.RawMessage `json:"items"`
 		}
 		items := lookup(node, "items")
-		// As the API server reads it: "Items" is another field.
+		// Case-sensitive, like the API server: "Items" is another field.
 		if err := sjson.UnmarshalCaseSensitivePreserveInts(asJSON, &list); err != nil || items == nil {
 			return
 		}
@@ -161,7 +161,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 		if want := wantVersion(gvk); want != "" {
 			f := finding{
 				File: file, Line: lineOf(node, "apiVersion"), Severity: severityError, Object: label,
-				Field: "apiVersion", Value: apiVersion, Problem: "no such version", Want: want,
+				Field: "apiVersion", Value: apiVersion, Problem: "unknown version", Want: want,
 			}
 			if strings.HasPrefix(gvk.Group, "gateway.networking.") {
 				f.Problem = "not served by the Gateway API"
@@ -206,7 +206,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 			r.fail(file, node.Line, o.String(), e.Error())
 			continue
 		}
-		r.findings = append(r.findings, o.finding(severityError, path.FieldPath(), "", "no such field", ""))
+		r.findings = append(r.findings, o.finding(severityError, path.FieldPath(), "", "unknown field", ""))
 	}
 	switch {
 	case o.GetName() == "" && o.GetGenerateName() != "":
@@ -228,7 +228,7 @@ func newObject(kind string) client.Object {
 	return nil
 }
 
-// wantVersion is the apiVersion of a kind that is looked at; empty for others, such as a Service of Knative.
+// wantVersion returns the apiVersion of a kind that is checked; empty for others, such as a Service of Knative.
 func wantVersion(gvk schema.GroupVersionKind) string {
 	for known := range kinds {
 		if known.Kind == gvk.Kind && (known.Group == gvk.Group || gvk.Group == "") {
@@ -238,7 +238,7 @@ func wantVersion(gvk schema.GroupVersionKind) string {
 	return ""
 }
 
-// findDoubles: of two objects of one name kubectl applies both, one after the other.
+// findDoubles reports objects with the same name, because kubectl applies both, one after the other.
 func (r *reading) findDoubles() {
 	first := map[string]*fileObject{}
 	r.objects = slices.DeleteFunc(r.objects, func(o *fileObject) bool {
@@ -248,7 +248,7 @@ func (r *reading) findDoubles() {
 		other, double := first[o.String()]
 		if double {
 			r.findings = append(r.findings, o.finding(severityError, "metadata.name", o.GetName(),
-				fmt.Sprintf("the object stands at %s already", place(other.file, other.node.Line)), ""))
+				fmt.Sprintf("duplicate of the object at %s", place(other.file, other.node.Line)), ""))
 			return true
 		}
 		first[o.String()] = o

@@ -12,7 +12,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// outputs are the formats of what commands show.
+// outputs are the output formats.
 var outputs = []string{"table", "json", "yaml"}
 
 const wantOutput = "table, json or yaml"
@@ -37,13 +37,13 @@ func write(out io.Writer, format string, view any, table func(paint) string) err
 	return err
 }
 
-// addMeshFlags are those that say where the mesh configuration is.
+// addMeshFlags adds the flags for the mesh configuration.
 func addMeshFlags(flags *pflag.FlagSet, file, system *string) {
 	flags.StringVar(file, "mesh-config", "", "file with the mesh configuration (default: ConfigMap "+meshConfigMap+" of the control plane)")
 	flags.StringVar(system, "system-namespace", config.SystemNamespace, "namespace of the control plane")
 }
 
-// when is a moment as people read it, with how far it is from now.
+// when formats a time with its distance from now.
 func when(t, now time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04 UTC") + " (" + distance(t, now) + ")"
 }
@@ -55,7 +55,7 @@ func distance(t, now time.Time) string {
 	return span(now.Sub(t)) + " ago"
 }
 
-// span is a duration in its largest unit, rounded down.
+// span formats a duration in its largest unit, rounded down.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

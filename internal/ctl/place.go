@@ -8,7 +8,7 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 )
 
-// lookup gives the value of nested keys, nil if there is none.
+// lookup returns the value of nested keys, or nil.
 func lookup(node *yamlv3.Node, keys ...string) *yamlv3.Node {
 	for _, key := range keys {
 		if _, node = entry(node, key); node == nil {
@@ -18,7 +18,7 @@ func lookup(node *yamlv3.Node, keys ...string) *yamlv3.Node {
 	return node
 }
 
-// entry gives the key and the value of a mapping.
+// entry returns the key and the value of a mapping.
 func entry(node *yamlv3.Node, key string) (at, value *yamlv3.Node) {
 	node = resolve(node)
 	if node == nil || node.Kind != yamlv3.MappingNode {
@@ -49,7 +49,7 @@ func text(node *yamlv3.Node, keys ...string) string {
 // step is a key or an index of a path such as spec.rules[0].name or metadata.annotations[mizzen.dev/timeout].
 var step = regexp.MustCompile(`\[([^\]]*)\]|([^.\[\]]+)`)
 
-// lineOf is the line of a field, or of the innermost part of its path that is there.
+// lineOf returns the line of a field, or of the innermost existing part of its path.
 func lineOf(node *yamlv3.Node, path string) int {
 	line := node.Line
 	for _, match := range step.FindAllStringSubmatch(path, -1) {
@@ -73,7 +73,7 @@ func lineOf(node *yamlv3.Node, path string) int {
 	return line
 }
 
-// place is "file:line", as editors and compilers write it.
+// place returns "file:line", as editors and compilers write it.
 func place(file string, line int) string {
 	if line == 0 {
 		return file

@@ -12,10 +12,10 @@ import (
 
 type plaintextOptions struct{ lookOptions }
 
-// defaultLook is how long sidecars must have looked before strict is called safe.
+// defaultLook is how long sidecars must have watched before strict counts as safe.
 const defaultLook = time.Hour
 
-// exitNotSafe is the exit code of plaintext where strict is not safe, or not known to be.
+// exitNotSafe is the exit code of plaintext if strict is not safe, or not known to be.
 const exitNotSafe = 2
 
 // ExitError is an error with an exit code of its own; others have 1.
@@ -30,7 +30,7 @@ func newPlaintextCommand(connect connector, agents agentConnector, now func() ti
 	o := plaintextOptions{lookOptions{connect: connect, agents: agents, now: now}}
 	cmd := &cobra.Command{
 		Use:   "plaintext [-n NAMESPACE]",
-		Short: "List who calls the mesh in plain text, and whether strict mTLS is safe",
+		Short: "List callers in plain text, and where strict mTLS is safe",
 		Long: `List the calls that reach pods of the mesh without mTLS, and whether they could be made strict: which workload
 is called at which port, by whom, why it is not mTLS, how often, and when last. TLS of an application's own
 counts as plain text here: strict mTLS refuses it, too.
@@ -55,7 +55,7 @@ sidecars have not looked for long enough, and 1 if nothing could be found out.`,
   # Who still calls namespace shop, since the callers were mended an hour ago?
   mizzenctl plaintext -n shop --since 1h
 
-  # Make it strict if nobody has called in plain text for a day
+  # Make it strict if there was no caller in plain text for a day
   mizzenctl plaintext -n shop --for 24h && kubectl annotate namespace shop mizzen.dev/mtls=strict`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,8 +65,8 @@ sidecars have not looked for long enough, and 1 if nothing could be found out.`,
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	o.addFlags(cmd.Flags(), "namespace of the pods that are called (default: all)",
-		"how long sidecars must have looked before strict is called safe; with a shorter --since that long")
+	o.addFlags(cmd.Flags(), "namespace of the called pods (default: all)",
+		"how long sidecars must have watched before strict counts as safe; a shorter --since shortens it")
 	return cmd
 }
 
@@ -96,7 +96,7 @@ func (o *plaintextOptions) run(ctx context.Context, stdout, stderr io.Writer) er
 	return v.exit()
 }
 
-// targets are the pods with a sidecar.
+// targets returns the pods with a sidecar.
 func (i *inventory) targets(namespace string) ([]*podInfo, error) {
 	var out []*podInfo
 	for _, p := range i.pods {
@@ -128,9 +128,9 @@ func (v plainView) exit() error {
 	case count[strictUnsafe] > 0:
 		return &ExitError{exitNotSafe, fmt.Sprintf("strict mTLS would refuse callers in %d of %s", count[strictUnsafe], all)}
 	case open > 0:
-		return &ExitError{exitNotSafe, fmt.Sprintf("connections in plain text from before it was strict are open in %d of %s", open, all)}
+		return &ExitError{exitNotSafe, fmt.Sprintf("connections in plain text from before strict are still open in %d of %s", open, all)}
 	case count[strictUnknown] > 0:
-		return &ExitError{exitNotSafe, fmt.Sprintf("not all is known of %d of %s", count[strictUnknown], all)}
+		return &ExitError{exitNotSafe, fmt.Sprintf("the result is incomplete for %d of %s", count[strictUnknown], all)}
 	}
 	return nil
 }

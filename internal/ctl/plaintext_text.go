@@ -8,7 +8,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// someNames is how many pods or addresses a line names.
+// someNames is the number of pods or addresses that a line names.
 const someNames = 3
 
 // renderPlain writes a view for people.
@@ -24,7 +24,7 @@ func renderPlain(v plainView, now time.Time, p paint) string {
 		for _, w := range v.WithoutIdentity {
 			t.row(plain("", w.Namespace, w.Workload, some(w.Pods))...)
 		}
-		parts = append(parts, p.in(bold, "Sidecars without identity")+"  injected before the mesh had them: they take and make no mTLS until their pods are made anew\n"+t.String(p))
+		parts = append(parts, p.in(bold, "Sidecars without identity")+"  injected before the mesh had identities: no mTLS from or to these pods until you recreate them\n"+t.String(p))
 	}
 	if len(v.Unanswered) > 0 {
 		var t table
@@ -95,7 +95,7 @@ var verdictTexts = map[verdict]cell{
 	strictSafe: {"safe", green}, strictUnsafe: {"not safe", red}, strictUnknown: {"not known", yellow},
 }
 
-// renderStrict is what somebody wants to know who is about to make a namespace strict.
+// renderStrict writes the part about strict mTLS.
 func renderStrict(v plainView, now time.Time, p paint) string {
 	var t table
 	for _, n := range v.Namespaces {
@@ -109,20 +109,20 @@ func (s strictView) why(now time.Time) string {
 	case s.Refused > 0:
 		return plural(s.Refused, "caller") + " would be refused"
 	case s.Open > 0:
-		return plural(int(s.Open), "connection") + " in plain text from before it was strict still open: ended within mtls.drainTime, or at the next byte where the sidecar is older"
+		return plural(int(s.Open), "connection") + " in plain text from before strict still open: ends within mtls.drainTime, or at its next byte if the sidecar is older"
 	case s.Blind > 0:
-		return plural(s.Blind, "pod") + " with a sidecar that has no identity, and so sees nobody"
+		return plural(s.Blind, "pod") + " with a sidecar without identity, which reports no callers"
 	case s.Asked < s.Pods:
 		return fmt.Sprintf("%d of %s could not be asked", s.Pods-s.Asked, plural(s.Pods, "pod"))
 	case s.Forgotten > 0:
-		return fmt.Sprintf("there were more callers than sidecars remember: %d are forgotten", s.Forgotten)
+		return fmt.Sprintf("there were more callers than sidecars remember: %d were dropped", s.Forgotten)
 	}
 	if s.Looked < s.Wanted {
-		return fmt.Sprintf("nobody has called in plain text, but a sidecar has looked for %s only, and %s is wanted (--for)", seconds(s.Looked), seconds(s.Wanted))
+		return fmt.Sprintf("no callers in plain text, but a sidecar has watched for only %s of the required %s (--for)", seconds(s.Looked), seconds(s.Wanted))
 	}
-	text := "nobody has called in plain text"
+	text := "no callers in plain text"
 	if s.Already > 0 {
-		text = "nobody has called in plain text where it is not strict"
+		text = "no callers in plain text at non-strict ports"
 	}
 	if s.Since != nil {
 		text += " since " + when(*s.Since, now)
@@ -136,7 +136,7 @@ func (v plainView) uncapturedIn(namespace string) []string {
 	var out []string
 	for _, w := range v.Uncaptured {
 		if w.Namespace == namespace {
-			out = append(out, fmt.Sprintf("not captured, so neither seen nor strict: %s of %s", numbers(w.Ports), w.Workload))
+			out = append(out, fmt.Sprintf("not captured, so not checked and not strict: %s of %s", numbers(w.Ports), w.Workload))
 		}
 	}
 	return out

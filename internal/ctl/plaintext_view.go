@@ -10,37 +10,39 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// plainView is what plaintext says; -o json and yaml write it as it is.
+// plainView is the result of plaintext, and the format of -o json and yaml.
 type plainView struct {
 	Namespaces []strictView     `json:"namespaces"`
 	Callers    []plainCallsView `json:"callers,omitempty"`
-	// Uncaptured are ports that sidecars leave alone: nothing is seen there, and strict does not hold.
+	// Uncaptured are ports that are not captured: sidecars see no callers there, and strict has no effect.
 	Uncaptured []workloadView `json:"uncaptured,omitempty"`
-	// WithoutIdentity are workloads with a sidecar that takes and makes no mTLS.
+	// WithoutIdentity are workloads whose sidecars have no identity, and thus no mTLS.
 	WithoutIdentity []workloadView `json:"withoutIdentity,omitempty"`
 	Unanswered      []missingView  `json:"unanswered,omitempty"`
 	Notes           []string       `json:"notes,omitempty"`
 }
 
-// strictView is whether strict mTLS would refuse anybody in a namespace.
+// strictView says whether strict mTLS would refuse callers in a namespace.
 type strictView struct {
 	Namespace string  `json:"namespace"`
 	Strict    verdict `json:"strict"`
-	// Pods have an identity; Asked of them have answered. Blind have a sidecar without identity, which sees nobody.
+	// Pods is the number of pods with an identity, and Asked the number of those that answered. Blind pods have a
+	// sidecar without identity, which reports no callers.
 	Pods  int `json:"pods"`
 	Asked int `json:"asked"`
 	Blind int `json:"blind,omitempty"`
-	// Refused are groups of callers that strict would refuse, Already those that it refuses by now.
+	// Refused are groups of callers that strict would refuse, and Already those that it already refuses.
 	Refused int `json:"refused"`
 	Already int `json:"already,omitempty"`
-	// Since is when the youngest of the agents began to listen, or the time before which callers are left out.
+	// Since is the start of the youngest agent, or the time of --since.
 	Since *time.Time `json:"since,omitempty"`
-	// Looked is for how many seconds the youngest of the agents has listened, Wanted how many it takes to call strict safe.
+	// Looked is the time in seconds for which the youngest agent has watched, and Wanted the time that strict needs to
+	// count as safe.
 	Looked int64 `json:"lookedSeconds,omitempty"`
 	Wanted int64 `json:"wantedSeconds,omitempty"`
-	// Open are connections in plain text to where it is strict, from before.
+	// Open are older connections in plain text to strict ports.
 	Open uint64 `json:"open,omitempty"`
-	// Forgotten are callers that agents had no room for.
+	// Forgotten is the number of callers that agents had to drop.
 	Forgotten uint64 `json:"forgotten,omitempty"`
 }
 
@@ -59,7 +61,7 @@ type plainCallsView struct {
 	// Connections, or Requests where sidecars read HTTP.
 	Connections uint64 `json:"connections,omitempty"`
 	Requests    uint64 `json:"requests,omitempty"`
-	// Open are connections that live.
+	// Open is the number of open connections.
 	Open  uint64    `json:"open,omitempty"`
 	First time.Time `json:"firstSeen"`
 	Last  time.Time `json:"lastSeen"`
@@ -77,7 +79,7 @@ type plainSource struct {
 	Kind      callerKind `json:"kind"`
 	Namespace string     `json:"namespace,omitempty"`
 	Workload  string     `json:"workload,omitempty"`
-	// Names are pods, nodes or addresses.
+	// Names of pods or nodes, or addresses.
 	Names  []string `json:"names"`
 	Reason string   `json:"reason"`
 }
@@ -95,14 +97,14 @@ type missingView struct {
 	Problem   string `json:"problem"`
 }
 
-// look is how what agents have said is looked at: callers last seen before after are left out, and agents must have
-// listened for atLeast.
+// look has the options for agents' answers: callers last seen before after are left out, and agents must have watched
+// for atLeast.
 type look struct {
 	after, now time.Time
 	atLeast    time.Duration
 }
 
-// plain puts together what agents have said.
+// plain builds the view from the agents' answers.
 func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, l look) plainView {
 	v := plainView{Namespaces: []strictView{}, Notes: i.notes}
 	namespaces, groups := map[string]*strictView{}, map[groupKey]*plainCallsView{}
@@ -125,7 +127,7 @@ func (i *inventory) plain(pods []*podInfo, said map[mesh.Key]heard, l look) plai
 		h, asked := said[p.Key]
 		switch {
 		case !asked:
-			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked: it does not run"})
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, "not asked, because it is not running"})
 		case h.err != nil:
 			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, h.err.Error()})
 		default:
@@ -165,8 +167,8 @@ func (s *strictView) hear(h heard, l look) {
 	}
 }
 
-// judge says unsafe where one caller is known, and safe only where all have been asked, have told all, and have looked
-// for long enough.
+// judge returns not safe if there is a caller. It returns safe only if all agents have answered completely and have
+// watched long enough.
 func (s *strictView) judge() strictView {
 	switch {
 	case s.Refused > 0 || s.Open > 0:
@@ -217,7 +219,7 @@ func (i *inventory) groupCallers(groups map[groupKey]*plainCallsView, p *podInfo
 	}
 }
 
-// insert keeps a list sorted and without doubles.
+// insert adds to a sorted list without duplicates.
 func insert(list []string, name string) []string {
 	at, found := slices.BinarySearch(list, name)
 	if found {
@@ -241,7 +243,7 @@ func (k groupKey) compare(o groupKey) int {
 	)
 }
 
-// workloads collect pods by what they belong to.
+// workloads groups pods by their workload.
 type workloads map[[2]string]*workloadView
 
 func (w workloads) add(p *podInfo, ports []uint16) {

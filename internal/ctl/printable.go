@@ -8,10 +8,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 )
 
-// maxText bounds a text that a pod has said, in bytes.
+// maxText bounds a text from a pod, in bytes.
 const maxText = 1 << 10
 
-// printable is a text of a pod that does nothing to the terminal.
+// printable returns a text from a pod without characters that control the terminal.
 func printable(text string) string {
 	if len(text) > maxText {
 		text = text[:maxText] + "…"
@@ -24,7 +24,7 @@ func printable(text string) string {
 	}, text)
 }
 
-// printableIdentity does the same to all that an agent says of its identity.
+// printableIdentity does the same to all texts in an agent's identity.
 func printableIdentity(id agentapi.Identity) agentapi.Identity {
 	authorities := func(list []agentapi.Authority) []agentapi.Authority {
 		var out []agentapi.Authority

@@ -8,16 +8,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// requestView says where a request lands.
+// requestView says where a request goes.
 type requestView struct {
 	Request string `json:"request"`
 	Service string `json:"service"`
 	Port    uint16 `json:"port"`
-	// Clients is the namespace whose own rules hold, empty for the others.
+	// Clients is the namespace of the clients whose rules apply, or empty for all other clients.
 	Clients string `json:"clients,omitempty"`
-	// Tried are the rules in their order, up to the one that the request meets.
+	// Tried are the rules in their order, up to the one that the request matches.
 	Tried []triedView `json:"tried,omitempty"`
-	// Met is that rule; nil where Status answers.
+	// Met is that rule; nil if no rule matches and Status is the answer.
 	Met    *ruleView `json:"met,omitempty"`
 	Status uint32    `json:"status,omitempty"`
 	// Note says why there are no rules.
@@ -31,7 +31,7 @@ type triedView struct {
 	Order int    `json:"order"`
 	Route string `json:"route,omitempty"`
 	Rule  int    `json:"rule"`
-	// Failed are the conditions that do not hold; none where the rule is met.
+	// Failed are the false conditions; none if the rule matches.
 	Failed []string `json:"failed,omitempty"`
 }
 
@@ -82,7 +82,7 @@ func (v serviceView) landing(r mesh.Request) ([]requestView, error) {
 			view := base
 			view.Clients, view.group = g.Clients, g
 			if g.Connections {
-				view.Note = "connections are balanced here, not requests: see the rules without --request"
+				view.Note = "this port balances connections, not requests; run the command without --request to see its rules"
 			} else {
 				view.try(r)
 			}

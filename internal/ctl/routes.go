@@ -34,7 +34,7 @@ func newRoutesCommand(connect connector) *cobra.Command {
 	o := routesOptions{connect: connect}
 	cmd := &cobra.Command{
 		Use:   "routes SERVICE[.NAMESPACE] | KIND/NAME[.NAMESPACE] | ADDRESS[:PORT] | -n NAMESPACE | -A",
-		Short: "Show what becomes of calls to a Service: its rules, their order, and who said what",
+		Short: "Show where calls to a Service go: its rules, their order, and the objects that set them",
 		Long: `Show the rules of a Service, or of all Services of a namespace, in the order in which the sidecars
 try them: from which route and which rule, what a request must be like, where it goes and
 in which share, which filters, timeouts and retries hold and where each of them is written. Rules that no
@@ -70,13 +70,13 @@ from files alone.`,
 		},
 	}
 	flags := cmd.Flags()
-	o.add(flags, "namespace of the Service; without a Service, all of this namespace")
-	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "the Services of all namespaces")
-	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin instead of the cluster; may be given more than once")
-	flags.Uint16Var(&o.port, "port", 0, "this port of the Service alone")
-	flags.StringVar(&o.from, "from", "", "what holds for clients in this namespace")
+	o.add(flags, "namespace of the Service; without a Service, show all of this namespace")
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "show the Services of all namespaces")
+	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file, directory or - for stdin, in place of the cluster; may be given more than once")
+	flags.Uint16Var(&o.port, "port", 0, "show only this port of the Service")
+	flags.StringVar(&o.from, "from", "", "show the rules for clients in this namespace")
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
-	flags.StringVar(&o.request, "request", "", `say which rule a request meets: "METHOD /path?query", or "package.Service/Method" for gRPC`)
+	flags.StringVar(&o.request, "request", "", `show the rule that a request matches: "METHOD /path?query", or "package.Service/Method" for gRPC`)
 	flags.StringArrayVarP(&o.headers, "header", "H", nil, `header of the request, "name: value"; may be given more than once`)
 	addMeshFlags(flags, &o.meshConfig, &o.system)
 	return cmd
@@ -88,11 +88,11 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 	case len(args) == 0 && o.namespace == "" && !o.all:
 		return errors.New("want a Service, such as cart.shop, -n NAMESPACE for all of a namespace, or -A for all")
 	case o.all && (len(args) > 0 || o.namespace != ""):
-		return errors.New("--all-namespaces: want no Service and no --namespace beside it")
+		return errors.New("--all-namespaces: want no Service and no --namespace")
 	case !slices.Contains(outputs, o.output):
 		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
 	case len(o.headers) > 0 && o.request == "":
-		return errors.New("--header: want a --request that has it")
+		return errors.New("--header: want --request, too")
 	case o.request != "":
 		r, err := parseRequest(o.request, o.headers)
 		if err != nil {
@@ -141,7 +141,7 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 		out.Services = append(out.Services, v)
 	}
 	if len(out.Services)+len(out.Requests) == 0 {
-		return fmt.Errorf("--port: %d: none of %s has it", o.port, plural(len(keys), "Service"))
+		return fmt.Errorf("--port: %d: none of %s has this port", o.port, plural(len(keys), "Service"))
 	}
 	return out.write(stdout, o.output)
 }
@@ -187,7 +187,7 @@ func (o *routesOptions) world(ctx context.Context, stdin io.Reader, stderr io.Wr
 	return newWorld(found, cfg), nil
 }
 
-// endpoints are the EndpointSlices of Services, nil where they are not known.
+// endpoints are the EndpointSlices of Services; nil if they are unknown.
 func (o *routesOptions) endpoints(ctx context.Context, keys []mesh.Key, stderr io.Writer) map[mesh.Key][]discoveryv1.EndpointSlice {
 	if len(o.files) > 0 {
 		return nil
@@ -203,11 +203,11 @@ func (o *routesOptions) endpoints(ctx context.Context, keys []mesh.Key, stderr i
 			return found
 		}
 	}
-	_, _ = fmt.Fprintf(stderr, "note: how many endpoints there are is not known: %v\n", err)
+	_, _ = fmt.Fprintf(stderr, "note: cannot count endpoints: %v\n", err)
 	return nil
 }
 
-// services are what the command line names.
+// services returns the Services that the command line names.
 func (o *routesOptions) services(ctx context.Context, w *world, args []string) ([]mesh.Key, error) {
 	switch {
 	case len(args) == 1:
@@ -216,7 +216,7 @@ func (o *routesOptions) services(ctx context.Context, w *world, args []string) (
 		if keys := w.servicesOf(""); len(keys) > 0 {
 			return keys, nil
 		}
-		return nil, errors.New("there are no Services")
+		return nil, errors.New("the cluster has no Services")
 	}
 	if keys := w.servicesOf(o.namespace); len(keys) > 0 {
 		return keys, nil
@@ -257,12 +257,12 @@ func serviceAddress(text string) (address netip.Addr, port uint16, ok bool) {
 	return address, 0, err == nil
 }
 
-// at finds the Service that has an address. A port that it lacks is an error with those that it has.
+// at finds the Service with an address. For a port that the Service lacks, the error lists the ports that it has.
 func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Key, error) {
 	for _, key := range w.servicesOf("") {
 		if svc := w.Service(key); svc != nil && slices.Contains(svc.ClusterIPs, address) {
 			if port != 0 && o.port != 0 && o.port != port {
-				return nil, fmt.Errorf("--port: %d: want that of %s, or none", o.port, netip.AddrPortFrom(address, port))
+				return nil, fmt.Errorf("--port: %d: want the port of %s, or no --port", o.port, netip.AddrPortFrom(address, port))
 			}
 			o.port = cmp.Or(o.port, port)
 			return []mesh.Key{key}, nil
@@ -271,7 +271,7 @@ func (o *routesOptions) at(w *world, address netip.Addr, port uint16) ([]mesh.Ke
 	return nil, fmt.Errorf("no Service has the address %s", address)
 }
 
-// servicesOf a namespace, of all for "".
+// servicesOf returns the Services of a namespace, or of all for "".
 func (w *world) servicesOf(namespace string) []mesh.Key {
 	var keys []mesh.Key
 	for key := range w.source {
@@ -283,7 +283,7 @@ func (w *world) servicesOf(namespace string) []mesh.Key {
 	return keys
 }
 
-// others lists some Services of a namespace, for a message.
+// others names some Services of a namespace, for a message.
 func (w *world) others(namespace string) string {
 	const some = 8
 	var names []string
@@ -307,7 +307,7 @@ func portList(svc *mesh.Service) string {
 	return strings.Join(out, ", ")
 }
 
-// loadMesh gives the mesh configuration of a file, or the default.
+// loadMesh returns the mesh configuration of a file, or the default.
 func loadMesh(path string) (*config.Mesh, error) {
 	if path == "" {
 		return config.Default(), nil

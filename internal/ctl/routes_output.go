@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// routesView is what -o json and yaml write.
+// routesView is the format of -o json and yaml.
 type routesView struct {
 	Services []serviceView `json:"services,omitempty"`
 	Requests []requestView `json:"requests,omitempty"`
@@ -14,7 +14,7 @@ type routesView struct {
 
 func (v routesView) write(out io.Writer, format string) error { return write(out, format, v, v.table) }
 
-const defaultsNote = "Where no setting stands: no timeout, and only calls of which no server can have begun are tried again."
+const defaultsNote = "Without a setting there is no timeout, and sidecars retry only calls that no server can have begun."
 
 func (v routesView) table(p paint) string {
 	var parts []string

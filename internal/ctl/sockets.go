@@ -11,15 +11,15 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// unbalanced is what comes of socket load balancing.
-const unbalanced = "calls of pods to Services are not balanced, because their sidecars see the address of one pod"
+// unbalanced is the effect of socket load balancing.
+const unbalanced = "calls to Services are not balanced, because sidecars see a pod's address in place of the Service's"
 
 // felix is Calico's configuration as it is stored; the API of projectcalico.org has the same fields.
 // https://docs.tigera.io/calico/latest/reference/resources/felixconfig
 var felix = schema.GroupVersionKind{Group: "crd.projectcalico.org", Version: "v1", Kind: "FelixConfiguration"}
 
-// checkSockets finds a kube-proxy replacement that is set to exchange Services' addresses within the sockets of pods. What it
-// cannot read it passes over: it may not be there, or not be for everybody to read.
+// checkSockets reports a kube-proxy replacement that translates Services' addresses in the sockets of pods. It ignores
+// configurations that it cannot read: they may not exist, or the user may not read them.
 func checkSockets(ctx context.Context, c client.Client) []finding {
 	var found []finding
 	add := func(object, field, value, want string) {

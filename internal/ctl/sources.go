@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// source is one input, with the name that reports and errors call it.
+// source is one input, with its name for reports and errors.
 type source struct {
 	name    string
 	content []byte
@@ -41,7 +41,7 @@ func readSources(files []string, stdin io.Reader) ([]source, error) {
 	return sources, nil
 }
 
-// expand gives the manifests of a directory in order of their names, as kubectl does, or the file itself.
+// expand returns the manifests of a directory in the order of their names, as kubectl does, or the file itself.
 func expand(name string) ([]string, error) {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -21,10 +21,10 @@ const (
 	off           = "\x1b[0m"
 )
 
-// paint says whether colours are written.
+// paint says whether to write colours.
 type paint bool
 
-// paintFor: only where a terminal shows it. https://no-color.org: any value that is not empty.
+// paintFor returns true for terminals, unless NO_COLOR has a value (https://no-color.org).
 func paintFor(out io.Writer) paint {
 	f, ok := out.(*os.File)
 	return paint(ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == "")
@@ -37,13 +37,13 @@ func (p paint) in(c colour, text string) string {
 	return string(c) + text + off
 }
 
-// cell is a text of one line in a table.
+// cell is a one-line text in a table.
 type cell struct {
 	text   string
 	colour colour
 }
 
-// table aligns columns by characters, which text/tabwriter cannot where colours are among them.
+// table aligns columns by characters, which text/tabwriter cannot do with colours.
 type table struct{ rows [][]cell }
 
 func (t *table) row(cells ...cell) { t.rows = append(t.rows, cells) }
@@ -92,7 +92,7 @@ func (t *table) String(p paint) string {
 	return b.String()
 }
 
-// plain makes cells without colour.
+// plain returns cells without colour.
 func plain(texts ...string) []cell {
 	out := make([]cell, len(texts))
 	for i, t := range texts {

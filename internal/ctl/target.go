@@ -19,12 +19,12 @@ import (
 
 // target is what the command line names, as kubectl takes it: "cart", "cart.shop", "svc/cart", "deploy/cart.shop".
 type target struct {
-	// kind is one of kindNames' values; empty where only a name is given.
+	// kind is one of kindNames' values; empty if only a name is given.
 	kind string
 	mesh.Key
 }
 
-// kindNames are kubectl's names of what can be asked for.
+// kindNames are kubectl's names of the allowed kinds.
 var kindNames = map[string]string{
 	"svc": "Service", "service": "Service", "services": "Service",
 	"po": "Pod", "pod": "Pod", "pods": "Pod",
@@ -38,15 +38,15 @@ var kindNames = map[string]string{
 
 const wantKind = "svc, deploy, sts, ds, rs, job, cronjob or pod"
 
-// parseTarget reads a name; what says of what kind it is where the name does not. Names of pods and of most
-// workloads may have dots, those of Services and namespaces have none. So a dot begins the namespace after the first
-// of a Service's name and after the last of others'.
+// parseTarget reads a name; what is the kind of a name without one. Names of pods and of most workloads may contain
+// dots, but those of Services and namespaces do not. So the namespace begins after the first dot of a Service's name,
+// and after the last dot of other names.
 func (f *clusterFlags) parseTarget(text, what string, fallback func() string) (target, error) {
 	t := target{}
 	name := text
 	if kind, rest, ok := strings.Cut(text, "/"); ok {
 		if t.kind = kindNames[strings.ToLower(kind)]; t.kind == "" {
-			return t, fmt.Errorf("%q: %q is no kind that has calls; want %s", text, kind, wantKind)
+			return t, fmt.Errorf("%q: unknown kind %q; want %s", text, kind, wantKind)
 		}
 		name = rest
 	}
@@ -77,7 +77,7 @@ func (f *clusterFlags) parseTarget(text, what string, fallback func() string) (t
 
 func (t target) String() string { return t.kind + " " + t.Key.String() }
 
-// podsOf are the pods that a target means: those of a workload, or those that a Service selects.
+// podsOf returns the pods of a target: those of a workload, or those that a Service selects.
 func podsOf(ctx context.Context, c client.Client, t target) ([]corev1.Pod, error) {
 	opts := []client.ListOption{client.InNamespace(t.Namespace)}
 	if t.kind == "Service" {
@@ -86,7 +86,7 @@ func podsOf(ctx context.Context, c client.Client, t target) ([]corev1.Pod, error
 			return nil, fmt.Errorf("%s: %w", t, err)
 		}
 		if len(svc.Spec.Selector) == 0 {
-			return nil, fmt.Errorf("%s has no selector, so that no pods belong to it by labels", t)
+			return nil, fmt.Errorf("%s has no selector, so it selects no pods", t)
 		}
 		opts = append(opts, client.MatchingLabels(svc.Spec.Selector))
 	}
@@ -114,7 +114,7 @@ func (t target) means(p *corev1.Pod) bool {
 	return webhook.Workload(p) == t.kind+"/"+t.Name
 }
 
-// onePod picks a pod that can be asked, and says on stderr which one it is where there are several.
+// onePod picks a running pod. If there are several, it names the chosen one on stderr.
 func onePod(ctx context.Context, c client.Client, t target, stderr io.Writer) (mesh.Key, error) {
 	if t.kind == "" || t.kind == "Pod" {
 		return t.Key, nil
@@ -132,10 +132,10 @@ func onePod(ctx context.Context, c client.Client, t target, stderr io.Writer) (m
 	return mesh.Key{Namespace: t.Namespace, Name: pods[chosen].Name}, nil
 }
 
-// servicesFor are the Services that calls to a target's pods go by.
+// servicesFor returns the Services that select a target's pods.
 func (o *routesOptions) servicesFor(ctx context.Context, w *world, t target) ([]mesh.Key, error) {
 	if len(o.files) > 0 {
-		return nil, fmt.Errorf("%s: which Services select its pods only a cluster knows; with -f want a Service", t)
+		return nil, fmt.Errorf("%s: want a Service with -f, because only a cluster has a workload's pods", t)
 	}
 	c, err := o.connect(&o.clusterFlags)
 	if err != nil {

@@ -32,7 +32,7 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"cm/cart": `"cm" is no kind`, "svc/": "want NAME", "": "want NAME", "svc/a/b": "want NAME", "svc/cart.web": `want that of --namespace, "shop"`,
+		"cm/cart": `unknown kind "cm"`, "svc/": "want NAME", "": "want NAME", "svc/a/b": "want NAME", "svc/cart.web": `want that of --namespace, "shop"`,
 	} {
 		f := clusterFlags{namespace: "shop"}
 		if got, err := f.parseTarget(name, "Service", nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -57,15 +57,15 @@ func TestWrongCommandLines(t *testing.T) {
 		"routes":                       {"want a Service", "-n NAMESPACE", "-A"},
 		"routes cart -A":               {"--all-namespaces"},
 		"routes cm/cart":               {`"cm"`, "deploy"},
-		"check routes/":                {`"routes/"`, "flags only", "-f FILE"},
+		"check routes/":                {`"routes/"`, "only flags", "-f FILE"},
 		"check":                        {"filename"},
 		"identity":                     {"want a pod"},
-		"identity a b":                 {`"b"`, "nothing more"},
+		"identity a b":                 {`"b"`, "want only"},
 		"identity cm/cart":             {`"cm"`, "deploy"},
-		"plaintext shop":               {`"shop"`, "flags only", "[-n NAMESPACE]"},
+		"plaintext shop":               {`"shop"`, "only flags", "[-n NAMESPACE]"},
 		"plaintext -A -n shop":         {"--all-namespaces"},
 		"dryrun --for ever":            {"--for"},
-		"version now":                  {`"now"`, "flags only"},
+		"version now":                  {`"now"`, "only flags"},
 		"version -o wide":              {`"wide"`, wantOutput},
 		"inject -f x --imag y":         {"did you mean --image?"},
 		"routes deploy/cart -f x.yaml": {"x.yaml"},

@@ -12,13 +12,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// flagError adds to what is wrong with a flag the one that was probably meant, and where all of them stand.
+// flagError adds to an error about a flag the probably meant flag, and the command that lists all flags.
 func flagError(cmd *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if unknown {
 		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		// Of two that are as near, the one that begins alike.
+		// Of two equally near flags, prefer the one with the same beginning.
 		slices.SortStableFunc(known, func(a, b string) int { return cmp.Compare(beginsAlike(b, name), beginsAlike(a, name)) })
 		if near, ok := config.Nearest(name, known); ok {
 			return fmt.Errorf("%w; did you mean --%s? %q has all flags", err, near, cmd.CommandPath()+" --help")
@@ -34,7 +34,7 @@ func beginsAlike(a, b string) int {
 	return 0
 }
 
-// helpWithErrors makes help for a command that is not there an error, as that command itself is.
+// helpWithErrors makes help for an unknown command an error.
 func helpWithErrors(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	help, _, err := root.Find([]string{"help"})
@@ -52,15 +52,15 @@ func helpWithErrors(root *cobra.Command) {
 	}
 }
 
-// noArgs refuses arguments, which cobra's own takes for commands.
+// noArgs refuses arguments. cobra's own function would call them unknown commands.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%q: %s takes flags only: %s", args[0], cmd.CommandPath(), cmd.UseLine())
+	return fmt.Errorf("%q: %s takes only flags: %s", args[0], cmd.CommandPath(), cmd.UseLine())
 }
 
-// oneArg wants one argument, which what says.
+// oneArg requires one argument, which what describes.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch len(args) {
@@ -69,6 +69,6 @@ func oneArg(what string) cobra.PositionalArgs {
 		case 0:
 			return fmt.Errorf("%s: want %s", cmd.CommandPath(), what)
 		}
-		return fmt.Errorf("%q: want %s, and nothing more", args[1], what)
+		return fmt.Errorf("%q: want only %s", args[1], what)
 	}
 }

@@ -26,7 +26,7 @@ type versionOptions struct {
 	output     string
 }
 
-// versionView is what version says; -o json and yaml write it as it is.
+// versionView is the result of version, and the format of -o json and yaml.
 type versionView struct {
 	Client string `json:"client"`
 	// ControlPlane and Sidecars are the numbers of pods by version.
@@ -34,7 +34,7 @@ type versionView struct {
 	Sidecars     map[string]int `json:"sidecars,omitempty"`
 }
 
-// unknownVersion is that of a pod that does not say its own.
+// unknownVersion is the version of a pod that does not state one.
 const unknownVersion = "unknown"
 
 func newVersionCommand(connect connector) *cobra.Command {
@@ -54,7 +54,7 @@ Without a cluster, or with --client, it is mizzenctl's own alone.`,
 	flags := cmd.Flags()
 	o.addCluster(flags)
 	flags.StringVar(&o.system, "system-namespace", config.SystemNamespace, "namespace of the control plane")
-	flags.BoolVar(&o.clientOnly, "client", false, "the version of mizzenctl alone: ask no cluster")
+	flags.BoolVar(&o.clientOnly, "client", false, "show only the version of mizzenctl, without a cluster")
 	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
 	return cmd
 }
@@ -78,7 +78,7 @@ func (o *versionOptions) run(ctx context.Context, stdout, stderr io.Writer) erro
 	if unread == nil || o.kubeconfig != "" || o.context != "" { // a cluster that the command line names must answer
 		return unread
 	}
-	_, err := fmt.Fprintf(stderr, "note: the versions of control plane and sidecars are not known: %v\n", unread)
+	_, err := fmt.Fprintf(stderr, "note: cannot read the versions of control plane and sidecars: %v\n", unread)
 	return err
 }
 

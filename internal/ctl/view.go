@@ -9,19 +9,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// serviceView is what routes says of one Service; -o json and yaml write it as it is.
+// serviceView is the result of routes for one Service, and the format of -o json and yaml.
 type serviceView struct {
 	Namespace string   `json:"namespace"`
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses,omitempty"`
 	// Note says why the Service has no ports here.
 	Note string `json:"note,omitempty"`
-	// Annotations of the Service that hold for calls to it, those with a bad value left out.
+	// Annotations of the Service for calls to it, without those with a bad value.
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// Policies that hold for it.
+	// Policies that apply to the Service.
 	Policies []settingView `json:"policies,omitempty"`
 	Ports    []portView    `json:"ports,omitempty"`
-	// Problems are what has no effect, or not the one that was meant.
+	// Problems are parts without effect, or with another effect than written.
 	Problems []problemView `json:"problems,omitempty"`
 }
 
@@ -29,24 +29,24 @@ type portView struct {
 	Port     uint16        `json:"port"`
 	Name     string        `json:"name,omitempty"`
 	Protocol mesh.Protocol `json:"protocol"`
-	// Endpoints are known where a cluster was read.
+	// Endpoints are known if a cluster was read.
 	Endpoints *endpointsView `json:"endpoints,omitempty"`
-	// Groups of rules: one holds for a client. None for opaque TCP without routes.
+	// Groups of rules, of which one applies to a client. None for opaque TCP without routes.
 	Groups []groupView `json:"groups,omitempty"`
 }
 
 type groupView struct {
-	// Clients is the namespace of the clients for which the rules hold, empty for all others.
+	// Clients is the namespace of the clients to which the rules apply, or empty for all other clients.
 	Clients string `json:"clients,omitempty"`
-	// Implicit: no route is attached, each request goes to the Service itself.
+	// Implicit says that no route is attached, so each request goes to the Service itself.
 	Implicit bool `json:"implicit,omitempty"`
-	// Connections: the rules are for connections, not for requests.
+	// Connections says that the rules are for connections, not for requests.
 	Connections bool `json:"connections,omitempty"`
 	// Rules in the order in which they are tried.
 	Rules []ruleView `json:"rules"`
-	// NoMatch is the status that a request gets which no rule matches; 0 where one rule matches all.
+	// NoMatch is the status for a request that no rule matches; 0 if one rule matches all.
 	NoMatch uint32 `json:"noMatch,omitempty"`
-	// NoMatchClosed: a connection that no rule matches is closed.
+	// NoMatchClosed says that a connection that no rule matches is closed.
 	NoMatchClosed bool `json:"noMatchClosed,omitempty"`
 
 	rules []mesh.Rule
@@ -60,13 +60,14 @@ type ruleView struct {
 	Rule  int    `json:"rule"`
 	Name  string `json:"name,omitempty"`
 	Match int    `json:"match"`
-	// Conditions must all hold; none is every request.
+	// Conditions must all be true; none means every request.
 	Conditions []string `json:"conditions,omitempty"`
-	// ShadowedBy is the order of an earlier rule that takes all requests of this one.
+	// ShadowedBy is the number of an earlier rule that matches all requests of this one.
 	ShadowedBy int           `json:"shadowedBy,omitempty"`
 	Backends   []backendView `json:"backends,omitempty"`
 	Redirect   string        `json:"redirect,omitempty"`
-	// Status is the answer where no backend can take the request, Closed that the connection is closed; Reason says why.
+	// Status is the answer if no backend can take the request. Closed says that the connection is closed. Reason says
+	// why.
 	Status   uint32        `json:"status,omitempty"`
 	Closed   bool          `json:"closed,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
@@ -78,13 +79,14 @@ type backendView struct {
 	Port    uint16  `json:"port,omitempty"`
 	Weight  uint32  `json:"weight"`
 	Percent float64 `json:"percent"`
-	// Status is what the share gets where the reference cannot be resolved; Closed: its connections are closed.
+	// Status is the answer to the share's requests if the reference cannot be resolved. Closed says that its
+	// connections are closed.
 	Status  uint32   `json:"status,omitempty"`
 	Closed  bool     `json:"closed,omitempty"`
 	Filters []string `json:"filters,omitempty"`
 }
 
-// settingView is a filter, a bound or a retry, and where it stands.
+// settingView is a filter, a timeout or a retry setting, with its origin.
 type settingView struct {
 	Name   string `json:"name"`
 	Value  string `json:"value"`
@@ -98,8 +100,8 @@ type problemView struct {
 	Message string `json:"message"`
 }
 
-// viewOf describes a Service. Only what holds for clients of the namespace from is shown, if that is set, and
-// only the port, if that is not 0.
+// viewOf describes a Service. If from is set, it shows only the rules for clients of that namespace. If port is not 0,
+// it shows only that port.
 func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 	v := serviceView{Namespace: key.Namespace, Name: key.Name, Problems: w.problemsOf(key)}
 	svc := w.Service(key)
@@ -108,7 +110,7 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 		return v
 	}
 	if svc == nil {
-		v.Note = "no cluster IP with a TCP port: calls go to the addresses that DNS gives, and routes have no effect"
+		v.Note = "no cluster IP with a TCP port: calls go to the addresses from DNS, and routes have no effect"
 		return v
 	}
 	for _, ip := range svc.ClusterIPs {
@@ -132,7 +134,7 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 	return v
 }
 
-// annotations are those of our keys that a Service may have and that hold what is allowed.
+// annotations returns the Service's annotations with our keys and valid values.
 func (w *world) annotations(service mesh.Key) map[string]string {
 	out := map[string]string{}
 	for _, key := range config.Keys {
@@ -147,7 +149,7 @@ func (w *world) annotations(service mesh.Key) map[string]string {
 	return out
 }
 
-// groupsOf are the producer rules, or the implicit one, and the consumer rules by namespace.
+// groupsOf returns the producer rules, or the implicit rule, and the consumer rules by namespace.
 func groupsOf(rules mesh.PortRules, svc *mesh.Service, port mesh.Port, from string) []groupView {
 	var out []groupView
 	if port.Protocol == mesh.TCP && rules.Producer == nil && len(rules.Consumer) == 0 {

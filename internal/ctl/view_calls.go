@@ -9,7 +9,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// callSettings are the bounds and retries of a rule that somebody asked for.
+// callSettings returns the timeouts and retries of a rule that somebody has set.
 func callSettings(r mesh.Rule, svc *mesh.Service, in mesh.RouteInputs) []settingView {
 	if r.Action.Redirect != nil || r.Action.Fail != 0 {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// policiesOf are the settings of the XBackendTrafficPolicy that holds for a Service.
+// policiesOf returns the settings of the XBackendTrafficPolicy that applies to a Service.
 func (w *world) policiesOf(key mesh.Key) []settingView {
 	source := ""
 	for _, s := range w.targeted(key) {
@@ -36,7 +36,7 @@ func sessionText(s mesh.Session) string {
 	return "by cookie " + s.Name
 }
 
-// ruleSessions are those that a rule itself asks for: one, or a cookie for each of several backends.
+// ruleSessions returns the sessions that a rule itself sets: one, or a cookie for each of several backends.
 func ruleSessions(r mesh.Rule) []settingView {
 	var out []settingView
 	for _, b := range slices.Concat(r.Action.Backends, r.Action.Pinned) {
@@ -50,7 +50,7 @@ func ruleSessions(r mesh.Rule) []settingView {
 	return out
 }
 
-// policyProblems are policies that target a Service and do not hold.
+// policyProblems returns policies that target a Service but do not apply.
 func (w *world) policyProblems(key mesh.Key) []problemView {
 	var out []problemView
 	for _, s := range w.targeted(key) {
@@ -61,7 +61,7 @@ func (w *world) policyProblems(key mesh.Key) []problemView {
 	return out
 }
 
-// checkPolicies tells which policies of the files do not hold for a Service that they target.
+// checkPolicies reports policies of the files that do not apply to a Service that they target.
 func (c *checker) checkPolicies() {
 	for _, p := range c.after.policies {
 		o := c.byName[objectName(policyKind, p)]
@@ -71,7 +71,7 @@ func (c *checker) checkPolicies() {
 		for i, ref := range p.Spec.TargetRefs {
 			field := fmt.Sprintf("spec.targetRefs[%d]", i)
 			if ref.Group != "" || ref.Kind != "Service" {
-				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target of ours", `a Service: {group: "", kind: Service, name: …}`))
+				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target that Mizzen supports", `a Service: {group: "", kind: Service, name: …}`))
 				continue
 			}
 			for _, s := range c.after.targeted(mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}) {

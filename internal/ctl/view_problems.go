@@ -10,7 +10,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// problemsOf are the Service's own, and what the conditions of its routes refuse, one by one.
+// problemsOf returns the Service's own problems, and those from the conditions of its routes, one by one.
 func (w *world) problemsOf(key mesh.Key) []problemView {
 	var out []problemView
 	for _, p := range w.problems(key) {
@@ -34,7 +34,7 @@ func (w *world) problemsOf(key mesh.Key) []problemView {
 	return slices.Compact(out)
 }
 
-// problemsOfCondition takes a message apart where it is made of several.
+// problemsOfCondition splits a message that consists of several.
 func (w *world) problemsOfCondition(s mesh.Status, c mesh.Condition) []problemView {
 	view := problemView{Object: s.Object.String(), Reason: string(c.Reason), Message: c.Message}
 	switch {
@@ -54,7 +54,7 @@ func (w *world) problemsOfCondition(s mesh.Status, c mesh.Condition) []problemVi
 	return out
 }
 
-// parentText names the section of the Service that a reference means.
+// parentText names the port of the Service to which a reference refers.
 func parentText(ref gatewayv1.ParentReference) string {
 	switch {
 	case ref.Port != nil:

@@ -9,7 +9,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// describeRule gives all but the bounds of calls. refs are the rule's backends with a weight, as written.
+// describeRule returns everything but timeouts and retries. refs are the rule's backends with a weight, as written.
 func describeRule(r mesh.Rule, order int, refs []gatewayv1.BackendRef) ruleView {
 	v := ruleView{Order: order, Rule: r.Origin.Rule, Name: r.Origin.Name, Match: r.Origin.Match, Conditions: conditionTexts(r.Match)}
 	if r.Origin.Route.Name != "" {

@@ -40,7 +40,7 @@ func renderService(v serviceView, p paint) string {
 var protocolTexts = map[mesh.Protocol]string{
 	mesh.HTTP:   "HTTP",
 	mesh.TCP:    "opaque TCP: balanced by connection",
-	mesh.Detect: "HTTP where the client's first bytes are that",
+	mesh.Detect: "HTTP if the client's first bytes are HTTP",
 }
 
 func renderPort(v serviceView, port portView, p paint) string {
@@ -66,7 +66,7 @@ func renderPort(v serviceView, port portView, p paint) string {
 	for _, g := range port.Groups {
 		switch {
 		case g.Clients != "":
-			text += fmt.Sprintf("  for clients in namespace %s alone\n", g.Clients)
+			text += fmt.Sprintf("  only for clients in namespace %s\n", g.Clients)
 		case len(consumers) > 0:
 			text += "  for all other clients\n"
 		}
@@ -140,7 +140,7 @@ func matchCells(r ruleView, g groupView) []cell {
 		out = plain("every request")
 	}
 	if r.ShadowedBy > 0 {
-		out = append(out, cell{fmt.Sprintf("never met: rule %d takes all of it", r.ShadowedBy), yellow})
+		out = append(out, cell{fmt.Sprintf("unreachable: rule %d matches all of its requests", r.ShadowedBy), yellow})
 	}
 	return out
 }
@@ -215,7 +215,7 @@ func renderUnrouted(views []serviceView, p paint) string {
 		}
 		note := v.Note
 		if note == "" {
-			note = "no routes: each request goes to the Service itself"
+			note = "no routes: every request goes to the Service itself"
 		}
 		t.row(cell{fmt.Sprintf("Service %s/%s", v.Namespace, v.Name), bold}, cell{text: strings.Join(ports, ", ")}, cell{text: note})
 	}

@@ -148,7 +148,7 @@ func (in injection) template(u unstructured.Unstructured, path []string) ([]stri
 			return nil, nil, err
 		}
 		out, err := mergeTemplate(raw, pod, without)
-		return []string{fmt.Sprintf("the sidecar is taken out: %s (%s)", decision.Reason, decision.Reason.Explain())}, out, err
+		return []string{fmt.Sprintf("removed the sidecar: %s (%s)", decision.Reason, decision.Reason.Explain())}, out, err
 	}
 	if !decision.Inject {
 		return []string{skipped(decision.Reason)}, nil, nil
@@ -187,7 +187,7 @@ func describe(report webhook.Report) []string {
 		line += fmt.Sprintf(", probes and hooks forwarded: %d", n)
 	}
 	if len(report.Drained) > 0 {
-		line += fmt.Sprintf(", %ds of drain for %s", report.DrainSeconds, strings.Join(report.Drained, ", "))
+		line += fmt.Sprintf(", drain delay of %ds for %s", report.DrainSeconds, strings.Join(report.Drained, ", "))
 	}
 	lines := []string{line}
 	for _, warning := range report.Warnings {

@@ -1,10 +1,10 @@
-// Package sidecar tells whether a pod has a sidecar, and what the injector told it (contract). The webhook, the control plane
-// and mizzenctl all ask here, so that none of them takes a pod for one without where another does not.
+// Package sidecar finds out whether a pod has a sidecar, and reads the sidecar's settings (contract). The webhook, the
+// control plane and mizzenctl all use it, so that they always agree.
 //
 // It may import config and contract.
 //
-// The answer comes from the pod's spec. Its containers are what runs, and nobody can change them once the pod is there;
-// annotations and labels may be changed by whoever may patch the pod, or be lost when it is copied.
+// The answer comes from the containers in the pod's spec, because these run, and nobody can change them after the pod's
+// creation. Annotations and labels can be patched, or be lost when the pod is copied.
 package sidecar
 
 import (
@@ -14,15 +14,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// Containers are those of a sidecar, as indices of the pod's init containers. Capture is -1 where the node's CNI plugin
-// captures the traffic.
+// Containers are the containers of a sidecar, as indices of the pod's init containers. Capture is -1 if the node's CNI
+// plugin captures the traffic.
 type Containers struct{ Capture, Proxy int }
 
-// Find finds the sidecar in a pod's spec: one container that captures the traffic, and a native sidecar that takes it;
-// or a native sidecar alone, that waits until the node's CNI plugin has captured the traffic.
-// Names alone are not enough: anybody may give a container that name.
+// Find finds the sidecar in a pod's spec: a capture container and a native sidecar, or a native sidecar alone that
+// waits for the node's CNI plugin to capture the traffic. Names alone are not enough, because anybody may use them.
 //
-// It reads names, arguments and restart policies of init containers; whoever strips pods must leave these.
+// It reads names, arguments and restart policies of init containers. Code that strips pods must keep these.
 func Find(spec *corev1.PodSpec) (Containers, bool) {
 	found := Containers{Capture: -1, Proxy: -1}
 	for i := range spec.InitContainers {
@@ -36,8 +35,8 @@ func Find(spec *corev1.PodSpec) (Containers, bool) {
 	return found, found.Proxy >= 0 && (found.Capture >= 0 || byCNI(&spec.InitContainers[found.Proxy]))
 }
 
-// Captured returns what is captured of a pod with a sidecar: it stands in the arguments of the container that captures, or of
-// the proxy where the node's CNI plugin does. What is wrong there is left out, and told.
+// Captured returns the capture settings of a pod with a sidecar. They are in the arguments of the capture container, or
+// of the proxy if the node's CNI plugin captures. It leaves bad values out, and reports them.
 func Captured(spec *corev1.PodSpec) (contract.Captured, error) {
 	found, ok := Find(spec)
 	switch {
@@ -50,8 +49,8 @@ func Captured(spec *corev1.PodSpec) (contract.Captured, error) {
 	}
 }
 
-// TrustBundle returns the mesh's roots that a pod was injected with; false for a pod without a sidecar, or whose sidecar has no
-// identity.
+// TrustBundle returns the mesh's roots from a pod's injection, and false if the pod has no sidecar, or its sidecar
+// has no identity.
 func TrustBundle(spec *corev1.PodSpec) (string, bool) {
 	if proxy := Proxy(spec); proxy != nil {
 		for _, e := range proxy.Env {
@@ -63,19 +62,19 @@ func TrustBundle(spec *corev1.PodSpec) (string, bool) {
 	return "", false
 }
 
-// CapturedByCNI reports whether the node's CNI plugin is to capture the pod's traffic.
+// CapturedByCNI reports whether the node's CNI plugin captures the pod's traffic.
 func CapturedByCNI(pod *corev1.Pod) bool {
 	found, _ := Find(&pod.Spec)
 	return Has(pod) && found.Capture < 0
 }
 
-// Has reports whether a pod's traffic goes through a sidecar. That of a pod on its node's network never does.
+// Has reports whether a pod's traffic goes through a sidecar. It never does for a pod on its node's network.
 func Has(pod *corev1.Pod) bool {
 	_, ok := Find(&pod.Spec)
 	return ok && !pod.Spec.HostNetwork
 }
 
-// Proxy is the container of the sidecar that runs on; nil for a pod without a sidecar.
+// Proxy returns the sidecar's container that keeps running; nil for a pod without a sidecar.
 func Proxy(spec *corev1.PodSpec) *corev1.Container {
 	if found, ok := Find(spec); ok {
 		return &spec.InitContainers[found.Proxy]
@@ -83,7 +82,7 @@ func Proxy(spec *corev1.PodSpec) *corev1.Container {
 	return nil
 }
 
-// Capture is the container of the sidecar that captures the traffic and ends; nil for a pod without one.
+// Capture returns the capture container, which ends; nil for a pod without one.
 func Capture(spec *corev1.PodSpec) *corev1.Container {
 	if found, ok := Find(spec); ok && found.Capture >= 0 {
 		return &spec.InitContainers[found.Capture]
@@ -91,16 +90,15 @@ func Capture(spec *corev1.PodSpec) *corev1.Container {
 	return nil
 }
 
-// App is a container of the application, with its place in the pod.
+// App is a container of the application, with its position in the pod.
 type App struct {
 	*corev1.Container
-	// Init is set for one of spec.initContainers, Index is its place there or in spec.containers.
+	// Init is set for one of spec.initContainers. Index is its index there or in spec.containers.
 	Init  bool
 	Index int
 }
 
-// Apps lists the containers of the application, which are all but the sidecar's, init containers first. They point into
-// spec.
+// Apps returns all containers but the sidecar's, init containers first. They point into spec.
 func Apps(spec *corev1.PodSpec) []App {
 	found, injected := Find(spec)
 	apps := make([]App, 0, len(spec.InitContainers)+len(spec.Containers))
@@ -115,8 +113,8 @@ func Apps(spec *corev1.PodSpec) []App {
 	return apps
 }
 
-// Servers are the containers of the application that run on, in the order in which Services look for named ports: native
-// sidecars come last.
+// Servers returns the application's containers that keep running, in the order in which Services look for named ports:
+// native sidecars come last.
 func Servers(spec *corev1.PodSpec) []*corev1.Container {
 	var main, native []*corev1.Container
 	for _, app := range Apps(spec) {
@@ -140,7 +138,7 @@ func isProxy(c *corev1.Container) bool {
 	return c.Name == config.ProxyContainer && len(c.Args) > 0 && c.Args[0] == contract.RunCommand && isNative(c)
 }
 
-// isNative reports whether an init container is a native sidecar, which runs on beside the others.
+// isNative reports whether an init container is a native sidecar, which keeps running beside the others.
 // https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
 func isNative(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways

@@ -75,8 +75,8 @@ func TestConnectionRoutes(t *testing.T) {
 	}
 
 	e.apply(connectionRoute("TCPRoute", "younger", shares, "", "{name: v2, port: 8443}"))
-	e.status(cluster.TCPRoutes, "younger", notAccepted("Conflicted", "TCPRoute "+e.ns+"/shares holds"))
-	e.eventOn("TCPRoute", "younger", "Conflicted", "TCPRoute "+e.ns+"/shares holds on port 8443")
+	e.status(cluster.TCPRoutes, "younger", notAccepted("Conflicted", "TCPRoute "+e.ns+"/shares on port"))
+	e.eventOn("TCPRoute", "younger", "Conflicted", "TCPRoute "+e.ns+"/shares on port 8443")
 	e.apply(connectionRoute("TCPRoute", "shares", shares, "", "{name: nobody, port: 8443}"))
 	e.status(cluster.TCPRoutes, "shares", accepted, unresolved(gatewayv1.RouteReasonBackendNotFound, "nobody"))
 	e.eventOn("TCPRoute", "shares", "BackendNotFound", "spec.rules[0].backendRefs[0]: Service "+e.ns+"/nobody does not exist")

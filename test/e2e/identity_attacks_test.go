@@ -151,7 +151,7 @@ func (e *env) requestAttacks(attacker, victim workload) []attack {
 		},
 		{name: "a token of another audience", call: certificateCall(e.token(attacker), good), told: "401", metric: token, log: append(from, "audience")},
 		{name: "a token that is bound to no pod", call: certificateCall(e.token(unbound, identityapi.Audience), good), told: "401", metric: token, log: append(from, "not bound to a pod")},
-		{name: "the token of a pod that is gone", call: certificateCall(e.deadToken(), good), told: "401", metric: token, log: from},
+		{name: "the token of a deleted pod", call: certificateCall(e.deadToken(), good), told: "401", metric: token, log: from},
 		{name: "a forged token", call: certificateCall(own[:len(own)-8]+"AAAAAAAA", good), told: "401", metric: token, log: from},
 		{name: "no token", call: certificateCall("", good), told: "401", metric: token, log: from},
 		{

@@ -55,7 +55,7 @@ var kubectlCommands = []kubectlCommand{
 	{command: "apply -f bare.yaml", says: "pod/bare unchanged"},
 	{command: "apply -f probed.yaml", says: "pod/probed unchanged", differs: []kubectlDifference{{
 		instead: []string{"unchanged", "configured"},
-		seen:    "says `configured`, and the pod stays as it is: its `httpGet` probes go to the agent (probes.md)",
+		seen:    "says `configured`, but the pod does not change: its `httpGet` probes go to the agent (probes.md)",
 	}}},
 	{command: "diff -f workloads.yaml"},
 	{command: "diff -f bare.yaml"},
@@ -76,7 +76,7 @@ var kubectlCommands = []kubectlCommand{
 	{command: "get pod bare -o jsonpath={.spec.ephemeralContainers[*].name}", after: debugged, says: "debugger"},
 	{command: "logs bare --tail=1", says: `Defaulted container "app" out of: app, debugger (ephem)`, differs: []kubectlDifference{{
 		instead: []string{"Defaulted container .*\n", ""},
-		seen:    "does not say which container it has taken: injection has named the first one in an annotation",
+		seen:    "does not name the container: injection has set the default container by an annotation",
 	}}},
 	{command: "debug bare --copy-to=copy --image=IMAGE --container=debugger -- /testapp sleep"},
 	{command: "debug bare --copy-to=other --set-image=*=IMAGE"},
@@ -93,7 +93,7 @@ var kubectlCommands = []kubectlCommand{
 	{command: "apply --server-side --force-conflicts --field-manager=another -f probed.yaml", says: "pod/probed serverside-applied"},
 	{command: "logs probed --tail=1", says: "INFO serving pod=probed", differs: []kubectlDifference{{
 		instead: []string{"^", `Defaulted container "app" out of: app, mizzen-proxy (init), mizzen-capture (init)` + "\n"},
-		seen: "says first which container it has taken. The annotation that makes it silent went with kubectl's own annotation when " +
+		seen: "names the container first. The annotation that sets the default container was removed with kubectl's own annotation when " +
 			"another began to apply this pod on the server's side",
 	}}},
 	{command: "get pod probed", says: "probed 1/1 Running 0 AGE", differs: countsSidecar},
@@ -102,7 +102,7 @@ var kubectlCommands = []kubectlCommand{
 	{command: "apply -f states.yaml", says: "pod/running created"},
 	{command: "apply -f states.yaml", says: "pod/crashing-init unchanged", differs: []kubectlDifference{{
 		instead: []string{"pod/crashing-init unchanged", "pod/crashing-init configured"},
-		seen: "says `configured` of the pod with an init container of its own, which stays as it is: kubectl sends the order of a list " +
+		seen: "says `configured` for the pod with an init container of its own, but the pod does not change: kubectl sends the order of a list " +
 			"that has other members, as it does of volumes without the mesh",
 	}}},
 	{command: "diff -f states.yaml"},

@@ -9,15 +9,15 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 )
 
-// docs/transparency.md says what the table of differences says. Its other table is of test/e2e.
+// docs/transparency.md has the table of differences. Its other table comes from test/e2e.
 func TestPageIsFresh(t *testing.T) {
 	golden.CheckSection(t, "../../docs/transparency.md", "exchanges", page())
 }
 
-// counts are exchanges in all ways in which they are tried, and those of them of which the table says that they differ.
+// counts are numbers of exchanges, of tries in all layouts, and of tries with a known difference.
 type counts struct{ exchanges, tried, different int }
 
-// atFirst are the counts before anything was mended.
+// atFirst are the counts when this test was written.
 var atFirst = counts{exchanges: 574, tried: 8143, different: 1516}
 
 func (c counts) String() string {
@@ -42,7 +42,7 @@ func page() []byte {
 	c := count(exchanges())
 	b.WriteString("| | exchanges | tried, in all layouts | the same | known differences |\n|---|---|---|---|---|\n")
 	fmt.Fprintf(&b, "| when this test was written | %s |\n| now | %s |\n\n", atFirst, c)
-	b.WriteString("## Known differences\n\n| what | what one sees | why | the way out | where | exchanges |\n|---|---|---|---|---|---|\n")
+	b.WriteString("## Known differences\n\n| what | effect | why | workaround | where | exchanges |\n|---|---|---|---|---|---|\n")
 	for i := range differences {
 		d := &differences[i]
 		number, ways := extent(d)
@@ -52,24 +52,24 @@ func page() []byte {
 		}
 		fmt.Fprintf(&b, "| **%s** | %s%s | %s | %s | %s | %d |\n", d.what, sometimes, d.seen, d.why, d.out, ways, number)
 	}
-	b.WriteString("\n## What is tried\n\n| exchanges of | number | tried | known differences |\n|---|---|---|---|\n")
+	b.WriteString("\n## Exchanges\n\n| kind | number | tried | known differences |\n|---|---|---|---|\n")
 	kinds, byKind := kindsOf(exchanges())
 	for _, kind := range kinds {
 		c := count(byKind[kind])
 		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", kind, c.exchanges, c.tried, c.different)
 	}
-	b.WriteString("\n## Layouts\n\nEach is compared with a call from a pod without a sidecar to one without, by its address.\n\n| layout | ports declared |\n|---|---|\n")
+	b.WriteString("\n## Layouts\n\nEach layout is compared with a call between two pods without sidecars, by address.\n\n| layout | ports declared |\n|---|---|\n")
 	for _, l := range layouts {
 		fmt.Fprintf(&b, "| %s | %s |\n", l.name, joined(l.protocols))
 	}
-	b.WriteString("\n\"Strict\" has `mizzen.dev/mtls: strict`, \"judged\" a policy that looks at the path of each request and allows it,\n\"routed\" a route for each port. Calls are made by Service, where nothing else is said.\n")
+	b.WriteString("\nThe server of \"strict\" has `mizzen.dev/mtls: strict`. The server of \"judged\" has a policy that checks the path of each request and allows it.\n\"Routed\" has a route for each port. Calls use the Service's address, unless the layout says otherwise.\n")
 	return []byte(b.String())
 }
 
-// places are ways in words.
+// places describe sets of ways.
 var places = map[string]string{
-	httpReads: "where a sidecar reads HTTP", callerReads: "where the caller's sidecar reads HTTP", judgedReads: "at a port with a policy of requests",
-	looks: "undeclared ports; plain callers of the mesh",
+	httpReads: "where a sidecar reads HTTP", callerReads: "where the caller's sidecar reads HTTP", judgedReads: "at a port with a policy about requests",
+	looks: "undeclared ports; callers without a sidecar",
 }
 
 func joined(p []protocol) string {
@@ -80,7 +80,7 @@ func joined(p []protocol) string {
 	return strings.Join(out, ", ")
 }
 
-// extent is how many exchanges an entry has, and in which layouts.
+// extent returns the number of exchanges of an entry, and their layouts.
 func extent(d *difference) (number int, layoutsOf string) {
 	var names []string
 	for _, x := range exchanges() {
@@ -103,7 +103,7 @@ func extent(d *difference) (number int, layoutsOf string) {
 	return number, strings.Join(names, "; ")
 }
 
-// kindsOf puts exchanges together by the first words of their name.
+// kindsOf groups exchanges by the first words of their names.
 func kindsOf(exchanges []exchange) (kinds []string, byKind map[string][]exchange) {
 	byKind = map[string][]exchange{}
 	for _, x := range exchanges {

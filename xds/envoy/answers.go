@@ -52,48 +52,48 @@ const toEndpoint = " %UPSTREAM_HOST% of %UPSTREAM_CLUSTER%: %UPSTREAM_TRANSPORT_
 var Reasons = []Reason{
 	{
 		Name: reasonNoEndpoint, Error: "destination_unavailable", when: all(flags("UH")),
-		Text: "%UPSTREAM_CLUSTER% has no ready endpoint", Doc: "The Service has no ready pod, or all are ejected. Look at its EndpointSlices.",
+		Text: "%UPSTREAM_CLUSTER% has no ready endpoint", Doc: "The Service has no ready pod, or all of its pods are ejected. Check its EndpointSlices.",
 	},
 	{
 		Name: "no-service", Sides: []Side{Outbound}, Error: "destination_not_found", status: 503, when: all(flags("NR")),
-		Text: "no Service has the address " + destinationAddress, Doc: "The address is in a range of Services, and no Service has it (any more).",
+		Text: "no Service has the address " + destinationAddress, Doc: "The address is in the range of Service addresses, but no Service has it (any more).",
 	},
 	{
 		// The header exists once the head of the request is complete.
 		Name: "no-configuration", Sides: []Side{Outbound}, Error: "proxy_internal_error", status: 503,
 		when: all(flags("SI"), present(destinationHeader)),
 		Text: "the control plane did not send the routes for " + destinationAddress + " in time",
-		Doc:  "A first call, and the control plane cannot be reached or is slow (`onDemand.timeout`).",
+		Doc:  "This was the first call to the Service, and the control plane did not send its configuration within `onDemand.timeout`: it is unreachable or slow.",
 	},
 	{
 		Name: "request-head-timeout", Sides: []Side{Outbound}, Error: "http_request_error", when: all(flags("SI")),
-		Text: "the head of the request did not arrive in time", Doc: "The client took longer than `onDemand.timeout` for the head of its request.",
+		Text: "the head of the request did not arrive in time", Doc: "The client took longer than `onDemand.timeout` to send the head of its request.",
 	},
 	{
 		Name: "overflow", Error: "connection_limit_reached", when: all(flags("UO")),
-		Text: "a limit of %UPSTREAM_CLUSTER% is reached: overflow", Doc: "`mizzen.dev/max-requests` and the like, see traffic.md. No server has seen the call.",
+		Text: "a limit of %UPSTREAM_CLUSTER% is reached: overflow", Doc: "A limit such as `mizzen.dev/max-requests` was reached (traffic.md). No server has seen the call.",
 	},
 	{
 		Name: "timeout", Error: "http_response_timeout", when: all(or(flags("UT", "DT", "UMSDR"), celFilter(`response.code_details == 'max_duration_timeout'`))),
-		Text: "the timeout of the route or of the Service %UPSTREAM_CLUSTER% is over", Doc: "`timeouts` of a rule or `mizzen.dev/timeout`. A server may have begun.",
+		Text: "the timeout of the route or of the Service %UPSTREAM_CLUSTER% is over", Doc: "`timeouts` of a rule or `mizzen.dev/timeout` ended the call. A server may have begun it.",
 	},
 	{
 		Name: "tls-failed", Error: "tls_protocol_error", when: all(flags("UF"), celFilter(`response.code_details.contains('TLS')`)),
-		Text: "no mTLS with the endpoint" + toEndpoint, Doc: "The endpoint showed another identity than the Service's pods have, or its certificate is not valid. See `mizzenctl identity`.",
+		Text: "no mTLS with the endpoint" + toEndpoint, Doc: "The endpoint's identity is not one of the Service's pods, or its certificate is invalid. See `mizzenctl identity`.",
 	},
 	{
 		Name: "connect-timeout", Error: "connection_timeout", when: all(flags("UF"), celFilter(`response.code_details.contains('connection_timeout')`)),
-		Text: "no connection in time to the endpoint" + toEndpoint, Doc: "`traffic.connectTimeout` is over: the pod or its node is gone, or a network policy drops the packets. No server has seen the call.",
+		Text: "no connection in time to the endpoint" + toEndpoint, Doc: "No connection within `traffic.connectTimeout`: the pod or its node is gone, or a network policy drops the packets. No server has seen the call.",
 	},
 	{
 		Name: "connect-failed", Error: "connection_refused", when: all(flags("UF")),
-		Text: "no connection to the endpoint" + toEndpoint, Doc: "Nobody listens on the pod's port, or the connection was refused on the way. No server has seen the call.",
+		Text: "no connection to the endpoint" + toEndpoint, Doc: "Nothing listens on the pod's port, or the network refused the connection. No server has seen the call.",
 	},
 	{
 		Name: "too-large-to-repeat", Error: "proxy_internal_error", status: 503,
 		when: all(celFilter(`response.code_details == 'request_payload_exceeded_retry_buffer_limit'`)),
 		Text: "no connection to the first endpoint of %UPSTREAM_CLUSTER%, and the body is too large to be sent to another",
-		Doc:  "A body of more than 4 MiB is not kept. No server has seen the whole call; it can be made again.",
+		Doc:  "A body of more than 4 MiB cannot be sent again. No server has seen the whole call, so the client may repeat it.",
 	},
 	{
 		Name: "connection-lost", Error: "connection_terminated", when: all(flags("UC")),
@@ -101,53 +101,53 @@ var Reasons = []Reason{
 	},
 	{
 		Name: "stream-reset", Error: "connection_terminated", when: all(flags("UR", "LR")),
-		Text: "the stream was reset before the answer came: %RESPONSE_CODE_DETAILS%", Doc: "The server gave up the call alone (HTTP/2). It may have executed it.",
+		Text: "the stream was reset before the answer came: %RESPONSE_CODE_DETAILS%", Doc: "The server reset the stream of this call only (HTTP/2). It may have executed the call.",
 	},
 	{
 		Name: "bad-answer", Error: "http_protocol_error", when: all(flags("UPE")),
-		Text: "the answer of %UPSTREAM_HOST% is not HTTP that can be passed on: %RESPONSE_CODE_DETAILS%", Doc: "See http.md; a port declared TCP passes everything.",
+		Text: "the answer of %UPSTREAM_HOST% is not HTTP that can be passed on: %RESPONSE_CODE_DETAILS%", Doc: "See http.md. A port declared TCP passes everything.",
 	},
 	{
 		Name: "no-backend", Sides: []Side{Outbound}, Error: "proxy_configuration_error", when: all(flags("NC")),
-		Text: "a backend of the rule is not valid", Doc: "The route names a Service or a port that there is not, or that needs a ReferenceGrant. See `mizzenctl routes`.",
+		Text: "a backend of the rule is not valid", Doc: "The route names a Service or port that does not exist or needs a ReferenceGrant. See `mizzenctl routes`.",
 	},
 	{
 		Name: reasonDenied, Sides: []Side{Inbound}, Error: "http_request_denied", when: all(celFilter(`response.code_details.startsWith('rbac_access_denied')`)),
-		Text: "an AuthorizationPolicy denies this call, or none allows it", Doc: "See authorization.md. The text says which of the two, and the policy.",
+		Text: "an AuthorizationPolicy denies this call, or none allows it", Doc: "See authorization.md. The text names the policy that denies the call, or says that none allows it.",
 	},
 	{
 		Name: "upgrade-refused", Error: "http_upgrade_failed", when: all(celFilter(`response.code_details == 'upgrade_failed'`)),
-		Text: "this upgrade or tunnel is not passed on", Doc: "CONNECT to a port whose requests are judged.",
+		Text: "this upgrade or tunnel is not passed on", Doc: "CONNECT to a port whose policies judge requests.",
 	},
 	{
 		Name: "upgrade-not-taken", Error: "http_upgrade_failed", when: all(celFilter(`response.code_details == 'websocket_handshake_unsuccessful'`)),
-		Doc: "The server answered a WebSocket request with 2xx or 3xx. Status as it was, without the body: see http.md.",
+		Doc: "The server answered a WebSocket request with 2xx or 3xx. The client gets the status without the body (http.md).",
 	},
 	{
 		Name: "redirect", Sides: []Side{Outbound}, when: all(celFilter(`response.code_details == 'direct_response' && response.code < 400`)),
-		Doc: "A rule of the route says so (`RequestRedirect`).",
+		Doc: "A rule of the route redirects the request (`RequestRedirect`).",
 	},
 	{
 		Name: "no-rule", Sides: []Side{Outbound}, Error: "destination_not_found", when: all(celFilter(`response.code_details == 'direct_response' && response.code == 404`)),
-		Doc: "The Service has routes, and none of their rules matches the request. See `mizzenctl routes`.",
+		Doc: "The Service has routes, but none of their rules matches the request. See `mizzenctl routes`.",
 	},
 	{
 		Name: "bad-rule", Sides: []Side{Outbound}, Error: "proxy_configuration_error", when: all(celFilter(`response.code_details == 'direct_response'`)),
-		Doc: "The rule of the route has no valid backend, or cannot be kept. The text names the rule and why.",
+		Doc: "The rule of the route has no valid backend, or a bad value. The text names the rule and the reason.",
 	},
 	{
 		Name: "head-too-large", Error: "http_request_error", when: all(status(comparisonEQ, 431)),
-		Text: "the head of the request is larger than 1 MB, or has more than 1000 headers", Doc: "HTTP/1; in HTTP/2 the stream is reset.",
+		Text: "the head of the request is larger than 1 MB, or has more than 1000 headers", Doc: "HTTP/1 only. In HTTP/2 the sidecar resets the stream.",
 	},
 	{
 		Name: "bad-request", Error: "http_request_error",
 		when: all(celFilter(`response.code_details.startsWith('http1.') || response.code_details.startsWith('http2.') || response.code_details in ` +
 			`['missing_host_header', 'absolute_path_rejected', 'path_normalization_failed', 'low_version', 'invalid_path', 'request_headers_failed_strict_check']`)),
-		Text: "the request is not HTTP that can be passed on: %RESPONSE_CODE_DETAILS%", Doc: "See http.md; a port declared TCP passes everything.",
+		Text: "the request is not HTTP that can be passed on: %RESPONSE_CODE_DETAILS%", Doc: "See http.md. A port declared TCP passes everything.",
 	},
 	{
 		Name: "other", Error: "proxy_internal_response", when: all(celFilter("true")),
-		Text: "the request could not be passed on: %RESPONSE_CODE_DETAILS%", Doc: "Envoy's own word for it stands in the text.",
+		Text: "the request could not be passed on: %RESPONSE_CODE_DETAILS%", Doc: "The text has Envoy's own name for the reason.",
 	},
 }
 

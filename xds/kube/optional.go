@@ -108,7 +108,7 @@ func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 	for kind, k := range optionalKinds {
 		exists, err := s.crdExists(ctx, k.crd)
 		if err != nil {
-			s.log.Error(err, "keeping what is watched", "kind", kind)
+			s.log.Error(err, "keeping the current watches", "kind", kind)
 			retry = true
 			continue
 		}
@@ -126,7 +126,7 @@ func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 				s.log.V(1).Info("not served", "kind", kind, "want", k.version.String())
 				retry = true
 			default:
-				s.log.Error(err, "not watched, trying again", "kind", kind)
+				s.log.Error(err, "cannot watch, trying again", "kind", kind)
 				retry = true
 			}
 		}

@@ -35,7 +35,7 @@ type Reporter struct {
 func NewReporter(log logr.Logger, events *Events, isLeader func() bool, r prometheus.Registerer) *Reporter {
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mizzen_object_problems",
-		Help: "Problems in Services, EndpointSlices, pods and namespaces that Mizzen works around at present, by reason.",
+		Help: "Current problems in Services, EndpointSlices, pods and namespaces that Mizzen works around, by reason.",
 	}, []string{"reason"})
 	r.MustRegister(gauge)
 	return &Reporter{log: log, events: events, isLeader: isLeader, gauge: gauge, current: map[mesh.ID][]mesh.Problem{}, sidecars: map[mesh.ID]int{}}

@@ -39,7 +39,7 @@ func (r *Reporter) Sidecar(s Sidecar, connected bool) {
 func socketLoadBalancing(s Sidecar) mesh.Problem {
 	return mesh.Problem{
 		Object: mesh.ID{Kind: mesh.KindPod, Key: s.Pod}, UID: s.UID, Reason: "SocketLoadBalancing",
-		Field: "load balancing in sockets on node " + s.NodeName, Value: "on", Allowed: "off for pods (" + config.SocketLoadBalancingRemedy + ")",
-		Effect: "calls to Services are not balanced, because the sidecar sees the address of one pod",
+		Field: "socket load balancing on node " + s.NodeName, Value: "on", Allowed: "off for pods (" + config.SocketLoadBalancingRemedy + ")",
+		Effect: "calls to Services are not balanced, because the sidecar sees a pod's address in place of the Service's",
 	}
 }

@@ -40,7 +40,7 @@ func (b *builder) attach(r *route, ref gatewayv1.ParentReference) attempt {
 		// "SHOULD NOT be supported as a parentRef": headless and ExternalName Services have no frontend.
 		// https://gateway-api.sigs.k8s.io/geps/gep-1294/#allowed-service-types
 		return refuse(gatewayv1.RouteReasonNoMatchingParent,
-			"Service %s has no cluster IP with a TCP port: calls to it cannot be told from others", b.parent)
+			"Service %s has no cluster IP with a TCP port: sidecars cannot recognize calls to it", b.parent)
 	}
 	ports := named(svc, ref)
 	if len(ports) == 0 {

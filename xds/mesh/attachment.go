@@ -14,7 +14,7 @@ type attachment struct{ routes []*route }
 var kindRank = map[Kind]int{KindGRPCRoute: 0, KindHTTPRoute: 1, KindTLSRoute: 2, KindTCPRoute: 3}
 
 // kindOrder is kindRank in words, for messages.
-const kindOrder = "a Service port has routes of one kind, the first of GRPCRoute, HTTPRoute, TLSRoute and TCPRoute"
+const kindOrder = "a Service port uses routes of one kind: the first of GRPCRoute, HTTPRoute, TLSRoute and TCPRoute"
 
 // holder returns the route that has effect where r would have: r itself, or a route of a kind with a lower rank, or an older
 // route that leaves r nothing.

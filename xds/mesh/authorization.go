@@ -152,7 +152,7 @@ func readCallRule(field string, r v1alpha1.Rule, namespace string, f *faults) Ca
 	out.Ports = slices.Compact(out.Ports)
 	switch http := readHTTPMatches(field, r, f); {
 	case len(http) > 0 && len(out.Ports) == 0:
-		f.add(field+".ports", "", "the ports that http and grpc are for")
+		f.add(field+".ports", "", "the ports to which http and grpc apply")
 	case len(http) == len(r.HTTP)+len(r.GRPC):
 		out.HTTP = http
 	}
@@ -178,7 +178,7 @@ func readHTTPMatches(field string, r v1alpha1.Rule, f *faults) []HTTPMatch {
 	}
 	for i, o := range r.GRPC {
 		if o.Service == "" || strings.Contains(o.Service+o.Method, "/") {
-			f.add(fmt.Sprintf("%s.grpc[%d]", field, i), o.Service+"/"+o.Method, "a service, and a method or none")
+			f.add(fmt.Sprintf("%s.grpc[%d]", field, i), o.Service+"/"+o.Method, "a service, with or without a method")
 			continue
 		}
 		path := &TextMatch{Type: Prefix, Value: "/" + o.Service}
@@ -231,11 +231,11 @@ func PolicyFaults(o *v1alpha1.AuthorizationPolicy) (found []Fault, effect string
 func (p Policy) faultyEffect(o *v1alpha1.AuthorizationPolicy) string {
 	switch _, selector := selectorOf(o); {
 	case len(selector) > 0:
-		return "the policy holds for no pod, and refuses nothing"
+		return "the policy applies to no pod and refuses nothing"
 	case p.Deny:
-		return "all is denied that the rest of these rules matches"
+		return "the policy denies every call that the valid parts of its rules match"
 	default:
-		return "nothing is allowed by these rules"
+		return "the policy allows nothing"
 	}
 }
 
@@ -246,9 +246,9 @@ func PolicyConditions(o *v1alpha1.AuthorizationPolicy, identities bool) []Condit
 	switch {
 	case !identities:
 		c.Reason = v1alpha1.ReasonNoIdentities
-		c.Message = "the mesh has no identities, so no policy is enforced: set mesh.identity.enabled in the chart's values"
+		c.Message = "no policy is enforced, because the mesh has no identities: set mesh.identity.enabled in the chart's values"
 	case len(f) > 0:
-		c.Reason, c.Message = v1alpha1.ReasonInvalid, f.String()+"; until this is right "+policy.faultyEffect(o)
+		c.Reason, c.Message = v1alpha1.ReasonInvalid, f.String()+"; until you fix this, "+policy.faultyEffect(o)
 	default:
 		c.True, c.Reason, c.Message = true, v1alpha1.ReasonAccepted, policy.effect()
 	}
@@ -259,9 +259,9 @@ func (p Policy) effect() string {
 	what := "calls that match no rule of an Allow are refused"
 	switch {
 	case p.Deny:
-		what = "calls that match are refused"
+		what = "calls that match a rule are refused"
 	case len(p.Rules) == 0:
-		what = "it has no rules: calls that no other Allow matches are refused"
+		what = "the policy has no rules, so calls that no other Allow matches are refused"
 	}
 	if p.DryRun {
 		return "dry run, " + what + " in logs and metrics only"

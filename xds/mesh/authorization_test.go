@@ -203,7 +203,7 @@ func TestPoliciesThatCannotBeUsed(t *testing.T) {
 	}
 	// A selector that says nothing that can be known selects no pod.
 	o := policiesFrom(t, map[string]string{"a": "podSelector: {matchExpressions: [{key: app, operator: Is}]}"})[0]
-	if c := PolicyConditions(o, true)[0]; c.True || !strings.Contains(c.Message, "spec.podSelector") || !strings.Contains(c.Message, "holds for no pod, and refuses nothing") || len(holdFor(cartPod(), []*v1alpha1.AuthorizationPolicy{o})) > 0 {
+	if c := PolicyConditions(o, true)[0]; c.True || !strings.Contains(c.Message, "spec.podSelector") || !strings.Contains(c.Message, "applies to no pod and refuses nothing") || len(holdFor(cartPod(), []*v1alpha1.AuthorizationPolicy{o})) > 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -211,9 +211,9 @@ func TestPoliciesThatCannotBeUsed(t *testing.T) {
 func TestPolicyConditions(t *testing.T) {
 	for spec, want := range map[string]string{
 		"rules: [{}]":               "calls that match no rule of an Allow are refused",
-		"{}":                        "it has no rules",
-		"action: Deny\nrules: [{}]": "calls that match are refused",
-		"action: Deny\ndryRun: true\nrules: [{}]": "dry run, calls that match are refused in logs and metrics only",
+		"{}":                        "the policy has no rules",
+		"action: Deny\nrules: [{}]": "calls that match a rule are refused",
+		"action: Deny\ndryRun: true\nrules: [{}]": "dry run, calls that match a rule are refused in logs and metrics only",
 	} {
 		o := policiesFrom(t, map[string]string{"a": spec})[0]
 		if c := PolicyConditions(o, true)[0]; !c.True || c.Type != v1alpha1.ConditionAccepted || !strings.Contains(c.Message, want) {

@@ -52,7 +52,7 @@ func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReferen
 	key := Key{cmp.Or(string(deref(ref.Namespace)), r.Namespace), string(ref.Name)}
 	if !b.permitted(r, key) {
 		return fail(gatewayv1.RouteReasonRefNotPermitted,
-			"Service %s: no ReferenceGrant in namespace %s allows it to %ss of namespace %s", key, key.Namespace, r.Kind, r.Namespace)
+			"Service %s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to it", key, key.Namespace, r.Kind, r.Namespace)
 	}
 	svc, exists := b.in.Services[key]
 	switch {

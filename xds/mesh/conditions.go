@@ -47,7 +47,7 @@ func (b *builder) accepted(a attempt) Condition {
 	var won, declared, taken, lost []string
 	for _, g := range a.groups {
 		if holder := b.attached[g].holder(a.route); holder != a.route {
-			lost = append(lost, fmt.Sprintf("%s holds on port %d", holder.ID, g.port))
+			lost = append(lost, fmt.Sprintf("%s on port %d", holder.ID, g.port))
 			continue
 		}
 		won = append(won, fmt.Sprint(g.port))
@@ -55,30 +55,30 @@ func (b *builder) accepted(a attempt) Condition {
 			declared = append(declared, fmt.Sprint(g.port))
 		}
 		for _, t := range b.attached[g].taken(a.route) {
-			taken = append(taken, fmt.Sprintf("%q on port %d, which %s has", t.name, g.port, t.by.ID))
+			taken = append(taken, fmt.Sprintf("%q on port %d, which belongs to %s", t.name, g.port, t.by.ID))
 		}
 	}
 	why := kindOrder
 	if a.route.Kind.OfConnections() {
-		why += "; of several TCPRoutes, and of TLSRoutes for one hostname, the oldest holds"
+		why += "; the oldest of several TCPRoutes wins, and so does the oldest of several TLSRoutes for one hostname"
 	}
 	conflicts := strings.Join(lost, ", ")
 	if len(won) == 0 {
-		return Condition{Type: gatewayv1.RouteConditionAccepted, Reason: RouteReasonConflicted, Message: why + ": " + conflicts}
+		return Condition{Type: gatewayv1.RouteConditionAccepted, Reason: RouteReasonConflicted, Message: fmt.Sprintf("not attached, because other routes take precedence: %s (%s)", conflicts, why)}
 	}
 	message := fmt.Sprintf("attached to Service %s, port %s", b.parent, strings.Join(won, ", "))
 	if conflicts != "" {
-		message += "; not where other routes hold: " + conflicts
+		message += "; not attached where other routes take precedence: " + conflicts
 	}
 	if len(taken) > 0 {
-		message += "; not for the hostnames of older routes: " + strings.Join(taken, ", ")
+		message += "; not attached for hostnames of older routes: " + strings.Join(taken, ", ")
 	}
 	if len(declared) > 0 {
-		message += fmt.Sprintf("; port %s is declared HTTP: while this route holds, its connections are balanced, not its requests",
+		message += fmt.Sprintf("; port %s is declared HTTP, but this route balances its connections, not its requests",
 			strings.Join(declared, ", "))
 	}
 	if len(a.route.hostnames) > 0 {
-		message += "; spec.hostnames has no effect on a Service: match the header Host"
+		message += "; spec.hostnames has no effect for a Service; match the header Host"
 	}
 	return Condition{Type: gatewayv1.RouteConditionAccepted, True: true, Reason: gatewayv1.RouteReasonAccepted, Message: message}
 }

@@ -95,7 +95,7 @@ func (r *route) finishConnections(annotations map[string]string) {
 	}
 	for _, key := range config.KeysIn(annotations) {
 		r.faults.unknown(fmt.Sprintf("metadata.annotations[%s]", key), annotations[key],
-			fmt.Sprintf("no annotation of %s: a %s has connections, not calls", config.Group, r.Kind))
+			fmt.Sprintf("no annotation of %s, because a %s routes connections, not calls", config.Group, r.Kind))
 	}
 	for _, rule := range r.rules {
 		r.faults = append(r.faults, rule.faults...)

@@ -55,12 +55,12 @@ func (e Effect) Condition() Condition {
 	switch {
 	case !e.Pods:
 		c.Reason = v1alpha1.ReasonNoPods
-		c.Message = "no pod of this namespace with a sidecar has these labels: the policy refuses nothing"
+		c.Message = "podSelector matches no pod with a sidecar in this namespace, so the policy refuses nothing"
 	case e.LockedOut != "":
 		c.True, c.Reason = true, v1alpha1.ReasonNobodyAllowed
-		c.Message = fmt.Sprintf("nobody may call Pod %s: no Allow that selects it has a rule", e.LockedOut)
+		c.Message = fmt.Sprintf("nobody may call Pod %s, because no Allow that selects it has a rule", e.LockedOut)
 	default:
-		c.True, c.Reason, c.Message = true, v1alpha1.ReasonEffective, "it selects pods that are there"
+		c.True, c.Reason, c.Message = true, v1alpha1.ReasonEffective, "the policy selects existing pods"
 	}
 	return c
 }

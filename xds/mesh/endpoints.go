@@ -71,7 +71,7 @@ func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discover
 	problem := func(field, value, allowed string) Problem {
 		return Problem{
 			Object: ID{KindEndpointSlice, Key{slice.Namespace, slice.Name}}, UID: string(slice.UID), Reason: "MalformedEndpointSlice",
-			Field: field, Value: value, Allowed: allowed, Effect: "this entry is left out",
+			Field: field, Value: value, Allowed: allowed, Effect: "this entry is ignored",
 		}
 	}
 	var problems []Problem

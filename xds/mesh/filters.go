@@ -64,7 +64,7 @@ func readFilters(field string, list []gatewayv1.HTTPRouteFilter, f *faults) filt
 		case gatewayv1.HTTPRouteFilterExtensionRef, gatewayv1.HTTPRouteFilterExternalAuth:
 			out.unresolved = append(out.unresolved, unresolvedRef{gatewayv1.RouteReasonInvalidKind, name, string(o.Type) + " is not supported"})
 		case gatewayv1.HTTPRouteFilterCORS: // not a mesh feature in v1.6: pkg/features/mesh.go
-			f.add(name+".type", o.Type, "a filter other than CORS, which the mesh does not support")
+			f.add(name+".type", o.Type, "a filter other than CORS, which Mizzen does not support")
 		default:
 			f.unknown(name+".type", o.Type, "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect, URLRewrite or ExtensionRef")
 		}
@@ -88,7 +88,7 @@ func checkChangedHeader(field, name string, f *faults) string {
 	case "host": // Envoy refuses the configuration
 		f.add(field, name, "a header other than Host: use URLRewrite's hostname")
 	case "content-length", "transfer-encoding", "connection": // a wrong value cuts or joins messages
-		f.add(field, name, "a header that does not say where a message ends")
+		f.add(field, name, "a header that does not frame messages")
 	}
 	return lower
 }

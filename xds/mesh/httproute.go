@@ -98,7 +98,7 @@ func addField(fields []FieldMatch, name string, text TextMatch) []FieldMatch {
 }
 
 const (
-	wantPath  = `a path that begins with "/" and holds none of "//", "/./", "/../", "%2f", "#", "?", and no character that a path may not have`
+	wantPath  = `a path that begins with "/" and contains none of "//", "/./", "/../", "%2f", "#" and "?", and no character that is invalid in a path`
 	wantRegex = "an RE2 expression"
 )
 

@@ -10,7 +10,7 @@ func (r *routeRule) liftFilters(f *faults) {
 		if len(r.backends) > 1 {
 			if own.redirect != nil || own.rewrite != (Rewrite{}) || len(own.mirrors) > 0 {
 				f.add(b.field+".filters", "RequestRedirect, URLRewrite or RequestMirror",
-					"header modifiers, the only filters that one of several backends can have; put the others on the rule")
+					"header modifiers, the only filters of one of several backends; put other filters on the rule")
 			}
 			continue
 		}

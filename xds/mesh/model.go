@@ -122,6 +122,6 @@ func (p Problem) String() string {
 func badAnnotation(object ID, uid string, e config.KeyError) Problem {
 	return Problem{
 		Object: object, UID: uid, Reason: "BadAnnotation",
-		Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is left out",
+		Field: fmt.Sprintf("metadata.annotations[%s]", e.Name), Value: e.Value, Allowed: e.Want, Effect: "this annotation is ignored",
 	}
 }

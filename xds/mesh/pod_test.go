@@ -63,7 +63,7 @@ func TestBuildPod(t *testing.T) {
 			func(p *Pod) {
 				p.Problems = []Problem{{
 					Object: ID{KindPod, Key{"shop", "cart-0"}}, UID: "uid-1", Reason: "BadAnnotation",
-					Field: "metadata.annotations[mizzen.dev/mtls]", Value: "on", Allowed: "permissive or strict", Effect: "this annotation is left out",
+					Field: "metadata.annotations[mizzen.dev/mtls]", Value: "on", Allowed: "permissive or strict", Effect: "this annotation is ignored",
 				}}
 			},
 		},

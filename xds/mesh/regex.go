@@ -30,7 +30,7 @@ func checkRegex(text string) string {
 		return `a Unicode class, such as \pL, is not allowed`
 	}
 	if size := programSize(tree); size > maxProgram {
-		return fmt.Sprintf("the program of the expression has some %d instructions, more than %d", size, maxProgram)
+		return fmt.Sprintf("the compiled expression has about %d instructions, more than %d", size, maxProgram)
 	}
 	return ""
 }

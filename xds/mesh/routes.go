@@ -36,11 +36,11 @@ type Lost struct {
 func (l Lost) String() string {
 	switch {
 	case l.Hostname != "":
-		return fmt.Sprintf("hostname %q has no effect on port %d: %s has it and is older", l.Hostname, l.Port, l.Holder)
+		return fmt.Sprintf("hostname %q has no effect on port %d: %s has the same hostname and is older", l.Hostname, l.Port, l.Holder)
 	case l.Holder.Kind != l.Route:
-		return fmt.Sprintf("no effect on port %d, where %s holds: %s", l.Port, l.Holder, kindOrder)
+		return fmt.Sprintf("no effect on port %d, where %s takes precedence: %s", l.Port, l.Holder, kindOrder)
 	default:
-		return fmt.Sprintf("no effect on port %d, where %s holds, which is older", l.Port, l.Holder)
+		return fmt.Sprintf("no effect on port %d, where %s takes precedence, because it is older", l.Port, l.Holder)
 	}
 }
 

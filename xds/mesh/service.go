@@ -68,7 +68,7 @@ func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
 		out = append(out, Problem{
 			Object: ID{KindService, Key{svc.Namespace, svc.Name}}, UID: string(svc.UID), Reason: "AnnotationWithoutEffect",
 			Field: field, Value: svc.Annotations[key], Allowed: "a Service with a cluster IP and a TCP port",
-			Effect: "it has no effect: calls go to the addresses that DNS gives",
+			Effect: "it has no effect, because calls go to the addresses from DNS",
 		})
 	}
 	return out

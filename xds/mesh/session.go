@@ -38,7 +38,7 @@ func readSession(field string, o gatewayv1.SessionPersistence, origin string, f 
 	case gatewayv1.HeaderBasedSessionPersistence:
 		s.Header = true
 		if o.CookieConfig != nil {
-			f.add(field+".cookieConfig", lifetime, "nothing beside type Header")
+			f.add(field+".cookieConfig", lifetime, "no cookieConfig with type Header")
 		}
 	default:
 		f.unknown(field+".type", *o.Type, "Cookie or Header")
@@ -59,7 +59,7 @@ func readSession(field string, o gatewayv1.SessionPersistence, origin string, f 
 	case timeout != nil && (s.Header || lifetime == gatewayv1.SessionCookieLifetimeType):
 		// Envoy has such a bound only for cookies with Max-Age, and measures it by a clock that sidecars on different nodes do
 		// not share.
-		f.add(field+".absoluteTimeout", *timeout, "nothing unless cookieConfig.lifetimeType is Permanent: only the client can end a session")
+		f.add(field+".absoluteTimeout", *timeout, "no value unless cookieConfig.lifetimeType is Permanent, because only the client can end a session")
 	case timeout != nil:
 		d, ok := config.ParseDuration(string(*timeout))
 		if !ok || d < time.Second || d%time.Second != 0 {

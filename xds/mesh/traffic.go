@@ -74,10 +74,10 @@ func BuildTrafficPolicies(target Key, svc *Service, policies []*gatewayxv1alpha1
 			reason, accepted.Message = gatewayv1.PolicyReasonInvalid, f.String()
 		case winner != "":
 			reason = gatewayv1.PolicyReasonConflicted
-			accepted.Message = fmt.Sprintf("XBackendTrafficPolicy %s is older and holds for Service %s", winner, target)
+			accepted.Message = fmt.Sprintf("the older XBackendTrafficPolicy %s applies to Service %s", winner, target)
 		default:
 			holds, winner = policy, o.Name
-			accepted.True, accepted.Message = true, fmt.Sprintf("holds for Service %s", target)
+			accepted.True, accepted.Message = true, fmt.Sprintf("applies to Service %s", target)
 		}
 		accepted.Reason = gatewayv1.RouteConditionReason(reason)
 		statuses = append(statuses, Status{

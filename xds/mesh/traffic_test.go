@@ -59,7 +59,7 @@ func TestReadTrafficPolicy(t *testing.T) {
 		`{sessionPersistence: {type: Header, cookieConfig: {}}}`:                                                   {invalid: "cookieConfig"},
 		`{sessionPersistence: {type: Token}}`:                                                                      {invalid: "want Cookie or Header"},
 		`{sessionPersistence: {sessionName: "a;b"}}`:                                                               {invalid: "the name of a cookie"},
-		`{sessionPersistence: {sessionName: "Content-Length", type: Header}}`:                                      {invalid: "where a message ends"},
+		`{sessionPersistence: {sessionName: "Content-Length", type: Header}}`:                                      {invalid: "frame messages"},
 	} {
 		t.Run(spec, func(t *testing.T) {
 			got, statuses := BuildTrafficPolicies(cart, &Service{Key: cart}, []*gatewayxv1alpha1.XBackendTrafficPolicy{policyOf(t, "p", 0, spec)})

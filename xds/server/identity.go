@@ -29,7 +29,7 @@ func (s *Server) credentials() credentials.TransportCredentials {
 	}
 }
 
-const remedyHandshake = "a sidecar comes with a certificate of this mesh: if this is one, its agent's log says why it has none"
+const remedyHandshake = "a sidecar needs a certificate of this mesh; if this client is a sidecar, its agent's log says why it has none"
 
 type handshakes struct {
 	credentials.TransportCredentials
@@ -60,7 +60,7 @@ func (h *handshakes) expiring(conn net.Conn, cert *x509.Certificate) net.Conn {
 	timer := time.AfterFunc(time.Until(cert.NotAfter), func() {
 		h.metrics.refused.WithLabelValues("expired").Inc()
 		if h.logged.Allow() {
-			h.log.Info("closed an ADS connection: the client's certificate has expired, and it has to connect with a new one",
+			h.log.Info("closed an ADS connection: the client's certificate has expired, and the client must connect with a new one",
 				"client", conn.RemoteAddr().String(), "certificate", cert.Subject.CommonName, "expired", cert.NotAfter)
 		}
 		_ = conn.Close() // it may be closed already
@@ -101,7 +101,7 @@ func (s *Server) identify(ctx context.Context, n node.Node) (node.Identity, erro
 		return id, err
 	}
 	if err := n.Check(id); err != nil {
-		return id, fmt.Errorf("%w (a sidecar speaks for its own pod only)", err)
+		return id, fmt.Errorf("%w (a sidecar may request configuration for its own pod only)", err)
 	}
 	return id, nil
 }

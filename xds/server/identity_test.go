@@ -247,7 +247,7 @@ func TestStreamForAnotherPod(t *testing.T) {
 		node *corev3.Node
 		want string
 	}{
-		"another pod":                {own, other(func(n *node.Node) { n.Pod = "two" }), `node.id: "shop/two": want "shop/one", which the client's certificate names (a sidecar speaks for its own pod only)`},
+		"another pod":                {own, other(func(n *node.Node) { n.Pod = "two" }), `node.id: "shop/two": want "shop/one", which the client's certificate names (a sidecar may request configuration for its own pod only)`},
 		"another namespace":          {own, other(func(n *node.Node) { n.Namespace = "bank" }), `node.id: "bank/one": want "shop/one"`},
 		"another service account":    {own, other(func(n *node.Node) { n.ServiceAccount = "admin" }), `node.cluster: "shop/admin": want "shop/web"`},
 		"a pod of before":            {own, other(func(n *node.Node) { n.UID = "old" }), `node.metadata.uid: "old": want "0f2f6a1c"`},

@@ -31,7 +31,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	byType := []string{"type"}
 	m := &metrics{
 		connected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "mizzen_xds_connected_proxies", Help: "Sidecars with an open ADS stream, by version of their agent."}, []string{"version"}),
+			Name: "mizzen_xds_connected_proxies", Help: "Sidecars with an open ADS stream, by agent version."}, []string{"version"}),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_responses_total",
 			Help: "Delta xDS responses sent, by resource type and cause: a request of the sidecar (subscribe), or a change (change)."}, []string{"type", "cause"}),
@@ -43,11 +43,11 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "mizzen_xds_nacks_total", Help: "Responses that a sidecar refused, by resource type."}, byType),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_xds_refused_streams_total",
-			Help: "ADS streams refused or ended, by reason: unreadable node (node), a client certificate that is missing or not valid (certificate), has expired since (expired) or belongs to another pod (identity), too many streams from one address (streams), too many requests or names (names)."},
+			Help: "ADS streams that were refused or ended, by reason: an unreadable node (node), a missing or invalid client certificate (certificate), an expired one (expired), one of another pod (identity), too many streams from one address (streams), too many requests or names (names)."},
 			[]string{"reason"}),
 		beyond: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mizzen_xds_pod_addresses_refused_total",
-			Help: "Pod addresses that a sidecar got no answer for, because it asked for too many at a time. The control plane's log names the sidecar."}),
+			Help: "Requests for pod addresses that were refused because a sidecar had too many at a time. The control plane's log names the sidecar."}),
 		convergence: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "mizzen_xds_convergence_seconds",
 			Help:    "Time from the publication of a change to its acknowledgement by one sidecar, by resource type.",

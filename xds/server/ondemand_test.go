@@ -192,7 +192,7 @@ func TestTooManyMade(t *testing.T) {
 	c.set(t, made("made/more", "1")) // made for another proxy
 	p.subscribe(envoy.ClusterType, "made/more")
 	noEndpoints(t, p, "made/more")
-	const refused = "# HELP mizzen_xds_pod_addresses_refused_total Pod addresses that a sidecar got no answer for, because it asked for too many at a time. The control plane's log names the sidecar.\n" +
+	const refused = "# HELP mizzen_xds_pod_addresses_refused_total Requests for pod addresses that were refused because a sidecar had too many at a time. The control plane's log names the sidecar.\n" +
 		"# TYPE mizzen_xds_pod_addresses_refused_total counter\nmizzen_xds_pod_addresses_refused_total 1\n"
 	if err := testutil.GatherAndCompare(c.metrics, strings.NewReader(refused), "mizzen_xds_pod_addresses_refused_total"); err != nil {
 		t.Error(err)

@@ -93,7 +93,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		case <-s.resumption.over:
 			s.resumption.end()
 		case <-s.warming.timer.C:
-			s.log.Info("gave up waiting for the proxy to warm its clusters", "clusters", len(s.warming.endpoints))
+			s.log.Info("no longer waiting for the proxy to warm its clusters", "clusters", len(s.warming.endpoints))
 			s.warming.giveUp()
 			s.subs.of(envoy.ClusterType).overdue = true
 		}

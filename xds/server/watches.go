@@ -23,7 +23,7 @@ func (w *watches) add(id envoy.ID) {
 		if _, has := w.onDemand[id]; !has && len(w.onDemand) >= maxMade {
 			// Our agent keeps within the bound: it gives up an idle address before it asks for another.
 			w.metrics.beyond.Inc()
-			w.log.Info("refused a sidecar's question: it asks for too many at a time", "name", id.Name, "most", maxMade)
+			w.log.Info("refused a sidecar's request for a pod address: it has too many at a time", "name", id.Name, "most", maxMade)
 			return
 		}
 		if w.onDemand == nil {

@@ -197,9 +197,9 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 		result = "error"
 		// The API server refuses writes for a moment when a CRD is new. Only failures that last are errors.
 		if queue.NumRequeues(id) < quietTries {
-			w.opt.Log.V(1).Info("status not written yet, trying again", "object", id.String(), "error", err.Error())
+			w.opt.Log.V(1).Info("cannot write the status yet, trying again", "object", id.String(), "error", err.Error())
 		} else {
-			w.opt.Log.Error(err, "status not written, trying again", "object", id.String())
+			w.opt.Log.Error(err, "cannot write the status, trying again", "object", id.String())
 		}
 		queue.AddRateLimited(id)
 	}

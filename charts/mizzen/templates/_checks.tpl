@@ -1,7 +1,7 @@
 {{- /*
-What the control plane would refuse when it starts is refused here, in its words, where the schema cannot: bounds
-of durations and quantities, host bits of CIDRs, values that contradict each other. test/chart gives the same
-values to both.
+Refuses values with which the control plane would not start, with the control plane's own messages, where the
+schema cannot: bounds of durations and quantities, host bits of CIDRs, and values that contradict each other.
+test/chart gives the same values to the chart and to the control plane.
 */}}
 {{- define "mizzen.checks" -}}
 {{- $mesh := .Values.mesh }}
@@ -30,14 +30,14 @@ values to both.
 {{- end }}
 {{- $peer := include "mizzen.nanoseconds" $mesh.traffic.peerTimeout | float64 }}
 {{- if and (ne $peer 0.0) (or (lt $peer 3e9) (gt $peer 8.64e13)) }}
-{{- fail (printf "mesh.traffic.peerTimeout: %q: want a duration from 3s to 24h, or 0s for the kernel's own" $mesh.traffic.peerTimeout) }}
+{{- fail (printf "mesh.traffic.peerTimeout: %q: want a duration from 3s to 24h, or 0s for the kernel's default" $mesh.traffic.peerTimeout) }}
 {{- end }}
 {{- $drain := include "mizzen.nanoseconds" $mesh.sidecar.drainDelay | float64 }}
 {{- if or (gt $drain 3.6e12) (ne (mod (int64 $drain) 1000000000) 0) }}
 {{- fail (printf "mesh.sidecar.drainDelay: %q: want whole seconds from 0s to 1h, such as 5s" $mesh.sidecar.drainDelay) }}
 {{- end }}
 {{- if and (eq $mesh.mtls.mode "strict") (not $mesh.identity.enabled) }}
-{{- fail "mesh.mtls.mode: \"strict\": want permissive while mesh.identity.enabled is false: nobody could call anybody" }}
+{{- fail "mesh.mtls.mode: \"strict\": want permissive while mesh.identity.enabled is false, because strict would refuse every call" }}
 {{- end }}
 {{- range $i, $cidr := $mesh.serviceCIDRs }}
 {{- include "mizzen.check.cidr" (list (printf "mesh.serviceCIDRs[%d]" $i) $cidr) }}
@@ -67,7 +67,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* A Go duration, which the schema has found well formed, in nanoseconds. */}}
+{{- /* A Go duration in nanoseconds. The schema has checked its syntax. */}}
 {{- define "mizzen.nanoseconds" -}}
 {{- $units := dict "ns" 1.0 "us" 1e3 "µs" 1e3 "μs" 1e3 "ms" 1e6 "s" 1e9 "m" 6e10 "h" 3.6e12 }}
 {{- $sum := 0.0 }}
@@ -86,7 +86,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* "good" for a CIDR of either family without host bits. An address is looked at in groups, of 8 bits or of 16. */}}
+{{- /* "good" for a CIDR of either family without host bits. Compares an address in groups of 8 or 16 bits. */}}
 {{- define "mizzen.cidr" -}}
 {{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" }}
 {{- $address := splitList "/" . | first }}
@@ -158,7 +158,7 @@ values to both.
 {{- end }}
 {{- end }}
 
-{{- /* A Kubernetes quantity, which the schema has found well formed, as a number. */}}
+{{- /* A Kubernetes quantity as a number. The schema has checked its syntax. */}}
 {{- define "mizzen.quantity" -}}
 {{- $text := toString . | trimPrefix "+" }}
 {{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $text }}

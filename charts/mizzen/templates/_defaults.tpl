@@ -1,13 +1,13 @@
 {{- /*
-Values that nobody has said take their defaults. `helm upgrade --reuse-values` gives a chart the values of the
-older one, without those that are new, and a null takes any of them away. Every template begins with this.
-Resources are left: without them there are none, as everywhere in Kubernetes.
+Fills missing values with their defaults. `helm upgrade --reuse-values` passes the values of the older chart,
+which lacks new ones, and a null removes any value. Every template includes this first.
+Resources are left alone: missing resources mean none, as everywhere in Kubernetes.
 */}}
 {{- define "mizzen.defaults" -}}
 {{- include "mizzen.fill" (list .Values (.Files.Get "defaults.yaml" | fromYaml)) }}
 {{- end }}
 
-{{- /* fill values with what of defaults they lack: (list $values $defaults) */}}
+{{- /* Sets each default that the values lack: (list $values $defaults) */}}
 {{- define "mizzen.fill" -}}
 {{- $values := index . 0 }}
 {{- range $key, $default := index . 1 }}

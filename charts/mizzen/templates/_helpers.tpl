@@ -1,4 +1,4 @@
-{{- /* Names are fixed, not made from the release's: a cluster has one mesh. */}}
+{{- /* Names are fixed, whatever the release is called: a cluster has one mesh. */}}
 {{- define "mizzen.name" -}}mizzen-controller{{- end }}
 
 {{- define "mizzen.selector" -}}
@@ -18,7 +18,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* image of a values block: (list $ .Values.controller.image) */}}
+{{- /* The image of a values block: (list $ .Values.controller.image) */}}
 {{- define "mizzen.image" -}}
 {{- $root := index . 0 }}{{- $image := index . 1 -}}
 {{- if and $image.digest $image.tag }}
@@ -43,7 +43,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{- /* The mesh configuration: values.mesh, and what only the release knows. */}}
+{{- /* The mesh configuration: values.mesh, and the fields that follow from the release. */}}
 {{- define "mizzen.meshConfig" -}}
 {{- include "mizzen.defaults" . }}
 {{- $mesh := deepCopy .Values.mesh }}
@@ -60,8 +60,8 @@ seccompProfile:
 {{- end }}
 
 {{- /*
-A list in CEL with a text for each annotation of a map whose value config refuses (test/chart compares): (list MAP ON).
-MAP is a CEL expression, and ON what the annotations stand on.
+A CEL list with a message for each annotation whose value package config refuses (test/chart compares both):
+(list MAP ON). MAP is a CEL expression for the annotations, and ON is the kind of object that has them.
 */ -}}
 {{- define "mizzen.keys.mistakes" -}}
 {{- $map := index . 0 }}

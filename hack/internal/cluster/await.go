@@ -24,13 +24,13 @@ import (
 const (
 	startLimit = 2 * time.Minute
 	poll       = 100 * time.Millisecond
-	// tooManyRestarts is when a component that is not ready counts as failed
-	// before the limit; one or two are normal when others are not up yet.
+	// tooManyRestarts is the number of restarts after which an unready component counts as failed before the time
+	// limit. One or two are normal while other components are starting.
 	tooManyRestarts = 5
 )
 
-// bootstrap waits for the components of a new cluster one by one and, in
-// between, gives it what a kubeadm cluster has from the start.
+// bootstrap waits for the components of a new cluster one by one. In between it adds the objects that a kubeadm cluster
+// has from the start.
 func (c Cluster) bootstrap(spec supervisor.Spec) error {
 	if err := c.awaitComponent("containerd"); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (c Cluster) bootstrap(spec supervisor.Spec) error {
 	return nil
 }
 
-// awaitComponent waits until the supervisor says that a component is ready.
+// awaitComponent waits until the supervisor reports that a component is ready.
 func (c Cluster) awaitComponent(name string) error {
 	deadline := time.Now().Add(startLimit)
 	for {
@@ -93,13 +93,13 @@ func (c Cluster) awaitComponent(name string) error {
 	}
 }
 
-// failed makes the error that a person can act on.
+// failed returns an error with the end of the component's log.
 func (c Cluster) failed(component string, err error) error {
 	log := c.LogFile(component)
 	return fmt.Errorf("start of %s: %w\nlog: %s\n%s", component, err, log, progress.Tail(log, 15))
 }
 
-// await waits until the cluster as a whole does its work.
+// await waits until the cluster as a whole works.
 func (c Cluster) await(spec supervisor.Spec) error {
 	api, err := newAPI(c.Layout, spec.Network)
 	if err != nil {
@@ -138,8 +138,7 @@ func resolves(n layout.Network) error {
 	return err
 }
 
-// api is the little of a Kubernetes client that is needed here; kubectl takes
-// half a second of CPU for each call.
+// api is a minimal Kubernetes client, because kubectl takes half a second of CPU for each call.
 type api struct {
 	client http.Client
 	server string

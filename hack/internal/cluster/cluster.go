@@ -26,9 +26,9 @@ type Cluster struct {
 	Log *progress.Log
 }
 
-// Up makes sure that a healthy cluster of the version runs. One that runs is left alone; what
-// is left of one that does not is removed, and a new one is made. Repairing a
-// half-dead cluster would have to be right for every way to die.
+// Up makes sure that a healthy cluster of the version runs. It does not change a running cluster. It removes the
+// remains of a cluster that does not run, and starts a new one, because repairing a half-dead cluster would have to be
+// right for every way to die.
 func (c Cluster) Up(set tools.Set, version components.Version) error {
 	unlock, err := c.lock()
 	if err != nil {
@@ -40,7 +40,7 @@ func (c Cluster) Up(set tools.Set, version components.Version) error {
 			return fmt.Errorf("the cluster runs with %+v, not with %+v: cluster-down first", spec.Version, version)
 		}
 		if err := c.await(spec); err != nil {
-			return fmt.Errorf("%w\nThe cluster runs but is not well; cluster-down and cluster-up make a new one", err)
+			return fmt.Errorf("%w\nThe cluster runs but is not healthy; use cluster-down and cluster-up to start a new one", err)
 		}
 		c.Log.Printf("the cluster is up already")
 		if !maps.Equal(spec.Tools, set) {
@@ -67,8 +67,8 @@ func (c Cluster) Up(set tools.Set, version components.Version) error {
 	return c.await(spec)
 }
 
-// complete reports whether Up got to the end of bootstrap. A cluster whose Up
-// was killed before runs, but lacks things that nobody would add later.
+// complete reports whether Up finished bootstrap. If Up was killed earlier, the cluster runs, but lacks things that
+// nobody would add later.
 func (c Cluster) complete() bool {
 	_, err := os.Stat(c.completeFile())
 	return err == nil
@@ -76,7 +76,7 @@ func (c Cluster) complete() bool {
 
 func (c Cluster) completeFile() string { return c.State("bootstrapped") }
 
-// Down removes the cluster and all that it left on the machine.
+// Down removes the cluster and everything that it left on the machine.
 func (c Cluster) Down() error {
 	unlock, err := c.lock()
 	if err != nil {

@@ -2,7 +2,7 @@
 // from the path of the checkout it belongs to, so that clusters of several
 // checkouts share a machine without sharing anything else.
 //
-// Pure, but for ResolveRoot.
+// The package is pure, except for ResolveRoot.
 package layout
 
 import (
@@ -108,9 +108,8 @@ type Network struct {
 	LoadBalancers4             netip.Prefix // routed to the node, unused so far
 }
 
-// NewNetwork lays a cluster out in 10.(128+slot).0.0/16 and
-// fd6d:7a00:slot::/48. Pod ranges hold 16,000 addresses: the scale tests
-// create thousands of pods and Services.
+// NewNetwork returns the plan of a cluster in 10.(128+slot).0.0/16 and fd6d:7a00:slot::/48. Pod ranges hold 16,000
+// addresses: the scale tests create thousands of pods and Services.
 func NewNetwork(slot int) Network {
 	p4 := func(third, bits int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(128 + slot), byte(third), 0}), bits)
@@ -142,9 +141,8 @@ func Nth(p netip.Prefix, i int) netip.Addr {
 	return a
 }
 
-// Conflict returns the first of routes (destinations in the host's routing
-// table) that lies in the network's blocks. A wider route, such as 10.0.0.0/8,
-// is no conflict: the cluster's own routes are more specific.
+// Conflict returns the first of routes (destinations in the host's routing table) that is within the network's blocks.
+// A wider route, such as 10.0.0.0/8, is no conflict: the cluster's own routes are more specific.
 func (n Network) Conflict(routes []netip.Prefix) (netip.Prefix, bool) {
 	for _, r := range routes {
 		for _, b := range []netip.Prefix{n.Block4, n.Block6} {

@@ -18,10 +18,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/hack/internal/tools"
 )
 
-// Architectures are those of Linux that a release is for.
+// Architectures of a release, all for Linux.
 var Architectures = []string{"amd64", "arm64"}
 
-// Input is what a platform's release needs besides the source. It is fetched once, also for two builds that are
+// Input has the inputs of a platform's release besides the source. They are fetched once, even if two builds are
 // compared.
 type Input struct {
 	Envoy     string // path of the binary
@@ -44,7 +44,7 @@ type Build struct {
 	Log     *progress.Log
 }
 
-// Fetch gets what the architectures need.
+// Fetch returns the inputs for the architectures.
 func Fetch(b *tools.Builder) (map[string]Input, error) {
 	inputs := map[string]Input{}
 	for _, arch := range Architectures {
@@ -69,7 +69,7 @@ func Fetch(b *tools.Builder) (map[string]Input, error) {
 	return inputs, nil
 }
 
-// Into writes all files of the release into an empty directory. What is only needed on the way is in work.
+// Into writes all files of the release into an empty directory. Intermediate files are in work.
 func (b Build) Into(dir, work string) error {
 	platforms := map[string][]named{}
 	for _, arch := range Architectures {
@@ -124,7 +124,7 @@ func (b Build) compile(bin, arch string) error {
 	return nil
 }
 
-// parallelism returns the one of the user's flags that changes no bytes.
+// parallelism returns the only flag of the user that does not change the output.
 func parallelism(goflags string) string {
 	for _, f := range strings.Fields(goflags) {
 		if strings.HasPrefix(f, "-p=") {

@@ -1,10 +1,9 @@
-// Package addresses knows who is at pods' own addresses that the application calls. Envoy asks for each connection, over
-// the socket of its secrets (xds/envoy/pods.go); the package asks the control plane, and hears of changes, on an ADS
-// stream of its own, which there is while there are addresses. It may import internal/sds of this module.
+// Package addresses knows the identities of pods that the application calls by their own addresses. Envoy asks for each
+// connection, over the socket of its secrets (xds/envoy/pods.go). The package asks the control plane and gets changes
+// on an ADS stream of its own, which exists while there are addresses. It may import internal/sds of this module.
 //
-// What it holds is bounded by what is called, not by what was: an address that was not called for a while is given up,
-// and so is the one that was called longest ago where there are too many. The next call asks for it anew. Connections
-// that live need none of this.
+// It holds only addresses that are in use. It forgets an address without calls for a while and, if there are too many,
+// the one with the oldest call. The next call asks for it again. Open connections do not need the entry.
 package addresses
 
 import (
@@ -24,12 +23,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// defaultIdle is after what time an address that nobody calls is given up. Until then calls to it need no control plane.
+// defaultIdle is the time after which an address without calls is forgotten. Until then calls to it need no control
+// plane.
 const defaultIdle = 30 * time.Minute
 
-// Options are what Addresses are told.
+// Options of Addresses.
 type Options struct {
-	// Node is who asks the control plane.
+	// Node identifies the sidecar to the control plane.
 	Node *corev3.Node
 	// Dial makes a connection to the ADS server.
 	Dial       func(context.Context) (net.Conn, error)
@@ -40,7 +40,7 @@ type Options struct {
 	Most int
 }
 
-// Addresses are those that the application calls.
+// Addresses are the pod addresses that the application calls.
 type Addresses struct {
 	opts       Options
 	refused    *prometheus.CounterVec
@@ -48,10 +48,10 @@ type Addresses struct {
 
 	mu    sync.Mutex
 	known map[string]*entry
-	// used are the same, the one that was called last in front.
+	// used has the same entries, most recently called first.
 	used list.List
-	// touched are names of which the control plane is to be told that they are wanted, or are no more, and told those
-	// that it has heard of on this stream.
+	// touched are names whose subscription the control plane does not know yet, and told are the names subscribed on
+	// this stream.
 	touched, told map[string]struct{}
 	wake          chan struct{}
 }
@@ -59,9 +59,9 @@ type Addresses struct {
 // entry is one address.
 type entry struct {
 	name string
-	// identity is empty until it is known.
+	// identity is empty until the control plane answers.
 	identity, version string
-	// answered is closed when it is known.
+	// answered is closed when the control plane answers.
 	answered chan struct{}
 	waiting  int
 	last     time.Time
@@ -70,11 +70,11 @@ type entry struct {
 
 // Reasons why a call is refused.
 var (
-	errTooMany = errors.New("calls to too many other addresses wait for the control plane")
-	errUnknown = errors.New("the control plane has not said who is there")
+	errTooMany = errors.New("too many other addresses wait for the control plane")
+	errUnknown = errors.New("no answer from the control plane in time about the pod at this address")
 )
 
-// New gives Addresses of which nothing is known.
+// New returns Addresses without entries.
 func New(o Options) *Addresses {
 	if o.Idle == 0 {
 		o.Idle = defaultIdle
@@ -87,13 +87,13 @@ func New(o Options) *Addresses {
 		complaints: rate.NewLimiter(rate.Every(10*time.Second), 3),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_pod_address_refusals_total",
-			Help: "Connections to pod addresses that the sidecar refused, by reason: no answer of the control plane in time about the pod (unknown), too many addresses that wait for such an answer (too-many).",
+			Help: "Refused connections to pod addresses, by reason: no answer from the control plane in time (unknown), or too many addresses that wait for an answer (too-many).",
 		}, []string{"reason"}),
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(a.refused, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mizzen_agent_pod_addresses",
-			Help: "Pod addresses that the application has called and that the agent remembers.",
+			Help: "Pod addresses that the application has called and the agent remembers.",
 		}, func() float64 { return float64(a.count()) }))
 	}
 	return a
@@ -105,7 +105,7 @@ func (a *Addresses) count() int {
 	return len(a.known)
 }
 
-// Who waits until it is known who is at an address: a SPIFFE ID or sds.PlainText.
+// Who returns who is at an address: a SPIFFE ID or sds.PlainText. It waits for the control plane's answer.
 func (a *Addresses) Who(ctx context.Context, addr netip.AddrPort) (identity string, err error) {
 	e, err := a.enter(sds.AddressName(addr))
 	if err != nil {
@@ -128,7 +128,7 @@ func (a *Addresses) Who(ctx context.Context, addr netip.AddrPort) (identity stri
 	return identity, nil
 }
 
-// enter finds the entry of an address that is called, or makes it.
+// enter returns the entry of a called address, and makes it if necessary.
 func (a *Addresses) enter(name string) (*entry, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,7 +154,7 @@ func (a *Addresses) leave(e *entry) {
 	e.waiting--
 }
 
-// makeRoom gives up the address that was called longest ago and that nobody waits for. a.mu is held.
+// makeRoom forgets the address with the oldest call for which nobody waits. a.mu is held.
 func (a *Addresses) makeRoom() bool {
 	for place := a.used.Back(); place != nil; place = place.Prev() {
 		if e := place.Value.(*entry); e.waiting == 0 {
@@ -165,14 +165,14 @@ func (a *Addresses) makeRoom() bool {
 	return false
 }
 
-// giveUp forgets an address, at the control plane, too. a.mu is held.
+// giveUp forgets an address and unsubscribes from it. a.mu is held.
 func (a *Addresses) giveUp(e *entry) {
 	a.used.Remove(e.place)
 	delete(a.known, e.name)
 	a.touch(e.name)
 }
 
-// touch has the control plane told of a name. a.mu is held.
+// touch schedules an update of a name's subscription. a.mu is held.
 func (a *Addresses) touch(name string) {
 	a.touched[name] = struct{}{}
 	select {
@@ -181,7 +181,7 @@ func (a *Addresses) touch(name string) {
 	}
 }
 
-// sweep gives up what is idle, and reports whether something is left.
+// sweep forgets idle addresses, and reports whether any are left.
 func (a *Addresses) sweep() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -201,12 +201,12 @@ func (a *Addresses) sweep() bool {
 	return len(a.known) > 0
 }
 
-// refuse counts a refusal and logs it, but not without end.
+// refuse counts a refusal and logs it, at a limited rate.
 func (a *Addresses) refuse(reason string, addr netip.AddrPort, why error) error {
 	a.refused.WithLabelValues(reason).Inc()
 	if a.complaints.Allow() {
-		a.opts.Log.Warn("refused a connection to a pod's own address", "address", addr.String(), "error", why,
-			"remedy", "see whether the control plane is there; what is called by many addresses outside the mesh can be excluded (mizzen.dev/exclude-outbound-cidrs)")
+		a.opts.Log.Warn("refused a connection to a pod address", "address", addr.String(), "error", why,
+			"remedy", "check that the control plane is reachable; exclude destinations outside the mesh with many addresses (mizzen.dev/exclude-outbound-cidrs)")
 	}
 	return why
 }

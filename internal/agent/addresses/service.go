@@ -13,7 +13,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// Register adds the service that Envoy asks to a server of Envoy's.
+// Register adds the service that Envoy asks to a server for Envoy.
 func (a *Addresses) Register(s grpc.ServiceRegistrar) {
 	ratelimitv3.RegisterRateLimitServiceServer(s, service{addresses: a})
 }
@@ -23,8 +23,8 @@ type service struct {
 	addresses *Addresses
 }
 
-// ShouldRateLimit says where a new connection is to go, and with whom it may speak. Who is not to be called is "over
-// the limit": Envoy closes the connection.
+// ShouldRateLimit returns the destination of a new connection and the allowed identities. If the address must not be
+// called, it answers "over the limit", and Envoy closes the connection.
 func (s service) ShouldRateLimit(ctx context.Context, req *ratelimitv3.RateLimitRequest) (*ratelimitv3.RateLimitResponse, error) {
 	addr, err := destination(req)
 	if err != nil {

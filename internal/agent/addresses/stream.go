@@ -17,7 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
-// Between tries to reach the control plane there are these times: as Envoy's own stream has them.
+// Pauses between attempts to reach the control plane, as for Envoy's own stream.
 const firstPause, longestPause = 100 * time.Millisecond, 5 * time.Second
 
 // buffer of the connection in bytes, for one stream with small messages: gRPC's own are 32 kB each.
@@ -42,7 +42,7 @@ func (a *Addresses) Run(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		a.opts.Log.Debug("addresses of pods: the control plane's stream has ended", "error", err)
+		a.opts.Log.Debug("pod addresses: the control plane's stream has ended", "error", err)
 		select {
 		case <-time.After(rand.N(pause)):
 			pause = min(2*pause, longestPause)
@@ -52,8 +52,7 @@ func (a *Addresses) Run(ctx context.Context) {
 	}
 }
 
-// ask holds one stream, until it breaks or nothing is called by address any more. It reports whether the control plane
-// has said something.
+// ask runs one stream until it breaks or no address is left. It reports whether the control plane has answered.
 func (a *Addresses) ask(ctx context.Context) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -122,7 +121,7 @@ func (a *Addresses) ask(ctx context.Context) (heard bool, err error) {
 	}
 }
 
-// first is the first request of a stream: who asks, and all that is wanted with what is known of it.
+// first returns the first request of a stream: the node, and all wanted names with their known versions.
 func (a *Addresses) first() *discoveryv3.DeltaDiscoveryRequest {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -138,7 +137,8 @@ func (a *Addresses) first() *discoveryv3.DeltaDiscoveryRequest {
 	return req
 }
 
-// next tells what is wanted no more, and then what has come to be: in one request the control plane would count both.
+// next returns the unsubscriptions, and then the new subscriptions. In a single request the control plane would count
+// both.
 func (a *Addresses) next() (requests []*discoveryv3.DeltaDiscoveryRequest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -169,8 +169,8 @@ func has(set map[string]struct{}, name string) bool {
 	return ok
 }
 
-// take enters what the control plane says. Of what it will not tell ("removed") nothing is known, and whoever waits goes on
-// waiting: a replica that does not know such addresses yet may be followed by one that does.
+// take stores the control plane's answers. A removed name stays unknown, and callers keep waiting for it: this replica
+// may be old and not know such addresses, and the next one may.
 func (a *Addresses) take(r *discoveryv3.DeltaDiscoveryResponse) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -182,7 +182,7 @@ func (a *Addresses) take(r *discoveryv3.DeltaDiscoveryResponse) {
 		said := &wrapperspb.StringValue{}
 		// Envoy takes several names, with commas between them, for any of them.
 		if err := resource.GetResource().UnmarshalTo(said); err != nil || said.Value != sds.PlainText && !strings.HasPrefix(said.Value, "spiffe://") || strings.Contains(said.Value, ",") {
-			a.opts.Log.Error("who is at a pod's address can not be read", "address", e.name, "value", said.Value, "error", err)
+			a.opts.Log.Error("cannot read the control plane's answer about a pod address", "address", e.name, "value", said.Value, "error", err)
 			continue
 		}
 		if e.identity == "" {

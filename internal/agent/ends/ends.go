@@ -1,6 +1,6 @@
-// Package ends ends connections to the pod that are not to live any more: those in plain text where the pod has become
-// strict, and those of callers whom policies refuse. Envoy judges a connection when it begins, and looks at one that lives
-// when something is said on it, if at all. It may import internal/agent/plaintext, internal/capture and internal/sds of this module.
+// Package ends ends open connections to the pod that are refused now: those in plain text after the pod became strict,
+// and those of callers that policies refuse. Envoy judges a connection when it begins, and an open one only at its next
+// byte, if at all. It may import internal/agent/plaintext, internal/capture and internal/sds of this module.
 package ends
 
 import (
@@ -18,21 +18,24 @@ import (
 )
 
 const (
-	// lookAgain is how often connections that live are held against what Envoy has in use. While none lives nothing is done.
+	// lookAgain is the interval at which open connections are compared with Envoy's current configuration. Without open
+	// connections nothing happens.
 	lookAgain = time.Second
-	// nameAgain is how often a connection that lives on is named to the capture rules, which forget it after a while.
+	// nameAgain is the interval at which a still open connection is given to the capture rules again, because they
+	// forget it after a while.
 	nameAgain = 10 * time.Second
 )
 
-// Envoy is what is asked of it.
+// Envoy answers questions about its configuration.
 type Envoy interface {
-	// ListenerUpdates is how many updates of listeners it has taken.
+	// ListenerUpdates returns the number of accepted updates of listeners.
 	ListenerUpdates(context.Context) (uint64, error)
-	// Admission is what is in use; nil where the control plane has said nothing. It is settled when no other is on its way.
+	// Admission returns the current admission rules; nil if the control plane has sent none. settled is true if no
+	// update is in progress.
 	Admission(context.Context) (a *sds.Admission, settled bool, err error)
 }
 
-// Options are what Ends are told.
+// Options of Ends.
 type Options struct {
 	Callers *plaintext.Callers
 	Envoy   Envoy
@@ -49,13 +52,13 @@ type Ends struct {
 	o     Options
 	ended *prometheus.CounterVec
 
-	// quiet is that nothing lived when it was looked last.
+	// quiet says that there was no open connection at the last look.
 	quiet bool
-	// known is that admission is what has been in use since so many updates.
+	// known says that admission is current as of this number of updates.
 	known     bool
 	updates   uint64
 	admission *sds.Admission
-	// refused are connections that live and should not.
+	// refused are open connections that are refused now.
 	refused map[key]*refusal
 	failing bool
 }
@@ -68,11 +71,11 @@ type key struct {
 
 type refusal struct {
 	since time.Time
-	// named is when the capture rules were told last.
+	// named is when the connection was last given to the capture rules.
 	named time.Time
 }
 
-// New ends nothing before Run.
+// New returns Ends, which do nothing before Run.
 func New(o Options) *Ends {
 	if o.End == nil {
 		o.End = capture.EndConnection
@@ -84,7 +87,7 @@ func New(o Options) *Ends {
 		o: o, refused: map[key]*refusal{},
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_ended_connections_total",
-			Help: "Open connections that were ended, by reason: the port became strict (plaintext), or policies refuse the caller (policy).",
+			Help: "Open connections that the sidecar ended, by reason: the port became strict (plaintext), or policies refuse the caller (policy).",
 		}, []string{"reason"}),
 	}
 	o.Registerer.MustRegister(e.ended)
@@ -105,7 +108,7 @@ func (e *Ends) Run(ctx context.Context) {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
-		if e.quiet { // a sidecar that nobody calls rests
+		if e.quiet { // a sidecar without callers does nothing
 			select {
 			case <-ctx.Done():
 				return
@@ -117,14 +120,14 @@ func (e *Ends) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			if err := e.look(ctx); err != nil && ctx.Err() == nil {
-				e.o.Log.Debug("connections that are not to live: not looked for", "error", err)
+				e.o.Log.Debug("cannot look for connections to end", "error", err)
 			}
 		}
 	}
 }
 
-// look reads which connections live before it reads what is in use, so that no connection is judged by what was in use
-// before it began.
+// look reads the open connections first and the current configuration second, so that it never judges a connection by
+// an older configuration.
 func (e *Ends) look(ctx context.Context) error {
 	live := e.o.Callers.Live()
 	e.quiet = len(live) == 0
@@ -167,23 +170,23 @@ func (e *Ends) look(ctx context.Context) error {
 	}
 	e.refused = still
 	if ended > 0 {
-		e.o.Log.Info("ending connections that are not to live any more, in plain text or of callers whom policies refuse", "connections", ended)
+		e.o.Log.Info("ending connections in plain text to a strict port, or from callers that policies refuse", "connections", ended)
 	}
 	return nil
 }
 
-// drains reports whether Envoy may end the connection by itself, without a loss: it tells the callers of HTTP to go with the
-// next answer. One that is quiet gets none.
+// drains reports whether Envoy can end the connection itself, without loss: it asks HTTP callers to leave with the next
+// answer. A silent connection has no next answer.
 func (e *Ends) drains(c plaintext.Connection, refused time.Duration, now time.Time) bool {
 	drain := e.admission.Drain()
 	quiet := !c.Busy && now.Sub(c.Last) >= max(drain/5, time.Second)
 	return c.HTTP && !quiet && refused < drain
 }
 
-// fails tells once.
+// fails logs the first failure in a row.
 func (e *Ends) fails(c plaintext.Connection, err error) {
 	if !e.failing {
-		e.o.Log.Warn("a connection that is not to live any more goes on", "caller", c.Caller, "port", c.Port, "id", c.ID, "error", err)
+		e.o.Log.Warn("cannot end a connection that is refused now", "caller", c.Caller, "port", c.Port, "id", c.ID, "error", err)
 	}
 	e.failing = true
 }
@@ -195,7 +198,7 @@ func reason(c plaintext.Connection) string {
 	return byPolicy
 }
 
-// refresh reads what is in use where it may be another than before.
+// refresh reads the current configuration if it may have changed.
 func (e *Ends) refresh(ctx context.Context) error {
 	updates, err := e.o.Envoy.ListenerUpdates(ctx)
 	if err != nil || e.known && updates == e.updates {
@@ -203,7 +206,7 @@ func (e *Ends) refresh(ctx context.Context) error {
 	}
 	admission, settled, err := e.o.Envoy.Admission(ctx)
 	if err != nil {
-		return errors.Join(errors.New("what Envoy has in use"), err)
+		return errors.Join(errors.New("read Envoy's admission rules"), err)
 	}
 	e.admission, e.known, e.updates = admission, settled, updates
 	return nil

@@ -45,11 +45,11 @@ func check(answer api.Certificate, key crypto.Signer, namespace, serviceAccount 
 	}
 	leaf := chain[0]
 	if public, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key.Public()) {
-		return nil, roots{}, errors.New("certificate: it is for another key")
+		return nil, roots{}, errors.New("the certificate is for another key")
 	}
 	want := "/ns/" + namespace + "/sa/" + serviceAccount
 	if len(leaf.URIs) != 1 || leaf.URIs[0].Scheme != "spiffe" || leaf.URIs[0].Path != want {
-		return nil, roots{}, fmt.Errorf("certificate: it is for %v, want spiffe://<trust domain>%s", leaf.URIs, want)
+		return nil, roots{}, fmt.Errorf("the certificate is for %v; want spiffe://<trust domain>%s", leaf.URIs, want)
 	}
 	c := &tls.Certificate{PrivateKey: key, Leaf: leaf}
 	for _, cert := range chain {

@@ -146,8 +146,8 @@ func TestAnswersOfNoUse(t *testing.T) {
 				return true
 			}
 		}, resultUnavailable, "answered with 307"},
-		{"no JSON", func(s *authoritytest.State) { s.Answer = answer(200, "hello") }, resultInvalid, "of no use: invalid character"},
-		{"empty", func(s *authoritytest.State) { s.Answer = answer(200, api.Certificate{}) }, resultInvalid, "trust bundle: no certificate in it"},
+		{"no JSON", func(s *authoritytest.State) { s.Answer = answer(200, "hello") }, resultInvalid, "cannot use the control plane's answer: invalid character"},
+		{"empty", func(s *authoritytest.State) { s.Answer = answer(200, api.Certificate{}) }, resultInvalid, "trust bundle: no certificate"},
 		{"huge", func(s *authoritytest.State) { s.Answer = answer(200, strings.Repeat(" ", api.MaxBody+1)) }, resultInvalid, "more than 65536 bytes"},
 		{"no certificate", func(s *authoritytest.State) { s.Answer = answer(200, api.Certificate{Bundle: roots}) }, resultInvalid, "certificate: none"},
 		{"text for a certificate", func(s *authoritytest.State) {
@@ -155,7 +155,7 @@ func TestAnswersOfNoUse(t *testing.T) {
 		}, resultInvalid, "certificate: cannot be parsed"},
 		{"another key", func(s *authoritytest.State) {
 			s.Answer = answer(200, api.Certificate{Certificate: otherLeaf, Bundle: roots})
-		}, resultInvalid, "it is for another key"},
+		}, resultInvalid, "is for another key"},
 		{"a leaf in the bundle", func(s *authoritytest.State) {
 			s.Answer = answer(200, api.Certificate{Certificate: otherLeaf, Bundle: otherLeaf})
 		}, resultInvalid, `trust bundle: certificate "x" is not a CA`},
@@ -201,7 +201,7 @@ func TestOtherServersGetNothing(t *testing.T) {
 		root       *ca.Authority
 		want       string
 	}{
-		{"another root", "127.0.0.1", authoritytest.NewRoot(t, "other"), "this pod does not know the root"},
+		{"another root", "127.0.0.1", authoritytest.NewRoot(t, "other"), "this pod does not trust the root"},
 		{"another name", "127.0.0.2", root, "certificate is valid for 127.0.0.1, not 127.0.0.2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

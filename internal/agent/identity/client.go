@@ -160,7 +160,7 @@ func plain(err error) error {
 }
 
 // errAnswer is that of an answer that is not what it should be.
-var errAnswer = errors.New("the control plane's answer is of no use")
+var errAnswer = errors.New("cannot use the control plane's answer")
 
 // decode reads one JSON value of at most api.MaxBody bytes.
 func decode(r io.Reader, into any) error {

@@ -26,7 +26,7 @@ func (i *Identity) complain(said *string, err error) {
 	}
 	if what := state + ": " + kind(err); what != *said {
 		*said = what
-		log("no new certificate, trying on", "controlPlane", i.opts.Address, "present", state, "notAfter", now.notAfter, "error", explain(err))
+		log("no new certificate yet, trying again", "controlPlane", i.opts.Address, "present", state, "notAfter", now.notAfter, "error", explain(err))
 	}
 }
 
@@ -60,13 +60,13 @@ func explain(err error) string {
 	var refused *refusedError
 	switch {
 	case errors.As(err, &unknown):
-		return text + "; this pod does not know the root: if the mesh's root was replaced, make the pod anew"
+		return text + "; this pod does not trust the root: if the mesh's root was replaced, recreate the pod"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return text + "; is this node's clock right?"
+		return text + "; check this node's clock"
 	case errors.As(err, &refused) && refused.status == 401:
-		return text + "; the token was not accepted: is the pod still there, and does the API server issue tokens for the audience " + api.Audience + "?"
+		return text + "; the token was refused: does the pod still exist, and does the API server issue tokens for the audience " + api.Audience + "?"
 	case errors.As(err, &refused) && refused.status == 403:
-		return text + "; the pod may not have this identity: the control plane's log says more"
+		return text + "; the pod may not have this identity; see the control plane's log"
 	}
 	return text
 }

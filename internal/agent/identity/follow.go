@@ -45,7 +45,7 @@ func (i *Identity) followRoots(ctx context.Context) {
 			failures++
 			if what := kind(err); what != said {
 				said = what
-				i.log.Warn("cannot ask for the mesh's roots, trying on", "controlPlane", i.opts.Address, "error", explain(err))
+				i.log.Warn("cannot ask for the mesh's roots, trying again", "controlPlane", i.opts.Address, "error", explain(err))
 			}
 			if r := (*refusedError)(nil); errors.As(err, &r) && r.final() {
 				i.renewNow() // the control plane does not take this certificate: its root may be forgotten
@@ -100,12 +100,12 @@ func (i *Identity) take(known roots) bool {
 		at = end // that it has ended is another matter
 	}
 	if verify(now.certificate, known, at) != nil {
-		i.log.Info("the mesh's roots have changed without that of this certificate: renewing it")
+		i.log.Info("the mesh's new roots lack the root of this certificate: renewing the certificate")
 		i.renewNow()
 		return false
 	}
 	if err := i.apply(&next); err != nil {
-		i.log.Error("the mesh's new roots cannot be used", "error", err)
+		i.log.Error("cannot use the mesh's new roots", "error", err)
 		return false
 	}
 	return true

@@ -153,7 +153,7 @@ func (i *Identity) apply(next *credentials) error {
 	}
 	// Written each time: what failed the last time may work now.
 	if err := i.opts.Keep.save(next.roots); err != nil {
-		i.log.Warn("the newest roots are not kept for a restart of the container", "error", err)
+		i.log.Warn("cannot store the newest roots for a restart of the container", "error", err)
 	}
 	return nil
 }

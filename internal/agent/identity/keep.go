@@ -25,7 +25,7 @@ type Keep struct {
 	Key string
 }
 
-var errNotOurs = errors.New("another one than the sidecar has written it")
+var errNotOurs = errors.New("another user than the sidecar has written it")
 
 // sealed begins with a line that tells who has written the rest.
 func (k Keep) sealed(text string) string {

@@ -22,7 +22,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mizzen_agent_certificate_expiry_timestamp_seconds",
-			Help: "Unix time at which the workload's certificate expires, by the node's clock; 0 while there is none.",
+			Help: "Unix time at which the workload's certificate expires, by the node's clock; 0 before the first certificate.",
 		}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_certificate_requests_total",
@@ -30,7 +30,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"result"}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "mizzen_agent_secrets_rejected_total",
-			Help: "Certificates and roots that Envoy refused. It then goes on with the previous ones.",
+			Help: "Certificates and roots that Envoy refused. Envoy keeps the previous ones.",
 		}),
 		roots: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "mizzen_agent_trust_bundle_roots",

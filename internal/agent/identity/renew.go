@@ -68,7 +68,7 @@ func (i *Identity) obtain(ctx context.Context) bool {
 		if err == nil {
 			i.trouble.Store(nil)
 			if failures > 0 {
-				i.log.Info("there is a new certificate after all", "failures", failures)
+				i.log.Info("got a new certificate", "failures", failures)
 			}
 			return true
 		}
@@ -125,7 +125,7 @@ func (i *Identity) tryOnce(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	if skew != 0 {
-		i.log.Warn("this node's clock and the control plane's differ; connections fail when certificates seem out of date", "difference", skew)
+		i.log.Warn("this node's clock differs from the control plane's; connections fail if certificates seem expired or not yet valid", "difference", skew)
 	}
 	i.applying.Lock()
 	defer i.applying.Unlock()
@@ -174,7 +174,7 @@ func readToken(file string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" || len(token) > api.MaxBody/4 || strings.ContainsAny(token, " \r\n\t") {
-		return "", fmt.Errorf("service account token: %s holds none", file)
+		return "", fmt.Errorf("service account token: %s is empty", file)
 	}
 	return token, nil
 }

@@ -66,7 +66,7 @@ func TestClockIsOff(t *testing.T) {
 	if left := time.Until(now.notAfter); left < 29*time.Minute || left > 31*time.Minute {
 		t.Errorf("it ends in %s, want 30 minutes", left)
 	}
-	if !strings.Contains(r.log.String(), "this node's clock and the control plane's differ") {
+	if !strings.Contains(r.log.String(), "this node's clock differs from the control plane's") {
 		t.Errorf("no word of it:\n%s", r.log)
 	}
 }

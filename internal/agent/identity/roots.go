@@ -27,7 +27,7 @@ func parseRoots(text string) (roots, error) {
 		return roots{}, fmt.Errorf("trust bundle: %w", err)
 	}
 	if len(certs) == 0 {
-		return roots{}, errors.New("trust bundle: no certificate in it, want one at least")
+		return roots{}, errors.New("trust bundle: no certificate; want at least one")
 	}
 	r := roots{certs: certs, pool: x509.NewCertPool()}
 	for _, c := range certs {
@@ -58,6 +58,6 @@ func startRoots(o Options) (roots, error) {
 			return kept, nil
 		}
 	}
-	o.Log.Warn("the roots that an earlier container kept are of no use; those given at injection are", "file", o.Keep.File, "error", err)
+	o.Log.Warn("cannot use the roots that an earlier container stored, using those from injection", "file", o.Keep.File, "error", err)
 	return given, nil
 }

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Envoy says when a connection or a request begins and ends, and each minute that it goes on (plainLogAgain in
-// xds/envoy). What it says may be lost, so what has not been heard of for longer than liveFor is taken for ended.
+// Envoy reports when a connection or a request begins and ends, and each minute in between (plainLogAgain in
+// xds/envoy). Reports may be lost, so a connection without a report for longer than liveFor counts as ended.
 const (
 	liveFor = 150 * time.Second
 	// maxLive bounds what is remembered of what lives; what comes on top is counted when it is told of again.
 	maxLive = 8192
 )
 
-// peer is one side of a connection: the caller's socket, and the port that it has called.
+// peer identifies a connection: the caller's socket and the called port.
 type peer struct {
 	socket netip.AddrPort
 	port   uint16

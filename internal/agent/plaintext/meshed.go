@@ -42,8 +42,8 @@ func newMeshed(o Options, since time.Time, heard chan struct{}) *meshed {
 		would:   map[refusedKey]*agentapi.Refusal{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_dry_run_refusals_total",
-			Help: "Connections, or requests where the sidecar reads HTTP, that policies in dry run would refuse, by caller, port and the Deny that " +
-				"matches. Each counts once a minute while it lasts, and once at its end. Callers without mTLS have no name.",
+			Help: "Connections (requests where the sidecar reads HTTP) that policies in dry run would refuse, by caller, port and the Deny that " +
+				"matches. Each is counted once a minute while it lasts, and once at its end. The caller is empty without mTLS.",
 		}, []string{"caller", "port", "policy"}),
 	}
 	o.Registerer.MustRegister(m.refused)

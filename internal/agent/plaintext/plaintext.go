@@ -1,6 +1,6 @@
-// Package plaintext remembers who calls the pod without mTLS of the mesh. Envoy tells it as an access log over the
-// socket of its secrets (xds/envoy/plain_log.go), a moment after a connection has reached the application. It may
-// import internal/agentapi and internal/sds of this module.
+// Package plaintext remembers the pod's callers without mTLS of the mesh. Envoy reports them by an access log over the
+// socket of its secrets (xds/envoy/plain_log.go), shortly after a connection has reached the application. It may import
+// internal/agentapi and internal/sds of this module.
 package plaintext
 
 import (
@@ -17,8 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
 )
 
-// maxPorts bounds the series of the metric. A pod seldom has more ports than that; those that come later count
-// as otherPort.
+// maxPorts bounds the series of the metric. Pods seldom have more ports; further ports count as otherPort.
 const (
 	maxPorts  = 64
 	otherPort = "other"
@@ -34,7 +33,7 @@ const (
 	ending        = "ending"
 )
 
-// Options are what Callers are told.
+// Options of Callers.
 type Options struct {
 	Registerer prometheus.Registerer
 	// Now is the clock, time.Now by default.
@@ -67,7 +66,7 @@ type key struct {
 	port   uint16
 }
 
-// New gives callers of whom none has been seen.
+// New returns Callers without entries.
 func New(o Options) *Callers {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -76,7 +75,7 @@ func New(o Options) *Callers {
 		now: o.Now, since: o.Now(), seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}, heard: make(chan struct{}, 1),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_plaintext_calls_total",
-			Help: "Connections that reached the application without mTLS of the mesh, by port; requests where the sidecar reads HTTP.",
+			Help: "Connections that reached the application without mTLS of the mesh (requests where the sidecar reads HTTP), by port and kind.",
 		}, []string{"port", "kind"}),
 	}
 	o.Registerer.MustRegister(c.calls)
@@ -84,7 +83,7 @@ func New(o Options) *Callers {
 	return c
 }
 
-// Snapshot tells what is remembered.
+// Snapshot returns the remembered callers.
 func (c *Callers) Snapshot() agentapi.PlainText {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,7 +150,7 @@ func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 	}
 }
 
-// makeRoom forgets who was not seen for longest.
+// makeRoom forgets the caller with the oldest call.
 func (c *Callers) makeRoom() {
 	if len(c.seen) < agentapi.MaxCallers {
 		return

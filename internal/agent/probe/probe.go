@@ -27,15 +27,15 @@ import (
 
 // Prober probes one pod.
 type Prober struct {
-	// podIP and not loopback: an application that listens on 127.0.0.1 only has to fail its probes
-	// as it does without the mesh.
+	// podIP and not loopback, because an application that listens only on 127.0.0.1 must fail its probes, as without
+	// the mesh.
 	podIP      string
 	asAsker    bool
 	http1, h2c *http.Transport
 }
 
-// New gives a Prober for the pod with this address. With asAsker the application sees the address of who asks for a
-// probe, the kubelet, as it does without the mesh; it needs capture.CallersSeen. Without, it sees the pod's own.
+// New returns a Prober for the pod with this address. With asAsker the application sees the kubelet's address, as
+// without the mesh; this needs capture.CallersSeen. Without asAsker it sees the pod's own address.
 func New(podIP netip.Addr, asAsker bool) *Prober {
 	p := &Prober{podIP: podIP.String(), asAsker: asAsker}
 	p.http1, p.h2c = p.transport(false), p.transport(true)
@@ -44,7 +44,7 @@ func New(podIP netip.Addr, asAsker bool) *Prober {
 
 type askerKey struct{}
 
-// AskedBy notes who asks for a probe, the remote address of an HTTP request.
+// AskedBy records the kubelet's address, which is the remote address of the HTTP request.
 func AskedBy(ctx context.Context, remote string) context.Context {
 	return context.WithValue(ctx, askerKey{}, remote)
 }
@@ -56,8 +56,8 @@ func (e StatusError) Error() string {
 	return fmt.Sprintf("HTTP probe failed with statuscode: %d", int(e))
 }
 
-// Do carries out h. No error is success; userAgent is the kubelet's own, passed on. A StatusError says
-// that the application answered; every other error that it did not, or not as it should.
+// Do runs h. It returns nil for success. userAgent is the kubelet's. A StatusError says that the application answered
+// with a failure; any other error says that it did not answer, or not properly.
 func (p *Prober) Do(ctx context.Context, h appprobe.Handler, userAgent string) error {
 	if h.TimeoutSeconds == 0 {
 		return p.do(ctx, h, userAgent)
@@ -89,7 +89,7 @@ func (p *Prober) tcp(ctx context.Context, action *corev1.TCPSocketAction) error 
 	if err != nil {
 		return err
 	}
-	// That the connection could be made is all that was asked.
+	// The connection itself is the whole probe.
 	_ = c.Close()
 	return nil
 }

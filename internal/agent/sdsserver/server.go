@@ -35,7 +35,7 @@ type secret struct {
 	resource *anypb.Any
 }
 
-// New gives a server without secrets: requests wait. rejected is called when Envoy refuses a secret.
+// New returns a server without secrets: requests wait. rejected is called when Envoy refuses a secret.
 func New(log *slog.Logger, rejected func(secret string)) *Server {
 	return &Server{
 		log: log, rejected: rejected,
@@ -44,8 +44,8 @@ func New(log *slog.Logger, rejected func(secret string)) *Server {
 	}
 }
 
-// Set replaces both secrets at once: certificates and key of the workload in PEM, the roots in PEM.
-// bundleVersion is what Acknowledged gives once Envoy has taken them.
+// Set replaces both secrets at once: certificates and key of the workload in PEM, the roots in PEM. bundleVersion is
+// the version that Acknowledged returns once Envoy has accepted them.
 func (s *Server) Set(chain, key []byte, bundle, bundleVersion string) error {
 	workload, err := pack(&tlsv3.Secret{
 		Name: sds.Workload,
@@ -74,8 +74,8 @@ func (s *Server) Set(chain, key []byte, bundle, bundleVersion string) error {
 	return nil
 }
 
-// Acknowledged is the version of the roots that Envoy has taken: by each of its subscriptions to them.
-// Where there is none, or they differ, it is empty. The channel is closed with the next change.
+// Acknowledged returns the version of the roots that all of Envoy's subscriptions have accepted. It is empty if there
+// is no subscription, or if they differ. The channel is closed at the next change.
 func (s *Server) Acknowledged() (version string, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

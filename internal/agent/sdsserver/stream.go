@@ -16,7 +16,7 @@ import (
 // stream is one subscription of Envoy. Names and acked are guarded by the server's mutex.
 type stream struct {
 	names map[string]bool
-	// acked is the version of the roots that Envoy has taken on this stream.
+	// acked is the version of the roots that Envoy has accepted on this stream.
 	acked string
 
 	// nonce and sent are of the last response: what was sent as a whole, and of the roots in it.
@@ -87,7 +87,7 @@ func (s *Server) request(st *stream, req *discoveryv3.DiscoveryRequest) error {
 		return nil // of an older response; the answer to the last one is on its way
 	} else if nonce != "" && req.GetErrorDetail() != nil {
 		names := strings.Join(req.GetResourceNames(), ", ")
-		s.log.Error("Envoy refused a secret and keeps the one before", "secret", names, "error", req.GetErrorDetail().GetMessage())
+		s.log.Error("Envoy refused a secret and keeps the previous one", "secret", names, "error", req.GetErrorDetail().GetMessage())
 		s.rejected(names)
 	} else if nonce != "" && st.sentRoots != "" && st.acked != st.sentRoots {
 		st.acked = st.sentRoots
@@ -109,8 +109,8 @@ func (s *Server) request(st *stream, req *discoveryv3.DiscoveryRequest) error {
 	return nil
 }
 
-// response is what the stream lacks, nil for nothing. What was sent once is not sent again, also if
-// Envoy refused it. The channel is closed when there may be more.
+// response returns what the stream lacks, or nil. It never sends the same secrets twice, even if Envoy refused them.
+// The channel is closed when there may be more.
 func (s *Server) response(st *stream) (*discoveryv3.DiscoveryResponse, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *Server) forget(st *stream) {
 	s.tell()
 }
 
-// tell wakes those who wait on Acknowledged. The caller holds the mutex.
+// tell wakes callers that wait on Acknowledged. The caller holds the mutex.
 func (s *Server) tell() {
 	close(s.acked)
 	s.acked = make(chan struct{})

@@ -1,7 +1,7 @@
-// Package api is what the CNI plugin and its node's process say to each other: HTTP on a Unix socket that only root of the
-// node can open. The plugin holds no credential, and asks which pod is captured, and how.
+// Package api is the protocol between the CNI plugin and its node's process: HTTP on a Unix socket that only root of
+// the node can open. The plugin has no credentials. It asks whether and how to capture a pod.
 //
-// It may import internal/capture, for what a pod's traffic is captured by.
+// It may import internal/capture, for the capture settings.
 package api
 
 import (
@@ -18,18 +18,18 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
-// Paths. A pod is asked about with POST of a Pod, which is answered with an Answer; what became of it is told with POST of a Report.
+// Paths of the requests. POST of a Pod asks about a pod and returns an Answer. POST of a Report reports the result.
 const (
 	PodPath    = "/pod"
 	ReportPath = "/report"
-	// AlivePath answers who listens: with the word that the process chose at its start.
+	// AlivePath identifies the process that listens: it answers with the word that the process chose at its start.
 	AlivePath = "/alive"
 )
 
-// MaxBody bounds what either side reads.
+// MaxBody bounds the size of a body that either side reads.
 const MaxBody = 64 << 10
 
-// timeout of one question. The kubelet gives up on a pod after minutes, and meanwhile holds a worker for it.
+// timeout of one request. The kubelet gives up on a pod only after minutes, and blocks a worker meanwhile.
 const timeout = 10 * time.Second
 
 // Pod is a pod as the container runtime names it.
@@ -43,20 +43,20 @@ func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 
 // Answer says what to do with a pod.
 type Answer struct {
-	// Capture is nil for a pod that is left alone.
+	// Capture is nil for a pod that is not captured.
 	Capture *capture.Settings `json:"capture,omitempty"`
-	// Reason says why it is left alone.
+	// Reason says why the pod is not captured.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Report says what became of a pod, for the log.
+// Report is the result of a pod's capture, for the log.
 type Report struct {
 	Pod   Pod    `json:"pod"`
 	Text  string `json:"text"`
 	Error bool   `json:"error,omitempty"`
 }
 
-// Client asks over one socket.
+// Client sends requests over one socket.
 type Client struct{ Socket string }
 
 // Ask asks what to do with a pod.
@@ -66,10 +66,10 @@ func (c Client) Ask(ctx context.Context, p Pod) (Answer, error) {
 	return a, err
 }
 
-// Tell says what became of it.
+// Tell reports the result.
 func (c Client) Tell(ctx context.Context, r Report) error { return c.post(ctx, ReportPath, r, nil) }
 
-// Alive gives the word of the process that listens.
+// Alive returns the word of the process that listens.
 func (c Client) Alive(ctx context.Context) (string, error) {
 	var word string
 	err := c.post(ctx, AlivePath, struct{}{}, &word)
@@ -111,7 +111,7 @@ func (c Client) post(ctx context.Context, path string, in, out any) error {
 	return nil
 }
 
-// StatusError is an answer that says no.
+// StatusError is an answer with an error status.
 type StatusError struct {
 	Code int
 	Text string

@@ -1,5 +1,5 @@
-// Package conflist puts the plugin's entry into a CNI configuration, and takes it out. It is pure: bytes in, bytes out, and
-// what is somebody else's stays as it was written.
+// Package conflist adds the plugin's entry to a CNI configuration, and removes it. It is pure: bytes in, bytes out. It
+// does not change other parts of the configuration.
 // https://www.cni.dev/docs/spec/#section-1-network-configuration-format
 package conflist
 
@@ -12,17 +12,17 @@ import (
 	"slices"
 )
 
-// Type names the plugin, which is also the name of its binary.
+// Type is the name of the plugin and of its binary.
 const Type = "mizzen-cni"
 
-// Entry is what the plugin needs to know.
+// Entry has the plugin's settings.
 type Entry struct {
 	Type   string `json:"type"`
 	Socket string `json:"socket"`
 }
 
-// With gives the configuration with the entry behind all others; changed is false where it has it already. A configuration of a single
-// plugin (.conf) becomes a list.
+// With returns the configuration with the entry after all others; changed is false if the configuration already has the
+// entry. A configuration of a single plugin (.conf) becomes a list.
 func With(data []byte, e Entry) (out []byte, changed bool, err error) {
 	e.Type = Type
 	fields, err := parse(data)
@@ -46,7 +46,7 @@ func With(data []byte, e Entry) (out []byte, changed bool, err error) {
 	others := slices.DeleteFunc(slices.Clone(plugins), ours)
 	switch {
 	case len(others) == 0:
-		return nil, false, errors.New("no plugin in it that would connect a pod")
+		return nil, false, errors.New("it has no plugin that connects pods")
 	case i > 0 && len(plugins) == len(others)+1 && same(plugins[i], entry):
 		return data, false, nil
 	}
@@ -54,7 +54,7 @@ func With(data []byte, e Entry) (out []byte, changed bool, err error) {
 	return out, true, err
 }
 
-// Without gives the configuration without the entry; changed is false where it has none.
+// Without returns the configuration without the entry; changed is false if the configuration has no entry.
 func Without(data []byte) (out []byte, changed bool, err error) {
 	fields, err := parse(data)
 	if err != nil {
@@ -80,16 +80,16 @@ func parse(data []byte) (fields, error) {
 		return nil, err
 	}
 	if f == nil {
-		return nil, errors.New("null, want an object")
+		return nil, errors.New("it is null; want an object")
 	}
 	return f, nil
 }
 
-// list makes a list of one plugin, as the runtime does with it.
+// list turns the configuration of a single plugin into a list, as the runtime does.
 func list(single fields) (fields, error) {
 	var kind string
 	if err := json.Unmarshal(single["type"], &kind); err != nil || kind == "" {
-		return nil, errors.New(`neither "plugins" nor "type" in it`)
+		return nil, errors.New(`it has neither "plugins" nor "type"`)
 	}
 	plugin, err := json.Marshal(single)
 	if err != nil {

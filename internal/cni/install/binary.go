@@ -1,7 +1,7 @@
-// Package install puts the CNI plugin onto a node: its binary into the runtime's directory, and its entry into the
+// Package install installs the CNI plugin on a node: the binary in the runtime's directory, and the entry in the
 // configuration that the runtime reads, for as long as the process lives.
 //
-// It may import internal/cni/conflist, which says what the configuration becomes.
+// It may import internal/cni/conflist, which edits the configuration.
 package install
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/cni/conflist"
 )
 
-// Binary copies the plugin into dir, in one step: the runtime may start it at any time. It stays there for good: a runtime may
-// remember the configuration of a pod, and would not get rid of the pod without the plugins that are named in it.
+// Binary copies the plugin into dir, in one step, because the runtime may start it at any time. The plugin stays there
+// for good: a runtime may remember the configuration of a pod, and cannot remove the pod without the plugins in it.
 func Binary(source, dir string) error {
 	data, err := os.ReadFile(source)
 	if err != nil {
@@ -28,7 +28,7 @@ func Binary(source, dir string) error {
 	return replace(target, data, 0o755)
 }
 
-// replace writes a file in one step, with the mode of the one that was there, else with mode.
+// replace writes a file in one step, with the mode of the existing file, or else with mode.
 func replace(path string, data []byte, mode fs.FileMode) (err error) {
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()

@@ -18,10 +18,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/cni/conflist"
 )
 
-// replacedSuffix marks a single plugin's configuration that a list stands in for. No runtime reads it.
+// replacedSuffix marks a single plugin's configuration that was replaced by a list. No runtime reads it.
 const replacedSuffix = ".mizzen-cni"
 
-// resync is how often the directory is looked at although nothing was heard of it.
+// resync is the interval at which the directory is checked without any notification.
 const resync = 30 * time.Second
 
 // Config is the directory from which the node's runtime reads its CNI configuration.
@@ -32,10 +32,10 @@ type Config struct {
 
 	mu    sync.Mutex
 	err   error
-	known map[string]string // files that were passed over, and why
+	known map[string]string // ignored files, and the reasons
 }
 
-// Watch keeps the entry where the runtime looks, until ctx ends.
+// Watch keeps the entry in the file that the runtime reads, until ctx ends.
 func (c *Config) Watch(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Config) Watch(ctx context.Context) error {
 	}
 }
 
-// Err says why the entry is not where the runtime looks; nil where it is.
+// Err says why the entry is not in the file that the runtime reads; nil if it is.
 func (c *Config) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,8 +77,8 @@ func (c *Config) note(err error) {
 	}
 }
 
-// Ensure puts the entry into the file that the runtime reads, the first one, and takes it out of all others. A second call
-// changes nothing.
+// Ensure adds the entry to the file that the runtime reads, which is the first one, and removes it from all others. A
+// second call changes nothing.
 func (c *Config) Ensure() error {
 	files, err := c.files()
 	if err != nil {
@@ -99,13 +99,13 @@ func (c *Config) Ensure() error {
 		}
 	}
 	if !done {
-		errs = append(errs, fmt.Errorf("%s: no CNI configuration that could be used, want one of the plugin that connects pods; "+
+		errs = append(errs, fmt.Errorf("%s: no usable CNI configuration; want one with the plugin that connects pods; "+
 			"is this the directory of the node's container runtime (cni.confDir)?", c.Dir))
 	}
 	return errors.Join(errs...)
 }
 
-// Remove takes the entry out of all files, and puts back what a list stood in for.
+// Remove removes the entry from all files, and restores replaced files.
 func (c *Config) Remove() error {
 	files, err := c.files()
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *Config) Remove() error {
 	for _, file := range replaced {
 		original := strings.TrimSuffix(file, replacedSuffix)
 		if slices.Contains(files, original) {
-			errs = append(errs, os.Remove(file)) // its owner has written it anew
+			errs = append(errs, os.Remove(file)) // its owner has rewritten it
 		} else {
 			errs = append(errs, os.Rename(file, original))
 		}
@@ -132,7 +132,7 @@ func (c *Config) Remove() error {
 	return errors.Join(errs...)
 }
 
-// files are those that a runtime reads, in its order.
+// files returns the files that a runtime reads, in its order.
 func (c *Config) files() ([]string, error) {
 	entries, err := os.ReadDir(c.Dir)
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *Config) files() ([]string, error) {
 	return files, nil
 }
 
-// with puts the entry into a file; used is false for a file that is no configuration, which is left as it is.
+// with adds the entry to a file. used is false for a file that is not a configuration; it is not changed.
 func (c *Config) with(file string) (used bool, err error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -168,7 +168,7 @@ func (c *Config) with(file string) (used bool, err error) {
 	}
 	target := file
 	if filepath.Ext(file) != ".conflist" {
-		// The runtime takes a list in a file with this ending only.
+		// The runtime accepts a list only in a file with this suffix.
 		target = listName(file)
 	}
 	if err := replace(target, out, modeOf(file)); err != nil {
@@ -190,7 +190,7 @@ func (c *Config) without(file string) (bool, error) {
 	}
 	out, changed, err := conflist.Without(data)
 	if err != nil || !changed {
-		return false, nil //nolint:nilerr // what cannot be read has no entry of ours
+		return false, nil //nolint:nilerr // an unreadable file has no entry of ours
 	}
 	if err := replace(file, out, modeOf(file)); err != nil {
 		return false, err
@@ -207,7 +207,7 @@ func (c *Config) passOver(file string, err error) {
 		c.known = map[string]string{}
 	}
 	c.known[file] = err.Error()
-	c.Log.Warn("CNI configuration left as it is", "file", file, "error", err)
+	c.Log.Warn("CNI configuration not changed", "file", file, "error", err)
 }
 
 func listName(file string) string {

@@ -102,10 +102,10 @@ func TestEnsureAndRemove(t *testing.T) {
 			removed: map[string]string{"05-a.conflist": "same", "10-b.conflist": "without"},
 		},
 		{
-			name: "only a broken one", files: map[string]string{"05-a.conflist": broken}, wantErr: "no CNI configuration that could be used",
+			name: "only a broken one", files: map[string]string{"05-a.conflist": broken}, wantErr: "no usable CNI configuration",
 			ensured: map[string]string{"05-a.conflist": "same"}, removed: map[string]string{"05-a.conflist": "same"},
 		},
-		{name: "none yet", wantErr: "no CNI configuration that could be used", ensured: map[string]string{}, removed: map[string]string{}},
+		{name: "none yet", wantErr: "no usable CNI configuration", ensured: map[string]string{}, removed: map[string]string{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newConfig(t, tt.files)

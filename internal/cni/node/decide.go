@@ -1,5 +1,5 @@
-// Package node is the CNI plugin's process on a node: it tells the plugin which pods are captured, and how, and captures those
-// that the plugin has passed over.
+// Package node is the CNI plugin's process on a node. It tells the plugin which pods to capture and how, and captures
+// pods that the plugin missed.
 //
 // It may import internal/cni/api, internal/capture and internal/sidecar.
 package node
@@ -14,7 +14,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// Decide says what the plugin does with a pod. It is pure. The error says what is wrong with the sidecar's arguments.
+// Decide decides what the plugin does with a pod. It is pure. The error describes bad arguments of the sidecar.
 func Decide(pod *corev1.Pod) (api.Answer, error) {
 	switch {
 	case !sidecar.Has(pod):

@@ -147,7 +147,7 @@ func TestServer(t *testing.T) {
 		got[name] = ask(name)
 	}
 	if diff := cmp.Diff(map[string]string{
-		"cart": "true ", "gone": "false the API server does not know it", "unknown": "503 no API server",
+		"cart": "true ", "gone": "false the API server does not know the pod", "unknown": "503 no API server",
 		"bad": `422 the sidecar's arguments: --exclude-inbound-ports: "x": want a port number, 1 to 65535`,
 	}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

@@ -18,7 +18,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
-// Pods are those of one node.
+// Pods are the pods of one node.
 type Pods struct {
 	client   kubernetes.Interface
 	factory  informers.SharedInformerFactory
@@ -26,7 +26,7 @@ type Pods struct {
 	lister   listers.PodLister
 }
 
-// NewPods watches the pods of a node once Start is called.
+// NewPods returns the pods of a node, which it watches once Start is called.
 func NewPods(client kubernetes.Interface, node string) (*Pods, error) {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0,
 		informers.WithTransform(strip),
@@ -37,14 +37,15 @@ func NewPods(client kubernetes.Interface, node string) (*Pods, error) {
 	return &Pods{client: client, factory: factory, informer: pods.Informer(), lister: pods.Lister()}, nil
 }
 
-// Start begins to watch, until ctx ends.
+// Start starts to watch, until ctx ends.
 func (p *Pods) Start(ctx context.Context) { p.factory.Start(ctx.Done()) }
 
-// Synced reports whether the pods have been read.
+// Synced reports whether the pods have been listed.
 func (p *Pods) Synced() bool { return p.informer.HasSynced() }
 
-// Find gives the pod that the runtime speaks of. Nil is a pod that the API server does not know: one that is gone, or a static one,
-// which has no sidecar. The watch may be behind the kubelet, so what is not there is asked for.
+// Find returns the pod that the runtime names. It returns nil if the API server does not know the pod: it is deleted,
+// or a static pod, which has no sidecar. The watch may lag behind the kubelet, so Find asks the API server for a pod
+// that it does not have.
 func (p *Pods) Find(ctx context.Context, asked api.Pod) (*corev1.Pod, error) {
 	pod, err := p.lister.Pods(asked.Namespace).Get(asked.Name)
 	if err == nil && (asked.UID == "" || string(pod.UID) == asked.UID) {
@@ -60,7 +61,7 @@ func (p *Pods) Find(ctx context.Context, asked api.Pod) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// captured are the pods that the plugin captures and that have not ended.
+// captured returns the pods that the plugin captures and that have not ended.
 func (p *Pods) captured() []*corev1.Pod {
 	all, err := p.lister.List(labels.Everything())
 	if err != nil {
@@ -76,7 +77,7 @@ func (p *Pods) captured() []*corev1.Pod {
 	return out
 }
 
-// started reports whether the sidecar of a pod is past its start, for which it needs the rules.
+// started reports whether the sidecar of a pod has started, for which it needs the rules.
 func started(pod *corev1.Pod) bool {
 	found, ok := sidecar.Find(&pod.Spec)
 	if !ok {
@@ -90,7 +91,7 @@ func started(pod *corev1.Pod) bool {
 	return false
 }
 
-// strip leaves what is looked at here: nodes have many pods, and pods have large specs.
+// strip keeps only the fields that this package reads, because nodes have many pods, and pods have large specs.
 func strip(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {

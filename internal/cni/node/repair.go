@@ -17,27 +17,27 @@ import (
 )
 
 const (
-	// repairPause is between two looks at pods whose sidecar waits.
+	// repairPause is the interval of checks of pods whose sidecar waits.
 	repairPause = time.Second
-	// repairAll is how often all pods are looked at, those that run included.
+	// repairAll is the interval of checks of all pods, including running ones.
 	repairAll = time.Minute
 )
 
-// Repair captures the pods that the plugin has passed over: while this process was away, before the plugin's entry was in the
-// runtime's configuration, or after somebody else had written that anew. Such a pod has started nothing but its sidecar, which
-// waits for the rules.
+// Repair captures pods that the plugin missed: while this process was not running, before the runtime's configuration
+// had the plugin's entry, or after somebody else had rewritten that configuration. Such a pod has started only its
+// sidecar, which waits for the rules.
 type Repair struct {
-	// Pods gives those that the plugin captures.
+	// Pods returns the pods that the plugin captures.
 	Pods func() []*corev1.Pod
-	// Proc is where the node's processes are seen.
+	// Proc is the directory with the node's processes.
 	Proc     string
 	Recorder events.EventRecorder
-	// Repaired and Failed count.
+	// Repaired and Failed count pods.
 	Repaired, Failed func()
 	Log              *slog.Logger
 }
 
-// NewRepair repairs the pods of a node, and sees its processes below /proc.
+// NewRepair returns a Repair for the pods of a node, with the node's processes below /proc.
 func NewRepair(pods *Pods) *Repair { return &Repair{Pods: pods.captured, Proc: "/proc"} }
 
 // Run repairs until ctx ends.
@@ -59,7 +59,7 @@ func (r *Repair) Run(ctx context.Context) {
 	}
 }
 
-// once looks at all pods, or at those whose sidecar has not started.
+// once checks all pods, or those whose sidecar has not started.
 func (r *Repair) once(all bool) {
 	var pods []*corev1.Pod
 	for _, pod := range r.Pods() {
@@ -76,7 +76,7 @@ func (r *Repair) once(all bool) {
 		return
 	}
 	for _, pod := range pods {
-		// A pod without a process or address is not connected yet, or not any more.
+		// A pod without a process or address is not connected to the network.
 		if p, ok := found[string(pod.UID)]; ok && len(pod.Status.PodIPs) > 0 {
 			r.pod(pod, p)
 		}
@@ -87,7 +87,7 @@ func (r *Repair) pod(pod *corev1.Pod, p process) {
 	name := api.Pod{Namespace: pod.Namespace, Name: pod.Name}.String()
 	answer, err := Decide(pod)
 	if err != nil || answer.Capture == nil {
-		return // the plugin has said so
+		return // the plugin has reported it
 	}
 	text, err := r.capture(*answer.Capture, p, pod)
 	switch {
@@ -95,16 +95,16 @@ func (r *Repair) pod(pod *corev1.Pod, p process) {
 		r.Failed()
 		r.Log.Error("not captured", "pod", name, "error", err)
 		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "NotCaptured", "Capturing",
-			"the pod's traffic is not captured, and its sidecar waits for that: %v", err)
+			"the pod's traffic is not captured, so its sidecar waits: %v", err)
 	case text != "":
 		r.Repaired()
-		r.Log.Warn("captured a pod that the plugin had passed over", "pod", name, "rules", text)
+		r.Log.Warn("captured a pod that the plugin had missed", "pod", name, "rules", text)
 		r.Recorder.Eventf(reference(pod), nil, corev1.EventTypeWarning, "CaptureRepaired", "Capturing",
-			"the CNI plugin was not called for this pod, as while mizzen-cni was away from its node; its traffic is captured now: %s", text)
+			"the CNI plugin had not captured this pod, for example because mizzen-cni was not running on its node; the pod's traffic is captured now: %s", text)
 	}
 }
 
-// capture writes the rules unless they are there, and says what it has written.
+// capture writes the rules unless they exist, and returns a description of them.
 func (r *Repair) capture(s capture.Settings, p process, pod *corev1.Pod) (string, error) {
 	netns, err := netnsOf(r.Proc, p, string(pod.UID))
 	if err != nil {
@@ -127,8 +127,8 @@ func (r *Repair) capture(s capture.Settings, p process, pod *corev1.Pod) (string
 	return text, err
 }
 
-// has returns an error unless the network namespace of this thread has the addresses of a pod. A process that the runtime has
-// just started is on the node's network for a moment, and rules there would cut off the node.
+// has returns an error unless the network namespace of this thread has the addresses of a pod. A process that the
+// runtime has just started is on the node's network for a moment, and capture rules there would cut off the node.
 func has(ips []corev1.PodIP) error {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 // podInCgroup finds a pod's UID in the path of a cgroup, as the kubelet's two drivers write it.
 var podInCgroup = regexp.MustCompile(`pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})\b`)
 
-// process is one of a pod.
+// process is a process of a pod.
 type process struct {
 	pid   int
 	start uint64 // in the kernel's ticks
 }
 
-// sandboxes gives the first process of each pod, by UID. That is the one which holds the pod's network namespace: the runtime
-// starts it when the namespace is ready, and before all others. For a moment after its start it is on the node's network.
+// sandboxes returns the first process of each pod, by UID. It holds the pod's network namespace: the runtime starts it
+// when the namespace is ready, before all other processes. For a moment after its start it is on the node's network.
 func sandboxes(proc string) (map[string]process, error) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -49,7 +49,7 @@ func sandboxes(proc string) (map[string]process, error) {
 	return out, nil
 }
 
-// podOf is the UID of the pod that a process belongs to; empty where it belongs to none.
+// podOf returns the UID of a process's pod, or an empty text.
 func podOf(proc string, pid int) string {
 	b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
 	if err != nil {
@@ -62,7 +62,7 @@ func podOf(proc string, pid int) string {
 	return strings.ReplaceAll(string(match[1]), "_", "-")
 }
 
-// startOf is field 22 of proc_pid_stat(5). The second one, in parentheses, may hold anything.
+// startOf returns field 22 of proc_pid_stat(5). The second field, in parentheses, may contain anything.
 func startOf(proc string, pid int) (uint64, error) {
 	b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -81,7 +81,7 @@ func netnsOf(proc string, p process, uid string) (ns.NetNS, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The number may be another process' by now.
+	// Another process may have the number by now.
 	if start, err := startOf(proc, p.pid); err != nil || start != p.start || podOf(proc, p.pid) != uid {
 		_ = netns.Close()
 		return nil, fmt.Errorf("process %d has ended", p.pid)

@@ -19,16 +19,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 )
 
-// SocketName is that of the socket in its directory.
+// SocketName is the name of the socket in its directory.
 const SocketName = "mizzen-cni.sock"
 
 // Server answers the plugin.
 type Server struct {
-	// Find gives a pod, nil for one that the API server does not know.
+	// Find returns a pod, or nil if the API server does not know it.
 	Find func(context.Context, api.Pod) (*corev1.Pod, error)
-	// Word tells this process from the one before and the one after it.
+	// Word distinguishes this process from its predecessor and its successor.
 	Word string
-	// Captured counts pods that the plugin has captured, and those where it failed.
+	// Captured counts pods that the plugin captured or failed to capture.
 	Captured, Failed func()
 	Log              *slog.Logger
 }
@@ -49,12 +49,12 @@ func (s *Server) servePod(w http.ResponseWriter, r *http.Request) {
 	}
 	pod, err := s.Find(r.Context(), asked)
 	if err != nil {
-		s.Log.Error("pod unknown, it waits in its sidecar if it has one", "pod", asked.String(), "error", err)
+		s.Log.Error("unknown pod; it waits if it has a sidecar", "pod", asked.String(), "error", err)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	if pod == nil {
-		_ = httpjson.Write(w, http.StatusOK, api.Answer{Reason: "the API server does not know it"})
+		_ = httpjson.Write(w, http.StatusOK, api.Answer{Reason: "the API server does not know the pod"})
 		return
 	}
 	answer, err := Decide(pod)
@@ -98,13 +98,13 @@ func Listen(dir, word string) (net.Listener, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	// Bound under a name of its own, and then moved.
+	// Listen on a temporary name, and then rename it.
 	tmp := filepath.Join(dir, word+".tmp")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	// By the time that this process ends the name may be that of the next one.
+	// When this process ends, the name may belong to the next process.
 	l.SetUnlinkOnClose(false)
 	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, filepath.Join(dir, SocketName))); err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(tmp))

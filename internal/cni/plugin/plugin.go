@@ -1,8 +1,9 @@
-// Package plugin is the CNI plugin that captures the traffic of pods with a sidecar. It stands behind the node's own plugins,
-// changes nothing of their result, and asks the node's process (internal/cni/node) which pods are captured, and how.
+// Package plugin is the CNI plugin that captures the traffic of pods with a sidecar. It runs after the node's own
+// plugins, and passes their result on unchanged. It asks the node's process (internal/cni/node) which pods to capture
+// and how.
 // https://www.cni.dev/docs/spec/
 //
-// Its process lives for milliseconds at each start of a pod, so it may import no client of Kubernetes.
+// Its process runs for milliseconds at each start of a pod, so it must not import a client of Kubernetes.
 package plugin
 
 import (
@@ -22,14 +23,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/cni/api"
 )
 
-// Config is the plugin's entry in the node's CNI configuration, and what the runtime adds to it.
+// Config is the plugin's entry in the node's CNI configuration, with the fields that the runtime adds.
 type Config struct {
 	types.NetConf
-	// Socket is where the node's process listens.
+	// Socket is the path at which the node's process listens.
 	Socket string `json:"socket"`
 }
 
-// podArgs are what a kubelet's runtime says of the pod in CNI_ARGS.
+// podArgs are the fields of CNI_ARGS with which a kubelet's runtime names the pod.
 type podArgs struct {
 	types.CommonArgs
 	K8S_POD_NAMESPACE, K8S_POD_NAME, K8S_POD_UID types.UnmarshallableString //nolint:revive // the runtime's names
@@ -39,10 +40,10 @@ type podArgs struct {
 func Funcs() skel.CNIFuncs {
 	return skel.CNIFuncs{
 		Add: add, Check: check,
-		// The rules go with the pod's network namespace, and nothing else is kept.
+		// Nothing to do: the rules vanish with the pod's network namespace, and the plugin stores nothing else.
 		Del: func(*skel.CmdArgs) error { return nil },
 		GC:  func(*skel.CmdArgs) error { return nil },
-		// A pod can be started while the node's process is away, see add.
+		// Nothing to do: pods start even without the node's process, see add.
 		Status: func(*skel.CmdArgs) error { return nil },
 	}
 }
@@ -50,10 +51,10 @@ func Funcs() skel.CNIFuncs {
 func read(args *skel.CmdArgs) (*Config, api.Pod, error) {
 	c := &Config{}
 	if err := json.Unmarshal(args.StdinData, c); err != nil {
-		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: its configuration is no JSON", err.Error())
+		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: its configuration is not JSON", err.Error())
 	}
 	if err := version.ParsePrevResult(&c.NetConf); err != nil {
-		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: the result of the plugin before", err.Error())
+		return nil, api.Pod{}, types.NewError(types.ErrDecodingFailure, "mizzen-cni: the result of the previous plugin", err.Error())
 	}
 	pod := podArgs{}
 	pod.IgnoreUnknown = true
@@ -63,17 +64,17 @@ func read(args *skel.CmdArgs) (*Config, api.Pod, error) {
 	return c, api.Pod{Namespace: string(pod.K8S_POD_NAMESPACE), Name: string(pod.K8S_POD_NAME), UID: string(pod.K8S_POD_UID)}, nil
 }
 
-// add captures a pod's traffic, or leaves the pod alone.
+// add captures a pod's traffic if the pod has a sidecar.
 //
-// While the node's process is away nobody knows which pods have a sidecar. All pods start then: those with a sidecar wait in
-// it until the process is back and has captured their traffic, and the others do not suffer from the mesh.
+// Without the node's process nobody knows which pods have a sidecar. All pods start then. Those with a sidecar wait in
+// it until the process is back and has captured their traffic, and the others do not depend on the mesh.
 func add(args *skel.CmdArgs) error {
 	c, pod, err := read(args)
 	if err != nil {
 		return err
 	}
 	if c.PrevResult == nil {
-		return types.NewError(types.ErrInvalidNetworkConfig, "mizzen-cni: no result of a plugin before it; it has to stand behind the one that connects the pod", "")
+		return types.NewError(types.ErrInvalidNetworkConfig, "mizzen-cni: no result of a previous plugin; it must come after the plugin that connects the pod", "")
 	}
 	if err := captureTraffic(context.Background(), c, pod, args.Netns); err != nil {
 		return err
@@ -83,7 +84,7 @@ func add(args *skel.CmdArgs) error {
 
 func captureTraffic(ctx context.Context, c *Config, pod api.Pod, netns string) error {
 	if pod.Name == "" {
-		return nil // not of a kubelet
+		return nil // not from a kubelet
 	}
 	client := api.Client{Socket: c.Socket}
 	answer, err := client.Ask(ctx, pod)
@@ -92,7 +93,7 @@ func captureTraffic(ctx context.Context, c *Config, pod api.Pod, netns string) e
 	case errors.As(err, &refused) && refused.Code == http.StatusUnprocessableEntity:
 		return types.NewError(types.ErrInvalidNetworkConfig, "mizzen-cni: pod "+pod.String(), refused.Text)
 	case err != nil || answer.Capture == nil:
-		return nil //nolint:nilerr // without an answer the pod passes as it is
+		return nil //nolint:nilerr // without an answer the pod is not captured
 	}
 	var installed capture.Installed
 	err = ns.WithNetNSPath(netns, func(ns.NetNS) (err error) {
@@ -107,11 +108,11 @@ func captureTraffic(ctx context.Context, c *Config, pod api.Pod, netns string) e
 		report.Text, report.Error = err.Error(), true
 		err = types.NewError(types.ErrInternal, "mizzen-cni: pod "+pod.String()+": capture its traffic", report.Text)
 	}
-	_ = client.Tell(ctx, report) // it is for the log alone
+	_ = client.Tell(ctx, report) // only for the log
 	return err
 }
 
-// loopbackUp is what a runtime does too, but perhaps later: the rules come with a route over this device.
+// loopbackUp brings lo up, because the rules include a route over it. A runtime does so, too, but perhaps later.
 func loopbackUp() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -120,7 +121,7 @@ func loopbackUp() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// check sees whether what add did is still there.
+// check reports whether the rules that add wrote still exist.
 func check(args *skel.CmdArgs) error {
 	c, pod, err := read(args)
 	if err != nil || pod.Name == "" {
@@ -135,7 +136,7 @@ func check(args *skel.CmdArgs) error {
 		present, err = capture.Present()
 		return err
 	}); err != nil {
-		return types.NewError(types.ErrInternal, "mizzen-cni: pod "+pod.String()+": look for its capture rules", err.Error())
+		return types.NewError(types.ErrInternal, "mizzen-cni: pod "+pod.String()+": check its capture rules", err.Error())
 	}
 	if !present {
 		return types.NewError(types.ErrInternal, fmt.Sprintf("mizzen-cni: pod %s has no capture rules", pod), "")

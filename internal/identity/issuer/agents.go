@@ -10,16 +10,16 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/identity/authority"
 )
 
-// agentGrace is how long an agent counts as connected after its last request. It comes back at once when
-// nothing is wrong, and to whichever replica.
+// agentGrace is how long an agent counts as connected after its last request. Normally the agent sends the next request
+// at once, to any replica.
 const agentGrace = 2 * api.BundleWait
 
-// agents knows of each connected one which bundle it has.
+// agents records the bundle of each connected agent.
 type agents struct {
 	now func() time.Time
 	mu  sync.Mutex
 	of  map[string]*agent // by pod UID
-	// forgot is when those that are gone were looked for last.
+	// forgot is the time of the last search for agents that are gone.
 	forgot time.Time
 }
 
@@ -29,7 +29,7 @@ type agent struct {
 	left         time.Time // the end of the last request
 }
 
-// enter notes what an agent says. leave ends its request.
+// enter records an agent's request and its bundle. leave ends the request.
 func (a *agents) enter(uid, have string, cert *x509.Certificate) (leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -60,7 +60,7 @@ func (a *agents) forget() {
 	}
 }
 
-// report counts them.
+// report counts the agents by bundle.
 func (a *agents) report(bundle, signer string) authority.Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 )
 
-// bundle answers when the bundle is another than the agent has, or after a while.
+// bundle answers when the bundle differs from the agent's, or after a while.
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 	certs := r.TLS.PeerCertificates
 	if err := s.opt.CA.Verify(certs); err != nil {
@@ -31,7 +31,7 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 	}
 	leave := s.agents.enter(pod.UID, have, certs[0])
 	defer leave()
-	// Not all at once.
+	// Spread out, not all at once.
 	wait := s.opt.BundleWait - rand.N(s.opt.BundleWait/4+1)
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
@@ -65,14 +65,14 @@ func (s *Server) peers(w http.ResponseWriter, r *http.Request) {
 	s.opt.Peers.ServeHTTP(w, r)
 }
 
-// peerMargin is what must be left of a replica's certificate for its connection to be kept. It is more than the time after
-// which an idle one is closed (internal/replicas), so that none is in use when the certificate expires.
+// peerMargin is the remaining lifetime of a replica's certificate that its connection needs to stay open. It is longer
+// than the idle timeout (internal/replicas), so that no connection is in use when its certificate expires.
 const peerMargin = 2 * time.Minute
 
-// report says what is known of the agents, for the other replicas and for a person.
+// report serves the state of the agents, for the other replicas and for people.
 func (s *Server) report(w http.ResponseWriter, _ *http.Request) {
 	_ = httpjson.Write(w, http.StatusOK, s.Report())
 }
 
-// defaultBundleWait is what Options.BundleWait is by default.
+// defaultBundleWait is the default of Options.BundleWait.
 const defaultBundleWait time.Duration = api.BundleWait

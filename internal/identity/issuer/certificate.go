@@ -17,7 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
-// refusal is why a request gets nothing: the status, a word for the metric and words for a person.
+// refusal is the reason why a request is refused: the status, a word for the metric and a text for people.
 type refusal struct {
 	status int
 	reason string
@@ -26,7 +26,7 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.err.Error() }
 
-// certificate signs one.
+// certificate answers a request for a certificate.
 func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
@@ -39,15 +39,15 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 	_ = httpjson.Write(w, http.StatusOK, answer)
 }
 
-// remedies say what is to be done, by the reason of a refusal.
+// remedies say what to do, by the reason of a refusal.
 var remedies = map[string]string{
-	"token":    "a sidecar shows the projected token of its own pod for the audience " + api.Audience + ": if this is one, make its pod anew",
-	"request":  "a sidecar of this mesh's version asks as it is wanted: make the pod anew with the image of the present release",
-	"identity": "a sidecar gets a certificate for its pod's own service account: ask for that one, or for no name",
-	"pod":      "if this is a pod of the mesh, make it anew",
+	"token":    "a sidecar sends the projected token of its own pod for the audience " + api.Audience + "; if this client is a sidecar, recreate its pod",
+	"request":  "sidecars of this version send valid requests: recreate the pod with the image of the current release",
+	"identity": "a sidecar gets a certificate only for its pod's own service account: request that name, or no name",
+	"pod":      "if this is a pod of the mesh, recreate it",
 }
 
-// tell names the pod of a refused request, as far as it is known.
+// tell reports a refused request with its pod, as far as the pod is known.
 func (s *Server) tell(r *http.Request, caller Caller, why refusal) {
 	if why.status >= http.StatusInternalServerError || why.reason == "rate" {
 		return
@@ -59,7 +59,7 @@ func (s *Server) tell(r *http.Request, caller Caller, why refusal) {
 	}
 }
 
-// sign goes from what is cheap to check to what is not. The caller is zero while it is not known.
+// sign makes the cheap checks first. The caller is zero until it is known.
 func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Request) (*api.Certificate, Caller, error) {
 	from := netlimit.Client(r.RemoteAddr)
 	if !from.IsValid() {
@@ -73,9 +73,9 @@ func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	if err != nil {
 		return nil, Caller{}, refusal{http.StatusUnauthorized, "token", err}
 	}
-	// Not for the whole server: it would end those that wait for a bundle.
+	// Not for the whole server, because that would end requests that wait for a bundle.
 	deadline := http.NewResponseController(w)
-	_ = deadline.SetReadDeadline(time.Now().Add(requestTime)) // a connection that has none is closed already
+	_ = deadline.SetReadDeadline(time.Now().Add(requestTime)) // a connection without one is closed already
 	csr, err := readRequest(http.MaxBytesReader(w, r.Body, api.MaxBody))
 	if err != nil {
 		return nil, Caller{}, refusal{http.StatusBadRequest, "request", err}
@@ -92,7 +92,7 @@ func (s *Server) sign(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	return answer, caller, err
 }
 
-// signFor checks what a caller may have.
+// signFor checks that the caller may have the certificate, and signs it.
 func (s *Server) signFor(ctx context.Context, caller Caller, csr *x509.CertificateRequest, from netip.Addr) (*api.Certificate, error) {
 	id, err := spiffe.Of(s.opt.TrustDomain, caller.Namespace, caller.ServiceAccount)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Server) signFor(ctx context.Context, caller Caller, csr *x509.Certifica
 	return &api.Certificate{Certificate: string(cert), Bundle: bundle}, nil
 }
 
-// review asks when it is this request's turn.
+// review asks the API server when the request has its turn.
 func (s *Server) review(ctx context.Context, token string) (Caller, error) {
 	if err := s.limits.reviews.Acquire(ctx, 1); err != nil {
 		return Caller{}, errors.New("too many requests at a time, try again")
@@ -122,11 +122,11 @@ func (s *Server) review(ctx context.Context, token string) (Caller, error) {
 	return s.opt.Tokens.Review(ctx, token)
 }
 
-// podPoll is how often a pod is looked at that is not known, or has no address, yet: the kubelet tells the
-// address at about the time at which the sidecar asks.
+// podPoll is the interval of looks at a pod that is unknown or has no address yet. The kubelet reports the address at
+// about the time at which the sidecar asks.
 const podPoll = 50 * time.Millisecond
 
-// checkPod gives an error unless the caller's pod is there and asks itself.
+// checkPod returns an error unless the caller's pod exists and sends the request itself.
 func (s *Server) checkPod(ctx context.Context, c Caller, from netip.Addr) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.PodWait)
 	defer cancel()
@@ -145,7 +145,7 @@ func (s *Server) checkPod(ctx context.Context, c Caller, from netip.Addr) error 
 	}
 }
 
-// judge says what is wrong, and whether that stays so.
+// judge returns what is wrong, and whether that is final.
 func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong error, final bool) { //nolint:revive // the error is the result
 	name := c.Namespace + "/" + c.Pod
 	refused := func(reason, format string, args ...any) error {
@@ -153,19 +153,19 @@ func (s *Server) judge(pod Pod, err error, c Caller, from netip.Addr) (wrong err
 	}
 	switch {
 	case errors.Is(err, ErrNoPod):
-		return refused("pod", "there is none with UID %s", c.UID), true
+		return refused("pod", "no pod has the UID %s", c.UID), true
 	case err != nil:
 		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("look up pod %s: %w", name, err)}, false
 	case pod.ServiceAccount != c.ServiceAccount:
-		return refused("pod", "its service account is %q, the token's is %q", pod.ServiceAccount, c.ServiceAccount), true
+		return refused("pod", "the pod's service account is %q, but the token's is %q", pod.ServiceAccount, c.ServiceAccount), true
 	case pod.Ended:
-		return refused("pod", "it has ended"), true
+		return refused("pod", "the pod has ended"), true
 	case !s.opt.CheckSourceAddress:
 		return nil, true
 	case len(pod.IPs) == 0:
 		return refusal{http.StatusServiceUnavailable, "unavailable", fmt.Errorf("pod %s has no address yet, try again", name)}, false
 	case !slices.Contains(pod.IPs, from):
-		return refused("address", "the request comes from %s, the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
+		return refused("address", "the request comes from %s, but the pod has %v (identity.checkSourceAddress)", from, pod.IPs), true
 	}
 	return nil, true
 }

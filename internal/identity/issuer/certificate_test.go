@@ -71,7 +71,7 @@ func TestCertificate(t *testing.T) {
 
 // advice is what a refusal says of what to do, by its reason.
 var advice = map[string]string{
-	"token": "make its pod anew", "request": "make the pod anew", "identity": "for its pod's own service account", "pod": "make it anew",
+	"token": "recreate its pod", "request": "recreate the pod", "identity": "for its pod's own service account", "pod": "recreate it",
 	"address": "identity.checkSourceAddress",
 }
 
@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 		{"no body", "", bearer("good"), nil, 400, "request", []string{"body"}},
 		{"no JSON", "x", bearer("good"), nil, 400, "request", []string{"body"}},
 		{"another field", `{"csr":"","sa":"root"}`, bearer("good"), nil, 400, "request", []string{`"sa"`}},
-		{"more behind it", good + "{}", bearer("good"), nil, 400, "request", []string{"nothing behind"}},
+		{"more behind it", good + "{}", bearer("good"), nil, 400, "request", []string{"nothing after"}},
 		{"a large body", `{"csr":"` + strings.Repeat("a", api.MaxBody) + `"}`, bearer("good"), nil, 400, "request", []string{"too large"}},
 		{"no CSR", body(t, ""), bearer("good"), nil, 400, "request", []string{"CERTIFICATE REQUEST"}},
 		{"a CSR that is none", body(t, "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"), bearer("good"), nil, 400, "request", []string{"csr"}},

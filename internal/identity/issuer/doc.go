@@ -1,5 +1,5 @@
-// Package issuer answers the agents of sidecars (internal/identity/api): it signs certificates for pods that
-// show a token of theirs, and tells the trust bundle to those that have a certificate.
+// Package issuer answers the agents of sidecars (internal/identity/api). It signs certificates for pods that send their
+// token, and serves the trust bundle to agents with a certificate.
 //
 //	certificate.go  what it takes to get a certificate
 //	request.go      reading what a stranger sends (pure)

@@ -16,10 +16,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/spiffe"
 )
 
-// maxToken is the size of a token in bytes. A projected one has some 1,200.
+// maxToken is the largest size of a token in bytes. A projected token has about 1,200.
 const maxToken = 16 << 10
 
-// readToken gives the bearer token of a request.
+// readToken returns the bearer token of a request.
 func readToken(h http.Header) (string, error) {
 	values := h.Values("Authorization")
 	if len(values) != 1 {
@@ -32,7 +32,7 @@ func readToken(h http.Header) (string, error) {
 	case token == "" || len(token) > maxToken:
 		return "", fmt.Errorf("token of %d bytes: want 1 to %d", len(token), maxToken)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New("token with characters that none has")
+		return "", errors.New("the token has invalid characters")
 	}
 	return token, nil
 }
@@ -46,13 +46,13 @@ func readRequest(body io.Reader) (*x509.CertificateRequest, error) {
 		return nil, fmt.Errorf("body: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body: want one JSON object and nothing behind it")
+		return nil, errors.New("body: want one JSON object and nothing after it")
 	}
 	return readCSR([]byte(req.CSR))
 }
 
-// readCSR reads and checks a signing request: its signature, its key, and that it wants no name but perhaps
-// a URI, which is for checkName.
+// readCSR reads a signing request and checks its signature and key. The request may contain no name but one URI, which
+// checkName checks.
 func readCSR(text []byte) (*x509.CertificateRequest, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(bytes.TrimSpace(rest)) > 0 {
@@ -77,7 +77,7 @@ func readCSR(text []byte) (*x509.CertificateRequest, error) {
 	return csr, nil
 }
 
-// checkName gives an error if the signing request is for another identity.
+// checkName returns an error if the signing request is for another identity.
 func checkName(csr *x509.CertificateRequest, id spiffe.ID) error {
 	if len(csr.URIs) == 1 && csr.URIs[0].String() != id.String() {
 		return fmt.Errorf("csr: %q: the token is for %s", csr.URIs[0], id)

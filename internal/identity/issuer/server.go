@@ -24,55 +24,55 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/node"
 )
 
-// DebugPath answers with an authority.Report: Options.Peers serves it to the other replicas.
+// DebugPath serves an authority.Report; Options.Peers serves it to the other replicas.
 const DebugPath = "/debug/identity"
 
-// PeerPaths begins the paths of Options.Peers.
+// PeerPaths is the prefix of the paths of Options.Peers.
 const PeerPaths = "/debug/"
 
-// CA signs and says what is trusted: authority.Manager.
+// CA signs certificates and returns the trust bundle: authority.Manager.
 type CA interface {
 	Sign(l ca.Leaf, csr *x509.CertificateRequest) (certificate []byte, err error)
 	Bundle() (bundle, version string, replaced <-chan struct{})
 	Signer() string
 	Verify(certs []*x509.Certificate) error
-	// Peer is Verify for a replica of the control plane.
+	// Peer verifies the certificate of a replica of the control plane.
 	Peer(certs []*x509.Certificate) error
 	Pod(cert *x509.Certificate) (node.Identity, error)
 }
 
-// Caller is whose a token is.
+// Caller is the owner of a token.
 type Caller struct{ Namespace, ServiceAccount, Pod, UID string }
 
-// Tokens tells whose a token is.
+// Tokens finds the owner of a token.
 type Tokens interface {
-	// Review gives an error that wraps ErrToken if the token is not one of a pod for api.Audience, and
-	// another if that cannot be known now.
+	// Review returns an error that wraps ErrToken if the token is not a pod's token for api.Audience, and another error
+	// if that cannot be decided now.
 	Review(ctx context.Context, token string) (Caller, error)
 }
 
-// ErrToken is that of a token that is good for nothing here.
+// ErrToken is the error of an unacceptable token.
 var ErrToken = errors.New("token")
 
-// Pod is what has to be known of one.
+// Pod has the needed facts about a pod.
 type Pod struct {
 	ServiceAccount string
 	IPs            []netip.Addr
-	// Ended is set when its containers have ended for good.
+	// Ended is set if its containers have ended for good.
 	Ended bool
 }
 
 // Pods looks up pods.
 type Pods interface {
-	// Pod gives an error that wraps ErrNoPod if there is none of that name and UID. One that is there but may
-	// have got an address since is looked up again.
+	// Pod returns an error that wraps ErrNoPod if there is no pod with that name and UID. The server calls it
+	// again while the pod has no address.
 	Pod(ctx context.Context, namespace, name, uid string) (Pod, error)
 }
 
-// ErrNoPod is that of a pod that does not exist.
+// ErrNoPod is the error of a pod that does not exist.
 var ErrNoPod = errors.New("no such pod")
 
-var errVersion = errors.New(api.HaveParameter + ": want the version of a bundle in hex, or nothing")
+var errVersion = errors.New(api.HaveParameter + ": want the version of a bundle in hex, or no value")
 
 // Options of a Server. All but those with a default are required.
 type Options struct {
@@ -80,21 +80,21 @@ type Options struct {
 	Tokens      Tokens
 	Pods        Pods
 	TrustDomain string
-	// TLS serves the connections and asks for a client's certificate without a check of it.
+	// TLS is the server's configuration. It requests a client certificate, but does not check it.
 	TLS *tls.Config
 	// CheckSourceAddress refuses requests that do not come from an address of the token's pod.
 	CheckSourceAddress bool
 	Log                logr.Logger
 	Registerer         prometheus.Registerer
-	// Refused is told of a request that was refused to a caller that is known, RefusedFrom of one of which only the
-	// address is. They must not block. Optional.
+	// Refused is called for a refused request of a known caller, and RefusedFrom if only the address is known. They
+	// must not block. Optional.
 	Refused     func(Caller, error)
 	RefusedFrom func(netip.Addr, error)
-	// Peers answers the other replicas of the control plane, and nobody else, at paths below PeerPaths. Optional.
+	// Peers serves paths below PeerPaths to the other replicas of the control plane only. Optional.
 	Peers http.Handler
 	// BundleWait is how long a request for the bundle waits. Default api.BundleWait.
 	BundleWait time.Duration
-	// PodWait is how long a pod's address is waited for. Default 5s.
+	// PodWait is how long to wait for a pod's address. Default 5s.
 	PodWait time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -107,11 +107,11 @@ type Server struct {
 	limits   *limits
 	agents   *agents
 	stopping chan struct{}
-	// complaints bounds what strangers can have logged.
+	// complaints limits the log lines that any client can cause.
 	complaints *rate.Limiter
 }
 
-// New gives a server and registers its metrics.
+// New returns a server and registers its metrics.
 func New(o Options) (*Server, error) {
 	if o.BundleWait == 0 {
 		o.BundleWait = defaultBundleWait
@@ -131,7 +131,7 @@ func New(o Options) (*Server, error) {
 	return s, err
 }
 
-// Report is what this replica knows of its agents.
+// Report returns this replica's state of its agents.
 func (s *Server) Report() authority.Report {
 	_, version, _ := s.opt.CA.Bundle()
 	return s.agents.report(version, s.opt.CA.Signer())
@@ -150,13 +150,13 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
-// finishTime is how long requests under way may take when the server stops.
+// finishTime is how long requests in progress may take when the server stops.
 const finishTime = 5 * time.Second
 
 // Serve answers on the listener until ctx ends. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
-	protocols.SetHTTP1(true) // a connection is one request at a time, which bounds them
+	protocols.SetHTTP1(true) // each connection has one request at a time, which bounds them
 	h := &http.Server{
 		Handler: s.handler(), TLSConfig: s.opt.TLS, Protocols: &protocols,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -185,11 +185,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) tooMany(client netip.Addr) {
 	s.metrics.certificates.WithLabelValues("connections").Inc()
 	if s.complaints.Allow() {
-		s.opt.Log.Info("closed a connection: too many", "client", client)
+		s.opt.Log.Info("closed a connection: too many connections", "client", client)
 	}
 }
 
-// handshakeErrors takes what http.Server logs: connections that are no TLS, or no HTTP.
+// handshakeErrors receives the log of http.Server: connections that are not TLS, or not HTTP.
 type handshakeErrors struct{ *Server }
 
 func (h handshakeErrors) Write(line []byte) (int, error) {
@@ -200,7 +200,7 @@ func (h handshakeErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// refuse answers with an error, counts and logs it. What it gives has what is to be done in it.
+// refuse answers with an error, and counts and logs it. The text says what to do.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) refusal {
 	why := refusal{status: http.StatusInternalServerError, reason: "internal", err: err}
 	errors.As(err, &why)

@@ -20,7 +20,7 @@ type Pods struct {
 	Cache, Live client.Reader
 }
 
-// Pod gives what has to be known of a pod.
+// Pod returns the facts about a pod.
 func (p *Pods) Pod(ctx context.Context, namespace, name, uid string) (issuer.Pod, error) {
 	key := types.NamespacedName{Namespace: namespace, Name: name}
 	pod, err := get(ctx, p.Cache, key, uid)
@@ -39,7 +39,7 @@ func (p *Pods) Pod(ctx context.Context, namespace, name, uid string) (issuer.Pod
 // addressIndex finds pods by an address of their own.
 const addressIndex = "mizzen.address"
 
-// IndexAddresses makes At possible. It is called before the cache is started.
+// IndexAddresses adds the index that At needs. It must be called before the cache starts.
 func IndexAddresses(ctx context.Context, i client.FieldIndexer) error {
 	return i.IndexField(ctx, &corev1.Pod{}, addressIndex, func(o client.Object) []string {
 		pod, ok := o.(*corev1.Pod)
@@ -90,8 +90,8 @@ func get(ctx context.Context, r client.Reader, key types.NamespacedName, uid str
 	return pod, nil
 }
 
-// Starting counts the pods that have not started yet, by the version of the bundle that they were injected with. They
-// trust no other until they have a certificate.
+// Starting counts the pods that have not started yet, by the version of the bundle with which they were injected. They
+// trust no other bundle until they have a certificate.
 func (p *Pods) Starting(ctx context.Context) (map[string]int, error) {
 	var list corev1.PodList
 	if err := p.Cache.List(ctx, &list); err != nil {

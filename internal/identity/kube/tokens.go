@@ -1,5 +1,5 @@
-// Package kube asks the API server whose a token is, and the manager's cache where a pod is. It may import
-// internal/identity/issuer, internal/identity/api and Kubernetes clients.
+// Package kube asks the API server for the owner of a token, and the manager's cache for a pod's addresses. It may
+// import internal/identity/issuer, internal/identity/api and Kubernetes clients.
 package kube
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/identity/issuer"
 )
 
-// What the API server says of a projected token beside the user's name.
+// Extra fields of a projected token's review, besides the user's name.
 // https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
 const (
 	userPrefix  = "system:serviceaccount:"
@@ -30,7 +30,7 @@ type Tokens struct {
 	Client authentication.TokenReviewInterface
 }
 
-// Review tells whose a token is.
+// Review returns the owner of a token.
 func (t *Tokens) Review(ctx context.Context, token string) (issuer.Caller, error) {
 	review, err := t.Client.Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{api.Audience}},
@@ -46,21 +46,21 @@ func read(s authenticationv1.TokenReviewStatus) (issuer.Caller, error) {
 		return issuer.Caller{}, fmt.Errorf("%w: %s", issuer.ErrToken, fmt.Sprintf(format, args...))
 	}
 	if !s.Authenticated {
-		return refused("the API server does not accept it for the audience %q: %s", api.Audience, s.Error)
+		return refused("the API server refuses the token for the audience %q: %s", api.Audience, s.Error)
 	}
-	// An authenticator that knows nothing of audiences accepts a token for any.
+	// An authenticator without support for audiences accepts a token for any audience.
 	if !slices.Contains(s.Audiences, api.Audience) {
-		return refused("it is for the audiences %q, want %q", s.Audiences, api.Audience)
+		return refused("the token is for the audiences %q; want %q", s.Audiences, api.Audience)
 	}
 	namespace, account, ok := strings.Cut(strings.TrimPrefix(s.User.Username, userPrefix), ":")
 	if !ok || !strings.HasPrefix(s.User.Username, userPrefix) {
-		return refused("it is of user %q, want a service account", s.User.Username)
+		return refused("the token belongs to user %q; want a service account", s.User.Username)
 	}
 	c := issuer.Caller{Namespace: namespace, ServiceAccount: account}
 	for key, field := range map[string]*string{podName: &c.Pod, podUID: &c.UID} {
 		values := s.User.Extra[key]
 		if len(values) != 1 || values[0] == "" {
-			return refused("it is not bound to a pod (%s): want a projected one", key)
+			return refused("the token is not bound to a pod (%s); want a projected token", key)
 		}
 		*field = values[0]
 	}

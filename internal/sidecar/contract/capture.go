@@ -12,11 +12,11 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Captured is what differs from pod to pod in what is captured: arguments of the container that captures, or of the proxy
-// where the node's CNI plugin does. Ports are TCP ports.
+// Captured has the capture settings of one pod. They are arguments of the capture container, or of the proxy if the
+// node's CNI plugin captures. Ports are TCP ports.
 type Captured struct {
-	// CapturesOwnCalls sends a call that the sidecar makes to its own pod to InboundPort: it may carry
-	// mTLS, which the application could not end.
+	// CapturesOwnCalls redirects calls of the sidecar to its own pod to InboundPort, because they may carry mTLS, which
+	// the application could not terminate.
 	CapturesOwnCalls bool
 
 	ExcludeInboundPorts  []uint16
@@ -24,17 +24,17 @@ type Captured struct {
 	ExcludeOutboundCIDRs []netip.Prefix
 }
 
-// Capture is what the container that captures is told by its arguments.
+// Capture has the arguments of the capture container.
 type Capture struct {
 	// ProxyUID is the user whose own connections are never captured.
 	ProxyUID uint32
-	// OutboundPort and InboundPort are where captured connections enter Envoy.
+	// OutboundPort and InboundPort are Envoy's ports for captured connections.
 	OutboundPort uint16
 	InboundPort  uint16
 
 	Captured
 
-	// NodeAddresses are those from which the kubelet may call. Args leaves them to a variable (HostIPsEnv).
+	// NodeAddresses are the addresses from which the kubelet may call. Args passes them by a variable (HostIPsEnv).
 	NodeAddresses []netip.Addr
 }
 
@@ -54,8 +54,8 @@ func DefaultCapture() Capture {
 	return Capture{ProxyUID: config.ProxyUID, OutboundPort: config.OutboundPort, InboundPort: config.InboundPort}
 }
 
-// Args returns the arguments of the container that captures and holds the pod's start. One that captures own calls has
-// HostIPsEnv.
+// Args returns the arguments of the container that captures and holds the pod's start. The container has HostIPsEnv if
+// it captures own calls.
 func (c Capture) Args() []string {
 	args := append([]string{
 		CaptureCommand,
@@ -76,7 +76,7 @@ func (c Captured) args() []string {
 	return set(args, outboundCIDRsFlag, list(c.ExcludeOutboundCIDRs, netip.Prefix.String))
 }
 
-// CapturedFlags read Captured: the values as given, so that an error can show them.
+// CapturedFlags are the flags of Captured. They keep the values as given, so that an error can show them.
 type CapturedFlags struct {
 	inbound, outbound, cidrs string
 	ownCalls                 bool
@@ -87,10 +87,10 @@ func (g *CapturedFlags) Add(f *pflag.FlagSet) {
 	f.StringVar(&g.inbound, inboundFlag, "", "TCP ports of the pod that are not captured, separated by commas")
 	f.StringVar(&g.outbound, outboundFlag, "", "TCP destination ports that are not captured, separated by commas")
 	f.StringVar(&g.cidrs, outboundCIDRsFlag, "", "destinations that are not captured, CIDRs or addresses, separated by commas")
-	f.BoolVar(&g.ownCalls, ownCallsFlag, false, "for a mesh with identities: send calls of the sidecar to its own pod to --inbound-port, and let the application see who calls")
+	f.BoolVar(&g.ownCalls, ownCallsFlag, false, "for a mesh with identities: redirect calls of the sidecar to its own pod to --inbound-port, and show the application the caller's address")
 }
 
-// Captured returns what the flags say, without what is wrong, of which the error names all.
+// Captured returns the settings from the flags, without bad values. The error names all bad values.
 func (g *CapturedFlags) Captured() (Captured, error) {
 	c := Captured{CapturesOwnCalls: g.ownCalls}
 	var errs [3]error
@@ -100,7 +100,8 @@ func (g *CapturedFlags) Captured() (Captured, error) {
 	return c, errors.Join(errs[:]...)
 }
 
-// ReadCaptured reads the arguments of a container, beside which there may be others. What is wrong is left out, and told.
+// ReadCaptured reads the arguments of a container, among which there may be others. It leaves bad values out, and
+// reports them.
 func ReadCaptured(args []string) (Captured, error) {
 	var g CapturedFlags
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -112,7 +113,7 @@ func ReadCaptured(args []string) (Captured, error) {
 	return c, errors.Join(err, wrong)
 }
 
-// CaptureFlags read Capture.
+// CaptureFlags are the flags of Capture.
 type CaptureFlags struct {
 	CapturedFlags
 	proxyUID, outboundPort, inboundPort, nodeAddresses string
@@ -127,8 +128,8 @@ func (g *CaptureFlags) Add(f *pflag.FlagSet) {
 	f.StringVar(&g.outboundPort, outboundPortFlag, portText(d.OutboundPort), "Envoy's port for outbound connections")
 	f.StringVar(&g.inboundPort, inboundPortFlag, portText(d.InboundPort), "Envoy's port for inbound connections")
 	g.CapturedFlags.Add(f)
-	f.StringVar(&g.nodeAddresses, nodeAddressesFlag, "", "addresses from which the kubelet may call, separated by commas; the pod's gateways are known")
-	f.BoolVar(&g.AwaitSidecar, AwaitSidecarFlag, false, "end when the sidecar is ready, and not before; what it waits for is printed")
+	f.StringVar(&g.nodeAddresses, nodeAddressesFlag, "", "addresses from which the kubelet may call, besides the pod's gateways, separated by commas")
+	f.BoolVar(&g.AwaitSidecar, AwaitSidecarFlag, false, "end only when the sidecar is ready, and print what it waits for")
 }
 
 // Capture reads every flag and reports all errors at once.

@@ -1,9 +1,9 @@
-// Package contract is what the injector says to the two containers of a sidecar: their arguments and their environment. The
-// injector writes it, the containers read it, and so do those who look at pods: control plane, the node's CNI plugin, mizzenctl.
-// Nobody else knows the names.
+// Package contract defines the arguments and the environment of a sidecar's two containers. The injector writes them.
+// The containers read them, and so do the control plane, the node's CNI plugin and mizzenctl. No other code knows the
+// names.
 //
-// A pod keeps for its life what it was injected with. So a name never gets another meaning, and who looks at pods
-// (ReadCaptured) passes over what it does not know; only the containers, which come with the injector's version, refuse that.
+// A pod keeps its arguments and environment for life. So a name never gets another meaning, and readers of pods
+// (ReadCaptured) ignore unknown names. Only the containers, which have the injector's version, refuse them.
 //
 // It may import config and a parser of flags: the CNI plugin's binary has it.
 package contract
@@ -19,13 +19,13 @@ const (
 	RunCommand     = "run"
 )
 
-// Flags that a reader of pods knows by name; Capture and Run have the others.
+// Flags that readers of pods look for by name. Capture and Run have the others.
 const (
 	// CaptureByCNIFlag says that the node's CNI plugin captures the pod's traffic.
 	CaptureByCNIFlag = "capture-by-cni"
-	// AwaitSidecarFlag has the container that captures hold the pod's start until the sidecar is ready.
+	// AwaitSidecarFlag makes the capture container hold the pod's start until the sidecar is ready.
 	AwaitSidecarFlag = "await-sidecar"
-	// IdentityAddressFlag says where certificates come from.
+	// IdentityAddressFlag has the address of the identity server.
 	IdentityAddressFlag = "identity-address"
 )
 

@@ -15,11 +15,12 @@ const HostIPsPath = "status.hostIPs"
 
 // Variables of the proxy, beside PodFields. internal/appprobe has those of probes.
 const (
-	// WorkloadEnv is what the pod belongs to, <kind>/<name>.
+	// WorkloadEnv is the pod's workload, <kind>/<name>.
 	WorkloadEnv = "WORKLOAD"
-	// TrustBundleEnv holds the mesh's roots, PEM, as they were at injection. A sidecar without it has no identity.
+	// TrustBundleEnv has the mesh's roots at injection, in PEM. A sidecar without it has no identity.
 	TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
-	// KeepKeyEnv is the key by which the agent knows what it has kept in config.KeepDir. Without it nothing is kept.
+	// KeepKeyEnv is the key with which the agent authenticates the roots that it stored in config.KeepDir. Without it
+	// the agent stores nothing.
 	KeepKeyEnv = "MIZZEN_KEEP_KEY"
 )
 
@@ -32,7 +33,7 @@ const (
 	podIPsEnv         = "POD_IPS"
 )
 
-// PodFields are the variables of the proxy that Kubernetes takes from a field of the pod.
+// PodFields are the proxy's variables with values from fields of the pod.
 var PodFields = []struct{ Name, Path string }{
 	{podNameEnv, "metadata.name"},
 	{podNamespaceEnv, "metadata.namespace"},
@@ -42,7 +43,7 @@ var PodFields = []struct{ Name, Path string }{
 	{podIPsEnv, "status.podIPs"},
 }
 
-// Env is what the proxy is told by its environment.
+// Env has the environment of the proxy.
 type Env struct {
 	Pod, Namespace, UID, ServiceAccount string
 	IPs                                 []netip.Addr

@@ -9,24 +9,24 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// Run is what the proxy is told by its arguments.
+// Run has the arguments of the proxy.
 type Run struct {
 	// ControlPlane is the host:port of the ADS server.
 	ControlPlane string
-	// IdentityAddress is the host:port of the control plane's identity server. Empty is no identity: no
-	// certificate, and plain gRPC to the ADS server.
+	// IdentityAddress is the host:port of the control plane's identity server. Empty means no identity: no certificate,
+	// and plain gRPC to the ADS server.
 	IdentityAddress string
-	// LogLevel is one of Envoy's.
+	// LogLevel is one of Envoy's log levels.
 	LogLevel string
-	// LogAnswers writes a line for each request that the sidecar answered itself.
+	// LogAnswers logs a line for each request that the sidecar answers itself.
 	LogAnswers bool
-	// Concurrency is the number of Envoy's worker threads; 0 is one per CPU.
+	// Concurrency is the number of Envoy's worker threads; 0 means one per CPU.
 	Concurrency int
 	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
 	ConfigScope string
-	// AwaitCapture starts Envoy only once the capture rules for a pod with identity are in place.
+	// AwaitCapture delays the start of Envoy until the capture rules for a pod with identity exist.
 	AwaitCapture bool
-	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so that they may be missing.
+	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so they may be missing at the start.
 	CaptureByCNI bool
 }
 
@@ -39,7 +39,7 @@ const (
 	awaitCaptureFlag = "await-capture"
 )
 
-// Args returns the proxy's arguments; captured are those for the CNI plugin, with CaptureByCNI alone.
+// Args returns the proxy's arguments. captured are the settings for the CNI plugin, used only with CaptureByCNI.
 func (r Run) Args(captured Captured) []string {
 	args := []string{RunCommand, Arg(controlPlaneFlag, r.ControlPlane), Arg(logLevelFlag, r.LogLevel), Arg(concurrencyFlag, strconv.Itoa(r.Concurrency))}
 	args = set(args, configScopeFlag, r.ConfigScope)
@@ -51,18 +51,18 @@ func (r Run) Args(captured Captured) []string {
 	return set(args, IdentityAddressFlag, r.IdentityAddress)
 }
 
-// Add adds the flags, with what r says as defaults. levels are those that LogLevel may have.
+// Add adds the flags, with the values of r as defaults. levels are the allowed values of LogLevel.
 func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 	f.StringVar(&r.ControlPlane, controlPlaneFlag, r.ControlPlane, "host:port of the control plane's ADS server (required)")
 	f.StringVar(&r.IdentityAddress, IdentityAddressFlag, r.IdentityAddress,
-		"host:port of the control plane's identity server; empty is no certificate, and no TLS to the control plane")
+		"host:port of the control plane's identity server; empty means no certificate, and no TLS to the control plane")
 	f.StringVar(&r.LogLevel, logLevelFlag, r.LogLevel, "log level of Envoy and the agent: "+strings.Join(levels, ", "))
-	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "write a line for each request that the sidecar answered itself")
-	f.IntVar(&r.Concurrency, concurrencyFlag, r.Concurrency, "Envoy's worker threads, 0 is one per CPU of the node")
+	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "log a line for each request that the sidecar answers itself")
+	f.IntVar(&r.Concurrency, concurrencyFlag, r.Concurrency, "Envoy's worker threads; 0 means one per CPU of the node")
 	f.BoolVar(&r.AwaitCapture, awaitCaptureFlag, r.AwaitCapture,
-		"start Envoy when the rules of \"capture --capture-own-calls\" are in place, which may run after this")
+		"wait for the rules of \"capture --capture-own-calls\", which may run later, before starting Envoy")
 	f.StringVar(&r.ConfigScope, configScopeFlag, r.ConfigScope,
-		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty is automatic")
+		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty means automatic")
 	f.BoolVar(&r.CaptureByCNI, CaptureByCNIFlag, r.CaptureByCNI,
-		"start nothing before the node's CNI plugin has captured the pod's traffic, as the flags of \"capture\" say it, which stand here for that plugin")
+		"wait until the node's CNI plugin has captured the pod's traffic before starting anything; the plugin reads the flags of \"capture\" from this command")
 }

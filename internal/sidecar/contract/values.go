@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// ParsePort reads one TCP port. The error names flag, value and what is allowed.
+// ParsePort reads one TCP port. The error names the flag, the value and the allowed values.
 func ParsePort(flag, value string) (uint16, error) {
 	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 16)
 	if err != nil || n == 0 {
@@ -19,14 +19,14 @@ func ParsePort(flag, value string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// ParsePorts reads a comma-separated list of TCP ports, sorted and without duplicates; an empty
-// string is none. What is wrong is left out, and told, as it is by ParseCIDRs and ParseAddresses.
+// ParsePorts reads a comma-separated list of TCP ports, sorted and without duplicates; an empty string means none. Like
+// ParseCIDRs and ParseAddresses, it leaves bad values out, and reports them.
 func ParsePorts(flag, list string) ([]uint16, error) {
 	return parseList(list, func(text string) (uint16, error) { return ParsePort(flag, text) }, cmp.Compare)
 }
 
-// ParseCIDRs reads a comma-separated list of CIDRs or addresses of either IP family, sorted and
-// without duplicates; an empty string is none. Host bits are cleared.
+// ParseCIDRs reads a comma-separated list of CIDRs or addresses of either IP family, sorted and without duplicates; an
+// empty string means none. Host bits are cleared.
 func ParseCIDRs(flag, list string) ([]netip.Prefix, error) {
 	return parseList(list, func(text string) (netip.Prefix, error) {
 		p, err := parsePrefix(text)
@@ -37,7 +37,8 @@ func ParseCIDRs(flag, list string) ([]netip.Prefix, error) {
 	}, netip.Prefix.Compare)
 }
 
-// ParseAddresses reads a comma-separated list of IP addresses, sorted and without duplicates; an empty string is none.
+// ParseAddresses reads a comma-separated list of IP addresses, sorted and without duplicates; an empty string means
+// none.
 func ParseAddresses(flag, list string) ([]netip.Addr, error) {
 	return parseList(list, func(text string) (netip.Addr, error) {
 		ip, err := netip.ParseAddr(text)
@@ -74,7 +75,7 @@ func parseList[T comparable](list string, parse func(string) (T, error), compare
 	return slices.Compact(out), errors.Join(errs...)
 }
 
-// list writes what parseList reads.
+// list formats a list that parseList reads.
 func list[T any](in []T, text func(T) string) string {
 	out := make([]string, len(in))
 	for i, v := range in {

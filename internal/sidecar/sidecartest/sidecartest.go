@@ -1,4 +1,4 @@
-// Package sidecartest gives tests the containers of a sidecar.
+// Package sidecartest has a sidecar's containers for tests.
 package sidecartest
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
-// Containers are a sidecar's, with identity, as far as anybody but Kubernetes looks at them.
+// Containers returns the containers of a sidecar with identity, with the fields that Mizzen reads.
 func Containers(captureArgs ...string) []corev1.Container {
 	return []corev1.Container{
 		{Name: config.CaptureContainer, Args: append([]string{contract.CaptureCommand}, captureArgs...)},

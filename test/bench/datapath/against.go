@@ -14,10 +14,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
-// compare measures this build and another one in turns, each time with namespaces and Envoys made anew, and gives the ratios
-// of what sidecars cost. So whatever else the machine does falls on both.
+// compare measures this build and another one in turns, each time with new namespaces and Envoys, and returns the
+// ratios of the sidecars' costs. Other load on the machine thus affects both builds.
 func compare(opt options) error {
-	path, err := world.EnvoyPath() // the other build would look beside its own source
+	path, err := world.EnvoyPath() // otherwise the other build would look next to its own source
 	if err != nil {
 		return err
 	}
@@ -58,13 +58,14 @@ func compare(opt options) error {
 	return reportComparison(os.Stdout, of[self], of[other])
 }
 
-// here is this program's source, in the repository.
+// here is the directory of this program's source in the repository.
 const here = "test/bench/datapath"
 
-// theirs is the part of this program that starts sidecars, as each commit's test/internal/world wants it.
+// theirs is the part of this program that starts sidecars; it depends on the commit's test/internal/world.
 const theirs = "layouts.go"
 
-// otherBuild is a file, or made of a commit, with the load of this one: what is compared is the mesh, not how it is measured.
+// otherBuild returns the path of the other build: a given file, or a build of a commit with this program's load. So the
+// comparison is of the mesh, not of the measurement.
 func otherBuild(dir, against string) (string, error) {
 	if s, err := os.Stat(against); err == nil && s.Mode().IsRegular() {
 		return filepath.Abs(against)
@@ -95,7 +96,7 @@ func command(dir, name string, args ...string) error {
 	return nil
 }
 
-// once has a build measure one round.
+// once runs one round of a build's measurement.
 func once(build, file string, opt options) (samples, error) {
 	args := []string{"-rounds", "1", "-duration", opt.duration.String(), "-only", opt.only.String(), "-json", file}
 	if opt.mtls {

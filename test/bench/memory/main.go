@@ -26,10 +26,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// The pod calls so many of the Services.
+// Number of Services that the pod calls.
 const used = 10
 
-// Each Service has so many endpoints (the called ones have one); the Services are spread over so many namespaces.
+// Number of endpoints of each Service (called Services have one), and of namespaces over which Services are spread.
 const endpoints, namespaces = 3, 20
 
 func main() {
@@ -84,7 +84,7 @@ type figures struct {
 	ready                     time.Duration
 }
 
-// each is what one more Service costs.
+// each returns the cost of one more Service.
 func (f *figures) each(first *figures) string {
 	if f.services == first.services {
 		return "-"
@@ -127,7 +127,7 @@ func measure(pods *world.Pods, all []world.Service, mtls bool) (*figures, error)
 	return f, nil
 }
 
-// sidecar starts that of a pod, and counts what it is sent.
+// sidecar starts a pod's sidecar, and counts the bytes that it is sent.
 func sidecar(ctx context.Context, cp *world.ControlPlane, ns world.NS, name string) (*world.Envoy, *atomic.Int64, error) {
 	pod, err := cp.Pod(name)
 	if err != nil {
@@ -143,8 +143,8 @@ func sidecar(ctx context.Context, cp *world.ControlPlane, ns world.NS, name stri
 	return e, sent, err
 }
 
-// services are n, the first of them answered by the server's application. All other endpoints
-// have addresses of their own, as pods have.
+// services returns n Services. The server's application answers for the first ones. All other endpoints have addresses
+// of their own, as pods have.
 func services(n int, portName string, mtls bool) []world.Service {
 	out := make([]world.Service, n)
 	for i := range out {
@@ -170,10 +170,10 @@ func services(n int, portName string, mtls bool) []world.Service {
 	return out
 }
 
-// The first octet pair of the Services' and of the pods' addresses.
+// The second octet at which the addresses of Services and of pods begin.
 const serviceNet, podNet = 96, 128
 
-// address is the i-th of 10.<net>.0.0 and what follows.
+// address returns the i-th address from 10.<net>.0.0 on.
 func address(net, i int) string {
 	i++ // not the network's own
 	return fmt.Sprintf("10.%d.%d.%d", net+i>>16, i>>8&255, i&255)
@@ -235,7 +235,7 @@ func (f *figures) read(e *world.Envoy) error {
 	return err
 }
 
-// resident is the resident set of a process.
+// resident returns the resident set size of a process.
 func resident(pid int) (float64, error) {
 	path := fmt.Sprintf("/proc/%d/statm", pid)
 	text, err := os.ReadFile(path)

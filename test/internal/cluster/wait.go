@@ -44,7 +44,7 @@ func (c *Cluster) WaitAPI(ctx context.Context, timeout time.Duration) error {
 	return Poll(ctx, timeout, func(ctx context.Context) (string, error) {
 		_, err := c.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		if err != nil {
-			return "/readyz: " + err.Error(), nil //nolint:nilerr // it may go away
+			return "/readyz: " + err.Error(), nil //nolint:nilerr // it may not listen yet
 		}
 		return "", nil
 	})

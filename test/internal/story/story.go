@@ -1,5 +1,5 @@
-// Package story is the story Mizzen exists for, as steps: examples/grpc-balance in a namespace,
-// measured, labelled, restarted, measured again. The demo tells it and the end-to-end tests hold it.
+// Package story has the steps of examples/grpc-balance in a namespace: measure, label, restart, measure again. The demo
+// shows them, and the end-to-end tests check them.
 package story
 
 import (
@@ -53,7 +53,7 @@ func (s *Story) Apply(ctx context.Context) error {
 	return nil
 }
 
-// Label turns injection on, or takes the label away.
+// Label sets the injection label, or removes it.
 func (s *Story) Label(ctx context.Context, on bool) error {
 	value := "null"
 	if on {
@@ -164,7 +164,7 @@ func (s *Story) Reachable(ctx context.Context) error {
 	}
 	return cluster.Poll(ctx, 30*time.Second, func(ctx context.Context) (string, error) {
 		if _, err := s.call(ctx, pod.Name, HTTP); err != nil {
-			return err.Error(), nil //nolint:nilerr // it may go away
+			return err.Error(), nil //nolint:nilerr // the pod may be deleted
 		}
 		return "", nil
 	})

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Quiet gives an error while the namespace has a TCP connection over IPv4 of which something is not acknowledged.
+// Quiet returns an error while the namespace has a TCP connection over IPv4 with unacknowledged data.
 // https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 func (n NS) Quiet() error {
 	return n.Do(func() error {
