@@ -27,6 +27,8 @@ type endpoint struct {
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
+	// duration of requests that were answered with an AdmissionReview.
+	duration prometheus.Histogram
 	// logged bounds what strangers can have logged.
 	logged *rate.Limiter
 }
@@ -50,6 +52,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	arrived := time.Now()
 	leave, ok := e.turns.enter(r.Context(), r.RemoteAddr)
 	if !ok {
 		w.Header().Set("Retry-After", "1") // which the API server does
@@ -68,6 +71,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
 		e.log.Error(err, "write the response", "uid", review.Request.UID)
 	}
+	e.duration.Observe(time.Since(arrived).Seconds())
 }
 
 // refuse answers with an error, counts and logs it.
