@@ -48,7 +48,7 @@ type Options struct {
 	TrustBundle func() ([]byte, error)
 	// Recorder gets an event for each skipped pod, but not for dry runs. Nil means no events.
 	Recorder events.EventRecorder
-	// Registerer gets the counters mizzen_injection_total and mizzen_webhook_refused_requests_total. Nil leaves them unregistered.
+	// Registerer gets the handler's metrics. Nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	Log        logr.Logger
 }
@@ -72,7 +72,7 @@ type injector struct {
 }
 
 // NewHandler returns the HTTP handler for Path and PathCNI. It answers a body that is not an AdmissionReview with 4xx,
-// and everything else with an AdmissionReview. It panics if the counters are registered twice.
+// and everything else with an AdmissionReview. It panics if the metrics are registered twice.
 func NewHandler(o Options) http.Handler {
 	h := &injector{Options: o, told: newEventLimit(), total: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_injection_total",
@@ -82,8 +82,14 @@ func NewHandler(o Options) http.Handler {
 		Name: "mizzen_webhook_refused_requests_total",
 		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or not an AdmissionReview (body), a wrong method (method) or content type (content-type).",
 	}, []string{"reason"})
+	duration := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "mizzen_webhook_admission_duration_seconds",
+		Help: "Time from the arrival of an admission request to its answer, with the wait for its turn. Requests refused before admission are left out.",
+		// An injection takes a few milliseconds; the API server gives up after 10 s (timeoutSeconds in the chart).
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	})
 	if o.Registerer != nil {
-		o.Registerer.MustRegister(h.total, refused)
+		o.Registerer.MustRegister(h.total, refused, duration)
 	}
 	captures := func(byCNI bool) *admission.Webhook {
 		of, cfg := *h, *o.Config
@@ -91,7 +97,7 @@ func NewHandler(o Options) http.Handler {
 		return &admission.Webhook{Handler: &of} // which recovers panics
 	}
 	return &endpoint{
-		webhooks: map[string]*admission.Webhook{Path: captures(false), PathCNI: captures(true)}, log: o.Log, turns: newTurns(), bodyTime: bodyTime, refused: refused, logged: newLogLimit(),
+		webhooks: map[string]*admission.Webhook{Path: captures(false), PathCNI: captures(true)}, log: o.Log, turns: newTurns(), bodyTime: bodyTime, refused: refused, duration: duration, logged: newLogLimit(),
 	}
 }
 

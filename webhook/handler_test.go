@@ -71,6 +71,9 @@ func (r *rig) count(t *testing.T, result, reason string) float64 {
 		t.Fatal(err)
 	}
 	for _, family := range families {
+		if family.GetName() != "mizzen_injection_total" {
+			continue
+		}
 		for _, m := range family.GetMetric() {
 			if m.GetLabel()[0].GetValue() == reason && m.GetLabel()[1].GetValue() == result {
 				return m.GetCounter().GetValue()

@@ -32,6 +32,8 @@ type endpoint struct {
 	// bodyTime is the constant, but in tests.
 	bodyTime time.Duration
 	refused  *prometheus.CounterVec
+	// duration is of requests that were answered with an AdmissionReview.
+	duration prometheus.Histogram
 	// logged limits the log lines that any client can cause.
 	logged *rate.Limiter
 }
@@ -55,6 +57,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	arrived := time.Now()
 	leave, ok := e.enter(r)
 	if !ok {
 		w.Header().Set("Retry-After", "1") // which the API server does
@@ -72,6 +75,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := httpjson.Write(w, http.StatusOK, answer); err != nil {
 		e.log.Error(err, "write the response", "uid", review.Request.UID)
 	}
+	e.duration.Observe(time.Since(arrived).Seconds())
 }
 
 // enter waits for the request's turn. leave ends it; ok is false if there are too many.

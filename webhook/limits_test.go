@@ -9,9 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
@@ -88,6 +90,38 @@ func TestTooManyAdmissions(t *testing.T) {
 	if n := testutil.ToFloat64(e.refused.WithLabelValues("busy")); n != 1 {
 		t.Errorf("%v counted, want 1", n)
 	}
+}
+
+// The duration of an admission includes the wait for its turn. Requests refused before admission are not observed.
+func TestAdmissionDuration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		e := r.Handler.(*endpoint)
+		check := func(count uint64, sum time.Duration) {
+			t.Helper()
+			var m dto.Metric
+			if err := e.duration.Write(&m); err != nil {
+				t.Fatal(err)
+			}
+			if h := m.GetHistogram(); h.GetSampleCount() != count || h.GetSampleSum() != sum.Seconds() {
+				t.Errorf("%d requests took %v s, want %d, %v s", h.GetSampleCount(), h.GetSampleSum(), count, sum.Seconds())
+			}
+		}
+		r.send(http.MethodPost, "text/plain", "{}")
+		check(0, 0)
+		r.post(t, "[]", nil) // an error is an answer, too
+		check(1, 0)
+
+		for range admissionsOfAddress {
+			leave, ok := e.turns.Wait(t.Context(), netlimit.Client("192.0.2.1:1")) // httptest's client
+			if !ok {
+				t.Fatal("no turn")
+			}
+			time.AfterFunc(3*time.Second, leave)
+		}
+		r.post(t, plainPod, nil)
+		check(2, 3*time.Second)
+	})
 }
 
 // A body that does not come gives its turn back.
