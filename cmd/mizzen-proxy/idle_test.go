@@ -22,7 +22,8 @@ import (
 )
 
 // A sidecar with nothing to do takes next to no CPU, agent and Envoy together. The kubelet's probe asks it, and one that waits
-// is asked by the init container, too. Bounds are two to three times what is seen on a busy machine.
+// is asked by the init container, too. Bounds of a waiting one are two to three times what is seen on busy machines, one of them
+// half as fast as the other, and within what it may take (1.5 %).
 func TestSidecarRests(t *testing.T) {
 	if raceDetector {
 		t.Skip("the sidecar is this test's own program, and its CPU is not the product's under the race detector")
@@ -39,8 +40,8 @@ func TestSidecarRests(t *testing.T) {
 		// most is the share of a core, and runs how often threads get a CPU, in a second.
 		most, runs float64
 	}{
-		{"waits for its certificate", listentest.FreeAddress(t), listentest.FreeAddress(t), false, 4, 0.002, 50},
-		{"waits for its configuration", authority.Addr, listentest.FreeAddress(t), false, 4, 0.007, 90},
+		{"waits for its certificate", listentest.FreeAddress(t), listentest.FreeAddress(t), false, 4, 0.005, 50},
+		{"waits for its configuration", authority.Addr, listentest.FreeAddress(t), false, 4, 0.010, 90},
 		{"ready", authority.Addr, served, true, 10, 0.003, 60},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

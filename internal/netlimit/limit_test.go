@@ -107,7 +107,10 @@ func TestLimitConcurrently(t *testing.T) {
 					return
 				}
 				now := all.Add(1)
-				for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+				for seen := most.Load(); now > seen; seen = most.Load() {
+					if most.CompareAndSwap(seen, now) {
+						break
+					}
 				}
 				all.Add(-1)
 				leave()

@@ -66,11 +66,11 @@ func (p *parts) entry(typeURL, name string) *entry {
 	return e
 }
 
-// changed returns the names of a type that are reported to the proxy.
-func (p *parts) changed(typeURL string) []string {
+// changed returns the names of clusters that are reported to the proxy.
+func (p *parts) changed() []string {
 	var names []string
 	for id := range p.pending.take(p.store) {
-		if id.Type == typeURL {
+		if id.Type == envoy.ClusterType {
 			names = append(names, id.Name)
 		}
 	}

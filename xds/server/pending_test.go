@@ -27,7 +27,7 @@ func TestPendingChanges(t *testing.T) {
 	if p.pending.len() != 1 {
 		t.Errorf("%d names are pending, want 1", p.pending.len())
 	}
-	equal(t, "taken", p.changed(envoy.ClusterType), "a")
+	equal(t, "taken", p.changed(), "a")
 	if p.pending.seen != 2 || p.pending.len() != 0 {
 		t.Errorf("revision %d is seen and %d names are left, want 2 and 0", p.pending.seen, p.pending.len())
 	}

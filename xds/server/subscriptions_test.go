@@ -26,17 +26,17 @@ func TestWatchesFollowSubscriptions(t *testing.T) {
 	equal(t, "asked", sortedKeys(sub.asked), "asked")
 	equal(t, "requested", sortedKeys(sub.requested), "both")
 	p.set("1", "asked", "both", "needed", "other")
-	equal(t, "reported", p.changed(envoy.ClusterType), "asked", "both", "needed")
+	equal(t, "reported", p.changed(), "asked", "both", "needed")
 
 	p.subs.unsubscribe(sub, "asked")
 	p.subs.unsubscribe(sub, "both") // still needed
 	p.set("2", "asked", "both", "needed")
-	equal(t, "reported after unsubscribe", p.changed(envoy.ClusterType), "both", "needed")
+	equal(t, "reported after unsubscribe", p.changed(), "both", "needed")
 
 	p.subs.subscribe(sub, "needed", true)
 	p.subs.unsubscribeAll(sub)
 	p.set("3", "asked", "both", "needed")
-	equal(t, "reported to a proxy that names what it wants", p.changed(envoy.ClusterType), "needed")
+	equal(t, "reported to a proxy that names what it wants", p.changed(), "needed")
 	p.store.forget(&p.pending, p.subs.watched())
 	if names, all := p.store.Watched(); names != 0 || all != 0 {
 		t.Errorf("%d names are still watched, and %d types", names, all)

@@ -63,7 +63,7 @@ func (w *World) Replica(leader bool, l rotation.Lifetimes) (*Replica, casecret.O
 		Namespace: w.secret.Namespace, SecretName: w.secret.Name, Lifetimes: l, Client: w.Client, Reader: w.Client,
 		Owner: func(context.Context) (metav1.OwnerReference, error) {
 			if w.Uninstalled {
-				return metav1.OwnerReference{}, errors.New("Service not found")
+				return metav1.OwnerReference{}, errors.New("service not found")
 			}
 			return metav1.OwnerReference{APIVersion: "v1", Kind: "Service", Name: Service, UID: "1"}, nil
 		},
