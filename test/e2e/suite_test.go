@@ -11,6 +11,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
 // Each test says in its first line what it needs of the cluster: alone(t) or beside(t). Nothing else of the order of tests
@@ -24,10 +28,29 @@ var listing = os.Getenv("MIZZEN_E2E_LIST") != ""
 func alone(t *testing.T, values ...string) {
 	t.Helper()
 	begin(t)
+	if err := ended(t.Context()); err != nil {
+		t.Log(err) // it is not this test's fault
+	}
 	if err := release.want(t.Context(), values); err != nil {
 		t.Fatal(err)
 	}
 	timed(t)
+}
+
+// ended waits until the pods of earlier tests are gone, for a minute at most: their end takes the CPU that a test counts on.
+func ended(ctx context.Context) error {
+	return cluster.Poll(ctx, time.Minute, func(ctx context.Context) (string, error) {
+		namespaces, err := mesh.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel})
+		if err != nil {
+			return "", err
+		}
+		for _, ns := range namespaces.Items {
+			if pods, err := mesh.Pods(ctx, ns.Name, ""); err != nil || len(pods) > 0 {
+				return fmt.Sprintf("%d pods of an earlier test, in namespace %s, to be gone", len(pods), ns.Name), err
+			}
+		}
+		return "", nil
+	})
 }
 
 // beside is for a test that runs beside all others that say so, after those that run alone. If TestRotation is one of
@@ -76,6 +99,9 @@ func rotates() bool {
 var installedForAll = sync.OnceValue(func() error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
+	if err := ended(ctx); err != nil {
+		fmt.Println("e2e:", err)
+	}
 	if rotates() {
 		return release.want(ctx, shortLives)
 	}
