@@ -39,8 +39,8 @@ func TestCanary(t *testing.T) {
 	c.ready("web-v1")
 	c.reachable(c.client, webHTTP, webGRPC)
 	c.loads = map[string]*load{
-		"HTTP": c.startLoad(c.client, api.Load{Call: webHTTP, Rate: 250}),
-		"gRPC": c.startLoad(c.client, api.Load{Call: webGRPC, Rate: 250}),
+		"HTTP": c.startLoad(c.client, api.Load{Call: webHTTP, Rate: 250, Concurrency: atOnce}),
+		"gRPC": c.startLoad(c.client, api.Load{Call: webGRPC, Rate: 250, Concurrency: atOnce}),
 	}
 	// The route comes before the pods, as its README says.
 	c.step(0, 0)

@@ -184,6 +184,7 @@ func TestLoad(t *testing.T) {
 		{"lines, each over its own", api.Load{Call: api.Call{Kind: api.Echo, Target: o.Echo[0]}, Calls: 20, Fresh: true}, 20, 0},
 		{"a connection that is lost", api.Load{Call: api.Call{Kind: api.Echo, Target: o.TLS[0]}, Calls: 3}, 3, 3},
 		{"http, paced", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0]}, Calls: 20, Rate: 200}, 20, 0},
+		{"http, paced, one at a time", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0]}, Calls: 20, Rate: 1e6, Concurrency: 1}, 20, 0},
 		{"all fail", api.Load{Call: api.Call{Kind: api.HTTP, Target: "http://" + o.HTTP[0] + "/status?code=500"}, Calls: 7}, 7, 7},
 		{"for a time", api.Load{Call: api.Call{Kind: api.GRPC, Target: o.GRPC[0]}, Rate: 100, Duration: 200 * time.Millisecond}, 0, 0},
 	} {

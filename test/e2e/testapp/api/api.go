@@ -105,7 +105,8 @@ type Load struct {
 	// Rate is calls a second, started on time whether earlier ones are done or not; 0 is as fast as
 	// Concurrency allows.
 	Rate float64
-	// Concurrency is the number of calls in flight without a Rate; 0 is 1.
+	// Concurrency is the number of calls in flight without a Rate; 0 is 1. With a Rate it is the most that may be in
+	// flight; calls that are late for it are made up. 0 is no bound then.
 	Concurrency int
 	Duration    time.Duration
 	Fresh       bool

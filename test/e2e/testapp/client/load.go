@@ -1,8 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -79,10 +81,12 @@ func caller(l api.Load) (func(context.Context) api.Answer, func(), error) {
 }
 
 // paced starts calls on time whether earlier ones are done or not, so that a slow answer does not
-// hide what happens during it ("coordinated omission").
+// hide what happens during it ("coordinated omission"). With a Concurrency a machine without CPU for them all makes calls
+// late, and not so many at a time that each takes longer than its time.
 func (r *Run) paced(ctx context.Context, call func(context.Context) api.Answer) {
 	gap := time.Duration(float64(time.Second) / r.load.Rate)
 	start := time.Now()
+	room := make(chan struct{}, cmp.Or(r.load.Concurrency, math.MaxInt32))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for i := 0; r.load.Calls == 0 || i < r.load.Calls; i++ {
@@ -91,7 +95,15 @@ func (r *Run) paced(ctx context.Context, call func(context.Context) api.Answer) 
 			return
 		case <-time.After(time.Until(start.Add(time.Duration(i) * gap))):
 		}
-		wg.Go(func() { r.one(ctx, call) })
+		select {
+		case <-ctx.Done():
+			return
+		case room <- struct{}{}:
+		}
+		wg.Go(func() {
+			defer func() { <-room }()
+			r.one(ctx, call)
+		})
 	}
 }
 
