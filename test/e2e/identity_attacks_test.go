@@ -43,7 +43,7 @@ const (
 // Who tries to get what is not his is refused, told why, counted and named. The attacker is a pod of another
 // namespace that has no sidecar and does what it likes; for all that it may do itself, the same call works.
 func TestAttacks(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	victim, attacker := e.workload(e.client()), outside.workload(outside.client())
 	own := outside.certified(attacker)
@@ -182,7 +182,7 @@ func (e *env) deadToken() string {
 // Nothing of a pod's sidecar or of the control plane that is for itself alone answers another pod, in the mesh
 // or not, with a certificate or without.
 func TestPorts(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	e.server("server", 1)
 	client := e.client()

@@ -45,7 +45,7 @@ func patiently(c api.Call) api.Call {
 // comes to have a certificate of the new root, and at last nobody trusts the old one. The rotation begins as a
 // user would begin it: with a longer life for the root, of which more than two thirds are over at once.
 func TestRotation(t *testing.T) {
-	besideAll(t)
+	rotating(t)
 	if withoutMesh {
 		t.Skip("identities need the mesh")
 	}
@@ -76,7 +76,7 @@ func TestRotation(t *testing.T) {
 		return "", nil
 	})
 	took("every replica trusts both roots, after", "")
-	rotationBegun()
+	beginRotation()
 	var newRoot *x509.Certificate
 	e.eventually(settles, func() (string, error) {
 		if _, newRoot = e.caSecret(); newRoot.Equal(oldRoot) {

@@ -68,7 +68,7 @@ func (e *env) answers(from cluster.Pod, calls []api.Call, want bool) time.Durati
 // A namespace goes from permissive to strict and back, twice, under the load of callers in the mesh, none of whose
 // calls fails. While it is strict, whoever has no identity is refused; before and after he is served.
 func TestStrict(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	c := e.calledWithIdentity()
 	stranger := outside.client()
@@ -87,7 +87,7 @@ func TestStrict(t *testing.T) {
 
 // Annotations of a pod win over its namespace, and those of a port over the pod.
 func TestStrictPods(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e, outside := newEnv(t, true), newEnv(t, false)
 	stranger := outside.client()
 	annotations := map[string]map[string]string{
@@ -128,7 +128,7 @@ func TestStrictPods(t *testing.T) {
 
 // A mode that nobody knows is refused where it is written.
 func TestBadMode(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e := newEnv(t, false)
 	idle := e.pod("idle", serverPod())
 	idle.Spec.NodeSelector = map[string]string{runLabel: "nowhere"}
@@ -171,7 +171,7 @@ func TestBadMode(t *testing.T) {
 
 // The kubelet's probes, of every kind, reach the application of a strict pod.
 func TestStrictProbes(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	e := newEnv(t, true)
 	e.annotate(config.AnnotationMTLS, string(config.Strict))
 	e.probed()

@@ -23,7 +23,7 @@ var serverHelloTLS13 = []byte{0, 43, 0, 2, 3, 4}
 // What goes over the node's network between two meshed pods is TLS 1.3, whatever the protocol and however the
 // server is named. Between pods without the mesh the same calls can be read, so that the test could fail.
 func TestWire(t *testing.T) {
-	beside(t)
+	besideRotation(t)
 	for _, meshed := range []bool{false, true} {
 		e := newEnv(t, meshed)
 		netns := fmt.Sprintf("/proc/%d/ns/net", e.process("kubelet", "listens in the node's network namespace"))

@@ -17,7 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
-// Each test says in its first line what it needs of the cluster: alone(t) or beside(t). Nothing else of the order of tests
+// Each test says in its first line what it needs of the cluster: alone(t), beside(t) or besideRotation(t). Nothing else of the order of tests
 // matters: what is installed is brought about before each.
 
 // listing makes the tests print their names instead, without a cluster. hack/e2e.sh asks first.
@@ -53,9 +53,19 @@ func ended(ctx context.Context) error {
 	})
 }
 
-// beside is for a test that runs beside all others that say so, after those that run alone. If TestRotation is one of
-// them, the mesh's root is replaced meanwhile.
+// beside is for a test that runs beside others that say so, after those that run alone, and after TestRotation.
 func beside(t *testing.T) {
+	t.Helper()
+	together(t, rotationOver)
+}
+
+// besideRotation is for a test that must hold as well while TestRotation, if it is selected, replaces the mesh's root.
+func besideRotation(t *testing.T) {
+	t.Helper()
+	together(t, rotationBegun)
+}
+
+func together(t *testing.T, from context.Context) {
 	t.Helper()
 	begin(t)
 	t.Parallel()
@@ -63,19 +73,22 @@ func beside(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rotates() {
-		<-rotation.Done()
+		<-from.Done()
 	}
 	room <- struct{}{}
 	t.Cleanup(func() { <-room })
 	timed(t)
 }
 
-// besideAll is for TestRotation. The others wait until it calls rotationBegun, or has failed.
-func besideAll(t *testing.T) {
+// rotating is for TestRotation. It calls beginRotation when the root is being replaced.
+func rotating(t *testing.T) {
 	t.Helper()
 	begin(t)
 	t.Parallel()
-	t.Cleanup(rotationBegun)
+	t.Cleanup(func() {
+		beginRotation()
+		endRotation()
+	})
 	if err := installedForAll(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +96,13 @@ func besideAll(t *testing.T) {
 }
 
 // room is for the tests that run side by side on two cores.
-var room = make(chan struct{}, 5)
+var room = make(chan struct{}, 2)
 
-// rotation is done when TestRotation has called rotationBegun.
-var rotation, rotationBegun = context.WithCancel(context.Background())
+// rotationBegun is done when TestRotation has begun to replace the root or has failed, and rotationOver when it is over.
+var (
+	rotationBegun, beginRotation = context.WithCancel(context.Background())
+	rotationOver, endRotation    = context.WithCancel(context.Background())
+)
 
 // rotates reports whether -run selects TestRotation.
 func rotates() bool {
