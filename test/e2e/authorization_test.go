@@ -206,7 +206,7 @@ func TestAuthorization(t *testing.T) {
 
 	// What cannot be meant is refused with what can.
 	for want, rule := range map[string]string{
-		"want ports beside them":        "{http: [{methods: [GET]}]}",
+		"want ports together with http or grpc":        "{http: [{methods: [GET]}]}",
 		"exactly one of serviceAccount": "{from: [{}]}",
 		"missing closing )":             `{ports: [80], http: [{path: {type: RegularExpression, value: "("}}]}`,
 	} {

@@ -56,16 +56,16 @@ func ended(ctx context.Context) error {
 // beside is for a test that runs beside others that say so, after those that run alone, and after TestRotation.
 func beside(t *testing.T) {
 	t.Helper()
-	together(t, rotationOver)
+	together(t, rotationOver.Done())
 }
 
 // besideRotation is for a test that must hold as well while TestRotation, if it is selected, replaces the mesh's root.
 func besideRotation(t *testing.T) {
 	t.Helper()
-	together(t, rotationBegun)
+	together(t, rotationBegun.Done())
 }
 
-func together(t *testing.T, from context.Context) {
+func together(t *testing.T, from <-chan struct{}) {
 	t.Helper()
 	begin(t)
 	t.Parallel()
@@ -73,7 +73,7 @@ func together(t *testing.T, from context.Context) {
 		t.Fatal(err)
 	}
 	if rotates() {
-		<-from.Done()
+		<-from
 	}
 	room <- struct{}{}
 	t.Cleanup(func() { <-room })
