@@ -206,9 +206,9 @@ func TestAuthorization(t *testing.T) {
 
 	// What cannot be meant is refused with what can.
 	for want, rule := range map[string]string{
-		"want ports together with http or grpc":        "{http: [{methods: [GET]}]}",
-		"exactly one of serviceAccount": "{from: [{}]}",
-		"missing closing )":             `{ports: [80], http: [{path: {type: RegularExpression, value: "("}}]}`,
+		"want ports together with http or grpc": "{http: [{methods: [GET]}]}",
+		"exactly one of serviceAccount":         "{from: [{}]}",
+		"missing closing )":                     `{ports: [80], http: [{path: {type: RegularExpression, value: "("}}]}`,
 	} {
 		err := e.Apply(e.ctx, e.ns, "apiVersion: mizzen.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: bad}\nspec: {rules: ["+rule+"]}")
 		if err == nil || !strings.Contains(err.Error(), want) {
