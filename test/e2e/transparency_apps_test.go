@@ -58,8 +58,8 @@ func (s *side) dualStack(name string) {
 // the node's own address, and ExternalNames for it and for a Service of the cluster.
 func (s *side) outsideServices(o outside) {
 	s.Helper()
-	s.serviceWith("outside", corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{port("tls", 18443), port("http", 18080)}})
-	portNames, numbers := []string{"tls", "http"}, []int32{18443, 18080}
+	s.serviceWith("outside", corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{port("tls", 9843), port("http", 9880)}})
+	portNames, numbers := []string{"tls", "http"}, []int32{9843, 9880}
 	_, err := s.DiscoveryV1().EndpointSlices(s.ns).Create(s.ctx, &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: "outside", Labels: map[string]string{discoveryv1.LabelServiceName: "outside"}},
 		AddressType: discoveryv1.AddressTypeIPv4,

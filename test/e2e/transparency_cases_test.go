@@ -78,8 +78,8 @@ var transparencyCases = []transparencyCase{
 	{name: "StatefulSet pod 1, gRPC", call: ask(api.GRPC, "sts-1.sts.{ns}.svc.cluster.local:50051"), want: "1 replies, 0 bytes"},
 	{name: "StatefulSet pod 1, server first", call: ask(api.MySQL, "sts-1.sts:3306"), want: mysqlAnswer},
 	{name: "ExternalName of a Service", call: get("alias/"), want: httpAnswer},
-	{name: "ExternalName to the outside", call: get("alias-outside:18080/"), want: httpAnswer},
-	{name: "ExternalName to the outside, TLS", call: api.Call{Kind: api.TLS, Target: "alias-outside:18443", Host: "h"}, want: httpAnswer},
+	{name: "ExternalName to the outside", call: get("alias-outside:9880/"), want: httpAnswer},
+	{name: "ExternalName to the outside, TLS", call: api.Call{Kind: api.TLS, Target: "alias-outside:9843", Host: "h"}, want: httpAnswer},
 	{name: "Service with publishNotReadyAddresses", call: get("unready:8080/"), want: httpAnswer},
 	{name: "IPv4 of a dual-stack Service", call: get("{service}:8080/"), want: httpAnswer},
 	{name: "IPv6 of a dual-stack Service", call: get("{service6}:8080/"), want: httpAnswer, needsIPv6: true},
@@ -98,9 +98,9 @@ var transparencyCases = []transparencyCase{
 
 	// Outside the mesh, and nowhere.
 	{name: "TLS through a Service", call: api.Call{Kind: api.TLS, Target: "server:443", Host: "h"}, want: httpAnswer},
-	{name: "TLS to outside", call: api.Call{Kind: api.TLS, Target: "{host}:18443", Host: "h"}, want: httpAnswer},
-	{name: "HTTP to outside", call: get("{host}:18080/"), want: httpAnswer},
-	{name: "MySQL to outside", call: ask(api.MySQL, "{host}:13306"), want: mysqlAnswer},
+	{name: "TLS to outside", call: api.Call{Kind: api.TLS, Target: "{host}:9843", Host: "h"}, want: httpAnswer},
+	{name: "HTTP to outside", call: get("{host}:9880/"), want: httpAnswer},
+	{name: "MySQL to outside", call: ask(api.MySQL, "{host}:9806"), want: mysqlAnswer},
 	{name: "IP of a pod outside the mesh", call: get("{stranger}:8080/"), want: httpAnswer},
 	{name: "IP of a pod outside the mesh, TLS", call: api.Call{Kind: api.TLS, Target: "{stranger}:8443", Host: "h"}, want: httpAnswer},
 	{name: "the API server", call: ask(api.APIServer, "https://kubernetes.default/version"), want: "200 version=true"},

@@ -100,9 +100,10 @@ type outside struct {
 
 func (e *env) outsideWorld() outside {
 	e.Helper()
-	host := serverPod("server", "--http=:18080", "--tls=:18443", "--mysql=:13306", "--control=:19090")
+	// Ports below those that the node gives to connections of its own.
+	host := serverPod("server", "--http=:9880", "--tls=:9843", "--mysql=:9806", "--control=:9890")
 	host.HostNetwork = true
-	host.Containers[0].ReadinessProbe.HTTPGet.Port.IntVal = 19090
+	host.Containers[0].ReadinessProbe.HTTPGet.Port.IntVal = 9890
 	e.create(e.pod("host", host))
 	e.create(e.pod("stranger", serverPod("server", "--http=:8080", "--mysql=:3306", "--tls=:8443")))
 	o := outside{}
