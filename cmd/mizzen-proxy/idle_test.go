@@ -22,7 +22,7 @@ import (
 )
 
 // A sidecar with nothing to do takes next to no CPU, agent and Envoy together. The kubelet's probe asks it, and one that waits
-// is asked by the init container, too. Bounds of a waiting one are two to three times what is seen on busy machines, one of them
+// is asked by the init container, too. Bounds of a waiting one are two to four times what is seen on busy machines, one of them
 // half as fast as the other, and within what it may take (1.5 %).
 func TestSidecarRests(t *testing.T) {
 	if raceDetector {

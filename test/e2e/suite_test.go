@@ -17,8 +17,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
-// Each test says in its first line what it needs of the cluster: alone(t), beside(t) or besideRotation(t). Nothing else of the order of tests
-// matters: what is installed is brought about before each.
+// Each test says in its first line what it needs of the cluster: alone(t), beside(t) or besideRotation(t). Nothing else of
+// the order of tests matters: what is installed is brought about before each.
 
 // listing makes the tests print their names instead, without a cluster. hack/e2e.sh asks first.
 var listing = os.Getenv("MIZZEN_E2E_LIST") != ""
