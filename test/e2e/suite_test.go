@@ -13,8 +13,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
 // Each test says in its first line what it needs of the cluster: alone(t), beside(t) or besideRotation(t). Nothing else of
@@ -39,18 +37,18 @@ func alone(t *testing.T, values ...string) {
 
 // ended waits until the pods of earlier tests are gone, for a minute at most: their end takes the CPU that a test counts on.
 func ended(ctx context.Context) error {
-	return cluster.Poll(ctx, time.Minute, func(ctx context.Context) (string, error) {
-		namespaces, err := mesh.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel})
-		if err != nil {
-			return "", err
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	namespaces, err := mesh.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: runLabel})
+	if err != nil {
+		return err
+	}
+	for _, ns := range namespaces.Items {
+		if err := mesh.WaitNoPods(ctx, ns.Name, "", time.Minute); err != nil {
+			return fmt.Errorf("an earlier test, namespace %s: %w", ns.Name, err)
 		}
-		for _, ns := range namespaces.Items {
-			if pods, err := mesh.Pods(ctx, ns.Name, ""); err != nil || len(pods) > 0 {
-				return fmt.Sprintf("%d pods of an earlier test, in namespace %s, to be gone", len(pods), ns.Name), err
-			}
-		}
-		return "", nil
-	})
+	}
+	return nil
 }
 
 // beside is for a test that runs beside others that say so, after those that run alone, and after TestRotation.
