@@ -39,6 +39,7 @@ type Reason struct {
 // Names of reasons that other files use.
 const (
 	reasonNoEndpoint = "no-endpoint"
+	reasonNoService  = "no-service"
 	reasonDenied     = "denied"
 )
 
@@ -55,13 +56,12 @@ var Reasons = []Reason{
 		Text: "%UPSTREAM_CLUSTER% has no ready endpoint", Doc: "The Service has no ready pod, or all of its pods are ejected. Check its EndpointSlices.",
 	},
 	{
-		Name: "no-service", Sides: []Side{Outbound}, Error: "destination_not_found", status: 503, when: all(flags("NR")),
-		Text: "no Service has the address " + destinationAddress, Doc: "The address is in the range of Service addresses, but no Service has it (any more).",
+		Name: reasonNoService, Sides: []Side{Outbound}, Error: "destination_not_found",
+		when: all(celFilter(`response.code_details == 'direct_response' && xds.route_name == '` + reasonNoService + `'`)),
+		Doc:  "The address is in the range of Service addresses, but no Service has it (any more).",
 	},
 	{
-		// The header exists once the head of the request is complete.
-		Name: "no-configuration", Sides: []Side{Outbound}, Error: "proxy_internal_error", status: 503,
-		when: all(flags("SI"), present(destinationHeader)),
+		Name: "no-configuration", Sides: []Side{Outbound}, Error: "proxy_internal_error", status: 503, when: all(flags("NR")),
 		Text: "the control plane did not send the routes for " + destinationAddress + " in time",
 		Doc:  "This was the first call to the Service, and the control plane did not send its configuration within `onDemand.timeout`: it is unreachable or slow.",
 	},

@@ -9,7 +9,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
@@ -22,8 +21,8 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// destinationHeader carries the destination address from the start of a request to the choice of its scope. A client's
-// value is overwritten, and no server ever sees the header.
+// destinationHeader carries the key of a request's scope: the destination address, or askScope. A client's value is
+// overwritten, and no server ever sees the header.
 const destinationHeader = "x-mizzen-destination"
 
 // Envoy's default limits on headers (100 headers, 60 KiB) are below what servers allow; these are
@@ -74,13 +73,8 @@ func httpConnectionManager(cfg *config.Mesh, patience time.Duration) *listenerv3
 	m.DelayedCloseTimeout = durationpb.New(patience)
 	m.RouteSpecifier = scopedRoutes()
 	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
-	m.HttpFilters = []*hcmv3.HttpFilter{
-		// Waits for a scope's routes if Envoy does not have them yet.
-		httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
-		sessionFilter(),
-		routerFilter(),
-	}
-	// Every route sets it to 0, so it only bounds the wait for routes, which has no timeout of its own.
+	m.HttpFilters = append(demandFilters(cfg), sessionFilter(), routerFilter())
+	// Every route sets it to 0, so it only bounds the wait for the head of a request.
 	m.StreamIdleTimeout = durationpb.New(cfg.OnDemand.Timeout.Duration)
 	m.LocalReplyConfig = localReplies(Outbound)
 	m.AccessLog = append(answerLogs(Outbound), GRPCErrors())
@@ -177,11 +171,14 @@ func scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {
 }
 
 func setDestinationHeader() *earlyv3.HeaderMutation {
-	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
-		Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: destinationHeader, Value: destinationAddress},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}},
+	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{setHeader(destinationHeader, destinationAddress)}}
+}
+
+// setHeader replaces a header by a value, which may contain Envoy's variables.
+func setHeader(name, value string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: name, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}}}
 }
 

@@ -2,7 +2,7 @@
 // bytes. It knows no Kubernetes clients.
 //
 // The outbound side routes by destination address with scoped routes, so that routes can be sent on demand: see
-// listener_outbound.go and
+// listener_outbound.go, demand.go and
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/http/http_routing#route-scope
 package envoy
 
@@ -68,17 +68,12 @@ func (i ID) Of(class string) ID {
 // InboundListener is the only name under which each proxy gets the resource of its class, that of mesh.Inbound.
 var InboundListener = ID{ListenerType, "inbound"}
 
-// Ahead is the variant of a scope that is preloaded: Envoy asks for its routes at once, not at the first request.
-const Ahead = "ahead"
-
 // Variants returns the variants that fit a proxy, the best first:
 //
 //   - of the inbound listener, by its IP families and by whether it can call from callers' addresses
 //   - of other listeners, by its IP families and by its namespace, which may have routes of connections
 //   - of endpoints, by its Kubernetes node
 //   - of route configurations, by its namespace
-//
-// Whether a scope comes on demand or Ahead does not depend on the node alone.
 func Variants(id ID, n node.Node) []string {
 	switch {
 	case id == ID{ListenerType, tlsRoutesName}:
@@ -96,8 +91,8 @@ func Variants(id ID, n node.Node) []string {
 	}
 }
 
-// OutboundName returns the name of the cluster, endpoints, scope and route configuration of one Service port in one IP
-// family: "outbound/<namespace>/<service>/<port>", followed by "/ipv6" for IPv6.
+// OutboundName returns the name of the HTTP cluster and of the endpoints of one Service port in one IP family:
+// "outbound/<namespace>/<service>/<port>", followed by "/ipv6" for IPv6.
 func OutboundName(k mesh.EndpointsKey) string {
 	name := fmt.Sprintf("outbound/%s/%s/%d", k.Service.Namespace, k.Service.Name, k.Port)
 	if k.Family == mesh.IPv6 {

@@ -12,24 +12,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// scope binds a destination address to a route configuration, which Envoy asks for at the first
-// request (onDemand) or at once. Its key is the text that Envoy writes into destinationHeader.
-func scope(destination, name string, onDemand bool) *routev3.ScopedRouteConfiguration {
-	return &routev3.ScopedRouteConfiguration{
-		Name:                   destination,
-		OnDemand:               onDemand,
-		RouteConfigurationName: name,
-		Key: &routev3.ScopedRouteConfiguration_Key{Fragments: []*routev3.ScopedRouteConfiguration_Key_Fragment{{
-			Type: &routev3.ScopedRouteConfiguration_Key_Fragment_StringKey{StringKey: destination},
-		}}},
-	}
-}
-
-// routeConfigurations returns the route configuration of one Service port: one for all clients, and a variant for each
-// namespace that has routes of its own for the port. Routes of connections do not change it, because such connections do
-// not come here (ConnectionRoutes). svc is the parent.
-func routeConfigurations(svc *mesh.Service, key mesh.EndpointsKey, rules mesh.PortRules, cfg *config.Mesh) []Resource {
-	name := OutboundName(key)
+// routeConfigurations returns the route configuration of one Service port at one address: one for all clients, and a variant
+// for each namespace that has routes of its own for the port. Routes of connections do not change it, because such
+// connections do not come here (ConnectionRoutes). svc is the parent.
+func routeConfigurations(name string, svc *mesh.Service, key mesh.EndpointsKey, rules mesh.PortRules, cfg *config.Mesh) []Resource {
 	build := func(variant string, rules []mesh.Rule) Resource {
 		t := translation{key: key, cfg: cfg}
 		return Resource{Type: RouteType, Name: name, Variant: variant, Message: t.routeConfiguration(name, rules)}
@@ -80,6 +66,7 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 			RequestHeadersToAdd:    refererAgain,
 		}},
 		RequestHeadersToRemove: []string{destinationHeader, refererHeader},
+		TypedPerFilterConfig:   withoutDemand,
 	}
 }
 
@@ -93,9 +80,4 @@ func notFound(key mesh.EndpointsKey) []*routev3.Route {
 		out = append(out, &routev3.Route{Match: match, Action: answer(404, body)})
 	}
 	return out
-}
-
-// NoRoutes returns a route configuration without routes.
-func NoRoutes(name string) Resource {
-	return Resource{Type: RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
 }

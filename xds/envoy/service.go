@@ -7,7 +7,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// ServiceResources returns the clusters, scopes and route configurations of one Service whose ports have these rules
+// ServiceResources returns the clusters and route configurations of one Service whose ports have these rules
 // (mesh.BuildRoutes). Its endpoints are separate (EndpointResources), because they change often.
 //
 // Every port has both forms, HTTP and TCP. The form that its protocol does not use is lazy: it is only for proxies that do
@@ -25,14 +25,13 @@ func ServiceResources(svc *mesh.Service, rules map[uint16]mesh.PortRules, cfg *c
 			noHTTP, noTCP := port.Protocol == mesh.TCP, port.Protocol == mesh.HTTP
 			add(Resource{Type: ClusterType, Name: name, Message: httpCluster(svc, key, cfg)}, noHTTP)
 			add(Resource{Type: ClusterType, Name: destination, Message: tcpCluster(destination, svc, key, cfg)}, noTCP)
-			for _, routes := range routeConfigurations(svc, key, rules[port.Number], cfg) {
+			for _, routes := range routeConfigurations(destination, svc, key, rules[port.Number], cfg) {
 				add(routes, noHTTP)
+				add(legacyRoutes(name, routes), true)
 			}
 			for _, mirror := range (translation{key: key, cfg: cfg}).mirrorClusters(rules[port.Number]) {
 				add(mirror, true) // lazy: it is sent with the routes that name it
 			}
-			add(Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination, name, true)}, noHTTP)
-			add(Resource{Type: ScopedRouteType, Name: destination, Variant: Ahead, Message: scope(destination, name, false)}, noHTTP)
 		}
 	}
 	return out

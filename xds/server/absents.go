@@ -9,8 +9,8 @@ import (
 )
 
 // absents answers for names that do not exist. The protocol's word for that is "removed", but Envoy takes "removed"
-// for no answer where it asked on demand, and the call would go on waiting. So Envoy gets a route configuration without
-// routes, or a cluster without endpoints. It keeps them, so their number is bounded: a client may ask for any name.
+// for no answer where it waits for routes or for a cluster, and the call would go on waiting. So Envoy gets routes that
+// answer 503, or a cluster without endpoints. It keeps them, so their number is bounded: a client may ask for any name.
 type absents struct {
 	log logr.Logger
 	// names that were answered in this way.
@@ -23,7 +23,7 @@ func (a *absents) answer(sub *subscription, name string, scoped bool) *entry {
 	var r envoy.Resource
 	switch {
 	case sub.typeURL == envoy.RouteType && scoped:
-		r = envoy.NoRoutes(name)
+		r = envoy.NoService(name)
 	case sub.typeURL == envoy.ClusterType && sub.all && sub.names.has(name):
 		r = envoy.NoEndpoints(name)
 	default:

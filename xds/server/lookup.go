@@ -1,13 +1,15 @@
 package server
 
 import (
+	"time"
+
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
 // lookup finds the resource that one proxy is to have under a name. It knows the three things by which proxies differ:
 //
-//   - The variant, by IP family, node, namespace and what is preloaded.
+//   - The variant, by IP family, node and namespace.
 //   - The pod's class, for envoy.InboundListener. The proxy asks for that name like for any other, and the store
 //     reports a change of the class. A proxy must not choose what its pod accepts.
 //   - Whether the proxy may ask for one more resource that is made on demand.
@@ -17,27 +19,41 @@ type lookup struct {
 	// classes is true if every pod has a class, known or not yet.
 	classes bool
 	watches *watches
-	preload *preload
+	demands *demands
 }
 
 // entry returns what the proxy is to have under a name, or nil.
 func (l *lookup) entry(id envoy.ID) *entry {
-	var p preloaded
 	if id.Type == envoy.ScopedRouteType {
-		p = l.preload.now()
+		if !l.demands.wants(id.Name) {
+			return nil
+		}
+		return scopeEntry(id.Name)
 	}
-	return l.pick(id.Type, l.record(id), p)
-}
-
-// pick returns the variant of a record that the proxy is to have, or nil.
-func (l *lookup) pick(typeURL string, r *record, p preloaded) *entry {
-	if typeURL == envoy.ScopedRouteType && r.live() && p.has(typeURL, r) {
-		return r.entry(envoy.Ahead)
-	}
+	r := l.record(id)
 	if r == nil {
 		return nil
 	}
-	return r.entry(envoy.Variants(envoy.ID{Type: typeURL, Name: r.name}, *l.node)...)
+	return r.entry(envoy.Variants(envoy.ID{Type: id.Type, Name: r.name}, *l.node)...)
+}
+
+// scopeEntry returns the scope of this name. A scope is a function of its name, so the store has none.
+func scopeEntry(name string) *entry {
+	r := envoy.Scope(name)
+	if ask := envoy.AskScope(); name == ask.Name {
+		r = ask
+	}
+	e, err := newEntry(r, time.Time{})
+	if err != nil { // the name is not UTF-8, which gRPC would not have let through
+		return nil
+	}
+	return e
+}
+
+// isScope reports whether a version is that of scopeEntry.
+func isScope(name, version string) bool {
+	e := scopeEntry(name)
+	return e != nil && e.version == version
 }
 
 // record returns what exists under a name for the proxy, in all variants, or nil.
@@ -57,6 +73,9 @@ func (l *lookup) classed(id envoy.ID) bool { return l.classes && id == envoy.Inb
 // exists reports whether there is, or may be, something under a name. A proxy keeps what it has while its pod's class
 // is not known, and while a resource on demand is not made. A class always has a resource.
 func (l *lookup) exists(id envoy.ID) bool {
+	if id.Type == envoy.ScopedRouteType {
+		return l.demands.wants(id.Name)
+	}
 	return l.classed(id) || l.watches.awaits(id) || l.record(id) != nil
 }
 

@@ -7,12 +7,12 @@ import (
 )
 
 // order is make before break: a resource is sent before those that refer to it. Listeners come last, because a new
-// listener may send connections to the HTTP chain, whose scope must be there by then.
+// listener may send connections to the HTTP chain, whose scopes must be there by then.
 //
-// Endpoints and routes stand apart. Endpoints wait only for the acknowledgement of earlier endpoints. A route waits only
-// for its own clusters, so that one first call does not wait for another's.
+// Endpoints, scopes and routes stand apart. Endpoints and scopes wait only for the acknowledgement of earlier ones. A route
+// waits only for its own clusters, so that one first call does not wait for another's.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
-var order = []string{envoy.ClusterType, envoy.ScopedRouteType, envoy.ListenerType}
+var order = []string{envoy.ClusterType, envoy.ListenerType}
 
 // removalOrder is the reverse, for all types that Mizzen serves to Envoy.
 var removalOrder = []string{envoy.ListenerType, envoy.ScopedRouteType, envoy.RouteType, envoy.ClusterType, envoy.EndpointType}
@@ -23,8 +23,7 @@ type ordering struct {
 	lookup     *lookup
 	warming    *warming
 	resumption *resumption
-	// heldUp is the number of the last response when scopes and listeners began to wait for clusters; 0 if they do not
-	// wait.
+	// heldUp is the number of the last response when listeners began to wait for clusters and scopes; 0 if they do not wait.
 	heldUp uint64
 }
 
@@ -56,7 +55,7 @@ func (o *ordering) advance(to sender) error {
 			return nil
 		}
 	}
-	if o.resumption.active() || o.subs.owesRoutes() {
+	if o.resumption.active() {
 		return nil
 	}
 	for _, typeURL := range removalOrder {
@@ -67,29 +66,22 @@ func (o *ordering) advance(to sender) error {
 	return nil
 }
 
-// sendHeldUp sends scopes and listeners that waited for clusters, before further clusters are sent. Otherwise a series
-// of first calls would hold them up for as long as the calls come. It is safe, because each route waits for its own
-// clusters.
+// sendHeldUp sends listeners that waited for clusters and scopes, before further ones are sent. Otherwise a series of first
+// calls would hold them up for as long as the calls come. It is safe, because each route waits for its own clusters.
 func (o *ordering) sendHeldUp(to sender) error {
-	if o.heldUp == 0 {
+	if o.heldUp == 0 || o.resumption.expectsScopes() || o.warming.upTo(o.heldUp) {
 		return nil
 	}
-	if clusters := o.subs.of(envoy.ClusterType); clusters.holdsBack() && clusters.number <= o.heldUp || o.warming.upTo(o.heldUp) {
-		return nil
-	}
-	for _, typeURL := range order[1:] {
-		if err := to.sendAdditions(typeURL); err != nil {
-			return err
-		}
-		if o.waiting(typeURL) {
-			break
+	for _, typeURL := range []string{envoy.ClusterType, envoy.ScopedRouteType} {
+		if sub := o.subs.of(typeURL); sub != nil && sub.holdsBack() && sub.number <= o.heldUp {
+			return nil
 		}
 	}
 	o.heldUp = 0
-	return nil
+	return to.sendAdditions(envoy.ListenerType)
 }
 
-// sendApart sends endpoints, routes, and "does not exist" for types that Mizzen does not serve.
+// sendApart sends endpoints, scopes, routes, and "does not exist" for types that Mizzen does not serve.
 func (o *ordering) sendApart(to sender) error {
 	for typeURL := range o.subs.byType {
 		if slices.Contains(order, typeURL) {
@@ -102,12 +94,12 @@ func (o *ordering) sendApart(to sender) error {
 	return nil
 }
 
-// waiting reports whether the types behind this one must be held back.
+// waiting reports whether the types behind this one must be held back. Listeners are behind scopes, too.
 func (o *ordering) waiting(typeURL string) bool {
 	if sub := o.subs.of(typeURL); sub != nil && sub.holdsBack() {
 		return true
 	}
-	return typeURL == envoy.ClusterType && o.warming.active()
+	return typeURL == envoy.ClusterType && (o.warming.active() || o.waiting(envoy.ScopedRouteType) || o.resumption.expectsScopes())
 }
 
 // ready reports whether all clusters of a route are acknowledged and warm. A route does not wait for a cluster that

@@ -60,7 +60,7 @@ func (p *preload) bounded() preloaded {
 	return out
 }
 
-// names yields the names that are preloaded of a type that is not followed. A name may come twice.
+// names yields the names that are preloaded of a type. A name may come twice.
 func (p *preload) names(typeURL string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		now := p.now()
@@ -100,6 +100,17 @@ func (p *preload) includes(id envoy.ID) bool {
 	return r != nil && p.now().has(id.Type, r)
 }
 
+// scopes yields the destinations of which the scopes are preloaded, and with them the routes. One may come twice.
+func (p *preload) scopes() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range p.names(envoy.RouteType) {
+			if r := p.store.record(envoy.ID{Type: envoy.RouteType, Name: name}); r != nil && !r.lazy && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
 // noteUse remembers what the proxy asks for, to preload it to other pods of the workload. Two kinds of requests are
 // left out. Envoy asks for the routes of preloaded scopes at once, without a call. Resources that are made on demand
 // are too many and too short-lived to be of use to the next pod.
@@ -112,7 +123,7 @@ func (p *preload) noteUse(id envoy.ID) {
 	}
 }
 
-// has reports whether a resource is preloaded: a cluster, or a scope together with the routes that it names.
+// has reports whether a resource is preloaded: a cluster, or routes together with their scope.
 func (p preloaded) has(typeURL string, r *record) bool {
 	if r.lazy {
 		return false
@@ -123,15 +134,6 @@ func (p preloaded) has(typeURL string, r *record) bool {
 	if len(p.used) == 0 {
 		return false
 	}
-	if _, used := p.used[envoy.ID{Type: typeURL, Name: r.name}]; used {
-		return true
-	}
-	for _, v := range r.variants {
-		for _, id := range v.references {
-			if _, used := p.used[id]; used {
-				return true
-			}
-		}
-	}
-	return false
+	_, used := p.used[envoy.ID{Type: typeURL, Name: r.name}]
+	return used
 }

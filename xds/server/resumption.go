@@ -12,7 +12,6 @@ const resumeTime = time.Second
 
 // resumption takes over what a proxy holds from an earlier stream.
 type resumption struct {
-	store   *Store
 	lookup  *lookup
 	subs    *subscriptions
 	warming *warming
@@ -26,6 +25,11 @@ type resumption struct {
 // active reports whether the proxy may still have to list something.
 func (r *resumption) active() bool { return r.over != nil }
 
+// expectsScopes reports whether the proxy has not listed its scopes yet.
+func (r *resumption) expectsScopes() bool {
+	return r.active() && r.subs.of(envoy.ScopedRouteType) == nil
+}
+
 // end is called when over has fired.
 func (r *resumption) end() {
 	r.over = nil
@@ -37,11 +41,10 @@ func (r *resumption) take(sub *subscription, versions map[string]string) {
 	if !r.began {
 		r.began, r.over = true, time.After(r.wait)
 	}
-	if sub.follows() {
-		r.follow(sub, versions)
-		return
-	}
 	for name, version := range versions {
+		if sub.typeURL == envoy.ScopedRouteType && !isScope(name, version) {
+			continue // one of an older control plane (envoy/legacy.go): the proxy keeps it
+		}
 		id := envoy.ID{Type: sub.typeURL, Name: name}
 		e := r.lookup.entry(id)
 		if e != nil && e.version == version {
@@ -54,34 +57,6 @@ func (r *resumption) take(sub *subscription, versions map[string]string) {
 		sub.dirty.add(name)
 		if sub.all { // even without such a resource: it may come back before the proxy hears that it is gone
 			r.subs.need(sub, name)
-		}
-	}
-}
-
-// follow finds the differences between what a proxy holds of a followed type and what exists.
-func (r *resumption) follow(sub *subscription, versions map[string]string) {
-	records, now, _ := r.store.since(sub.typeURL, 0)
-	held := 0
-	for _, rec := range records {
-		version, has := versions[rec.name]
-		switch {
-		case !rec.live():
-			continue
-		case has:
-			held++
-		}
-		// A scope is not sent again only because the other of its two forms, on demand or preloaded, would fit now.
-		if has && !rec.hasVersion(version) || !has && !rec.lazy {
-			sub.dirty.add(rec.name)
-		}
-	}
-	sub.added, sub.removed = now, now
-	if held == len(versions) {
-		return
-	}
-	for name := range versions {
-		if r.store.record(envoy.ID{Type: sub.typeURL, Name: name}) == nil {
-			sub.dirty.add(name)
 		}
 	}
 }

@@ -29,9 +29,7 @@ type ProxyStatus struct {
 
 // TypeStatus is the state of one resource type.
 type TypeStatus struct {
-	// All is true if the proxy gets every resource of the type.
-	All bool `json:"all,omitempty"`
-	// Sent is the number of resources that the proxy holds or was sent, unless it gets all.
+	// Sent is the number of resources that the proxy holds or was sent.
 	Sent int `json:"sent"`
 	// Unacknowledged is true while the proxy has not answered the last response.
 	Unacknowledged bool `json:"unacknowledged"`
@@ -76,7 +74,7 @@ func (p *liveStatus) update(sub *subscription) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.Types[shortType(sub.typeURL)] = TypeStatus{
-		All: sub.follows(), Sent: len(sub.sent), Unacknowledged: sub.unacknowledged(),
+		Sent: len(sub.sent), Unacknowledged: sub.unacknowledged(),
 	}
 }
 

@@ -15,8 +15,6 @@ import (
 type Store struct {
 	mu     sync.RWMutex
 	tables map[string]*table // by type URL
-	// revision counts the calls of Apply that changed something.
-	revision uint64
 	// ports counts Service ports, once for each IP family: by namespace, and all under "".
 	ports map[string]int
 	// onDemand is nil if nothing is made on demand.
@@ -26,12 +24,8 @@ type Store struct {
 	members map[node.Pod]map[watcher]struct{}
 }
 
-// watcher is told of changes: of a name (changed), or of some name of a type that it follows (followed). It must not
-// block or call the store.
-type watcher interface {
-	changed(envoy.ID)
-	followed()
-}
+// watcher is told of changed names. It must not block or call the store.
+type watcher interface{ changed(envoy.ID) }
 
 // NewStore returns an empty store.
 func NewStore() *Store {
@@ -71,14 +65,12 @@ func (s *Store) Apply(c envoy.Change) ([]envoy.ID, error) {
 		return nil, nil
 	}
 	slices.SortFunc(changed, envoy.ID.Compare)
-	s.revision++
 	for _, id := range changed {
 		r := next[id]
 		if id.Type == envoy.EndpointType {
 			s.countPort(s.tables[id.Type].records[id.Name], -1)
 			s.countPort(r, 1)
 		}
-		r.revision = s.revision
 		s.tables[id.Type].put(id, r)
 	}
 	return changed, nil
@@ -174,8 +166,7 @@ func (s *Store) portCount(namespace string) (all, in int) {
 	return s.ports[""], s.ports[namespace]
 }
 
-// record returns the record of a name, or nil if the resource does not exist. Nothing in a record changes later but its
-// revision, which only the store reads.
+// record returns the record of a name, or nil if the resource does not exist. A record does not change.
 func (s *Store) record(id envoy.ID) *record {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -183,26 +174,6 @@ func (s *Store) record(id envoy.ID) *record {
 		return t.records[id.Name]
 	}
 	return nil
-}
-
-// between calls f while no change is under way, and returns the revision.
-func (s *Store) between(f func()) uint64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	f()
-	return s.revision
-}
-
-// since returns the records of a type that changed after a revision, including those that are gone, and the revision of
-// the last of them. ok is false if the store has forgotten some of what is gone since then.
-func (s *Store) since(typeURL string, revision uint64) (changed []*record, now uint64, ok bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	t := s.tables[typeURL]
-	if t == nil {
-		return nil, revision, true
-	}
-	return t.since(revision), max(revision, t.last()), revision == 0 || revision >= t.forgotten
 }
 
 // preloadable returns the names of a type in a namespace that may be preloaded; of all namespaces for "*".
@@ -245,7 +216,7 @@ func (s *Store) unwatchLocked(id envoy.ID, w watcher) {
 	}
 }
 
-// watchAll makes a watcher hear of a type as a whole: of each change if the type is followed, of each new name otherwise.
+// watchAll makes a watcher hear of each new name of a type.
 func (s *Store) watchAll(typeURL string, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

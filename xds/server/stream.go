@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -36,6 +36,7 @@ type stream struct {
 	resumption resumption
 	ordering   ordering
 	absents    absents
+	demands    demands
 	delta      delta
 	status     liveStatus
 
@@ -52,19 +53,21 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		pending:  newPending(),
 		warming:  newWarming(),
 		absents:  absents{log: log},
+		demands:  newDemands(store),
 		status:   newLiveStatus(n),
 		draining: s.draining,
 		drain:    s.opt.Drain,
 	}
 	st.watches = watches{store: store, watcher: &st.pending, metrics: s.metrics, log: log}
 	st.preload = preload{store: store, usage: s.usage, node: &st.node, bounds: s.opt.Preload}
-	st.lookup = lookup{store: store, node: &st.node, classes: s.opt.Classes, watches: &st.watches, preload: &st.preload}
+	st.lookup = lookup{store: store, node: &st.node, classes: s.opt.Classes, watches: &st.watches, demands: &st.demands}
 	st.subs = subscriptions{byType: map[string]*subscription{}, watches: &st.watches, lookup: &st.lookup}
-	st.resumption = resumption{store: store, lookup: &st.lookup, subs: &st.subs, warming: &st.warming, wait: s.resumeTime}
+	st.demands.subs, st.demands.preload = &st.subs, &st.preload
+	st.resumption = resumption{lookup: &st.lookup, subs: &st.subs, warming: &st.warming, wait: s.resumeTime}
 	st.ordering = ordering{subs: &st.subs, lookup: &st.lookup, warming: &st.warming, resumption: &st.resumption}
 	st.delta = delta{
-		store: store, lookup: &st.lookup, subs: &st.subs, absents: &st.absents,
-		pending: &st.pending, ordering: &st.ordering, resumption: &st.resumption,
+		lookup: &st.lookup, subs: &st.subs, absents: &st.absents,
+		ordering: &st.ordering, resumption: &st.resumption,
 	}
 	return st
 }
@@ -92,12 +95,13 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 		case <-s.pending.wake:
 		case <-s.resumption.over:
 			s.resumption.end()
+		case <-s.demands.timer.C:
 		case <-s.warming.timer.C:
 			s.log.Info("no longer waiting for the proxy to warm its clusters", "clusters", len(s.warming.endpoints))
 			s.warming.giveUp()
 			s.subs.of(envoy.ClusterType).overdue = true
 		}
-		if err := s.advance(); err != nil && !errors.Is(err, errLater) {
+		if err := s.advance(); err != nil {
 			return err
 		}
 		s.status.setDirty(s.subs.dirty())
@@ -106,6 +110,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 
 func (s *stream) end() {
 	s.warming.timer.Stop()
+	s.demands.timer.Stop()
 	s.store.leave(s.node.Of(), &s.pending)
 	s.store.forget(&s.pending, s.subs.watched())
 }
@@ -113,13 +118,16 @@ func (s *stream) end() {
 // advance sends everything that may be sent now.
 func (s *stream) advance() error {
 	s.takePending()
-	s.subs.needClusters()
-	return s.ordering.advance(s)
+	s.subs.needClusters(s.demands.open)
+	if err := s.ordering.advance(s); err != nil {
+		return err
+	}
+	return s.answerDemands()
 }
 
 // takePending sorts the names that have changed.
 func (s *stream) takePending() {
-	for id := range s.pending.take(s.store) {
+	for id := range s.pending.take() {
 		sub := s.subs.of(id.Type)
 		switch {
 		case sub == nil:
@@ -127,6 +135,9 @@ func (s *stream) takePending() {
 			sub.dirty.add(id.Name)
 		case sub.all && s.preload.includes(id):
 			s.subs.need(sub, id.Name)
+		}
+		if id.Type == envoy.RouteType {
+			s.demands.changed(id.Name)
 		}
 	}
 }
@@ -155,7 +166,9 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		s.resumption.take(sub, req.InitialResourceVersions)
 	}
 	for _, name := range subscribe {
-		if name != wildcard {
+		if destination, is := demanded(sub, name); is {
+			s.demands.ask(destination)
+		} else if name != wildcard {
 			_, held := req.InitialResourceVersions[name]
 			s.subs.subscribe(sub, name, held)
 			s.preload.noteUse(envoy.ID{Type: sub.typeURL, Name: name})
@@ -180,10 +193,12 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 // subscribeAll starts a subscription to everything of a type. fresh is true if the proxy has nothing yet.
 func (s *stream) subscribeAll(sub *subscription, fresh bool) {
 	sub.all, sub.firstAnswer = true, fresh
-	s.store.watchAll(sub.typeURL, &s.pending)
-	if sub.follows() {
+	if sub.typeURL == envoy.ScopedRouteType {
+		s.store.watchAll(envoy.RouteType, &s.pending)
+		s.demands.begin(sub)
 		return
 	}
+	s.store.watchAll(sub.typeURL, &s.pending)
 	for name := range s.preload.names(sub.typeURL) {
 		s.subs.needOnRequest(sub, name)
 	}
@@ -218,6 +233,26 @@ func (s *stream) refused(sub *subscription, message string) {
 	s.status.refused(sub, named, message)
 }
 
+// demanded returns the destination that a subscription to a cluster stands for (envoy.DemandOf).
+func demanded(sub *subscription, name string) (destination string, is bool) {
+	if sub.typeURL != envoy.ClusterType {
+		return "", false
+	}
+	return envoy.DemandOf(name)
+}
+
+// answerDemands says of clusters that stand for destinations that they do not exist. It does not wait until the proxy has
+// acknowledged the clusters before, and does not wait for an acknowledgement: Envoy holds both back while a cluster warms.
+func (s *stream) answerDemands() error {
+	clusters := s.demands.answers(time.Now())
+	if len(clusters) == 0 {
+		return nil
+	}
+	s.subs.last++
+	s.metrics.sent(envoy.ClusterType, causeSubscribe, nil)
+	return s.sendResponse(envoy.ClusterType, strconv.FormatUint(s.subs.last, 10), nil, clusters)
+}
+
 // sendAdditions sends what is new of one type.
 func (s *stream) sendAdditions(typeURL string) error {
 	sub := s.subs.of(typeURL)
@@ -225,9 +260,9 @@ func (s *stream) sendAdditions(typeURL string) error {
 		return nil
 	}
 	first, asked := sub.firstAnswer, len(sub.asked)
-	set, missing, err := s.delta.additions(sub)
-	if err != nil || len(set) == 0 && len(missing) == 0 && !first {
-		return err
+	set, missing := s.delta.additions(sub)
+	if len(set) == 0 && len(missing) == 0 && !first {
+		return nil
 	}
 	why := causeChange
 	requested := func(e *entry) bool { return sub.requested.has(e.name) }
@@ -251,9 +286,9 @@ func (s *stream) sendRemovals(typeURL string) error {
 	if sub == nil || sub.unacknowledged() || typeURL == envoy.RouteType && s.subs.scoped() {
 		return nil
 	}
-	removed, err := s.delta.removals(sub)
-	if err != nil || len(removed) == 0 {
-		return err
+	removed := s.delta.removals(sub)
+	if len(removed) == 0 {
+		return nil
 	}
 	return s.respond(sub, causeChange, nil, removed)
 }
@@ -264,14 +299,18 @@ func (s *stream) respond(sub *subscription, c cause, set []*entry, removed []str
 	s.metrics.sent(sub.typeURL, c, set)
 	s.log.V(1).Info("send", "type", shortType(sub.typeURL), "cause", c, "set", len(set), "removed", len(removed), "nonce", sub.nonce)
 	s.status.update(sub)
+	return s.sendResponse(sub.typeURL, sub.nonce, set, removed)
+}
+
+func (s *stream) sendResponse(typeURL, nonce string, set []*entry, removed []string) error {
 	err := s.send(&response{resources: set, envelope: &discoveryv3.DeltaDiscoveryResponse{
-		TypeUrl:          sub.typeURL,
-		Nonce:            sub.nonce,
+		TypeUrl:          typeURL,
+		Nonce:            nonce,
 		RemovedResources: removed,
 		ControlPlane:     controlPlane,
 	}})
 	if err != nil {
-		return fmt.Errorf("send %s: %w", shortType(sub.typeURL), err)
+		return fmt.Errorf("send %s: %w", shortType(typeURL), err)
 	}
 	return nil
 }

@@ -13,18 +13,15 @@ import (
 const wildcard = "*"
 
 // subscription is the state of one resource type on one stream: what the proxy wants, what it was sent, and what it
-// must still be told. It holds names and versions, no resources. If the proxy subscribes to everything of a type that
-// is followed (follows), two revisions take the place of the names.
+// must still be told. It holds names and versions, no resources.
 type subscription struct {
 	typeURL string
 	all     bool
 	// names are those that the proxy has subscribed to. needed are those that the server added because the proxy
-	// subscribed to everything of a type that is not followed.
+	// subscribed to everything of the type.
 	names, needed set
-	// sent maps what the proxy holds, or has been sent, to its version. It stays empty for a type that is followed.
+	// sent maps what the proxy holds, or has been sent, to its version.
 	sent map[string]string
-	// added and removed are the revisions up to which additions and removals of a followed type were sent.
-	added, removed uint64
 	// dirty are names to look at again.
 	dirty set
 	// asked are names that must be answered even if nothing changed, because the proxy has just subscribed.
@@ -51,12 +48,9 @@ func newSubscription(typeURL string) *subscription {
 	return &subscription{typeURL: typeURL, sent: map[string]string{}}
 }
 
-// follows reports whether two revisions take the place of names.
-func (s *subscription) follows() bool { return s.all && follows(s.typeURL) }
-
 // wants reports whether the proxy is to have a name if it exists.
 func (s *subscription) wants(name string) bool {
-	return s.names.has(name) || s.needed.has(name) || s.follows()
+	return s.names.has(name) || s.needed.has(name)
 }
 
 // concerns reports whether a change of a name must be looked at.
@@ -141,5 +135,5 @@ func oldest(set []*entry) time.Time {
 // allowsWildcard reports whether a first request without names means all resources of the type. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
-	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || follows(typeURL)
+	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || typeURL == envoy.ScopedRouteType
 }

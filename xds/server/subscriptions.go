@@ -119,19 +119,29 @@ func (s *subscriptions) release(sub *subscription, name string) {
 }
 
 // needClusters adds the clusters of routes that are about to be sent, if the proxy leaves the choice of its clusters
-// to the server. A proxy keeps such a cluster while the cluster exists: Envoy does not forget a route that it asked
-// for, and a call that worked must go on working without the control plane.
-func (s *subscriptions) needClusters() {
-	clusters, routes := s.of(envoy.ClusterType), s.of(envoy.RouteType)
-	if clusters == nil || !clusters.all || routes == nil {
+// to the server. Those of demanded destinations are sent before the proxy asks for the routes. A proxy keeps such a
+// cluster while the cluster exists: Envoy does not forget a route that it asked for, and a call that worked must go on
+// working without the control plane.
+func (s *subscriptions) needClusters(demanded set) {
+	clusters := s.of(envoy.ClusterType)
+	if clusters == nil || !clusters.all {
 		return
 	}
-	for name := range routes.dirty {
-		route := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: name})
-		if route == nil || !routes.wants(name) {
-			continue
+	for destination := range demanded {
+		s.needClustersOf(clusters, destination)
+	}
+	if routes := s.of(envoy.RouteType); routes != nil {
+		for name := range routes.dirty {
+			if routes.wants(name) {
+				s.needClustersOf(clusters, name)
+			}
 		}
-		for _, cluster := range route.references {
+	}
+}
+
+func (s *subscriptions) needClustersOf(clusters *subscription, route string) {
+	if e := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: route}); e != nil {
+		for _, cluster := range e.references {
 			s.needOnRequest(clusters, cluster.Name)
 		}
 	}
@@ -159,13 +169,6 @@ func (s *subscriptions) referred(cluster string) bool {
 func (s *subscriptions) scoped() bool {
 	scopes := s.of(envoy.ScopedRouteType)
 	return scopes != nil && scopes.all
-}
-
-// owesRoutes reports whether the proxy waits for an answer about routes, or has not acknowledged one. When a scope is
-// removed, Envoy withdraws its request for the routes, and a call that waits for them would never get an answer.
-func (s *subscriptions) owesRoutes() bool {
-	routes := s.of(envoy.RouteType)
-	return routes != nil && s.scoped() && (routes.unacknowledged() || len(routes.asked) > 0)
 }
 
 // dirty counts the names to look at again.

@@ -1,55 +1,29 @@
 package server
 
-import (
-	"slices"
-	"sort"
-
-	"github.com/mizzen-mesh/mizzen/xds/envoy"
-)
+import "github.com/mizzen-mesh/mizzen/xds/envoy"
 
 // table holds the resources of one type.
 type table struct {
 	records map[string]*record
-	// log has the records of a followed type in the order of their last change. An item whose revision differs from its
-	// record's is out of date. A proxy that has everything up to a revision needs only the items after it, so no stream
-	// keeps a list of what its proxy has.
-	log []logged
-	// gone counts the removed records that are still in the log. forgotten is the revision of the newest one that is not.
-	gone      int
-	forgotten uint64
-	// namespaces has the names of a type that is not followed, except lazy ones, by namespace.
+	// namespaces has the names, except lazy ones, by namespace.
 	namespaces map[string]map[string]struct{}
 	// watchers hear of one name, those in everything of the whole type (Store.watchAll).
 	watchers   map[string]map[watcher]struct{}
 	everything map[watcher]struct{}
 }
 
-type logged struct {
-	revision uint64
-	*record
-}
-
-// record is one name. Only its revision changes once it is in a table.
+// record is one name. It does not change.
 type record struct {
 	name, namespace string
 	lazy            bool
 	// variants is empty once the resource is removed.
 	variants []variant
-	// revision of the last change of the name.
-	revision uint64
 }
 
 type variant struct {
 	name string
 	*entry
 }
-
-// follows reports whether a proxy that subscribes to everything of a type gets everything. Such a type is followed by
-// revision. Of clusters and listeners, a proxy gets only what it needs.
-func follows(typeURL string) bool { return typeURL == envoy.ScopedRouteType }
-
-// maxGone is by how much the removed names may outnumber the existing ones, before the older half is forgotten.
-const maxGone = 4096
 
 func newTable() *table {
 	return &table{
@@ -63,21 +37,15 @@ func newTable() *table {
 // put makes a record the current one of its name and tells its watchers.
 func (t *table) put(id envoy.ID, r *record) {
 	old := t.records[id.Name]
-	if follows(id.Type) {
-		t.append(old, r)
-	} else {
-		t.replace(old, r)
-	}
+	t.replace(old, r)
 	for w := range t.watchers[id.Name] {
 		w.changed(id)
 	}
+	if !r.live() || r.lazy || old.live() && !old.lazy {
+		return // only its own watchers get a lazy resource
+	}
 	for w := range t.everything {
-		switch {
-		case follows(id.Type):
-			w.followed()
-		case r.live() && !r.lazy && (!old.live() || old.lazy): // only its own watchers get a lazy resource
-			w.changed(id)
-		}
+		w.changed(id)
 	}
 }
 
@@ -100,65 +68,6 @@ func (t *table) replace(old, r *record) {
 		t.namespaces[r.namespace] = map[string]struct{}{}
 	}
 	t.namespaces[r.namespace][r.name] = struct{}{}
-}
-
-// append adds a record to the log, and shortens the log when most of it is out of date.
-func (t *table) append(old, r *record) {
-	if old != nil {
-		old.revision = r.revision // its item in the log is now out of date
-		if !old.live() {
-			t.gone--
-		}
-	}
-	if !r.live() {
-		t.gone++
-	}
-	t.records[r.name] = r
-	t.log = append(t.log, logged{r.revision, r})
-	if live := len(t.records) - t.gone; len(t.log) > 2*(live+maxGone) {
-		t.compact(live)
-	}
-}
-
-// compact drops what is out of date. If very many names are gone, it also forgets the older half of them.
-func (t *table) compact(live int) {
-	drop := 0
-	if t.gone > live+maxGone {
-		drop = t.gone / 2
-	}
-	t.log = slices.DeleteFunc(t.log, func(l logged) bool {
-		if l.revision != l.record.revision {
-			return true
-		}
-		if l.live() || drop == 0 {
-			return false
-		}
-		drop--
-		t.gone--
-		t.forgotten = l.revision
-		delete(t.records, l.name)
-		return true
-	})
-}
-
-// since returns the records that changed after a revision.
-func (t *table) since(revision uint64) []*record {
-	from := sort.Search(len(t.log), func(i int) bool { return t.log[i].revision > revision })
-	var out []*record
-	for _, l := range t.log[from:] {
-		if l.revision == l.record.revision {
-			out = append(out, l.record)
-		}
-	}
-	return out
-}
-
-// last returns the revision of the last change.
-func (t *table) last() uint64 {
-	if len(t.log) == 0 {
-		return 0
-	}
-	return t.log[len(t.log)-1].revision
 }
 
 // watch adds a watcher of a name, and reports whether it is the first.
@@ -220,8 +129,4 @@ func (r *record) variant(name string) *entry {
 		}
 	}
 	return nil
-}
-
-func (r *record) hasVersion(version string) bool {
-	return slices.ContainsFunc(r.variants, func(v variant) bool { return v.version == version })
 }

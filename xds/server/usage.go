@@ -37,7 +37,7 @@ func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
 // tracked reports whether note remembers a name: it must be a route configuration or a cluster, and the pod must have a
 // workload.
 func tracked(n node.Node, id envoy.ID) bool {
-	return n.Workload != "" && (id.Type == envoy.RouteType || id.Type == envoy.ClusterType)
+	return n.Workload != "" && (id.Type == envoy.RouteType && !envoy.IsLegacyRoute(id.Name) || id.Type == envoy.ClusterType)
 }
 
 // note remembers that a proxy asked for a route configuration or a cluster by name.

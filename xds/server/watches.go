@@ -19,6 +19,9 @@ type watches struct {
 
 // add watches a name. Beyond the bound, a resource that is made on demand does not exist for this proxy.
 func (w *watches) add(id envoy.ID) {
+	if id.Type == envoy.ScopedRouteType {
+		return // the store has none: they change with their routes (demands)
+	}
 	if w.store.madeOnDemand(id) {
 		if _, has := w.onDemand[id]; !has && len(w.onDemand) >= maxMade {
 			// Our agent keeps within the bound: it gives up an idle address before it asks for another.
