@@ -36,8 +36,8 @@ func TestOnDemand(t *testing.T) {
 
 	idle := e.holds(caller)
 	base := idle["Cluster"].Sent
-	if base == 0 || idle["RouteConfiguration"].Sent != 0 || !idle["ScopedRouteConfiguration"].All {
-		t.Errorf("a sidecar that has called nothing holds %+v, want some clusters that everybody has, and all scopes", idle)
+	if base == 0 || idle["RouteConfiguration"].Sent != 0 || idle["ScopedRouteConfiguration"].Sent != 1 {
+		t.Errorf("a sidecar that has called nothing holds %+v, want some clusters and the one scope that everybody has", idle)
 	}
 	calls := map[string]api.Call{
 		"HTTP":   httpCall,

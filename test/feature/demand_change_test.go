@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,11 +30,9 @@ func TestDeletedWhileWaiting(t *testing.T) {
 	}{
 		{"the cluster is on its way", responses(envoy.ClusterType), true, false},
 		{"the endpoints are on their way", responses(envoy.EndpointType), true, false},
-		{"Envoy is silent about the cluster", requests(envoy.ClusterType), false, false},
+		{"Envoy is silent about the cluster", acks(envoy.ClusterType), false, false},
 		{"Envoy is silent about the endpoints", requests(envoy.EndpointType), false, false},
-		{"Envoy is silent about other routes", func(m message) bool {
-			return m.request.GetTypeUrl() == envoy.RouteType && m.request.ResponseNonce != ""
-		}, true, true},
+		{"Envoy is silent about other routes", acks(envoy.RouteType), true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newMesh(t, services, onDemand, tapped, bound(8*time.Second))
@@ -48,7 +47,7 @@ func TestDeletedWhileWaiting(t *testing.T) {
 			w.awaitHeld()
 			if tt.other {
 				w.await("the demand", func() error {
-					if w.tap.asked(envoy.RouteType, "outbound/shop/web-1-1/80") == 0 {
+					if w.tap.asked(envoy.ClusterType, envoy.Demand("10.96.1.2:80")) == 0 {
 						return errors.New("not heard")
 					}
 					return nil
@@ -82,7 +81,7 @@ func TestAtOnce(t *testing.T) {
 			w := newMesh(t, services, onDemand, tapped, twoWorkers)
 			at := func(name string, urls []string) {
 				// So that each waits: a busy machine may serve the first before it makes the last.
-				w.tap.holdBack(requests(envoy.RouteType))
+				w.tap.holdBack(requests(envoy.ClusterType))
 				var all sync.WaitGroup
 				for _, url := range urls {
 					all.Go(func() {
@@ -103,8 +102,8 @@ func TestAtOnce(t *testing.T) {
 			at("to one", slices.Repeat(urls[:1], callers))
 			at("each to another", urls[1:])
 			for i := range urls {
-				name := fmt.Sprintf("outbound/shop/web-3-%d/80", i)
-				if n := w.tap.asked(envoy.RouteType, name); n != 1 {
+				name := envoy.Demand(strings.TrimSuffix(strings.TrimPrefix(urls[i], "http://"), "/") + ":80")
+				if n := w.tap.asked(envoy.ClusterType, name); n != 1 {
 					t.Errorf("%s was asked for %d times", name, n)
 				}
 			}
@@ -112,7 +111,8 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
-// TestReconnect: a new server sends nothing that Envoy has, not even the answers about what does not exist.
+// TestReconnect: a new server sends nothing that Envoy has, not even the answers about what does not exist. It only says again
+// that the clusters do not exist by which scopes are asked for.
 func TestReconnect(t *testing.T) {
 	httpBackend(t, "10.244.0.5:8080")
 	greeter(t, "10.244.0.5:9000")
@@ -133,7 +133,10 @@ func TestReconnect(t *testing.T) {
 	w.stop()
 	w.startControlPlane()
 	w.answers(urls[8]) // now everything has been said again
-	known := map[string]bool{"outbound/shop/web-1-8/80": true}
+	known := map[string]bool{"outbound/shop/web-1-8/80": true, "10.96.1.9:80": true}
+	for i := range 9 {
+		known[envoy.Demand(fmt.Sprintf("10.96.1.%d:80", i+1))] = true
+	}
 	types := map[string]bool{}
 	for _, m := range w.tap.heard(2) {
 		if m.request != nil {
@@ -145,7 +148,7 @@ func TestReconnect(t *testing.T) {
 				t.Errorf("sent again: %s %s", short(m.response.TypeUrl), name)
 			}
 		}
-		if len(m.names()) == 0 {
+		if len(m.names()) == 0 && len(m.response.RemovedResources) == 0 {
 			t.Errorf("an answer without resources: %s", m)
 		}
 	}

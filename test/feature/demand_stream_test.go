@@ -35,7 +35,7 @@ func TestIdleStreamsLive(t *testing.T) {
 	}
 	const counter = "http.outbound_http.downstream_rq_total"
 	before := w.stat(counter)
-	w.tap.holdBack(requests(envoy.RouteType))
+	w.tap.holdBack(requests(envoy.ClusterType))
 	var all sync.WaitGroup // not t.Parallel, which runs two at a time on two cores
 	for i, kind := range streamKinds {
 		for when, url := range map[string]string{"first": urls[i], "later": laterURLs[i]} {

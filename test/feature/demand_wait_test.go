@@ -180,7 +180,7 @@ func TestBodies(t *testing.T) {
 	sizes := []int{0, 5, 300_000, 10_000_000}
 	services, urls := webs(1, len(sizes)*4)
 	w := newMesh(t, services, onDemand, tapped)
-	w.tap.holdBack(requests(envoy.RouteType))
+	w.tap.holdBack(requests(envoy.ClusterType))
 	var all sync.WaitGroup
 	for i, url := range urls {
 		size, h2, chunked := sizes[i/4], i&1 == 1, i&2 == 2

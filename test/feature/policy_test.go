@@ -36,7 +36,8 @@ func testSessionsHoldFromTheFirstCall(t *testing.T, o option) {
 		t.Helper()
 		req := request(method, "http://"+serviceIP(i)+"/", nil)
 		if method == http.MethodPost {
-			req = request(method, "http://"+serviceIP(i)+"/", strings.NewReader(strings.Repeat("body", 100_000)))
+			// Go's server closes a connection on which a handler has left more than 256 KiB of a body.
+			req = request(method, "http://"+serviceIP(i)+"/", strings.NewReader(strings.Repeat("body", 50_000)))
 		}
 		if cookie != "" {
 			req.Header.Set("Cookie", cookie)

@@ -83,6 +83,11 @@ func requests(typeURL string) func(message) bool {
 	return func(m message) bool { return m.request.GetTypeUrl() == typeURL }
 }
 
+// acks are a client's ACKs and NACKs of a type.
+func acks(typeURL string) func(message) bool {
+	return func(m message) bool { return m.request.GetTypeUrl() == typeURL && m.request.ResponseNonce != "" }
+}
+
 // serve passes on between an address and the server's, until stop. With identities it is the control plane to Envoy, and the
 // pod to the server.
 func (p *tap) serve(address string, w *testMesh) (listens string, stop func()) {

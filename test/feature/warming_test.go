@@ -137,7 +137,7 @@ func TestFirstRequestAfterProtocolChange(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Errorf("%+v, error %v", res, err)
 	}
-	if n := w.tap.asked(envoy.RouteType, "outbound/shop/web/80"); n != 1 {
+	if n := w.tap.asked(envoy.RouteType, "10.96.0.80:80"); n != 1 {
 		t.Errorf("the routes have been asked for %d times", n)
 	}
 }

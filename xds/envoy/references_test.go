@@ -55,7 +55,7 @@ func TestReferences(t *testing.T) {
 		"cluster without endpoints":      {NoEndpoints("a").Message, nil},
 		"scope":                          {&routev3.ScopedRouteConfiguration{Name: "s", RouteConfigurationName: "r"}, []ID{{RouteType, "r"}}},
 		"scope that holds its route":     {&routev3.ScopedRouteConfiguration{Name: "s"}, nil},
-		"route configuration, no routes": {NoRoutes("a").Message, nil},
+		"route configuration, no Service": {NoService("a").Message, nil},
 		"each cluster once, in order":    {routes(host(cluster("b"), cluster("a")), host(cluster("b"), cluster("c"))), clusters("b", "a", "c")},
 		"weighted":                       {routes(host(weighted("b", "a"), cluster("a"))), clusters("b", "a")},
 		"mirrors":                        {all, clusters("mirror of all", "mirror of the host", "b", "mirror of the route")},
