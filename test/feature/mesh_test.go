@@ -101,6 +101,15 @@ func bothWays(t *testing.T, run func(*testing.T, option)) {
 // must not have refused anything.
 func newMesh(t *testing.T, services map[string]service, options ...option) *testMesh {
 	t.Helper()
+	w := newCluster(t, services, options...)
+	w.startControlPlane()
+	w.startEnvoy()
+	return w
+}
+
+// newCluster is newMesh without a server and without Envoy.
+func newCluster(t *testing.T, services map[string]service, options ...option) *testMesh {
+	t.Helper()
 	envoytest.Path(t) // which skips the test where there is none
 	w := &testMesh{
 		t: t, cfg: config.Default(), concurrency: 1, address: "127.0.0.1:0", services: map[string][]kubeclient.Object{},
@@ -119,9 +128,8 @@ func newMesh(t *testing.T, services map[string]service, options ...option) *test
 	}
 	w.startReplica(xdstest.Options{Objects: objects})
 	w.must(w.join(w.pod))
-	w.startControlPlane()
+	w.stop = func() {}
 	t.Cleanup(func() { w.stop() })
-	w.startEnvoy()
 	return w
 }
 
