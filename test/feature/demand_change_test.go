@@ -111,6 +111,29 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
+// TestAnswerIsRepeated: Envoy waits for the answer to a demand, and the one that the server has given is not for it. That is
+// so for a thread of Envoy that has looked before the routes came and asks after the answer; here the answer is held back.
+func TestAnswerIsRepeated(t *testing.T) {
+	httpBackend(t, "10.244.0.5:8080")
+	services, urls := webs(1, 1)
+	w := newMesh(t, services, onDemand, tapped, bound(8*time.Second))
+	answers := 0
+	w.tap.holdBack(func(m message) bool {
+		if m.response.GetTypeUrl() != envoy.ClusterType || len(m.response.GetRemovedResources()) == 0 {
+			return false
+		}
+		answers++
+		return answers == 1
+	})
+	if a := call(client(t, false), request(http.MethodGet, urls[0], nil)); a.status != http.StatusOK || a.took > 4*time.Second {
+		t.Errorf("%s", a)
+	}
+	if answers < 2 {
+		t.Errorf("the answer was given %d times", answers)
+	}
+	w.tap.release()
+}
+
 // TestReconnect: a new server sends nothing that Envoy has, not even the answers about what does not exist. It only says again
 // that the clusters do not exist by which scopes are asked for.
 func TestReconnect(t *testing.T) {
