@@ -90,7 +90,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
-	pages := &statusPages{ready: c.ready, debug: http.NewServeMux(), peers: http.NewServeMux()}
+	pages := &statusPages{ready: c.ready, debug: debugPages(), peers: http.NewServeMux()}
 	x := xdsOptions{Mesh: mesh, Port: o.xdsPort, Leader: c.leader, Ready: c.ready.add, Source: source, Pages: pages}
 	if *mesh.Identity.Enabled {
 		if x.Identity, err = setupIdentity(ctx, c, mesh, restConfig, pages, listReplicas(mgr.GetCache(), o, o.identityPort)); err != nil {

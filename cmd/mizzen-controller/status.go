@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/pprof" //nolint:gosec // served by debugPages alone
 	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -36,6 +37,15 @@ func (p *statusPages) handler() http.Handler {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("/readyz", p.ready)
 	mux.HandleFunc("/debug/", p.serveDebug)
+	return mux
+}
+
+// debugPages returns a mux with the pages of Go's profiler.
+func debugPages() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

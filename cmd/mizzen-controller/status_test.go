@@ -19,7 +19,7 @@ func TestStatusPages(t *testing.T) {
 		return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
 	}
 	pages := func(plain bool) http.Handler {
-		p := &statusPages{ready: newReadiness(logr.Discard()), debug: http.NewServeMux(), peers: http.NewServeMux()}
+		p := &statusPages{ready: newReadiness(logr.Discard()), debug: debugPages(), peers: http.NewServeMux()}
 		p.debug.Handle("/debug/", page("for people"))
 		p.peers.Handle("GET /debug/usage", page("for replicas"))
 		if plain {
@@ -45,6 +45,8 @@ func TestStatusPages(t *testing.T) {
 		{"port-forward", self, "/debug/proxies", true, "for people"},
 		{"port-forward over IPv6", "[::1]:4000", "/debug/proxies", true, "for people"},
 		{"port-forward, what replicas ask", self, "/debug/usage", false, "for replicas"},
+		{"port-forward, the profiler", self, "/debug/pprof/heap?debug=1", true, "heap profile"},
+		{"a stranger, the profiler", stranger, "/debug/pprof/heap?debug=1", true, "403"},
 		{"no address", "", "/debug/proxies", true, "403"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

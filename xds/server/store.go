@@ -257,3 +257,21 @@ func (s *Store) versions() map[string]map[string]string {
 	}
 	return out
 }
+
+// sizes returns the size of each type, by short type.
+func (s *Store) sizes() map[string]tableSize {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := map[string]tableSize{}
+	for typeURL, t := range s.tables {
+		size := tableSize{Names: len(t.records), Watched: len(t.watchers)}
+		for _, r := range t.records {
+			size.Variants += len(r.variants)
+			for _, v := range r.variants {
+				size.Bytes += v.wire.Len()
+			}
+		}
+		out[shortType(typeURL)] = size
+	}
+	return out
+}
