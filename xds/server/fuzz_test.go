@@ -41,10 +41,7 @@ func (a *alone) tell(req *discoveryv3.DeltaDiscoveryRequest) error {
 			return err
 		}
 	}
-	if err := a.advance(); !errors.Is(err, errLater) {
-		return err
-	}
-	return nil
+	return a.advance()
 }
 
 // answer acknowledges, or refuses, everything that is not yet, and reports whether there was something.
@@ -83,7 +80,6 @@ func everything(name, content string) []envoy.Resource {
 		{Type: envoy.RouteType, Message: &routev3.RouteConfiguration{Name: name, RequestHeadersToRemove: []string{content}, VirtualHosts: []*routev3.VirtualHost{{
 			Routes: []*routev3.Route{{Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: name}}}}},
 		}}}},
-		{Type: envoy.ScopedRouteType, Message: &routev3.ScopedRouteConfiguration{Name: name, RouteConfigurationName: name + content}},
 		{Type: envoy.ListenerType, Message: &listenerv3.Listener{Name: name, StatPrefix: content}},
 	}
 	for i := range out {

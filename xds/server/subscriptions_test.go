@@ -49,10 +49,10 @@ func TestClustersOfRoutes(t *testing.T) {
 	p.set("", "a", "b")
 	routes, _ := p.subs.open(envoy.RouteType)
 	p.subs.subscribe(routes, "a", false)
-	p.subs.needClusters() // without a subscription to clusters
+	p.subs.needClusters(nil) // without a subscription to clusters
 	clusters, _ := p.subs.open(envoy.ClusterType)
 	clusters.all = true
-	p.subs.needClusters()
+	p.subs.needClusters(nil)
 	equal(t, "needed", sortedKeys(clusters.needed), "a")
 	equal(t, "requested", sortedKeys(clusters.requested), "a")
 	if p.subs.referred("a") {
@@ -83,7 +83,7 @@ func TestLimitsOfSubscriptions(t *testing.T) {
 		"many names":     {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames)}, false},
 		"too many names": {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames+1)}, true},
 	} {
-		if err := p.subs.allowed(test.req); (status.Code(err) == codes.ResourceExhausted) != test.refused {
+		if err := p.subs.allowed(test.req, 0); (status.Code(err) == codes.ResourceExhausted) != test.refused {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
