@@ -54,6 +54,15 @@ func TestTooMuch(t *testing.T) {
 			p.subscribe(envoy.RouteType, numbered(0, half)...)
 			p.subscribe(envoy.RouteType, numbered(half, half)...)
 		},
+		"scopes of destinations bit by bit": func(p *proxy) {
+			for from := 0; from <= server.MaxNames; from += half {
+				var demands []string
+				for _, name := range numbered(from, half) {
+					demands = append(demands, envoy.Demand(name))
+				}
+				p.subscribe(envoy.ClusterType, demands...)
+			}
+		},
 		"names held bit by bit": func(p *proxy) {
 			p.resume(envoy.RouteType, held(numbered(0, half)), "a")
 			p.resume(envoy.RouteType, held(numbered(half, half)), "a")
