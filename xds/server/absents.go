@@ -13,8 +13,8 @@ import (
 // answer 503, or a cluster without endpoints. It keeps them, so their number is bounded: a client may ask for any name.
 type absents struct {
 	log logr.Logger
-	// names that were answered in this way.
-	names set
+	// ids that were answered in this way. A destination and its TCP cluster have the same name.
+	ids map[envoy.ID]struct{}
 }
 
 // answer returns what a proxy is told of a name that does not exist; nil means "removed". scoped is true if the proxy
@@ -29,10 +29,10 @@ func (a *absents) answer(sub *subscription, name string, scoped bool) *entry {
 	default:
 		return nil
 	}
-	if !a.names.has(name) && len(a.names) >= maxAbsent {
+	if _, has := a.ids[r.ID()]; !has && len(a.ids) >= maxAbsent {
 		return nil
 	}
-	a.names.add(name)
+	a.ids[r.ID()] = struct{}{}
 	e, err := newEntry(r, time.Time{})
 	if err != nil { // the name is not UTF-8, which gRPC would not have let through
 		a.log.Error(err, "a name that cannot be answered")
@@ -41,5 +41,5 @@ func (a *absents) answer(sub *subscription, name string, scoped bool) *entry {
 	return e
 }
 
-// forget makes room: the name exists now, or the proxy does not ask for it any more.
-func (a *absents) forget(name string) { a.names.remove(name) }
+// forget makes room: the resource exists now, or the proxy does not ask for it any more.
+func (a *absents) forget(id envoy.ID) { delete(a.ids, id) }

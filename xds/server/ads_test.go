@@ -23,18 +23,14 @@ func connected(t *testing.T, c *control, name string) *proxy {
 	t.Helper()
 	p := c.connect(t, pod(name, "n1"))
 	p.subscribe(envoy.ClusterType)
-	clusters := p.expect(envoy.ClusterType, "a")
-	p.ack(clusters)
-	p.subscribe(envoy.EndpointType, "a")
-	p.ack(p.expect(envoy.EndpointType, "a"))
-	for _, step := range []struct {
-		typeURL string
-		names   []string
-		want    string
-	}{{envoy.ListenerType, nil, "out"}, {envoy.ScopedRouteType, nil, "a"}, {envoy.RouteType, []string{"a"}, "a"}} {
-		p.subscribe(step.typeURL, step.names...)
-		p.ack(p.expect(step.typeURL, step.want))
-	}
+	p.warm("a")
+	p.subscribe(envoy.ListenerType)
+	p.take(envoy.ListenerType, "out")
+	p.subscribe(envoy.ScopedRouteType)
+	p.take(envoy.ScopedRouteType, "a", "ask")
+	p.subscribe(envoy.RouteType, "a")
+	p.take(envoy.RouteType, "a")
+	p.quiet() // so the last acknowledgement has been read
 	return p
 }
 
@@ -43,28 +39,36 @@ func TestMakeBeforeBreak(t *testing.T) {
 	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	// Service b comes and Service a goes, at once.
-	c.apply(t, envoy.Change{Set: whole("b"), Remove: ids(whole("a"))})
+	// Service b comes and Service a goes, at once. Until its scope is gone, requests to a are told so.
+	c.apply(t, envoy.Change{Set: append(whole("b"), listener("new")), Remove: ids(append(whole("a"), listener("out")))})
 
 	clusters := p.expect(envoy.ClusterType, "b")
-	p.quiet() // the scope waits for the cluster's acknowledgement …
-	p.ack(clusters)
-	p.quiet() // … and for its endpoints
-	p.subscribe(envoy.EndpointType, "b")
-	eps := p.expect(envoy.EndpointType, "b")
-	p.quiet()
-	p.ack(eps)
-	scopes := p.expect(envoy.ScopedRouteType, "b")
-	p.quiet()
-	p.ack(scopes)
-	// Nothing is left to add, so what is gone goes, in reverse. (The proxy asks for route b in its own time.)
-	gone := p.expect(envoy.ScopedRouteType, "-a")
-	p.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: envoy.RouteType, ResourceNamesUnsubscribe: []string{"a"}})
-	p.ack(gone)
-	p.ack(p.expect(envoy.ClusterType, "-a"))
-	p.ack(p.expect(envoy.EndpointType, "-a"))
+	scopes, noA := p.response("a scope or routes"), p.response("a scope or routes")
+	if scopes.TypeUrl == envoy.RouteType {
+		scopes, noA = noA, scopes
+	}
+	if got := content(scopes); scopes.TypeUrl != envoy.ScopedRouteType || !slices.Equal(got, []string{"b"}) {
+		t.Fatalf("got %s %q, want scope b", scopes.TypeUrl, got)
+	}
+	if got := content(noA); noA.TypeUrl != envoy.RouteType || !slices.Equal(got, []string{"a"}) {
+		t.Fatalf("got %s %q, want routes a", noA.TypeUrl, got)
+	}
+	p.ack(noA)
 	p.subscribe(envoy.RouteType, "b")
-	p.ack(p.expect(envoy.RouteType, "b"))
+	p.quiet() // routes wait for the cluster's endpoints …
+	p.subscribe(envoy.EndpointType, "b")
+	p.take(envoy.EndpointType, "b")
+	p.quiet() // … and for its acknowledgement …
+	p.ack(clusters)
+	p.take(envoy.RouteType, "b")
+	p.quiet() // … and listeners and what is gone for that of the scopes
+	p.ack(scopes)
+	p.take(envoy.ListenerType, "new")
+	// Nothing is left to add, so what is gone goes, in reverse.
+	p.take(envoy.ListenerType, "-out")
+	p.noScope("a")
+	p.take(envoy.ClusterType, "-a")
+	p.take(envoy.EndpointType, "-a")
 	p.quiet()
 }
 
@@ -128,50 +132,72 @@ func TestListenersComeLast(t *testing.T) {
 	p := connected(t, c, "one")
 
 	c.apply(t, envoy.Change{Set: append(whole("b"), listener("new"))})
-	p.ack(p.expect(envoy.ClusterType, "b"))
-	p.subscribe(envoy.EndpointType, "b")
-	p.ack(p.expect(envoy.EndpointType, "b"))
+	clusters := p.expect(envoy.ClusterType, "b")
 	scopes := p.expect(envoy.ScopedRouteType, "b")
 	p.quiet()
+	p.ack(clusters)
+	p.quiet()
+	p.subscribe(envoy.EndpointType, "b")
+	p.take(envoy.EndpointType, "b")
+	p.quiet()
 	p.ack(scopes)
-	p.ack(p.expect(envoy.ListenerType, "new"))
+	p.take(envoy.ListenerType, "new")
+	p.quiet()
 }
 
-// One cluster that a proxy refuses, and so never asks endpoints for, holds nothing up for long, however
-// much else changes.
+// Scopes wait for nothing but the acknowledgement of earlier ones.
+func TestScopesWaitForScopesOnly(t *testing.T) {
+	c := start(t)
+	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
+	p := connected(t, c, "one")
+
+	c.set(t, whole("b")...)
+	p.expect(envoy.ClusterType, "b") // never acknowledged
+	first := p.expect(envoy.ScopedRouteType, "b")
+	c.set(t, whole("c")...)
+	p.quiet()
+	p.ack(first)
+	p.take(envoy.ScopedRouteType, "c")
+	p.quiet()
+}
+
+// One cluster that a proxy refuses, and so never asks endpoints for, holds listeners up for no longer than a bound, and no
+// other Service at all, however much else changes.
 func TestRefusedClusterHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	c.apply(t, envoy.Change{Set: append(whole("a"), listener("out"))})
 	p := connected(t, c, "one")
 
-	c.apply(t, envoy.Change{Set: append(whole("bad"), whole("good")...)})
+	c.apply(t, envoy.Change{Set: slices.Concat(whole("bad"), whole("good"), []envoy.Resource{listener("new")})})
 	res := p.expect(envoy.ClusterType, "bad", "good")
+	p.scope("bad", "good")
 	p.subscribe(envoy.EndpointType, "good")
-	p.ack(p.expect(envoy.EndpointType, "good"))
-	p.send(&discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce, ErrorDetail: &rpcstatus.Status{Message: "bad: no"},
-	})
+	p.take(envoy.EndpointType, "good")
+	p.nack(res, "bad: no")
+	p.take(envoy.RouteType, "good")
 	deadline := time.After(2 * 5 * time.Second)
 	for n := 0; ; n++ {
 		select {
 		case res := <-p.in:
-			if res.TypeUrl == envoy.ScopedRouteType {
+			if res.TypeUrl == envoy.ListenerType {
 				return
 			}
 			p.ack(res)
 		case <-time.After(time.Second): // pacing, not waiting: a change every second
 			c.apply(t, envoy.Change{Set: []envoy.Resource{clusterWith("a", "a", strconv.Itoa(n))}})
 		case <-deadline:
-			t.Fatal("the good Service's scope was never sent")
+			t.Fatal("the listener was never sent")
 		}
 	}
 }
 
 func TestEverythingOfNothingIsAnswered(t *testing.T) {
 	p := start(t).connect(t, pod("one", "n1"))
-	p.subscribe(envoy.ScopedRouteType)
-	p.ack(p.expect(envoy.ScopedRouteType))
+	for _, typeURL := range []string{envoy.ClusterType, envoy.ListenerType} {
+		p.subscribe(typeURL)
+		p.take(typeURL)
+	}
 	p.quiet()
 }
 

@@ -12,8 +12,8 @@ type delta struct {
 	resumption *resumption
 }
 
-// additions takes from the dirty names everything that is new for the proxy, and the answers to names that do not exist. Names that are gone stay dirty, for removals. It stops where a
-// response is large enough; the rest stays dirty.
+// additions takes from the dirty names everything that is new for the proxy, and the answers to names that do not exist.
+// Names that are gone stay dirty, for removals. It stops where a response is large enough; the rest stays dirty.
 func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 	size := 0
 	for _, name := range sub.dirty.sorted() {
@@ -31,7 +31,7 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 		}
 		e := d.lookup.entry(id)
 		if e != nil {
-			d.absents.forget(name)
+			d.absents.forget(id)
 		} else {
 			if d.lookup.watches.awaits(id) {
 				continue
@@ -45,7 +45,7 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 			continue
 		}
 		if e == nil {
-			if has && !asked {
+			if has && !asked && !d.subs.hasNoRemovals(sub) {
 				continue
 			}
 			if asked {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -10,24 +9,12 @@ import (
 
 func newDelta(p *parts) *delta {
 	o := newOrdering(p)
-	return &delta{
-		store: p.store, lookup: &p.lookup, subs: &p.subs, absents: &absents{},
-		pending: &p.pending, ordering: o, resumption: o.resumption,
-	}
+	return &delta{lookup: &p.lookup, subs: &p.subs, absents: &absents{ids: map[envoy.ID]struct{}{}}, ordering: o, resumption: o.resumption}
 }
 
-func (d *delta) both(t *testing.T, sub *subscription) (set, missing, gone []string) {
-	t.Helper()
-	d.pending.take(d.store)
-	entries, missing, err := d.additions(sub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone, err = d.removals(sub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return namesOf(entries), missing, gone
+func (d *delta) both(sub *subscription) (set, missing, gone []string) {
+	entries, missing := d.additions(sub)
+	return namesOf(entries), missing, d.removals(sub)
 }
 
 func TestDeltaOfNames(t *testing.T) {
@@ -36,7 +23,7 @@ func TestDeltaOfNames(t *testing.T) {
 	sub := p.subs.of(envoy.EndpointType)
 	check := func(when string, wantSet, wantMissing, wantGone []string) {
 		t.Helper()
-		set, missing, gone := d.both(t, sub)
+		set, missing, gone := d.both(sub)
 		equal(t, when+", set", set, wantSet...)
 		equal(t, when+", missing", missing, wantMissing...)
 		equal(t, when+", gone", gone, wantGone...)
@@ -61,26 +48,39 @@ func TestDeltaOfNames(t *testing.T) {
 	equal(t, "dirty", sortedKeys(sub.dirty))
 }
 
-// Two revisions are all that is kept of a followed type.
-func TestDeltaByRevision(t *testing.T) {
+// A scope comes and goes with the routes of its destination. One that the proxy has asked for comes in any case, and stays.
+func TestDeltaOfScopes(t *testing.T) {
 	p := newParts(t)
 	d := newDelta(p)
 	sub := p.subs.of(envoy.ScopedRouteType)
+	check := func(when string, wantSet, wantGone []string) {
+		t.Helper()
+		set, missing, gone := d.both(sub)
+		equal(t, when+", set", set, wantSet...)
+		equal(t, when+", missing", missing)
+		equal(t, when+", gone", gone, wantGone...)
+	}
 	p.set("1", "a", "b")
-	set, _, gone := d.both(t, sub)
-	equal(t, "first", set, "a", "b")
-	equal(t, "first, gone", gone)
-	p.set("2", "b")
-	p.apply(envoy.Change{Remove: []envoy.ID{{Type: envoy.ScopedRouteType, Name: "a"}}})
-	if _, _, err := d.additions(sub); !errors.Is(err, errLater) {
-		t.Errorf("got error %v before the change is taken, want errLater", err)
-	}
-	set, _, gone = d.both(t, sub)
-	equal(t, "changed", set, "b")
-	equal(t, "removed", gone, "a")
-	if len(sub.sent) != 0 {
-		t.Errorf("%d names are kept", len(sub.sent))
-	}
+	p.subs.need(sub, "a")
+	p.demands.ask("b")
+	p.demands.ask("none")
+	check("first", []string{"a", "b", "none"}, nil)
+	p.set("2", "a", "b")
+	p.demands.changed("a")
+	p.demands.changed("b")
+	check("when the routes have changed", nil, nil)
+	p.apply(envoy.Change{Remove: []envoy.ID{{Type: envoy.RouteType, Name: "a"}, {Type: envoy.RouteType, Name: "b"}}})
+	p.demands.changed("a")
+	p.demands.changed("b")
+	check("when the routes have gone", nil, []string{"a"})
+	p.set("3", "a", "b")
+	p.demands.changed("a")
+	p.demands.changed("b")
+	check("when they are back and not preloaded", nil, nil)
+	p.demands.ask("a")
+	check("when they are asked for", []string{"a"}, nil)
+	equal(t, "held", sortedKeys(sub.sent), "a", "b", "none")
+	equal(t, "dirty", sortedKeys(sub.dirty))
 }
 
 // A response ends where it is large enough, and the next one continues.
@@ -93,15 +93,15 @@ func TestLargeDelta(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		p.subs.subscribe(sub, name, false)
 	}
-	set, _, _ := d.both(t, sub)
+	set, _, _ := d.both(sub)
 	equal(t, "first response", set, "a", "b")
-	set, _, _ = d.both(t, sub)
+	set, _, _ = d.both(sub)
 	equal(t, "second response", set, "c")
 }
 
 // Names that do not exist are answered in a form that Envoy takes for an answer, up to a bound.
 func TestAnswersForAbsentNames(t *testing.T) {
-	a, sub := &absents{}, newSubscription(envoy.RouteType)
+	a, sub := &absents{ids: map[envoy.ID]struct{}{}}, newSubscription(envoy.RouteType)
 	if a.answer(sub, "a", false) != nil {
 		t.Error("a proxy without scopes gets routes that do not exist")
 	}
@@ -113,7 +113,11 @@ func TestAnswersForAbsentNames(t *testing.T) {
 	if a.answer(sub, "one more", true) != nil || a.answer(sub, "0", true) == nil {
 		t.Error("the bound holds for new names alone")
 	}
-	a.forget("0")
+	a.forget(envoy.ID{Type: envoy.ClusterType, Name: "0"})
+	if a.answer(sub, "one more", true) != nil {
+		t.Error("a cluster of the same name makes room")
+	}
+	a.forget(envoy.ID{Type: envoy.RouteType, Name: "0"})
 	if a.answer(sub, "one more", true) == nil {
 		t.Error("a name that is forgotten makes no room")
 	}

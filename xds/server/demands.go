@@ -19,8 +19,9 @@ type demands struct {
 	store   *Store
 	subs    *subscriptions
 	preload *preload
-	// asked are the destinations that the proxy has asked for, open those without an answer.
-	asked, open set
+	// asked are the destinations that the proxy has asked for, open those that wait for an answer, answered those that have had
+	// one.
+	asked, open, answered set
 	// again are answers to repeat. timer fires at the time of the first of them.
 	again []repetition
 	timer *time.Timer
@@ -43,6 +44,7 @@ func (d *demands) ask(destination string) {
 	d.open.add(destination)
 	if scopes := d.scopes(); scopes != nil {
 		d.subs.needOnRequest(scopes, destination)
+		scopes.dirty.add(destination) // needed before, it may have gone before it was sent
 	}
 }
 
@@ -94,8 +96,13 @@ func (d *demands) answers(now time.Time) []string {
 	}
 	var first []string
 	for _, destination := range d.open.sorted() {
-		if d.sent(destination) {
-			d.open.remove(destination)
+		if !d.sent(destination) {
+			continue
+		}
+		d.open.remove(destination)
+		clusters = append(clusters, envoy.Demand(destination))
+		if !d.answered.has(destination) {
+			d.answered.add(destination)
 			first = append(first, envoy.Demand(destination))
 		}
 	}
@@ -107,7 +114,7 @@ func (d *demands) answers(now time.Time) []string {
 	if len(d.again) > 0 {
 		d.timer.Reset(time.Until(d.again[0].at))
 	}
-	return append(clusters, first...)
+	return clusters
 }
 
 // repeat adds an answer to those to repeat, which are in the order of their time.
@@ -119,8 +126,13 @@ func (d *demands) repeat(r repetition) {
 	d.again = append(d.again[:i], append([]repetition{r}, d.again[i:]...)...)
 }
 
-// sent reports whether the proxy has asked for the routes of a destination, and has nothing left to hear of them.
+// sent reports whether the proxy was sent the scope of a destination, has asked for the routes, and has nothing left to hear
+// of them. It may have asked for routes of a scope that is on its way out, which it gives up as soon as it hears of that.
 func (d *demands) sent(destination string) bool {
-	routes := d.subs.of(envoy.RouteType)
-	return routes != nil && routes.names.has(destination) && !routes.dirty.has(destination)
+	scopes, routes := d.scopes(), d.subs.of(envoy.RouteType)
+	if scopes == nil || routes == nil {
+		return false
+	}
+	_, has := scopes.sent[destination]
+	return has && routes.names.has(destination) && !routes.dirty.has(destination)
 }

@@ -18,16 +18,21 @@ func (s *Store) Watched() (names, everything int) {
 	return names, everything
 }
 
-// Logged counts what the store keeps of a followed type: items of the log, and names.
-func (s *Store) Logged(typeURL string) (items, names int) {
+// Names counts the names of all types that the store keeps something of.
+func (s *Store) Names() (names int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t := s.tables[typeURL]
-	return len(t.log), len(t.records)
+	for _, t := range s.tables {
+		names += len(t.records)
+	}
+	return names
 }
 
-// MaxGone is by how much the remembered removed names may outnumber the existing ones.
-const MaxGone = maxGone
+// ScopeVersion returns the version of the scope of a destination.
+func ScopeVersion(destination string) string { return scopeEntry(destination).version }
+
+// Repeats are the times after the answer to a demand at which it is given again.
+func Repeats() []time.Duration { return repeats }
 
 // Limits of one stream.
 const (

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
@@ -15,11 +13,9 @@ func TestEndpointsReachOnlySubscribers(t *testing.T) {
 	c := start(t)
 	c.set(t, append(slices.Concat(service("shop", "a"), service("shop", "b")), base())...)
 	calls := func(name string, services ...string) *proxy {
-		p := bare(t, c, pod(name, "n1"), "a", "b")
+		p := bare(t, c, pod(name, "n1"))
 		for _, s := range services {
-			p.subscribe(envoy.RouteType, s)
-			p.warm(s)
-			p.take(envoy.RouteType, s)
+			p.call(s, s)
 		}
 		return p
 	}
@@ -49,7 +45,7 @@ func TestNothingIsKeptOfAStreamThatEnded(t *testing.T) {
 	var proxies []*proxy
 	for i := range 3 {
 		p := c.connect(t, pod(fmt.Sprint(i), "n1"))
-		p.subscribe(envoy.ClusterType)
+		p.subscribe(envoy.ClusterType, "*", envoy.Demand("a"), envoy.Demand("gone"))
 		p.subscribe(envoy.EndpointType, "a", "none")
 		p.subscribe(envoy.RouteType, "a", "none")
 		p.subscribe(envoy.ListenerType)
@@ -71,12 +67,13 @@ func TestNothingIsKeptOfAStreamThatEnded(t *testing.T) {
 	}
 }
 
-// What is asked for and given back again and again leaves nothing behind, on a stream that goes on.
-func TestNothingIsKeptOfAnOldSubscription(t *testing.T) {
-	c := start(t)
+// What comes and goes again and again leaves nothing behind, neither in the store nor on a stream that goes on.
+func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 1}})
 	c.set(t, base())
 	p := bare(t, c, pod("one", "n1"))
-	names, _ := c.store.Watched()
+	watched, _ := c.store.Watched()
+	kept := c.store.Names()
 	for i := range 100 {
 		name := fmt.Sprint("s", i)
 		p.subscribe(envoy.RouteType, name)
@@ -84,88 +81,51 @@ func TestNothingIsKeptOfAnOldSubscription(t *testing.T) {
 		p.unsubscribe(envoy.RouteType, name)
 		p.quiet()
 		c.set(t, service("shop", name)...)
-		p.take(envoy.ScopedRouteType, name)
-		p.subscribe(envoy.RouteType, name)
-		p.warm(name)
-		p.take(envoy.RouteType, name)
+		p.pushed(name)
 		p.quiet()
 		c.remove(t, service("shop", name)...)
 		noRoutes(t, p, name)
-		gone := p.expect(envoy.ScopedRouteType, "-"+name)
-		p.unsubscribe(envoy.RouteType, name)
-		p.ack(gone)
+		p.noScope(name)
 		p.take(envoy.ClusterType, "-"+name)
 		p.take(envoy.EndpointType, "-"+name)
 		p.unsubscribe(envoy.EndpointType, name)
 	}
-	await(t, "as much watched as before", func() bool { now, _ := c.store.Watched(); return now == names })
-}
-
-func many(n int, name string) []envoy.Resource {
-	out := make([]envoy.Resource, n)
-	for i := range out {
-		out[i] = scope(fmt.Sprintf("%s-%05d", name, i))
-	}
-	return out
-}
-
-func TestLogIsBounded(t *testing.T) {
-	const most = 2 * (1000 + server.MaxGone)
-	for name, round := range map[string]func(c *control, i int){
-		"changes": func(c *control, i int) { c.set(t, scopes(fmt.Sprint("s", i%10))[i/10%2]) },
-		"new names, one at a time": func(c *control, i int) {
-			name := scope(fmt.Sprint("s", i))
-			c.set(t, name)
-			c.remove(t, name)
-		},
-		"many at once": func(c *control, i int) {
-			if i%50 == 0 {
-				batch := many(1000, fmt.Sprint(i))
-				c.set(t, batch...)
-				c.remove(t, batch...)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := start(t)
-			for i := range 8000 {
-				round(c, i)
-				if items, names := c.store.Logged(envoy.ScopedRouteType); items > most || names > most {
-					t.Fatalf("round %d: %d items and %d names in the log, want %d at most", i, items, names, most)
-				}
-			}
-		})
+	await(t, "as much watched as before", func() bool { now, _ := c.store.Watched(); return now == watched })
+	if now := c.store.Names(); now != kept {
+		t.Errorf("the store keeps %d names, %d at first", now, kept)
 	}
 }
 
-// A proxy starts again if it was so slow that the store has forgotten what it must remove.
-func TestTooFarBehind(t *testing.T) {
-	t.Parallel()
-	c := start(t)
-	c.set(t, base(), scope("stays"), scope("goes"))
+// A proxy that is slow to acknowledge scopes is then told of those that there are, not of those that came and went.
+func TestSlowProxyGetsTheScopesThatAreThere(t *testing.T) {
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 4}})
+	c.set(t, append(service("shop", "stays"), base())...)
 	p := c.connect(t, pod("one", "n1"))
 	p.subscribe(envoy.ClusterType)
-	p.take(envoy.ClusterType, "base")
+	cold := p.expect(envoy.ClusterType, "base", "stays")
+	p.subscribe(envoy.EndpointType, "stays")
+	p.take(envoy.EndpointType, "stays")
+	p.ack(cold)
 	p.subscribe(envoy.ScopedRouteType)
-	held := versions(p.take(envoy.ScopedRouteType, "goes", "stays"))
-
-	c.set(t, clusterWith("base", "", "changed"))
-	late := p.expect(envoy.ClusterType, "base") // scopes wait for its acknowledgement
-	c.remove(t, scope("goes"))
-	for i := range 2*server.MaxGone/1000 + 2 {
-		batch := many(1000, fmt.Sprint(i))
-		c.set(t, batch...)
-		c.remove(t, batch...)
+	p.take(envoy.ScopedRouteType, "ask", "stays")
+	route := func(name string) envoy.Resource { return in("shop", routeTo(name))[0] }
+	c.set(t, route("goes"))
+	late := p.expect(envoy.ScopedRouteType, "goes")
+	c.remove(t, route("goes"))
+	for i := range 2000 {
+		name := route(fmt.Sprint("s", i))
+		c.set(t, name)
+		if i%100 == 0 {
+			p.quiet()
+		}
+		c.remove(t, name)
 	}
+	c.set(t, route("new"))
+	p.quiet()
+	p.subscribe(envoy.RouteType, "goes")
+	noRoutes(t, p, "goes")
 	p.ack(late)
-	if code := p.ended(); code != codes.Aborted {
-		t.Fatalf("ended with %v: %v", code, p.err)
-	}
-
-	again := c.connect(t, pod("one", "n1"))
-	again.resume(envoy.ScopedRouteType, held)
-	again.take(envoy.ScopedRouteType, "-goes")
-	c.set(t, scope("new"))
-	again.take(envoy.ScopedRouteType, "new")
-	again.quiet()
+	p.take(envoy.ScopedRouteType, "new")
+	p.noScope("goes")
+	p.quiet()
 }

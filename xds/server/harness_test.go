@@ -165,6 +165,8 @@ type proxy struct {
 	err    error // why the stream ended, once in is closed
 	node   *corev3.Node
 	close  func()
+	// answered counts the answers to each demand.
+	answered map[string]int
 }
 
 func (c *control) connect(t *testing.T, n *corev3.Node, dial ...grpc.DialOption) *proxy {
@@ -179,7 +181,7 @@ func (c *control) connect(t *testing.T, n *corev3.Node, dial ...grpc.DialOption)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, conn: conn, stream: stream, in: make(chan *discoveryv3.DeltaDiscoveryResponse, 100), node: n}
+	p := &proxy{t: t, conn: conn, stream: stream, in: make(chan *discoveryv3.DeltaDiscoveryResponse, 100), node: n, answered: map[string]int{}}
 	go func() {
 		defer close(p.in)
 		for {
@@ -262,8 +264,18 @@ func (p *proxy) warm(names ...string) {
 	p.ack(res)
 }
 
-// response returns the next response. wanted is what the test waits for.
+// response returns the next response, without the repetitions of answers. wanted is what the test waits for.
 func (p *proxy) response(wanted any) *discoveryv3.DeltaDiscoveryResponse {
+	p.t.Helper()
+	for {
+		if res := p.any(wanted); !p.repeats(res) {
+			return res
+		}
+	}
+}
+
+// any returns the next response.
+func (p *proxy) any(wanted any) *discoveryv3.DeltaDiscoveryResponse {
 	p.t.Helper()
 	select {
 	case res, ok := <-p.in:

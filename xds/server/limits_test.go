@@ -54,6 +54,15 @@ func TestTooMuch(t *testing.T) {
 			p.subscribe(envoy.RouteType, numbered(0, half)...)
 			p.subscribe(envoy.RouteType, numbered(half, half)...)
 		},
+		"scopes of destinations bit by bit": func(p *proxy) {
+			for from := 0; from <= server.MaxNames; from += half {
+				var demands []string
+				for _, name := range numbered(from, half) {
+					demands = append(demands, envoy.Demand(name))
+				}
+				p.subscribe(envoy.ClusterType, demands...)
+			}
+		},
 		"names held bit by bit": func(p *proxy) {
 			p.resume(envoy.RouteType, held(numbered(0, half)), "a")
 			p.resume(envoy.RouteType, held(numbered(half, half)), "a")
@@ -285,35 +294,46 @@ func TestSilentStreamEnds(t *testing.T) {
 	}
 }
 
-// Envoy keeps the answers for names that do not exist, so their number is bounded.
+// Envoy keeps the answers for names that do not exist, so their number is bounded. A call to one more is answered, too, and
+// finds no routes.
 func TestAbsentNames(t *testing.T) {
 	c := start(t)
 	c.set(t, base())
 	p := bare(t, c, pod("one", "n1"))
+	var demands []string
 	names := numbered(1000, server.MaxAbsent+2)
 	want, beyond := slices.Clone(names[:server.MaxAbsent]), names[server.MaxAbsent:]
 	for _, name := range beyond {
 		want = append(want, "-"+name)
 	}
-	p.subscribe(envoy.RouteType, names...)
+	for _, name := range names {
+		demands = append(demands, envoy.Demand(name))
+	}
+	p.subscribe(envoy.ClusterType, demands...)
+	p.scope(names...)
 	p.take(envoy.RouteType, want...)
-	p.subscribe(envoy.RouteType, "further")
+	p.answer(names...)
+	p.subscribe(envoy.ClusterType, envoy.Demand("further"))
+	p.scope("further")
 	p.take(envoy.RouteType, "-further")
+	p.answer("further")
 	p.quiet()
 
 	// Those that then exist come all the same; one of them had an entry, which is free now.
 	for _, name := range []string{beyond[0], names[0]} {
 		c.set(t, service("shop", name)...)
 		p.warm(name)
-		p.takeEach(name, envoy.RouteType, envoy.ScopedRouteType)
+		p.take(envoy.RouteType, name)
 	}
 	for _, name := range []string{"other", "last"} {
-		p.subscribe(envoy.RouteType, name)
+		p.subscribe(envoy.ClusterType, envoy.Demand(name))
+		p.scope(name)
 		if name == "other" {
 			noRoutes(t, p, name)
 		} else {
 			p.take(envoy.RouteType, "-"+name)
 		}
+		p.answer(name)
 	}
 	p.quiet()
 }

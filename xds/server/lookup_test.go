@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"testing"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -33,18 +36,31 @@ func TestLookupByClass(t *testing.T) {
 	}
 }
 
-// A scope comes in the form for what is preloaded, or in the one for on demand.
+// A proxy is to have the scopes by which it asks, of what it has asked for, and of destinations that have routes. The store
+// has none of them.
 func TestLookupOfScopes(t *testing.T) {
 	p := newParts(t)
-	p.apply(envoy.Change{Set: []envoy.Resource{
-		{Type: envoy.ScopedRouteType, Name: "a", Namespace: "bank", Message: everything("a", "1")[3].Message},
-		{Type: envoy.ScopedRouteType, Name: "a", Namespace: "bank", Variant: envoy.Ahead, Message: everything("a", "2")[3].Message},
-		everything("b", "")[1], // one Service port
-	}})
-	onDemand := p.entry(envoy.ScopedRouteType, "a").version
-	p.preload.bounds.WholeMesh = 1
-	if p.entry(envoy.ScopedRouteType, "a").version == onDemand {
-		t.Error("a preloaded scope came in the form for on demand")
+	p.set("", "a")
+	p.demands.ask("asked")
+	for name, want := range map[string]bool{"ask": true, "a": true, "asked": true, "none": false} {
+		id := envoy.ID{Type: envoy.ScopedRouteType, Name: name}
+		e := p.lookup.entry(id)
+		if (e != nil) != want || p.lookup.exists(id) != want {
+			t.Errorf("scope %q: got %v, exists is %v, want %v", name, e, p.lookup.exists(id), want)
+		}
+		if want && (e.name != name || !isScope(name, e.version) || isScope(name+"x", e.version) || isScope(name, "older")) {
+			t.Errorf("scope %q is not told from others", name)
+		}
+	}
+	var scope routev3.ScopedRouteConfiguration
+	unmarshal(t, scopeEntry("a"), &scope)
+	if key := scope.Key.Fragments[0].GetStringKey(); key != "a" || scope.RouteConfigurationName != "a" || scope.OnDemand {
+		t.Errorf("got %v", &scope)
+	}
+	scope.Reset()
+	unmarshal(t, scopeEntry("ask"), &scope)
+	if key := scope.Key.Fragments[0].GetStringKey(); key != "ask" || scope.RouteConfiguration == nil {
+		t.Errorf("got %v", &scope)
 	}
 }
 
@@ -77,5 +93,17 @@ func TestLookupOnDemand(t *testing.T) {
 	}
 	if wanted, unwanted := made.Take(); len(wanted) != 1 || len(unwanted) != 1 {
 		t.Errorf("%q are wanted and %q are not, want one each", wanted, unwanted)
+	}
+}
+
+// unmarshal reads what a proxy reads of an entry.
+func unmarshal(t *testing.T, e *entry, m proto.Message) {
+	t.Helper()
+	var res discoveryv3.DeltaDiscoveryResponse
+	if err := proto.Unmarshal(e.wire.ReadOnlyData(), &res); err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Resources[0].Resource.UnmarshalTo(m); err != nil {
+		t.Fatal(err)
 	}
 }

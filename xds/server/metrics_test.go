@@ -29,10 +29,8 @@ func (c *control) converged(t *testing.T) (n uint64) {
 func TestFirstCallIsNoChange(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"))...)
-	p := bare(t, c, pod("one", "n1"), "a")
-	p.subscribe(envoy.RouteType, "a")
-	p.warm("a")
-	p.take(envoy.RouteType, "a")
+	p := bare(t, c, pod("one", "n1"))
+	p.call("a", "a")
 	wantChanges := func(want int) {
 		t.Helper()
 		p.quiet() // so the last acknowledgement has been read

@@ -114,7 +114,7 @@ func TestMadeComesBack(t *testing.T) {
 	p := c.connect(t, pod("one", "n1"))
 	p.resume(envoy.ClusterType, held, "*", "made/a", "made/b", "made/c", "made/d")
 	p.subscribe(envoy.ScopedRouteType)
-	p.take(envoy.ScopedRouteType)
+	p.take(envoy.ScopedRouteType, "ask")
 	wanted, _ := names(t, m, 4, 0)
 	is(t, wanted, "made/a", "made/b", "made/c", "made/d")
 	p.quiet()

@@ -49,7 +49,11 @@ func (o *ordering) advance(to sender) error {
 			}
 		}
 		if o.waiting(typeURL) {
-			if typeURL == envoy.ClusterType && o.heldUp == 0 {
+			switch {
+			case typeURL != envoy.ClusterType:
+			case o.resumption.expectsScopes(): // and when they are listed, listeners wait for the missing ones
+				o.heldUp = 0
+			case o.heldUp == 0:
 				o.heldUp = o.subs.last
 			}
 			return nil

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -10,23 +11,20 @@ import (
 func TestRouteWaitsForItsOwnClustersOnly(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "cold"), service("shop", "good"))...)
-	p := bare(t, c, pod("one", "n1"), "cold", "good")
+	p := bare(t, c, pod("one", "n1"))
 
-	p.subscribe(envoy.RouteType, "cold")
+	p.subscribe(envoy.ClusterType, envoy.Demand("cold"))
 	p.take(envoy.ClusterType, "cold") // and never asks for its endpoints
-	p.subscribe(envoy.RouteType, "good")
-	p.warm("good")
-	p.take(envoy.RouteType, "good")
+	p.scope("cold")
+	p.call("good", "good")
 	p.quiet()
 }
 
 func TestRouteChangesToAFurtherCluster(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
-	p := bare(t, c, pod("one", "n1"), "a", "b")
-	p.subscribe(envoy.RouteType, "a")
-	p.warm("a")
-	p.take(envoy.RouteType, "a")
+	p := bare(t, c, pod("one", "n1"))
+	p.call("a", "a")
 
 	c.set(t, in("shop", routeTo("a", "a", "b"))...)
 	clusters := p.expect(envoy.ClusterType, "b")
@@ -45,10 +43,8 @@ func TestClusterOfARouteComesBack(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
 	c.set(t, in("shop", routeTo("a", "a", "b"))...)
-	p := bare(t, c, pod("one", "n1"), "a", "b")
-	p.subscribe(envoy.RouteType, "a")
-	p.warm("a", "b")
-	p.take(envoy.RouteType, "a")
+	p := bare(t, c, pod("one", "n1"))
+	p.call("a", "a", "b")
 
 	c.remove(t, cluster("b", "b"))
 	p.take(envoy.ClusterType, "-b")
@@ -57,4 +53,47 @@ func TestClusterOfARouteComesBack(t *testing.T) {
 	p.take(envoy.EndpointType, "b") // the subscription is the old one, the cluster warms anew
 	p.ack(clusters)
 	p.quiet()
+}
+
+// A series of first calls, each made before the clusters of the one before are warm, holds up listeners no longer than the
+// clusters and scopes that were on their way.
+func TestFirstCallsHoldUpNoListener(t *testing.T) {
+	c := start(t)
+	var called []string
+	all := []envoy.Resource{base()}
+	for i := range 12 {
+		called = append(called, fmt.Sprintf("s%02d", i))
+		all = append(all, service("shop", called[i])...)
+	}
+	c.set(t, all...)
+	p := bare(t, c, pod("one", "n1"))
+	p.subscribe(envoy.ListenerType)
+	p.take(envoy.ListenerType)
+	p.subscribe(envoy.ClusterType, envoy.Demand(called[0]))
+	for calls := 1; ; {
+		switch res := p.response("the new listener"); {
+		case res.TypeUrl == envoy.ListenerType:
+			if got := content(res); !slices.Equal(got, []string{"new"}) {
+				t.Fatalf("got listeners %q", got)
+			}
+			return
+		case res.TypeUrl == envoy.ClusterType && len(res.Resources) > 0:
+			if calls == len(called) {
+				t.Fatalf("no listener while %d Services were called for the first time", calls)
+			}
+			if calls == 3 {
+				c.set(t, listener("new"))
+			}
+			// The next call comes before the clusters of this one are there.
+			p.subscribe(envoy.ClusterType, envoy.Demand(called[calls]))
+			calls++
+			p.subscribe(envoy.EndpointType, content(res)...)
+			p.ack(res)
+		case res.TypeUrl == envoy.ScopedRouteType:
+			p.subscribe(envoy.RouteType, content(res)...)
+			p.ack(res)
+		default:
+			p.ack(res)
+		}
+	}
 }

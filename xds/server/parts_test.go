@@ -24,6 +24,7 @@ type parts struct {
 	lookup  lookup
 	subs    subscriptions
 	warming warming
+	demands demands
 }
 
 // newParts returns the parts of a proxy in the namespace "ns", which is sent nothing ahead.
@@ -32,8 +33,10 @@ func newParts(t *testing.T) *parts {
 	p.node = node.Node{Namespace: "ns", Pod: "pod", Workload: "Deployment/web"}
 	p.watches = watches{store: p.store, watcher: &p.pending, metrics: newMetrics(nil, nil), log: logr.Discard()}
 	p.preload = preload{store: p.store, usage: p.usage, node: &p.node}
-	p.lookup = lookup{store: p.store, node: &p.node, watches: &p.watches, preload: &p.preload}
+	p.demands = newDemands(p.store)
+	p.lookup = lookup{store: p.store, node: &p.node, watches: &p.watches, demands: &p.demands}
 	p.subs = subscriptions{byType: map[string]*subscription{}, watches: &p.watches, lookup: &p.lookup}
+	p.demands.subs, p.demands.preload = &p.subs, &p.preload
 	return p
 }
 
@@ -69,7 +72,7 @@ func (p *parts) entry(typeURL, name string) *entry {
 // changed returns the names of clusters that are reported to the proxy.
 func (p *parts) changed() []string {
 	var names []string
-	for id := range p.pending.take(p.store) {
+	for id := range p.pending.take() {
 		if id.Type == envoy.ClusterType {
 			names = append(names, id.Name)
 		}

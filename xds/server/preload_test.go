@@ -1,14 +1,10 @@
 package server_test
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/node"
@@ -16,33 +12,19 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/server"
 )
 
-// base is a cluster that belongs to no Service.
-func base() envoy.Resource { return cluster("base", "") }
-
-// bare returns a sidecar that has what it gets before any call if nothing is preloaded: the base cluster and all scopes.
-func bare(t *testing.T, c *control, n *corev3.Node, scopes ...string) *proxy {
-	t.Helper()
-	p := c.connect(t, n)
-	p.subscribe(envoy.ClusterType)
-	p.take(envoy.ClusterType, "base")
-	p.subscribe(envoy.ScopedRouteType)
-	if got := variants(t, p.take(envoy.ScopedRouteType, scopes...)); !slices.Equal(got, scopes) {
-		t.Fatalf("got scopes %q, want all on demand: %q", got, scopes)
-	}
-	return p
-}
-
 func TestNothingAhead(t *testing.T) {
 	c := start(t)
 	c.set(t, slices.Concat([]envoy.Resource{base(), listener("out")}, service("shop", "a"), service("bank", "b"))...)
-	p := bare(t, c, pod("one", "n1"), "a", "b")
+	p := bare(t, c, pod("one", "n1"))
 	p.subscribe(envoy.ListenerType)
 	p.take(envoy.ListenerType, "out")
 	p.quiet()
 
-	p.subscribe(envoy.RouteType, "b")
+	// The first call to b. Its clusters come with its scope, before the proxy asks for routes.
+	p.subscribe(envoy.ClusterType, envoy.Demand("b"))
 	clusters := p.expect(envoy.ClusterType, "b")
-	p.quiet() // the route waits for the cluster's acknowledgement …
+	p.scope("b")
+	p.quiet() // the routes wait for the cluster's acknowledgement …
 	p.ack(clusters)
 	p.quiet() // … and for its endpoints
 	p.subscribe(envoy.EndpointType, "b")
@@ -50,6 +32,7 @@ func TestNothingAhead(t *testing.T) {
 	p.quiet()
 	p.ack(eps)
 	p.take(envoy.RouteType, "b")
+	p.answer("b")
 	p.quiet()
 }
 
@@ -63,9 +46,8 @@ func TestAhead(t *testing.T) {
 	}
 	scope := func(s string) *corev3.Node { return in(func(n *node.Node) { n.ConfigScope = s }) }
 	shop, all := []string{"base", "cart", "pay"}, []string{"base", "cart", "pay", "rates", "vault"}
-	shopScopes := []string{"cart ahead", "pay ahead", "rates", "vault"}
-	allScopes := []string{"cart ahead", "pay ahead", "rates ahead", "vault ahead"}
-	none, noneScopes := []string{"base"}, []string{"cart", "pay", "rates", "vault"}
+	shopScopes, allScopes := []string{"ask", "cart", "pay"}, []string{"ask", "cart", "pay", "rates", "vault"}
+	none, noneScopes := []string{"base"}, []string{"ask"}
 	for name, test := range map[string]struct {
 		ahead server.PreloadBounds
 		node  *corev3.Node
@@ -85,7 +67,7 @@ func TestAhead(t *testing.T) {
 		"scope demand":                {server.PreloadBounds{WholeMesh: 4, Namespace: 2}, scope(config.ScopeDemand), nil, none, noneScopes},
 		"used route": {
 			server.PreloadBounds{}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
-			[]string{"base", "rates"}, []string{"cart", "pay", "rates ahead", "vault"},
+			[]string{"base", "rates"}, []string{"ask", "rates"},
 		},
 		"used cluster": {
 			server.PreloadBounds{}, in(nil), []envoy.ID{{Type: envoy.ClusterType, Name: "rates"}},
@@ -93,11 +75,11 @@ func TestAhead(t *testing.T) {
 		},
 		"used and the namespace": {
 			server.PreloadBounds{Namespace: 2}, in(nil), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
-			[]string{"base", "cart", "pay", "rates"}, []string{"cart ahead", "pay ahead", "rates ahead", "vault"},
+			[]string{"base", "cart", "pay", "rates"}, []string{"ask", "cart", "pay", "rates"},
 		},
 		"used and scope namespace": {
 			server.PreloadBounds{}, scope(config.ScopeNamespace), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}},
-			[]string{"base", "cart", "pay", "rates"}, []string{"cart ahead", "pay ahead", "rates ahead", "vault"},
+			[]string{"base", "cart", "pay", "rates"}, []string{"ask", "cart", "pay", "rates"},
 		},
 		"used but scope demand": {
 			server.PreloadBounds{}, scope(config.ScopeDemand), []envoy.ID{{Type: envoy.RouteType, Name: "rates"}}, none, noneScopes,
@@ -140,23 +122,23 @@ func TestAhead(t *testing.T) {
 			}
 			p.ack(clusters)
 			p.subscribe(envoy.ScopedRouteType)
-			if got := variants(t, p.next(envoy.ScopedRouteType)); !slices.Equal(got, test.wantScopes) {
-				t.Errorf("got scopes %q, want %q", got, test.wantScopes)
-			}
+			p.take(envoy.ScopedRouteType, test.wantScopes...)
+			p.quiet()
 		})
 	}
 }
 
+// A new Service comes to the proxies to which it is preloaded, with its scope, so that the first call waits for nothing.
 func TestNewService(t *testing.T) {
 	for name, test := range map[string]struct {
 		ahead server.PreloadBounds
 		node  *corev3.Node
-		want  string // the variant of the scope
+		comes bool
 	}{
-		"small mesh":                {server.PreloadBounds{WholeMesh: 2}, pod("one", "n1"), "b ahead"},
-		"one port too many":         {server.PreloadBounds{WholeMesh: 1}, pod("one", "n1"), "b"},
-		"large mesh, the proxy's":   {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "bank", Pod: "one", ServiceAccount: "default"}.Proto(), "b ahead"},
-		"large mesh, another's own": {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "web", Pod: "one", ServiceAccount: "default"}.Proto(), "b"},
+		"small mesh":                {server.PreloadBounds{WholeMesh: 2}, pod("one", "n1"), true},
+		"one port too many":         {server.PreloadBounds{WholeMesh: 1}, pod("one", "n1"), false},
+		"large mesh, the proxy's":   {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "bank", Pod: "one", ServiceAccount: "default"}.Proto(), true},
+		"large mesh, another's own": {server.PreloadBounds{Namespace: 1}, node.Node{Namespace: "web", Pod: "one", ServiceAccount: "default"}.Proto(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startWith(t, server.Options{Preload: test.ahead})
@@ -166,15 +148,52 @@ func TestNewService(t *testing.T) {
 			c.set(t, in("shop", endpoints("a", 0))...)
 
 			c.set(t, service("bank", "b")...)
-			if test.want == "b ahead" {
-				p.warm("b")
-			}
-			if got := variants(t, p.take(envoy.ScopedRouteType, "b")); !slices.Equal(got, []string{test.want}) {
-				t.Errorf("got %q, want %q", got, test.want)
+			if test.comes {
+				p.pushed("b")
 			}
 			p.quiet()
 		})
 	}
+}
+
+// pushed takes a Service that is preloaded, which comes while the proxy is connected.
+func (p *proxy) pushed(name string) {
+	p.t.Helper()
+	cold := p.expect(envoy.ClusterType, name)
+	p.scope(name)
+	p.subscribe(envoy.EndpointType, name)
+	p.take(envoy.EndpointType, name)
+	p.ack(cold)
+	p.take(envoy.RouteType, name)
+}
+
+// A preloaded scope goes with its routes, and comes back with them. Where it is asked for in between, it stays.
+func TestPreloadedScopeGoes(t *testing.T) {
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 1}})
+	c.set(t, base())
+	p := bare(t, c, pod("one", "n1"))
+	for range 2 {
+		c.set(t, service("shop", "a")...)
+		p.pushed("a")
+		p.quiet()
+		c.remove(t, service("shop", "a")...)
+		noRoutes(t, p, "a")
+		p.noScope("a")
+		p.take(envoy.ClusterType, "-a")
+		p.take(envoy.EndpointType, "-a")
+		p.unsubscribe(envoy.EndpointType, "a")
+		p.quiet()
+	}
+	p.call("a")
+	c.set(t, service("shop", "a")...)
+	p.warm("a")
+	p.take(envoy.RouteType, "a")
+	p.quiet()
+	c.remove(t, service("shop", "a")...)
+	noRoutes(t, p, "a")
+	p.take(envoy.ClusterType, "-a")
+	p.take(envoy.EndpointType, "-a")
+	p.quiet()
 }
 
 // The protocol of a port is changed, and what was of no use is now the form that is used.
@@ -183,10 +202,8 @@ func TestNoLongerLazyIsNew(t *testing.T) {
 	c.set(t, append(lazy(service("shop", "a")...), base())...)
 	p := bare(t, c, pod("one", "n1"))
 	c.set(t, service("shop", "a")...)
-	p.warm("a")
-	if got := variants(t, p.take(envoy.ScopedRouteType, "a")); !slices.Equal(got, []string{"a ahead"}) {
-		t.Errorf("got %q", got)
-	}
+	p.pushed("a")
+	p.quiet()
 }
 
 func TestNamesThatDoNotExist(t *testing.T) {
@@ -208,71 +225,72 @@ func TestNamesThatDoNotExist(t *testing.T) {
 		c := start(t)
 		c.set(t, base())
 		p := bare(t, c, pod("one", "n1"))
-		p.subscribe(envoy.RouteType, "a")
+		p.subscribe(envoy.ClusterType, envoy.Demand("a"))
+		p.scope("a")
 		noRoutes(t, p, "a")
+		p.answer("a")
 		p.subscribe(envoy.ClusterType, "a")
 		noEndpoints(t, p, "a")
 		p.quiet()
 
-		// Then there is such a Service. Its route waits for its cluster.
+		// Then there is such a Service. Its routes wait for its cluster. The sidecar does not ask for them again.
 		c.set(t, service("shop", "a")...)
 		p.warm("a")
-		p.takeEach("a", envoy.RouteType, envoy.ScopedRouteType)
+		p.take(envoy.RouteType, "a")
 		p.quiet()
 
-		// And then there is not. The cluster has been asked for by name, so it is not removed.
+		// And then there is not. The cluster has been asked for by name, and the scope by a call, so neither is removed.
 		c.remove(t, service("shop", "a")...)
 		noEndpoints(t, p, "a")
 		noRoutes(t, p, "a")
-		p.take(envoy.ScopedRouteType, "-a")
 		p.take(envoy.EndpointType, "-a")
 		p.quiet()
 	})
 }
 
-func noRoutes(t *testing.T, p *proxy, name string) {
-	t.Helper()
-	if got := only(t, p.take(envoy.RouteType, name), &routev3.RouteConfiguration{}); len(got.VirtualHosts) > 0 {
-		t.Errorf("got %v, want no routes", got)
-	}
-}
-
-func noEndpoints(t *testing.T, p *proxy, name string) {
-	t.Helper()
-	got := only(t, p.take(envoy.ClusterType, name), &clusterv3.Cluster{})
-	if got.GetType() != clusterv3.Cluster_STATIC || got.EdsClusterConfig != nil || got.LoadAssignment != nil {
-		t.Errorf("got %v, want a static cluster without endpoints", got)
-	}
-}
-
+// The protocol of a port is changed to one that needs no scope. Who has the scope keeps it, also after it comes back, and
+// others do not get it.
 func TestLazyScope(t *testing.T) {
-	c := start(t)
+	t.Parallel()
+	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 1}})
+	c.ResumeFor(longResume)
 	c.set(t, append(service("shop", "a"), base())...)
-	has := bare(t, c, pod("has", "n1"), "a")
-	held := map[string]string{"a": c.version(t, envoy.ScopedRouteType, "a")}
+	has := c.connect(t, pod("has", "n1"))
+	has.subscribe(envoy.ClusterType)
+	cold := has.expect(envoy.ClusterType, "a", "base")
+	has.subscribe(envoy.EndpointType, "a")
+	has.take(envoy.EndpointType, "a")
+	has.ack(cold)
+	has.subscribe(envoy.ScopedRouteType)
+	has.take(envoy.ScopedRouteType, "a", "ask")
+	has.subscribe(envoy.RouteType, "a")
+	has.take(envoy.RouteType, "a")
+	held := func(typeURL string) map[string]string { return map[string]string{"a": c.version(t, typeURL, "a")} }
+	again := func() *proxy {
+		p := c.connect(t, pod("has", "n1"))
+		p.resume(envoy.ClusterType, map[string]string{"a": c.version(t, envoy.ClusterType, "a"), "base": c.version(t, envoy.ClusterType, "base")})
+		p.resume(envoy.ScopedRouteType, map[string]string{"a": server.ScopeVersion("a"), "ask": server.ScopeVersion("ask")})
+		p.resume(envoy.RouteType, held(envoy.RouteType), "a")
+		p.resume(envoy.EndpointType, held(envoy.EndpointType), "a")
+		return p
+	}
 
-	c.set(t, lazy(in("shop", scopes("a")...)...)...)
+	tcp := lazy(in("shop", cluster("a", "a"), routeTo("a", "a"))...)
+	c.set(t, tcp...)
 	has.quiet()
 	hasNot := bare(t, c, pod("has-not", "n1"))
 	hasNot.quiet()
+	back := again()
+	back.quiet()
 
-	again := c.connect(t, pod("has", "n1"))
-	again.resume(envoy.ScopedRouteType, held)
-	again.quiet()
-	c.set(t, append(in("shop", scopes("b")...), lazy(in("shop", scopes("c")...)...)...)...)
-	for _, p := range []*proxy{has, hasNot, again} {
-		p.take(envoy.ScopedRouteType, "b")
-		p.quiet()
-	}
-	behind := c.connect(t, pod("has", "n1"))
-	behind.resume(envoy.ScopedRouteType, map[string]string{"a": "older", "b": "older"})
-	behind.take(envoy.ScopedRouteType, "a", "b") // what it holds is kept up to date
-
-	// No longer lazy, and then gone.
-	c.set(t, in("shop", scopes("a")...)...)
-	hasNot.take(envoy.ScopedRouteType, "a")
-	c.remove(t, scopes("a")...)
-	hasNot.take(envoy.ScopedRouteType, "-a")
+	// It goes, and comes back as it was at first. The one that has come back removes nothing yet.
+	c.remove(t, tcp...)
+	noRoutes(t, has, "a")
+	has.noScope("a")
+	has.take(envoy.ClusterType, "-a")
+	c.set(t, service("shop", "a")...)
+	hasNot.pushed("a")
+	back.quiet()
 }
 
 // A sidecar asks at once for the routes of what it is sent ahead. Were that taken for calls, its workload
@@ -280,14 +298,8 @@ func TestLazyScope(t *testing.T) {
 func TestSentAheadIsNotUsed(t *testing.T) {
 	c := startWith(t, server.Options{Preload: server.PreloadBounds{WholeMesh: 3}})
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("x", "a"), service("x", "b"), service("x", "c"))...)
-	begin := func(name string, want ...string) *proxy {
+	begin := func(name string, ahead ...string) *proxy {
 		t.Helper()
-		var ahead []string
-		for _, scope := range want {
-			if name, ok := strings.CutSuffix(scope, " ahead"); ok {
-				ahead = append(ahead, name)
-			}
-		}
 		p := c.connect(t, node.Node{Namespace: "shop", Pod: name, ServiceAccount: "default", Workload: "Deployment/web"}.Proto())
 		p.subscribe(envoy.ClusterType)
 		clusters := p.expect(envoy.ClusterType, slices.Sorted(slices.Values(append([]string{"base"}, ahead...)))...)
@@ -297,10 +309,7 @@ func TestSentAheadIsNotUsed(t *testing.T) {
 		}
 		p.ack(clusters)
 		p.subscribe(envoy.ScopedRouteType)
-		scopes := p.next(envoy.ScopedRouteType)
-		if got := variants(t, scopes); !slices.Equal(got, want) {
-			t.Fatalf("%s: got scopes %q, want %q", name, got, want)
-		}
+		scopes := p.expect(envoy.ScopedRouteType, slices.Sorted(slices.Values(append([]string{"ask"}, ahead...)))...)
 		if len(ahead) > 0 {
 			p.subscribe(envoy.RouteType, ahead...)
 			p.take(envoy.RouteType, ahead...)
@@ -308,48 +317,9 @@ func TestSentAheadIsNotUsed(t *testing.T) {
 		p.ack(scopes)
 		return p
 	}
-	begin("one", "a ahead", "b ahead", "c ahead")
+	begin("one", "a", "b", "c")
 	c.set(t, service("x", "d")...) // one too many
-	two := begin("two", "a", "b", "c", "d")
-	two.subscribe(envoy.RouteType, "b") // which is a call
-	two.warm("b")
-	two.take(envoy.RouteType, "b")
-	begin("three", "a", "b ahead", "c", "d")
-}
-
-// The scope of a new Service waits for the clusters that are on their way, not for all that come meanwhile.
-func TestFirstCallsHoldUpNoScope(t *testing.T) {
-	c := start(t)
-	var called []string
-	all := []envoy.Resource{base()}
-	for i := range 12 {
-		called = append(called, fmt.Sprintf("s%02d", i))
-		all = append(all, service("shop", called[i])...)
-	}
-	c.set(t, all...)
-	p := bare(t, c, pod("one", "n1"), called...)
-	p.subscribe(envoy.RouteType, called[0])
-	for calls := 1; ; {
-		switch res := p.response("the scope of the new Service"); res.TypeUrl {
-		case envoy.ScopedRouteType:
-			if got := content(res); !slices.Equal(got, []string{"new"}) {
-				t.Fatalf("got scopes %q", got)
-			}
-			return
-		case envoy.ClusterType:
-			if calls == len(called) {
-				t.Fatalf("no scope while %d Services were called for the first time", calls)
-			}
-			if calls == 3 {
-				c.set(t, service("shop", "new")...)
-			}
-			// The next call comes before the clusters of this one are there.
-			p.subscribe(envoy.RouteType, called[calls])
-			calls++
-			p.subscribe(envoy.EndpointType, content(res)...)
-			p.ack(res)
-		default:
-			p.ack(res)
-		}
-	}
+	two := begin("two")
+	two.call("b", "b")
+	begin("three", "b")
 }

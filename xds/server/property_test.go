@@ -27,6 +27,9 @@ const (
 	steps    = 600 // of one run
 )
 
+// allAnswers is how often a demand is answered on one stream.
+var allAnswers = 1 + len(server.Repeats())
+
 // world is a store that changes at random, and what it held at each time (epoch).
 type world struct {
 	t       *testing.T
@@ -35,7 +38,10 @@ type world struct {
 	epoch   int
 	current state
 	history []state
-	// touched counts the times a scope or a listener changed in a way that its content does not show.
+	ahead   server.PreloadBounds
+	// called are the destinations that some sidecar has asked for.
+	called map[string]bool
+	// touched counts the times a listener changed in a way that its content does not show.
 	touched map[string]int
 	log     []string
 	// made has the clusters that sidecars want made, making their current versions.
@@ -67,15 +73,17 @@ func (w *world) note(format string, args ...any) {
 func serviceName(i int) string { return fmt.Sprint("s", i) }
 func address(i int) string     { return fmt.Sprintf("10.0.0.%d:80", i) }
 
+func namespaceOf(number int) string { return []string{"shop", "bank"}[number%2] }
+
 func (s modelService) resources() []envoy.Resource {
 	name := serviceName(s.number)
 	route := routeTo(name, s.targets...)
 	route.Message.(*routev3.RouteConfiguration).VirtualHosts[0].Name = fmt.Sprint(s.epoch)
-	usual := append(scopes(name), clusterWith(name, name, fmt.Sprint(s.changed)), route)
+	usual := []envoy.Resource{clusterWith(name, name, fmt.Sprint(s.changed)), route}
 	if s.lazy {
 		usual = lazy(usual...)
 	}
-	return in([]string{"shop", "bank"}[s.number%2], append(usual, cluster(address(s.number), name), endpoints(name, s.weight))...)
+	return in(namespaceOf(s.number), append(usual, cluster(address(s.number), name), endpoints(name, s.weight))...)
 }
 
 // step changes up to three Services at once.
@@ -91,7 +99,6 @@ func (w *world) step() {
 		switch {
 		case !is:
 			s = modelService{number: i, targets: []string{name}, epoch: w.epoch}
-			w.touched[name]++
 		case what == 0:
 			delete(next, name)
 			continue
@@ -105,7 +112,6 @@ func (w *world) step() {
 			}
 		case what == 2:
 			s.lazy = !s.lazy
-			w.touched[name]++
 		case what == 3:
 			s.changed++
 		default:
@@ -176,6 +182,18 @@ func (w *world) existed(cluster string, since int) bool {
 	return !slices.ContainsFunc(w.history[since:], func(s state) bool { _, is := s[cluster]; return !is })
 }
 
+// mayPreload reports whether a scope may be sent to a sidecar that has not asked for it: the Service was there at some time
+// since an epoch, and the bounds let it be sent ahead, or a sidecar of the same workload has asked for it.
+func (w *world) mayPreload(destination string, since int) bool {
+	for _, state := range w.history[since:] {
+		s, is := state[destination]
+		if is && (w.called[destination] || w.ahead.WholeMesh > 0 || w.ahead.Namespace > 0 && namespaceOf(s.number) == "shop") {
+			return true
+		}
+	}
+	return false
+}
+
 // dangled reports whether at any time since an epoch the route of a Service referred to a cluster that did
 // not exist.
 func (w *world) dangled(route, cluster string, since int) bool {
@@ -204,7 +222,7 @@ func model(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	ahead := []server.PreloadBounds{{}, {}, {Namespace: 3}, {WholeMesh: 5}, {WholeMesh: 100}}[r.IntN(5)]
 	w := &world{
-		t: t, c: startWith(t, server.Options{Preload: ahead}), r: r,
+		t: t, c: startWith(t, server.Options{Preload: ahead}), r: r, ahead: ahead, called: map[string]bool{},
 		current: state{}, history: []state{{}}, touched: map[string]int{}, making: map[string]int{},
 	}
 	w.made = w.c.store.OnDemand(isMade)
@@ -228,17 +246,22 @@ func model(t *testing.T, seed uint64) {
 			s.receive(200 * time.Microsecond) // or chance goes on without it
 		case n < 75:
 			s.ack(r)
-		case n < 90:
+		case n < 87:
 			s.call(r)
+		case n < 90:
+			s.askLate(r)
 		case n < 95:
 			s.settle(r)
-		case seed%2 == 1 && s.cold == nil && r.IntN(3) == 0: // the server takes its time with a proxy that comes back
+		case seed%2 == 1 && len(s.cold) == 0 && r.IntN(3) == 0: // the server takes its time with a proxy that comes back
 			// Envoy that is cut off while clusters warm asks for clusters only when they are; that is not modelled.
 			w.note("%s reconnects", s.n.Id)
 			s.connect()
 		}
 	}
 	for _, s := range sidecars {
+		for len(s.late) > 0 {
+			s.askLate(r)
+		}
 		// A server may take its time to remove what is gone.
 		for deadline := time.Now().Add(2 * time.Second); ; {
 			w.make(true)
@@ -250,7 +273,26 @@ func model(t *testing.T, seed uint64) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
+		// Each demand is answered, and as often as it must be. Nothing else comes with the repetitions.
+		for deadline := time.Now().Add(patience); !s.allAnswered(); s.receive(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				w.fail("%s: answers %v, but calls to %v wait", s.n.Id, s.answers, s.waiting)
+			}
+		}
+		s.settle(r)
+		if diff := s.differs(); len(diff) > 0 {
+			w.fail("%s, after all answers: %s", s.n.Id, strings.Join(diff, "\n"))
+		}
 	}
+}
+
+func (s *sidecar) allAnswered() bool {
+	for destination := range s.asked {
+		if s.answers[destination] < allAnswers {
+			return false
+		}
+	}
+	return len(s.waiting) == 0
 }
 
 // differs returns the differences between a settled sidecar and the store, for everything that it holds or must hold.
@@ -259,8 +301,7 @@ func (s *sidecar) differs() []string {
 	differs := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	all := s.w.c.versions(s.w.t)
 	is := func(typeURL, name, version string) bool {
-		of := all[shortName(typeURL)]
-		return of[name] == version || of[name+" ("+envoy.Ahead+")"] == version
+		return all[shortName(typeURL)][name] == version
 	}
 	exists := func(typeURL, name string) bool { return all[shortName(typeURL)][name] != "" }
 	for name, c := range s.clusters {
@@ -274,14 +315,28 @@ func (s *sidecar) differs() []string {
 			differs("there is no cluster %q", name)
 		}
 	}
-	for name, scope := range s.scopes {
-		if !is(envoy.ScopedRouteType, name, scope.version) && !s.w.current[name].lazy {
-			differs("scope %q is of version %q", name, scope.version)
+	for name, version := range s.scopes {
+		if version != server.ScopeVersion(name) {
+			differs("scope %q is of version %q", name, version)
+		}
+		if name != "ask" && !s.asked[name] && !exists(envoy.RouteType, name) {
+			differs("there is a scope %q, without routes", name)
+		}
+		if name != "ask" && !s.watched[envoy.RouteType][name] {
+			differs("scope %q has no routes", name)
+		}
+	}
+	if s.scopes["ask"] == "" {
+		differs("there is no scope to ask by")
+	}
+	for destination := range s.asked {
+		if s.scopes[destination] == "" {
+			differs("there is no scope %q, which was asked for", destination)
 		}
 	}
 	for name, service := range s.w.current {
-		if _, has := s.scopes[name]; !has && !service.lazy {
-			differs("there is no scope %q", name)
+		if s.w.ahead.WholeMesh >= services && s.scopes[name] == "" && !service.lazy {
+			differs("there is no scope %q, which is sent ahead", name)
 		}
 	}
 	for name := range s.watched[envoy.RouteType] {
@@ -289,7 +344,7 @@ func (s *sidecar) differs() []string {
 		if exists(envoy.RouteType, name) && !is(envoy.RouteType, name, route.version) {
 			differs("route %q is %+v", name, route)
 		}
-		if !exists(envoy.RouteType, name) && (route.version == "" || len(route.clusters) > 0) {
+		if !exists(envoy.RouteType, name) && !route.none {
 			differs("route %q, which does not exist, is %+v", name, route)
 		}
 		for _, id := range route.clusters {

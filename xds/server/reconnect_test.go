@@ -16,29 +16,32 @@ func TestReconnect(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	c.ResumeFor(longResume)
-	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("shop", "b"), service("bank", "c"))...)
-	both := scopes("b")
-	first := bare(t, c, pod("one", "n1"), "a", "b", "c")
-	// held is what a sidecar has that once called a and b, and has been sent the scope of b ahead.
+	c.set(t, slices.Concat([]envoy.Resource{base(), listener("out")}, service("shop", "a"), service("shop", "b"), service("bank", "c"))...)
+	first := bare(t, c, pod("one", "n1"))
+	// held is what a sidecar has that once called a, and has been sent b ahead.
 	version := func(typeURL, name string) string { return c.version(t, typeURL, name) }
 	clusters := map[string]string{
 		"base": version(envoy.ClusterType, "base"), "a": version(envoy.ClusterType, "a"), "b": version(envoy.ClusterType, "b"),
 	}
-	scopes := map[string]string{
-		"a": version(envoy.ScopedRouteType, "a"), "b": version(envoy.ScopedRouteType, "b (ahead)"), "c": version(envoy.ScopedRouteType, "c"),
+	scopes := map[string]string{}
+	for _, name := range []string{"a", "ask", "b"} {
+		scopes[name] = server.ScopeVersion(name)
 	}
 	eps := map[string]string{"a": version(envoy.EndpointType, "a"), "b": version(envoy.EndpointType, "b")}
-	routes := map[string]string{"a": version(envoy.RouteType, "a")}
+	routes := map[string]string{"a": version(envoy.RouteType, "a"), "b": version(envoy.RouteType, "b")}
+	listeners := map[string]string{"out": version(envoy.ListenerType, "out")}
 	resume := func(name string) *proxy {
 		p := c.connect(t, pod(name, "n1"))
-		p.resume(envoy.ClusterType, clusters)
+		p.resume(envoy.ClusterType, clusters, "*", envoy.Demand("a"))
+		p.resume(envoy.ListenerType, listeners)
 		p.resume(envoy.ScopedRouteType, scopes)
-		p.resume(envoy.RouteType, routes, "a")
+		p.resume(envoy.RouteType, routes, "a", "b")
 		p.resume(envoy.EndpointType, eps, "a", "b")
 		return p
 	}
 
 	p := resume("same")
+	p.answer("a")
 	p.quiet()
 	// Nobody on this stream has asked for cluster b, but the proxy holds it.
 	c.set(t, in("shop", clusterWith("b", "b", "changed"))...)
@@ -49,13 +52,34 @@ func TestReconnect(t *testing.T) {
 	first.quiet() // which does not
 	p.close()
 
-	// The scope of b goes while the proxy is away, and Service d comes.
-	c.apply(t, envoy.Change{Set: service("bank", "d"), Remove: ids(both)})
+	// Both Services go while the proxy is away, Service d comes, and so does a listener. The scope that the proxy has asked for
+	// stays.
+	c.apply(t, envoy.Change{Set: append(service("bank", "d"), listener("new")), Remove: ids(append(service("shop", "a"), service("shop", "b")...))})
 	p = resume("later")
-	p.take(envoy.ClusterType, "b") // changed above
-	p.take(envoy.EndpointType, "b")
-	p.take(envoy.ScopedRouteType, "d")
-	p.take(envoy.ScopedRouteType, "-b")
+	p.take(envoy.ListenerType, "new")
+	p.take(envoy.RouteType, "a", "b") // when the time is over
+	p.noScope("b")
+	p.answer("a")
+	p.take(envoy.ClusterType, "-a", "-b")
+	p.take(envoy.EndpointType, "-a", "-b")
+	p.quiet()
+}
+
+// Listeners wait until the sidecar has listed its scopes: those that are missing are sent before.
+func TestListenersWaitForTheScopesAfterReconnect(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.ResumeFor(longResume)
+	c.set(t, slices.Concat([]envoy.Resource{base(), listener("new")}, service("", "a"))...)
+	p := c.connect(t, pod("one", "n1"))
+	p.resume(envoy.ClusterType, map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "a": c.version(t, envoy.ClusterType, "a")})
+	p.resume(envoy.ListenerType, map[string]string{"out": "1"})
+	p.quiet()
+	p.resume(envoy.ScopedRouteType, map[string]string{"ask": server.ScopeVersion("ask")})
+	scopes := p.expect(envoy.ScopedRouteType, "a")
+	p.quiet()
+	p.ack(scopes)
+	p.take(envoy.ListenerType, "new")
 	p.quiet()
 }
 
@@ -67,11 +91,11 @@ func TestRemovalsAfterReconnectAreInOrder(t *testing.T) {
 	c.ResumeFor(longResume)
 	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"), service("bank", "b"))...)
 	held := map[string]map[string]string{}
-	for _, typeURL := range []string{envoy.ClusterType, envoy.EndpointType, envoy.ScopedRouteType, envoy.RouteType} {
+	for _, typeURL := range []string{envoy.ClusterType, envoy.EndpointType, envoy.RouteType} {
 		held[typeURL] = map[string]string{"a": c.version(t, typeURL, "a")}
 	}
 	held[envoy.ClusterType]["base"] = c.version(t, envoy.ClusterType, "base")
-	held[envoy.ScopedRouteType]["b"] = c.version(t, envoy.ScopedRouteType, "b")
+	held[envoy.ScopedRouteType] = map[string]string{"a": server.ScopeVersion("a"), "ask": server.ScopeVersion("ask")}
 	// Route a moves on to cluster b while the proxy is away, and cluster a goes.
 	c.apply(t, envoy.Change{Set: in("shop", routeTo("a", "b")), Remove: []envoy.ID{{Type: envoy.ClusterType, Name: "a"}}})
 
@@ -109,7 +133,7 @@ func TestHeldServiceIsNotThereYet(t *testing.T) {
 		c.set(t, base())
 		p := c.connect(t, pod("one", "n1"))
 		p.resume(envoy.ClusterType, map[string]string{"base": c.version(t, envoy.ClusterType, "base"), "a": "newer"})
-		p.resume(envoy.ScopedRouteType, map[string]string{"a": "newer"})
+		p.resume(envoy.ScopedRouteType, map[string]string{"a": server.ScopeVersion("a"), "ask": server.ScopeVersion("ask")})
 		p.resume(envoy.RouteType, map[string]string{"a": "newer"}, "a")
 		return c, p
 	}
@@ -119,7 +143,7 @@ func TestHeldServiceIsNotThereYet(t *testing.T) {
 		p.quiet()
 		c.set(t, service("shop", "a")...)
 		p.warm("a")
-		p.takeEach("a", envoy.RouteType, envoy.ScopedRouteType)
+		p.take(envoy.RouteType, "a")
 		p.quiet()
 	})
 	t.Run("and does not come", func(t *testing.T) {
@@ -130,7 +154,7 @@ func TestHeldServiceIsNotThereYet(t *testing.T) {
 		if after := time.Since(began); after < server.ResumeTime {
 			t.Errorf("told that there is no route after %v, want %v at least", after, server.ResumeTime)
 		}
-		p.take(envoy.ScopedRouteType, "-a")
+		p.noScope("a")
 		p.take(envoy.ClusterType, "-a")
 		p.quiet()
 	})

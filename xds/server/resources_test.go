@@ -1,14 +1,10 @@
 package server_test
 
 import (
-	"slices"
-	"testing"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
@@ -33,18 +29,8 @@ func listener(name string) envoy.Resource {
 	return envoy.Resource{Type: envoy.ListenerType, Name: name, Message: &listenerv3.Listener{Name: name}}
 }
 
-func scope(name string) envoy.Resource {
-	return envoy.Resource{Type: envoy.ScopedRouteType, Name: name, Message: &routev3.ScopedRouteConfiguration{Name: name}}
-}
-
-func route(name string) envoy.Resource {
-	return envoy.Resource{Type: envoy.RouteType, Name: name, Message: &routev3.RouteConfiguration{Name: name}}
-}
-
-// whole is one Service with everything that belongs to it.
-func whole(name string) []envoy.Resource {
-	return []envoy.Resource{cluster(name, name), endpoints(name, 0), scope(name), route(name)}
-}
+// whole is one Service with everything that belongs to it. It is of no namespace, so every proxy is sent it before it asks.
+func whole(name string) []envoy.Resource { return service("", name) }
 
 // routeTo is a route to clusters.
 func routeTo(name string, clusters ...string) envoy.Resource {
@@ -59,19 +45,10 @@ func routeTo(name string, clusters ...string) envoy.Resource {
 	}}
 }
 
-// scopes are both variants of a scope that names the route of its own name.
-func scopes(name string) []envoy.Resource {
-	variant := func(variant string, onDemand bool) envoy.Resource {
-		return envoy.Resource{Type: envoy.ScopedRouteType, Name: name, Variant: variant, Message: &routev3.ScopedRouteConfiguration{
-			Name: name, RouteConfigurationName: name, OnDemand: onDemand,
-		}}
-	}
-	return []envoy.Resource{variant("", true), variant(envoy.Ahead, false)}
-}
-
-// service is one Service port of a namespace, whose route goes to its own cluster.
+// service is one Service port of a namespace, whose route goes to its own cluster. All have the same name, and so
+// has the destination.
 func service(namespace, name string) []envoy.Resource {
-	return in(namespace, append(scopes(name), cluster(name, name), endpoints(name, 0), routeTo(name, name))...)
+	return in(namespace, cluster(name, name), endpoints(name, 0), routeTo(name, name))
 }
 
 // in puts resources into a namespace.
@@ -95,24 +72,5 @@ func ids(resources []envoy.Resource) []envoy.ID {
 	for _, r := range resources {
 		out = append(out, r.ID())
 	}
-	return out
-}
-
-// variants returns the name of each scope in a response, with " ahead" behind it unless the scope is on demand.
-func variants(t *testing.T, res *discoveryv3.DeltaDiscoveryResponse) []string {
-	t.Helper()
-	var out []string
-	for _, r := range res.Resources {
-		var got routev3.ScopedRouteConfiguration
-		if err := r.Resource.UnmarshalTo(&got); err != nil {
-			t.Fatal(err)
-		}
-		if got.OnDemand {
-			out = append(out, r.Name)
-		} else {
-			out = append(out, r.Name+" ahead")
-		}
-	}
-	slices.Sort(out)
 	return out
 }

@@ -17,29 +17,38 @@ import (
 )
 
 // sidecar is a model of Envoy as far as a control plane can tell. It subscribes to all clusters, scopes
-// and listeners, to a route when it is called (or at once, if the scope says so), and to the endpoints of
-// each cluster that it gets. It acknowledges clusters only when they are warm, and unsubscribes from a
-// route before it acknowledges that its scope is gone.
+// and listeners, to the route of each scope at once, and to the endpoints of each cluster that it gets. A
+// call for which it has no routes asks for the scope, and waits. It acknowledges clusters only when they
+// are warm, and unsubscribes from a route before it acknowledges that its scope is gone.
 type sidecar struct {
 	w *world
 	p *proxy
 	n *corev3.Node
 
 	clusters map[string]*heldCluster
-	scopes   map[string]heldScope
+	scopes   map[string]string // their versions
 	routes   map[string]heldRoute
 	others   map[string]map[string]string // versions of endpoints and listeners, by type and name
 	// watched are the names of endpoints and routes that it subscribes to, and the clusters it has asked for.
 	watched map[string]map[string]bool
 
-	// cold is the response with clusters that waits for their endpoints; acks wait for no more than chance.
-	cold *discoveryv3.DeltaDiscoveryResponse
-	acks []*discoveryv3.DeltaDiscoveryResponse
+	// asked are the destinations whose scopes it has ever asked for, on this stream too. answers counts how
+	// often each was answered on this stream. Calls to those in waiting wait for an answer. Those in late
+	// have found no routes, and are about to ask.
+	asked, waiting map[string]bool
+	late           []string
+	answers        map[string]int
+
+	// cold are the responses with clusters that wait for endpoints; acks wait for no more than chance.
+	cold, acks []*discoveryv3.DeltaDiscoveryResponse
+	// pauses is set if it also asks for no clusters while some are cold. paused are those it will ask for.
+	pauses bool
+	paused []string
 	// sent are the versions that came on this stream, by type and name. credit is how often a name may come
 	// again as it is: once for each time that the sidecar has subscribed to it.
 	sent   map[string]map[string]string
 	credit map[envoy.ID]int
-	// again counts how often a followed resource came again as it is.
+	// again counts how often a listener came again as it is.
 	again map[string]int
 	// since is the epoch of the store at which the sidecar was last known to have been told of everything.
 	since int
@@ -51,19 +60,19 @@ type heldCluster struct {
 	warm, coming bool
 }
 
-type heldScope struct{ version, route string }
-
 type heldRoute struct {
 	version  string
+	none     bool // it says that there is no such Service
 	clusters []envoy.ID
 	epoch    int // in which the route became this; 0 if there is no such route
 }
 
 func newSidecar(w *world, n *corev3.Node) *sidecar {
 	s := &sidecar{
-		w: w, n: n, again: map[string]int{}, clusters: map[string]*heldCluster{}, scopes: map[string]heldScope{}, routes: map[string]heldRoute{},
+		w: w, n: n, again: map[string]int{}, clusters: map[string]*heldCluster{}, scopes: map[string]string{}, routes: map[string]heldRoute{},
 		others:  map[string]map[string]string{envoy.EndpointType: {}, envoy.ListenerType: {}},
 		watched: map[string]map[string]bool{envoy.EndpointType: {}, envoy.RouteType: {}, envoy.ClusterType: {}},
+		asked:   map[string]bool{}, waiting: map[string]bool{}, pauses: w.r.IntN(2) == 0,
 	}
 	s.connect()
 	return s
@@ -75,22 +84,24 @@ func (s *sidecar) connect() {
 		s.p.close()
 	}
 	s.p = s.w.c.connect(s.w.t, s.n)
-	s.cold, s.acks, s.sent, s.credit = nil, nil, map[string]map[string]string{}, map[envoy.ID]int{}
+	s.cold, s.acks, s.sent, s.credit, s.answers = nil, nil, map[string]map[string]string{}, map[envoy.ID]int{}, map[string]int{}
 	versions := map[string]map[string]string{
-		envoy.ClusterType: {}, envoy.ScopedRouteType: {}, envoy.RouteType: {},
+		envoy.ClusterType: {}, envoy.ScopedRouteType: s.scopes, envoy.RouteType: {},
 		envoy.EndpointType: s.others[envoy.EndpointType], envoy.ListenerType: s.others[envoy.ListenerType],
 	}
 	for name, c := range s.clusters {
 		versions[envoy.ClusterType][name] = c.version
-	}
-	for name, c := range s.scopes {
-		versions[envoy.ScopedRouteType][name] = c.version
 	}
 	for name, r := range s.routes {
 		versions[envoy.RouteType][name] = r.version
 	}
 	for _, typeURL := range []string{envoy.ClusterType, envoy.ListenerType, envoy.ScopedRouteType, envoy.RouteType, envoy.EndpointType} {
 		names := slices.Sorted(maps.Keys(s.watched[typeURL]))
+		if typeURL == envoy.ClusterType {
+			for destination := range s.asked {
+				names = append(names, envoy.Demand(destination))
+			}
+		}
 		if typeURL == envoy.ClusterType && len(names) > 0 {
 			names = append(names, "*")
 		}
@@ -106,8 +117,17 @@ func (s *sidecar) subscribe(typeURL, name string) {
 	if !s.watched[typeURL][name] {
 		s.watched[typeURL][name] = true
 		s.credit[envoy.ID{Type: typeURL, Name: name}]++
-		s.p.subscribe(typeURL, name)
+		s.send(typeURL, name)
 	}
+}
+
+// send subscribes to a name, now or when it may.
+func (s *sidecar) send(typeURL, name string) {
+	if typeURL == envoy.ClusterType && s.pauses && len(s.cold) > 0 {
+		s.paused = append(s.paused, name)
+		return
+	}
+	s.p.subscribe(typeURL, name)
 }
 
 func (s *sidecar) unsubscribe(typeURL, name string) {
@@ -128,8 +148,59 @@ func (s *sidecar) call(r *rand.Rand) {
 		s.subscribe(envoy.ClusterType, address(r.IntN(services)))
 		return
 	}
-	if names := slices.Sorted(maps.Keys(s.scopes)); len(names) > 0 {
-		s.subscribe(envoy.RouteType, s.scopes[names[r.IntN(len(names))]].route)
+	destination := serviceName(r.IntN(services + 2)) // two of them never exist
+	_, has := s.routes[destination]
+	switch {
+	case has:
+	case s.answers[destination] > 0:
+		s.w.fail("a call to %q finds no routes after the answer", destination)
+	case r.IntN(3) == 0:
+		s.late = append(s.late, destination)
+	default:
+		s.ask(destination)
+	}
+}
+
+// ask asks for the scope of a destination, which is said once on a stream, and has a call wait for the answer.
+func (s *sidecar) ask(destination string) {
+	s.waiting[destination] = true
+	if !s.asked[destination] {
+		s.asked[destination], s.w.called[destination] = true, true
+		s.send(envoy.ClusterType, envoy.Demand(destination))
+	}
+}
+
+// askLate has a call ask that found no routes some time ago. The scope and the routes may have come since then, and
+// even the answer, but not all repetitions of it: no worker is as slow as that.
+func (s *sidecar) askLate(r *rand.Rand) {
+	if len(s.late) == 0 {
+		return
+	}
+	i := r.IntN(len(s.late))
+	destination := s.late[i]
+	s.late = slices.Delete(s.late, i, i+1)
+	if s.answers[destination] < allAnswers {
+		s.w.note("%s asks late for %s, after %d answers", s.n.Id, destination, s.answers[destination])
+		s.ask(destination)
+	}
+}
+
+// answer handles that a demand is answered. The call goes on, and needs routes. They are those of the Service, with all
+// clusters warm, or say that there is none. That may have been true at any time since the sidecar knew everything.
+func (s *sidecar) answer(destination string) {
+	s.answers[destination]++
+	delete(s.waiting, destination)
+	switch route, has := s.routes[destination]; {
+	case !s.asked[destination]:
+		s.w.fail("a demand for %q is answered that nobody made", destination)
+	case s.answers[destination] > allAnswers:
+		s.w.fail("the demand for %q is answered %d times", destination, s.answers[destination])
+	case s.scopes[destination] == "" || !has:
+		s.w.fail("the demand for %q is answered (%d) before its scope %q or its routes %+v came", destination, s.answers[destination], s.scopes[destination], route)
+	case route.none && s.w.existed(destination, s.since):
+		s.w.fail("Service %q does not exist for who asks", destination)
+	default:
+		s.usable(destination)
 	}
 }
 
@@ -155,11 +226,7 @@ func (s *sidecar) handle(res *discoveryv3.DeltaDiscoveryResponse) {
 		case envoy.ClusterType:
 			s.cluster(r)
 		case envoy.ScopedRouteType:
-			got := unpack(s.w, r, &routev3.ScopedRouteConfiguration{})
-			s.scopes[r.Name] = heldScope{r.Version, got.RouteConfigurationName}
-			if !got.OnDemand {
-				s.subscribe(envoy.RouteType, got.RouteConfigurationName)
-			}
+			s.scope(r)
 		case envoy.RouteType:
 			s.route(r)
 		default:
@@ -168,15 +235,21 @@ func (s *sidecar) handle(res *discoveryv3.DeltaDiscoveryResponse) {
 		}
 	}
 	for _, name := range res.RemovedResources {
+		if destination, is := envoy.DemandOf(name); is && res.TypeUrl == envoy.ClusterType {
+			s.answer(destination)
+			continue
+		}
 		delete(s.sent[res.TypeUrl], name)
 		switch res.TypeUrl {
 		case envoy.ClusterType:
 			s.clusterGone(name)
 		case envoy.ScopedRouteType:
-			route := s.scopes[name].route
+			if name == "ask" || s.answers[name] > 0 || s.scopes[name] == "" {
+				s.w.fail("scope %q removed, of version %q, after %d answers", name, s.scopes[name], s.answers[name])
+			}
 			delete(s.scopes, name)
-			delete(s.routes, route)
-			s.unsubscribe(envoy.RouteType, route)
+			delete(s.routes, name)
+			s.unsubscribe(envoy.RouteType, name)
 		case envoy.RouteType:
 			s.w.fail("route %q removed: a sidecar would not notice", name)
 		default:
@@ -185,7 +258,7 @@ func (s *sidecar) handle(res *discoveryv3.DeltaDiscoveryResponse) {
 		}
 	}
 	if res.TypeUrl == envoy.ClusterType {
-		s.cold = res
+		s.cold = append(s.cold, res)
 	} else {
 		s.acks = append(s.acks, res)
 	}
@@ -203,8 +276,7 @@ func (s *sidecar) repeated(typeURL string, r *discoveryv3.Resource) {
 	case typeURL == envoy.EndpointType && s.warming(r.Name): // resendEndpoints
 	case s.credit[id] > 0:
 		s.credit[id]--
-	case (typeURL == envoy.ScopedRouteType || typeURL == envoy.ListenerType) && s.again[r.Name] < s.w.touched[r.Name]:
-		// It went and came back, or was lazy for a while, which is not told from a change.
+	case typeURL == envoy.ListenerType && s.again[r.Name] < s.w.touched[r.Name]: // it went and came back
 		s.again[r.Name]++
 	default:
 		s.w.fail("%s %q came again as it is", typeURL, r.Name)
@@ -221,8 +293,29 @@ func (s *sidecar) warming(endpoints string) bool {
 	return false
 }
 
+// scope takes a scope, which must be one that the sidecar asks by, has asked for, or may be sent ahead.
+func (s *sidecar) scope(r *discoveryv3.Resource) {
+	got := unpack(s.w, r, &routev3.ScopedRouteConfiguration{})
+	switch {
+	case got.OnDemand || got.Key.Fragments[0].GetStringKey() != r.Name:
+		s.w.fail("scope %q is %v", r.Name, got)
+	case r.Name == "ask":
+		s.scopes[r.Name] = r.Version
+		return
+	case got.RouteConfigurationName != r.Name:
+		s.w.fail("scope %q has routes %q", r.Name, got.RouteConfigurationName)
+	case !s.asked[r.Name] && !s.w.mayPreload(r.Name, s.since):
+		s.w.fail("nobody has asked for scope %q", r.Name)
+	}
+	s.scopes[r.Name] = r.Version
+	s.subscribe(envoy.RouteType, r.Name)
+}
+
 func (s *sidecar) cluster(r *discoveryv3.Resource) {
 	got := unpack(s.w, r, &clusterv3.Cluster{})
+	if _, is := envoy.DemandOf(r.Name); is {
+		s.w.fail("a demand is answered by cluster %q", r.Name)
+	}
 	if isMade(envoy.ID{Type: envoy.ClusterType, Name: r.Name}) && got.AltStatName == "" {
 		s.w.fail("cluster %q is one of nobody", r.Name)
 	}
@@ -268,24 +361,33 @@ func (s *sidecar) warmed() {
 			return
 		}
 	}
-	if s.cold != nil {
-		s.acks = append(s.acks, s.cold)
-		s.cold = nil
+	s.acks, s.cold = append(s.acks, s.cold...), nil
+	for _, name := range s.paused {
+		s.p.subscribe(envoy.ClusterType, name)
 	}
+	s.paused = nil
 }
 
-// route checks that all clusters of a route are there, but for those that the store did not have at some
-// time since the sidecar knew everything, or since the route was made, whichever was later.
+// route takes a route, whose clusters must be usable.
 func (s *sidecar) route(r *discoveryv3.Resource) {
 	if !s.watched[envoy.RouteType][r.Name] {
 		return // unsubscribed meanwhile
 	}
 	got := unpack(s.w, r, &routev3.RouteConfiguration{})
-	held := heldRoute{version: r.Version, clusters: envoy.References(got), epoch: epochOf(got)}
-	s.routes[r.Name] = held
-	for _, id := range held.clusters {
-		if c := s.clusters[id.Name]; (c == nil || !c.warm) && s.w.existed(id.Name, max(s.since, held.epoch)) {
-			s.w.fail("route %q came before its cluster %q was warm (%+v)", r.Name, id.Name, c)
+	s.routes[r.Name] = heldRoute{
+		version: r.Version, clusters: envoy.References(got), epoch: epochOf(got),
+		none: proto.Equal(got, envoy.NoService(r.Name).Message),
+	}
+	s.usable(r.Name)
+}
+
+// usable checks that all clusters of a route are there, but for those that the store did not have at some
+// time since the sidecar knew everything, or since the route was made, whichever was later.
+func (s *sidecar) usable(name string) {
+	route := s.routes[name]
+	for _, id := range route.clusters {
+		if c := s.clusters[id.Name]; (c == nil || !c.warm) && s.w.existed(id.Name, max(s.since, route.epoch)) {
+			s.w.fail("route %q came before its cluster %q was warm (%+v)", name, id.Name, c)
 		}
 	}
 }
@@ -293,10 +395,10 @@ func (s *sidecar) route(r *discoveryv3.Resource) {
 // clusterGone checks that no route of a live scope refers to the cluster, unless such is the route that
 // the store has, too, at some time since the sidecar knew everything.
 func (s *sidecar) clusterGone(name string) {
-	for _, scope := range s.scopes {
-		route := s.routes[scope.route]
-		if slices.Contains(route.clusters, envoy.ID{Type: envoy.ClusterType, Name: name}) && !s.w.dangled(scope.route, name, s.since) {
-			s.w.fail("cluster %q removed while route %q (of epoch %d) refers to it", name, scope.route, route.epoch)
+	for scope := range s.scopes {
+		route := s.routes[scope]
+		if slices.Contains(route.clusters, envoy.ID{Type: envoy.ClusterType, Name: name}) && !s.w.dangled(scope, name, s.since) {
+			s.w.fail("cluster %q removed while route %q (of epoch %d) refers to it", name, scope, route.epoch)
 		}
 	}
 	if isMade(envoy.ID{Type: envoy.ClusterType, Name: name}) {
@@ -328,7 +430,7 @@ func (s *sidecar) settle(r *rand.Rand) {
 		}
 		s.p.subscribe(secretType, "probe")
 		for {
-			res := s.p.response("an answer to a probe")
+			res := s.p.any("an answer to a probe")
 			if res.TypeUrl == secretType {
 				s.p.ack(res)
 				s.p.unsubscribe(secretType, "probe")
@@ -339,8 +441,8 @@ func (s *sidecar) settle(r *rand.Rand) {
 		}
 		clean++
 	}
-	if s.cold != nil {
-		s.w.fail("clusters never warm: %q", content(s.cold))
+	for _, res := range s.cold {
+		s.w.fail("clusters never warm: %q", content(res))
 	}
 	s.since = s.w.epoch
 }

@@ -52,7 +52,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 		settled:  func() {},
 		pending:  newPending(),
 		warming:  newWarming(),
-		absents:  absents{log: log},
+		absents:  absents{log: log, ids: map[envoy.ID]struct{}{}},
 		demands:  newDemands(store),
 		status:   newLiveStatus(n),
 		draining: s.draining,
@@ -145,7 +145,7 @@ func (s *stream) takePending() {
 // request takes what a proxy says about one type: its answer to a response, and what it wants. The first request of a
 // type without any name means all, for the types that allow it.
 func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
-	if err := s.subs.allowed(req); err != nil {
+	if err := s.subs.allowed(req, len(s.demands.asked)); err != nil {
 		return err
 	}
 	sub, first := s.subs.open(req.TypeUrl)
@@ -171,6 +171,9 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		} else if name != wildcard {
 			_, held := req.InitialResourceVersions[name]
 			s.subs.subscribe(sub, name, held)
+			if sub.typeURL == envoy.RouteType {
+				s.demands.changed(name) // until now, nobody said if the routes went
+			}
 			s.preload.noteUse(envoy.ID{Type: sub.typeURL, Name: name})
 		}
 	}
@@ -178,7 +181,7 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		if name == wildcard {
 			s.subs.unsubscribeAll(sub)
 		} else {
-			s.absents.forget(name)
+			s.absents.forget(envoy.ID{Type: sub.typeURL, Name: name})
 			s.subs.unsubscribe(sub, name)
 		}
 	}
@@ -283,7 +286,7 @@ func (s *stream) sendAdditions(typeURL string) error {
 // sendRemovals sends what is gone of one type.
 func (s *stream) sendRemovals(typeURL string) error {
 	sub := s.subs.of(typeURL)
-	if sub == nil || sub.unacknowledged() || typeURL == envoy.RouteType && s.subs.scoped() {
+	if sub == nil || sub.unacknowledged() || s.subs.hasNoRemovals(sub) {
 		return nil
 	}
 	removed := s.delta.removals(sub)

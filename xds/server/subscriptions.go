@@ -34,8 +34,8 @@ func (s *subscriptions) open(typeURL string) (sub *subscription, first bool) {
 	return sub, true
 }
 
-// allowed checks a request against the limits of a stream.
-func (s *subscriptions) allowed(req *discoveryv3.DeltaDiscoveryRequest) error {
+// allowed checks a request against the limits of a stream, on which some destinations have been asked for.
+func (s *subscriptions) allowed(req *discoveryv3.DeltaDiscoveryRequest, asked int) error {
 	long := func(name string) bool { return len(name) > maxName }
 	tooLong := long(req.TypeUrl) || slices.ContainsFunc(req.ResourceNamesSubscribe, long)
 	for name := range req.InitialResourceVersions {
@@ -47,7 +47,7 @@ func (s *subscriptions) allowed(req *discoveryv3.DeltaDiscoveryRequest) error {
 	if s.of(req.TypeUrl) == nil && len(s.byType) >= maxTypes {
 		return status.Errorf(codes.ResourceExhausted, "a stream may subscribe to %d resource types", maxTypes)
 	}
-	n := len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
+	n := asked + len(req.ResourceNamesSubscribe) + len(req.InitialResourceVersions)
 	for _, sub := range s.byType {
 		n += sub.size()
 	}
@@ -169,6 +169,11 @@ func (s *subscriptions) referred(cluster string) bool {
 func (s *subscriptions) scoped() bool {
 	scopes := s.of(envoy.ScopedRouteType)
 	return scopes != nil && scopes.all
+}
+
+// hasNoRemovals reports whether the proxy is not told what is gone of a type: routes, if it is scoped.
+func (s *subscriptions) hasNoRemovals(sub *subscription) bool {
+	return sub.typeURL == envoy.RouteType && s.scoped()
 }
 
 // dirty counts the names to look at again.

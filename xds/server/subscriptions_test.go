@@ -49,10 +49,10 @@ func TestClustersOfRoutes(t *testing.T) {
 	p.set("", "a", "b")
 	routes, _ := p.subs.open(envoy.RouteType)
 	p.subs.subscribe(routes, "a", false)
-	p.subs.needClusters() // without a subscription to clusters
+	p.subs.needClusters(nil) // without a subscription to clusters
 	clusters, _ := p.subs.open(envoy.ClusterType)
 	clusters.all = true
-	p.subs.needClusters()
+	p.subs.needClusters(nil)
 	equal(t, "needed", sortedKeys(clusters.needed), "a")
 	equal(t, "requested", sortedKeys(clusters.requested), "a")
 	if p.subs.referred("a") {
@@ -71,19 +71,22 @@ func TestLimitsOfSubscriptions(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		req     *discoveryv3.DeltaDiscoveryRequest
+		asked   int
 		refused bool
 	}{
-		"a type that is open": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "t"}, false},
-		"one type too many":   {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "other"}, true},
-		"a long name":         {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{strings.Repeat("n", maxName)}}, false},
-		"too long a name":     {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{strings.Repeat("n", maxName+1)}}, true},
+		"a type that is open": {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "t"}, 0, false},
+		"one type too many":   {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "other"}, 0, true},
+		"a long name":         {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{strings.Repeat("n", maxName)}}, 0, false},
+		"too long a name":     {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{strings.Repeat("n", maxName+1)}}, 0, true},
 		"too long a name that is held": {
-			&discoveryv3.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{strings.Repeat("n", maxName+1): "1"}}, true,
+			&discoveryv3.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{strings.Repeat("n", maxName+1): "1"}}, 0, true,
 		},
-		"many names":     {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames)}, false},
-		"too many names": {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames+1)}, true},
+		"many names":                  {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames)}, 0, false},
+		"many names and destinations": {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames-1)}, 1, false},
+		"too many destinations":       {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames-1)}, 2, true},
+		"too many names":              {&discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: make([]string, maxNames+1)}, 0, true},
 	} {
-		if err := p.subs.allowed(test.req); (status.Code(err) == codes.ResourceExhausted) != test.refused {
+		if err := p.subs.allowed(test.req, test.asked); (status.Code(err) == codes.ResourceExhausted) != test.refused {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
