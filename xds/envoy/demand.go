@@ -23,16 +23,17 @@ import (
 // and the request goes on:
 //
 //	filter             what it does to a request whose scope Envoy does not have
-//	ask_key            sets the key of the scope to askScope, and demandHeader to the cluster's name
+//	ask_key            sets the key of the scope to AskScope, and demandHeader to the cluster's name
 //	ask_scope          has Envoy choose the scope again: now the routes lead to the cluster in demandHeader
 //	ask                waits until Envoy has that cluster, or knows that there is none
 //	destination_key    sets the key to the destination again
 //	destination_scope  has Envoy choose the scope again: now there is one
 //
-// All routes but those of askScope disable these filters. Envoy chooses a request's filters by its route, so requests with
+// All routes but those of AskScope disable these filters. Envoy chooses a request's filters by its route, so requests with
 // routes do not pass them.
 const (
-	askScope     = "ask"
+	// AskScope is the name of the scope that every sidecar has, and its key.
+	AskScope     = "ask"
 	demandHeader = "x-mizzen-demand"
 	demandPrefix = "demand/"
 )
@@ -43,7 +44,7 @@ func demandFilters(cfg *config.Mesh) []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
 		httpFilter("ask_key", headerMutation(
 			setHeader(demandHeader, demandPrefix+destinationAddress),
-			setHeader(destinationHeader, askScope),
+			setHeader(destinationHeader, AskScope),
 		)),
 		httpFilter("ask_scope", chooseAgain),
 		// After the timeout the request goes on, and is answered if there are routes by then.
@@ -80,8 +81,12 @@ func DemandOf(cluster string) (destination string, ok bool) {
 // Demand returns the name of the cluster by which the scope of a destination is asked for.
 func Demand(destination string) (cluster string) { return demandPrefix + destination }
 
-// Scope returns the scope of a destination. Its key, its name and the name of its route configuration are the destination.
+// Scope returns the scope of a destination, or AskScope. Its key, its name and the name of its route configuration are the
+// destination.
 func Scope(destination string) Resource {
+	if destination == AskScope {
+		return askScope()
+	}
 	return Resource{Type: ScopedRouteType, Name: destination, Message: scope(destination)}
 }
 
@@ -95,20 +100,20 @@ func scope(key string) *routev3.ScopedRouteConfiguration {
 	}
 }
 
-// AskScope returns the scope that every sidecar has, with its routes: they lead to the cluster in demandHeader.
-func AskScope() Resource {
+// askScope returns the scope AskScope with its routes, which lead to the cluster in demandHeader.
+func askScope() Resource {
 	toDemand := func() *routev3.RouteAction {
 		return &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: demandHeader},
 			IdleTimeout:      durationpb.New(0), // the filter has a timeout of its own
 		}
 	}
-	s := scope(askScope)
+	s := scope(AskScope)
 	s.RouteConfigurationName = ""
-	s.RouteConfiguration = &routev3.RouteConfiguration{Name: askScope, VirtualHosts: everyRequest(func() *routev3.Route {
+	s.RouteConfiguration = &routev3.RouteConfiguration{Name: AskScope, VirtualHosts: everyRequest(func() *routev3.Route {
 		return &routev3.Route{Action: &routev3.Route_Route{Route: toDemand()}}
 	})}
-	return Resource{Type: ScopedRouteType, Name: askScope, Message: s}
+	return Resource{Type: ScopedRouteType, Name: AskScope, Message: s}
 }
 
 // NoService returns the routes for a destination that no Service has.

@@ -21,7 +21,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 )
 
-// destinationHeader carries the key of a request's scope: the destination address, or askScope. A client's value is
+// destinationHeader carries the key of a request's scope: the destination address, or AskScope. A client's value is
 // overwritten, and no server ever sees the header.
 const destinationHeader = "x-mizzen-destination"
 

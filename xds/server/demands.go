@@ -50,7 +50,7 @@ func (d *demands) ask(destination string) {
 
 // begin is called when the proxy subscribes to scopes. What it asked for before was in an earlier stream.
 func (d *demands) begin(scopes *subscription) {
-	d.subs.needOnRequest(scopes, envoy.AskScope().Name)
+	d.subs.needOnRequest(scopes, envoy.AskScope)
 	for destination := range d.asked {
 		d.subs.needOnRequest(scopes, destination)
 	}
@@ -74,7 +74,7 @@ func (d *demands) changed(destination string) {
 
 // wants reports whether the proxy is to have a scope.
 func (d *demands) wants(scope string) bool {
-	return d.asked.has(scope) || scope == envoy.AskScope().Name || d.store.record(envoy.ID{Type: envoy.RouteType, Name: scope}) != nil
+	return d.asked.has(scope) || scope == envoy.AskScope || d.store.record(envoy.ID{Type: envoy.RouteType, Name: scope}) != nil
 }
 
 // scopes returns the proxy's subscription to all scopes, or nil.

@@ -39,11 +39,7 @@ func (l *lookup) entry(id envoy.ID) *entry {
 
 // scopeEntry returns the scope of this name. A scope is a function of its name, so the store has none.
 func scopeEntry(name string) *entry {
-	r := envoy.Scope(name)
-	if ask := envoy.AskScope(); name == ask.Name {
-		r = ask
-	}
-	e, err := newEntry(r, time.Time{})
+	e, err := newEntry(envoy.Scope(name), time.Time{})
 	if err != nil { // the name is not UTF-8, which gRPC would not have let through
 		return nil
 	}
