@@ -30,8 +30,9 @@ type controller struct {
 
 // usage is what the process has used up to a moment.
 type usage struct {
-	cpu    float64 // seconds
-	memory float64 // resident bytes
+	cpu      float64 // seconds
+	memory   float64 // resident bytes
+	services int     // published
 }
 
 // install puts the chart of the checkout with one replica into the cluster.
@@ -89,11 +90,14 @@ func (c *controller) usage(ctx context.Context) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	cpu, memory := families["process_cpu_seconds_total"], families["process_resident_memory_bytes"]
-	if cpu == nil || memory == nil {
-		return usage{}, errors.New("no process_cpu_seconds_total or process_resident_memory_bytes")
+	cpu, memory, services := families["process_cpu_seconds_total"], families["process_resident_memory_bytes"], families["mizzen_mesh_services"]
+	if cpu == nil || memory == nil || services == nil {
+		return usage{}, errors.New("no process_cpu_seconds_total, process_resident_memory_bytes or mizzen_mesh_services")
 	}
-	return usage{cpu: cpu.Metric[0].GetCounter().GetValue(), memory: memory.Metric[0].GetGauge().GetValue()}, nil
+	return usage{
+		cpu: cpu.Metric[0].GetCounter().GetValue(), memory: memory.Metric[0].GetGauge().GetValue(),
+		services: int(services.Metric[0].GetGauge().GetValue()),
+	}, nil
 }
 
 // spent is what the controller used while something was done, and what the load generator and all others

@@ -85,8 +85,8 @@ func (c cell) compared() table {
 			{"resident, and at the peak", "687 MB, 859 MB", num(c.Fresh.AfterMB) + " MB, " + num(c.Fresh.PeakMB) + " MB"},
 			{"a changed endpoint goes to", "every proxy", num(float64(c.Change.Messages["EDS"])/n) + " proxies: those that use the Service"},
 			{"and arrives after, p50, p99", "211 ms, 230 ms (200 proxies)", ms(c.Change.Latency.P50) + ", " + ms(c.Change.Latency.P99)},
-			{"a new Service costs each proxy", "504 KB", num(c.NewService.Bytes) + " bytes"},
-			{"and arrives after, p50", "966 ms (200 proxies)", ms(c.NewService.Latency.P50)},
+			{"a new Service costs each proxy", "504 KB", num(c.NewService.Bytes) + " bytes if it does not call it"},
+			{"and arrives after, p50", "966 ms (200 proxies)", ms(c.NewService.Latency.P50) + " at a proxy that calls it"},
 			{"CPU for it", "1.3 s (200 proxies)", num(c.NewService.CPU) + " s"},
 		},
 	}

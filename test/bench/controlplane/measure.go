@@ -9,8 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/test/bench/internal/adsload"
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
 // How often each small thing is repeated, and how long it may take.
@@ -20,11 +22,9 @@ const (
 	firstUses       = 50
 	syncTimeout     = 5 * time.Minute
 	changeTimeout   = time.Minute
-	// quiet is how long nothing has come when all has.
-	quiet = 500 * time.Millisecond
-	// mostBytes is how much all proxies together may be sent: a cell that would need more is skipped, because
-	// server and clients hold whole messages in memory.
-	mostBytes = 6 << 30
+	// quiet is how long nothing has come when all has. The control plane repeats the answer to a demand after up to two
+	// seconds.
+	quiet = 2500 * time.Millisecond
 )
 
 // bench measures; it owns the world and the controller.
@@ -42,13 +42,8 @@ func (b *bench) cell(ctx context.Context, proxies int) (cell, error) {
 	if err := b.restart(ctx); err != nil {
 		return out, err
 	}
-	one, err := b.known(ctx)
-	if err != nil {
+	if err := b.known(ctx); err != nil {
 		return out, err
-	}
-	if total := one * float64(proxies); total > mostBytes {
-		out.Skipped = fmt.Sprintf("%s KB for each proxy would be %s GB at once", kb(one), num(total/1e9))
-		return out, nil
 	}
 	base, err := b.usage(ctx)
 	if err != nil {
@@ -73,23 +68,16 @@ func (b *bench) cell(ctx context.Context, proxies int) (cell, error) {
 	return out, nil
 }
 
-// known waits until the controller serves every Service, and gives the bytes that one proxy is sent.
-func (b *bench) known(ctx context.Context) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
-	for {
-		f := b.fleet(1)
-		f.Connect(ctx)
-		_, err := f.AwaitSync(ctx)
-		held := f.Held(adsload.Scopes)
-		f.Disconnect()
-		if err == nil && len(held) >= len(b.services) {
-			return float64(f.Counts().In), nil
+// known waits until the controller has published every Service. A fresh one publishes all of the cluster before it counts
+// them.
+func (b *bench) known(ctx context.Context) error {
+	return cluster.Poll(ctx, syncTimeout, func(ctx context.Context) (string, error) {
+		now, err := b.usage(ctx)
+		if err != nil || now.services >= len(b.services) {
+			return "", err
 		}
-		if ctx.Err() != nil {
-			return 0, fmt.Errorf("the controller serves %d scopes of %d Services: %w", len(held), len(b.services), err)
-		}
-	}
+		return fmt.Sprintf("the controller has published %d Services, want %d at least", now.services, len(b.services)), nil
+	})
 }
 
 // fleet makes proxies that are spread over the namespaces; most of what each uses is of its own.
@@ -102,16 +90,20 @@ func (b *bench) fleet(proxies int) *adsload.Fleet {
 			Workload: fmt.Sprintf("Deployment/app-%d", workload(i)),
 		}
 	}
-	return adsload.New(adsload.Options{Address: b.ip + ":" + xdsPort, Nodes: nodes, Sources: b.sources, Uses: func(i int) adsload.Uses {
+	return b.load(nodes, func(i int) adsload.Uses {
 		var u adsload.Uses
 		for _, s := range b.uses(i) {
-			u.Routes = append(u.Routes, s.route())
+			u.HTTP = append(u.HTTP, s.destination())
 			if s.tcp {
-				u.Clusters = append(u.Clusters, s.opaque())
+				u.TCP = append(u.TCP, s.opaque())
 			}
 		}
 		return u
-	}})
+	})
+}
+
+func (b *bench) load(nodes []node.Node, uses func(i int) adsload.Uses) *adsload.Fleet {
+	return adsload.New(adsload.Options{Address: b.ip + ":" + xdsPort, Nodes: nodes, Sources: b.sources, Uses: uses})
 }
 
 // podsPerWorkload have the same application.
@@ -169,7 +161,7 @@ func (b *bench) changes(ctx context.Context, f *adsload.Fleet) (change, error) {
 	cost, err := b.during(ctx, func() error {
 		for i := range endpointChanges {
 			s := b.uses(i)[0]
-			holders := f.Holders(adsload.Endpoints, s.route())
+			holders := f.Holders(adsload.Endpoints, s.backends())
 			out.Holders += holders
 			times, err := b.oneChange(ctx, f, s, holders)
 			if err != nil {
@@ -187,47 +179,70 @@ func (b *bench) changes(ctx context.Context, f *adsload.Fleet) (change, error) {
 func (b *bench) oneChange(ctx context.Context, f *adsload.Fleet, s service, holders int) ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	watch := f.WatchEndpoints(s.route(), holders)
+	watch := f.WatchEndpoints(s.backends(), holders)
 	if err := b.move(ctx, s); err != nil {
 		return nil, err
 	}
 	return watch.Await(ctx, time.Now())
 }
 
-// newServices creates one Service at a time, waits for every proxy to hear of it, and removes them.
+// newServices creates one Service at a time, has one proxy more call it at once, and removes them. The others do not call
+// it.
 func (b *bench) newServices(ctx context.Context, f *adsload.Fleet, proxies int) (newService, error) {
 	out := newService{Count: newServices}
 	var all []time.Duration
 	var made []service
+	caller := b.caller()
+	defer caller.Disconnect()
+	caller.Connect(ctx)
+	if _, err := caller.AwaitSync(ctx); err != nil {
+		return out, fmt.Errorf("the proxy that calls new Services: %w", err)
+	}
 	before := f.Counts()
 	cost, err := b.during(ctx, func() error {
 		for i := range newServices {
-			s, times, err := b.oneService(ctx, f, len(b.services)+(i*5+1)*namespaces, proxies)
+			s, times, err := b.oneService(ctx, caller, len(b.services)+(i*5+1)*namespaces)
+			if s.ip.IsValid() {
+				made = append(made, s)
+			}
 			if err != nil {
 				return err
 			}
-			made, all = append(made, s), append(all, times...)
+			all = append(all, times...)
 		}
 		return f.Quiet(ctx, quiet)
 	})
 	out.Latency, out.CPU = quantilesOf(all), cost.cpu/newServices
-	out.Bytes = float64(f.Counts().Sub(before).In) / float64(proxies) / newServices
+	out.Bytes = float64(f.Counts().Sub(before).Responses) / float64(proxies) / newServices
 	for _, s := range made {
 		err = errors.Join(err, b.remove(ctx, s))
 	}
 	return out, errors.Join(err, f.Quiet(ctx, quiet))
 }
 
-func (b *bench) oneService(ctx context.Context, f *adsload.Fleet, i, proxies int) (service, []time.Duration, error) {
+// caller makes one proxy that is sent nothing before it asks.
+func (b *bench) caller() *adsload.Fleet {
+	return b.load([]node.Node{{
+		Namespace: namespace(0), Pod: "caller", UID: "00000000-0000-0000-0001-000000000000", ServiceAccount: "default",
+		NodeName: "node-0", Version: "bench", Workload: "Deployment/caller", ConfigScope: config.ScopeDemand,
+	}}, nil)
+}
+
+// oneService gives the time from the API server's answer, when the application begins to call, until a call reaches the
+// Service.
+func (b *bench) oneService(ctx context.Context, caller *adsload.Fleet, i int) (service, []time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	s := service{namespace: namespace(i), name: fmt.Sprintf("service-%05d", i)}
-	watch := f.WatchRoute(s.route(), proxies)
 	s, err := b.create(ctx, i)
 	if err != nil {
 		return s, nil, err
 	}
-	times, err := watch.Await(ctx, time.Now())
+	began := time.Now()
+	watch := caller.WatchCall(s.destination(), 1)
+	if _, err := caller.Use(0, s.destination()); err != nil {
+		return s, nil, err
+	}
+	times, err := watch.Await(ctx, began)
 	return s, times, err
 }
 
@@ -256,9 +271,9 @@ func (b *bench) firstUse(ctx context.Context, f *adsload.Fleet, proxies int) (*q
 func (b *bench) oneUse(ctx context.Context, f *adsload.Fleet, i int, s service) ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	watch := f.WatchRoute(s.route(), 1)
+	watch := f.WatchCall(s.destination(), 1)
 	began := time.Now()
-	if asked, err := f.Use(i, s.route()); err != nil || !asked {
+	if asked, err := f.Use(i, s.destination()); err != nil || !asked {
 		return nil, err
 	}
 	return watch.Await(ctx, began)
@@ -269,7 +284,7 @@ func (b *bench) churn(ctx context.Context, proxies, perSecond int, length time.D
 	if err := b.restart(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := b.known(ctx); err != nil {
+	if err := b.known(ctx); err != nil {
 		return nil, err
 	}
 	f := b.fleet(proxies)
@@ -280,7 +295,7 @@ func (b *bench) churn(ctx context.Context, proxies, perSecond int, length time.D
 	n := int(length.Seconds() * float64(perSecond))
 	out := &churn{Services: len(b.services), Proxies: proxies, Changes: n}
 	for i := range n {
-		out.Holders += f.Holders(adsload.Endpoints, b.services[i*7%len(b.services)].route())
+		out.Holders += f.Holders(adsload.Endpoints, b.services[i*7%len(b.services)].backends())
 	}
 	before := f.Counts()
 	cost, err := b.sampled(ctx, func() error {

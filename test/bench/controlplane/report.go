@@ -61,12 +61,12 @@ type change struct {
 	CPU      float64          `json:"cpuSeconds"`
 }
 
-// newService is one Service more at a time, for every proxy.
+// newService is one Service more at a time.
 type newService struct {
 	Count   int       `json:"count"`
-	Bytes   float64   `json:"bytesPerProxy"` // and Service
-	Latency quantiles `json:"latencyMs"`
-	CPU     float64   `json:"cpuSeconds"` // per Service
+	Bytes   float64   `json:"bytesPerProxy"` // and Service, for a proxy that does not call it
+	Latency quantiles `json:"latencyMs"`     // until a call reaches it
+	CPU     float64   `json:"cpuSeconds"`    // per Service
 }
 
 // churn is many endpoint changes a second.

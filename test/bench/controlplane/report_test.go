@@ -70,3 +70,25 @@ func TestUses(t *testing.T) {
 		t.Errorf("%d Services, %d of its own namespace; want 10 and 7", got, own)
 	}
 }
+
+func TestChanges(t *testing.T) {
+	c := cell{Change: change{Count: 2, Holders: 10, Messages: map[string]int64{"EDS": 8}}, NewService: newService{Latency: quantiles{P50: 55, P99: 60}, CPU: 0.002}}
+	for name, test := range map[string]struct {
+		firstUse *quantiles
+		bytes    float64
+		want     string
+	}{
+		"on demand": {&quantiles{P50: 3, P99: 5}, 0, "0 ms, 0 ms, 4, 5, 55 ms, 60 ms, 0, 2, 3 ms, 5 ms"},
+		"preloaded": {nil, 1234, "0 ms, 0 ms, 4, 5, 55 ms, 60 ms, 1234, 2, –, –"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.FirstUse, c.NewService.Bytes = test.firstUse, test.bytes
+			if got := strings.Join(c.changes(), ", "); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			if got := c.compared().markdown(); !strings.Contains(got, num(test.bytes)+" bytes if it does not call it") {
+				t.Errorf("no bytes of a new Service in\n%s", got)
+			}
+		})
+	}
+}

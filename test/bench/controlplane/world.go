@@ -41,12 +41,15 @@ type service struct {
 	tcp             bool // has a second, opaque port
 }
 
-// route is the name of its HTTP port's route configuration and endpoints.
-func (s service) route() string {
+// destination is the address of its HTTP port, and the name of the scope and the route configuration.
+func (s service) destination() string { return netip.AddrPortFrom(s.ip, httpPort).String() }
+
+// backends is the name of its HTTP port's endpoints.
+func (s service) backends() string {
 	return envoy.OutboundName(mesh.EndpointsKey{Service: mesh.Key{Namespace: s.namespace, Name: s.name}, Port: httpPort, Family: mesh.IPv4})
 }
 
-// opaque is the name of its TCP port's cluster.
+// opaque is the address of its TCP port, and the name of the cluster.
 func (s service) opaque() string { return netip.AddrPortFrom(s.ip, tcpPort).String() }
 
 // world is what the run has made in the cluster.

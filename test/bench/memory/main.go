@@ -69,7 +69,7 @@ func run(counts []int, protocol string, mtls bool) error {
 		if err != nil {
 			return fmt.Errorf("%d Services: %w", n, err)
 		}
-		if first == nil {
+		if first == nil && n >= used {
 			first = f
 		}
 		fmt.Fprintf(w, "%d\t%.1f\t%.1f\t%.2f\t%.1f\t%s\t\n", n, f.allocated/1e6, f.resident/1e6, f.sent/1e6, f.ready.Seconds(), f.each(first))
@@ -84,9 +84,9 @@ type figures struct {
 	ready                     time.Duration
 }
 
-// each returns the cost of one more Service.
+// each returns the cost of one more Service that the pod does not call. In first it calls as many.
 func (f *figures) each(first *figures) string {
-	if f.services == first.services {
+	if first == nil || f.services == first.services {
 		return "-"
 	}
 	return fmt.Sprintf("%.2f", (f.allocated-first.allocated)/1e3/float64(f.services-first.services))

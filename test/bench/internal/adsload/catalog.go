@@ -50,8 +50,7 @@ type resource struct {
 	name, version string
 	// refs are the ids of what it refers to: of a cluster its endpoints, of a scope its route
 	// configuration, of a route configuration its clusters.
-	refs     []int32
-	onDemand bool
+	refs []int32
 }
 
 // catalog knows every name and every version that any client was sent.
@@ -114,13 +113,13 @@ func (c *catalog) resource(k Kind, w wireResource) (*resource, error) {
 		}
 	}
 	c.mu.RUnlock()
-	refs, onDemand, err := read(k, w.body)
+	refs, err := read(k, w.body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w", k, w.name, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &resource{name: string(w.name), version: string(w.version), onDemand: onDemand}
+	r := &resource{name: string(w.name), version: string(w.version)}
 	r.id = c.add(k, r.name)
 	for _, ref := range refs {
 		r.refs = append(r.refs, c.add(refersTo[k], ref))
@@ -132,10 +131,10 @@ func (c *catalog) resource(k Kind, w wireResource) (*resource, error) {
 var refersTo = [kinds]Kind{Clusters: Endpoints, Scopes: Routes, Routes: Clusters}
 
 // read gives the names that the Any of a resource refers to.
-func read(k Kind, anyBytes []byte) (refs []string, onDemand bool, err error) {
+func read(k Kind, anyBytes []byte) (refs []string, err error) {
 	body, err := anyValue(anyBytes)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	switch k {
 	case Clusters:
@@ -147,13 +146,15 @@ func read(k Kind, anyBytes []byte) (refs []string, onDemand bool, err error) {
 	case Scopes:
 		var m routev3.ScopedRouteConfiguration
 		err = proto.Unmarshal(body, &m)
-		refs, onDemand = []string{m.GetRouteConfigurationName()}, m.GetOnDemand()
+		if name := m.GetRouteConfigurationName(); name != "" { // else it holds its routes itself
+			refs = []string{name}
+		}
 	case Routes:
 		var m routev3.RouteConfiguration
 		err = proto.Unmarshal(body, &m)
 		refs = clustersOf(&m)
 	}
-	return refs, onDemand, err
+	return refs, err
 }
 
 func clustersOf(m *routev3.RouteConfiguration) []string {

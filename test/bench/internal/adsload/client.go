@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
 // state of a name that a client has subscribed to.
@@ -33,7 +34,7 @@ type client struct {
 	node  node.Node
 	// source is the address to connect from; nil for any.
 	source *net.TCPAddr
-	// uses are what the application calls: route configurations, and clusters by destination address.
+	// routes and clusters are what the application calls (Uses), as ids of route configurations and of clusters.
 	routes, clusters []int32
 
 	mu     sync.Mutex
@@ -47,9 +48,14 @@ type client struct {
 	first [kinds]bool
 	// begun is set when the client has asked for listeners, which it does once its clusters are warm.
 	begun bool
-	// warming are the endpoints that the clusters of the response heldNonce wait for.
+	// demands are the clusters (envoy.Demand) by which it has asked for scopes. Those in awaiting it asks for when the
+	// first of all is answered.
+	demands, awaiting []int32
+	// warming are the endpoints that clusters wait for. Meanwhile acknowledgements of clusters and requests for them are
+	// held back.
 	warming   map[int32]struct{}
-	heldNonce string
+	heldAcks  []string
+	heldNames []string
 	responses int
 	syncedAt  time.Time
 }
@@ -82,16 +88,22 @@ func (c *client) serve(ctx context.Context, conn *grpc.ClientConn) error {
 }
 
 // begin subscribes to everything that the client subscribed to before, saying what it holds, as Envoy
-// does on a new stream; a fresh one begins with clusters.
+// does on a new stream; a fresh one begins with clusters. It holds none of those that are demands.
 func (c *client) begin(stream grpc.ClientStream) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stream, c.named, c.syncedAt = stream, false, time.Time{}
-	c.heldNonce, c.warming = "", map[int32]struct{}{}
+	c.heldAcks, c.heldNames, c.warming = nil, nil, map[int32]struct{}{}
 	if !c.begun {
 		return c.send(Clusters, &discoveryv3.DeltaDiscoveryRequest{}, nil)
 	}
 	c.first = [kinds]bool{}
+	for _, id := range c.demands {
+		if s := at(&c.names[Clusters], id); *s == answered {
+			*s = asked
+			c.open++
+		}
+	}
 	for k := Clusters; k < probes; k++ {
 		req := &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: c.subscribed(k)}
 		if len(req.ResourceNamesSubscribe) == 0 && (k == Endpoints || k == Routes) {
@@ -143,6 +155,10 @@ func (c *client) subscribe(k Kind, ids []int32) error {
 	if len(fresh) == 0 {
 		return nil
 	}
+	if k == Clusters && len(c.warming) > 0 {
+		c.heldNames = append(c.heldNames, fresh...)
+		return nil
+	}
 	return c.send(k, &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: fresh}, nil)
 }
 
@@ -186,9 +202,7 @@ func (c *client) handle(res *wireResponse) error {
 		return err
 	}
 	now := time.Now()
-	for _, r := range changed {
-		c.fleet.note(c, res.kind, r, now)
-	}
+	c.fleet.note(c, res.kind, changed, now)
 	if c.syncedAt.IsZero() && c.synced() {
 		c.syncedAt = now
 		c.fleet.synced(now)
@@ -203,6 +217,9 @@ func (c *client) take(res *wireResponse) ([]*resource, error) {
 		r, err := c.fleet.catalog.resource(res.kind, w)
 		if err != nil {
 			return nil, err
+		}
+		if _, is := envoy.DemandOf(r.name); is && res.kind == Clusters {
+			return nil, fmt.Errorf("cluster %q, which must not exist", r.name)
 		}
 		*at(&c.has[res.kind], r.id) = r
 		c.answer(res.kind, r.id)
@@ -223,7 +240,10 @@ func (c *client) answer(k Kind, id int32) {
 
 // react does what Envoy does after a response.
 func (c *client) react(res *wireResponse, set []*resource) error {
-	gone := c.remove(res)
+	gone, err := c.remove(res)
+	if err != nil {
+		return err
+	}
 	wasFirst := !c.first[res.kind]
 	c.first[res.kind] = true
 	switch res.kind {
@@ -235,7 +255,7 @@ func (c *client) react(res *wireResponse, set []*resource) error {
 		}
 		return c.warmed()
 	case Scopes:
-		if err := c.ask(set, gone); err != nil {
+		if err := c.follow(set, gone); err != nil {
 			return err
 		}
 	case probes:
@@ -250,13 +270,19 @@ func (c *client) react(res *wireResponse, set []*resource) error {
 	if res.kind == Listeners && wasFirst {
 		return c.send(Scopes, &discoveryv3.DeltaDiscoveryRequest{}, nil)
 	}
+	if res.kind == Scopes && wasFirst {
+		return c.call(c.routes)
+	}
 	return nil
 }
 
 // remove forgets what is gone, and gives the ids that it referred to.
-func (c *client) remove(res *wireResponse) []int32 {
+func (c *client) remove(res *wireResponse) ([]int32, error) {
 	var refs []int32
 	for _, name := range res.removed {
+		if err := c.demandAnswered(res.kind, name); err != nil {
+			return nil, err
+		}
 		id := c.fleet.catalog.id(res.kind, name)
 		if held := at(&c.has[res.kind], id); *held != nil {
 			refs = append(refs, (*held).refs...)
@@ -264,11 +290,23 @@ func (c *client) remove(res *wireResponse) []int32 {
 		}
 		c.answer(res.kind, id)
 	}
-	return refs
+	return refs, nil
 }
 
-// warm asks for the endpoints of new clusters. The acknowledgement waits for those of all clusters in
-// the response, as Envoy's does: it pauses CDS while clusters warm.
+// demandAnswered checks the answer to a demand: Envoy lets the requests go on that wait for it, so there must be routes.
+func (c *client) demandAnswered(k Kind, name string) error {
+	destination, is := envoy.DemandOf(name)
+	if !is || k != Clusters {
+		return nil
+	}
+	if *at(&c.has[Routes], c.fleet.catalog.id(Routes, destination)) == nil {
+		return fmt.Errorf("demand for %s answered before its routes came", destination)
+	}
+	return nil
+}
+
+// warm asks for the endpoints of new clusters. The acknowledgement waits until no cluster warms, as Envoy's does: it
+// pauses CDS meanwhile.
 func (c *client) warm(nonce string, set []*resource, gone []int32) error {
 	var ids []int32
 	for _, r := range set {
@@ -277,13 +315,16 @@ func (c *client) warm(nonce string, set []*resource, gone []int32) error {
 	for _, id := range ids {
 		c.warming[id] = struct{}{}
 	}
-	c.heldNonce = nonce
 	if err := c.subscribe(Endpoints, ids); err != nil {
 		return err
 	}
 	if err := c.unsubscribe(Endpoints, c.unused(Clusters, gone)); err != nil {
 		return err
 	}
+	if err := c.callAwaiting(); err != nil {
+		return err
+	}
+	c.heldAcks = append(c.heldAcks, nonce)
 	return c.warmed()
 }
 
@@ -306,16 +347,25 @@ func (c *client) unused(k Kind, ids []int32) []int32 {
 	return slices.Collect(maps.Keys(left))
 }
 
-// warmed acknowledges the clusters once they are warm. The first time the client goes on: clusters by
+// warmed sends what is held back about clusters once all are warm. The first time the client goes on: clusters by
 // name that its application uses and that have not come by themselves, and listeners.
 func (c *client) warmed() error {
-	if len(c.warming) > 0 || c.heldNonce == "" {
+	if len(c.warming) > 0 || len(c.heldAcks) == 0 {
 		return nil
 	}
-	nonce := c.heldNonce
-	c.heldNonce = ""
-	if err := c.ack(Clusters, nonce); err != nil || c.begun {
-		return err
+	for _, nonce := range c.heldAcks {
+		if err := c.ack(Clusters, nonce); err != nil {
+			return err
+		}
+	}
+	if len(c.heldNames) > 0 {
+		if err := c.send(Clusters, &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: c.heldNames}, nil); err != nil {
+			return err
+		}
+	}
+	c.heldAcks, c.heldNames = nil, nil
+	if c.begun {
+		return nil
 	}
 	c.begun = true
 	var missing []int32
@@ -330,15 +380,11 @@ func (c *client) warmed() error {
 	return c.send(Listeners, &discoveryv3.DeltaDiscoveryRequest{}, nil)
 }
 
-// ask subscribes to the route configurations of scopes: at once, or if the application uses them.
-func (c *client) ask(set []*resource, gone []int32) error {
+// follow subscribes to the route configurations of new scopes, and unsubscribes from those of scopes that are gone.
+func (c *client) follow(set []*resource, gone []int32) error {
 	var ids []int32
 	for _, r := range set {
-		for _, route := range r.refs {
-			if !r.onDemand || slices.Contains(c.routes, route) {
-				ids = append(ids, route)
-			}
-		}
+		ids = append(ids, r.refs...)
 	}
 	if err := c.subscribe(Routes, ids); err != nil {
 		return err
@@ -346,20 +392,47 @@ func (c *client) ask(set []*resource, gone []int32) error {
 	return c.unsubscribe(Routes, c.unused(Scopes, gone))
 }
 
-// synced: everything asked for has been answered, and what the application uses is there and warm.
+// call asks for the scopes of destinations that the application calls and that have none yet. Envoy asks for the first
+// cluster on demand alone, and for the others of that time when the first is answered.
+func (c *client) call(destinations []int32) error {
+	first := len(c.demands) == 0
+	for _, route := range destinations {
+		demand := c.fleet.demand(route)
+		scoped := *at(&c.names[Routes], route) != unknown // a client asks for the routes of each scope that it has
+		if !scoped && *at(&c.names[Clusters], demand) == unknown && !slices.Contains(c.awaiting, demand) {
+			c.awaiting = append(c.awaiting, demand)
+		}
+	}
+	if first && len(c.awaiting) > 0 {
+		one := c.awaiting[:1]
+		c.demands, c.awaiting = slices.Clone(one), c.awaiting[1:]
+		return c.subscribe(Clusters, one)
+	}
+	return c.callAwaiting()
+}
+
+func (c *client) callAwaiting() error {
+	if len(c.awaiting) == 0 || *at(&c.names[Clusters], c.demands[0]) != answered {
+		return nil
+	}
+	ids := c.awaiting
+	c.demands, c.awaiting = append(c.demands, ids...), nil
+	return c.subscribe(Clusters, ids)
+}
+
+// synced: everything asked for has been answered, and what the application calls is there and warm.
 func (c *client) synced() bool {
-	if c.open > 0 || len(c.warming) > 0 || !c.first[Clusters] || !c.first[Listeners] || !c.first[Scopes] {
+	if c.open > 0 || len(c.awaiting) > 0 || len(c.warming) > 0 || !c.first[Clusters] || !c.first[Listeners] || !c.first[Scopes] {
 		return false
 	}
-	clusters := c.clusters
-	for _, id := range c.routes {
-		route := *at(&c.has[Routes], id)
-		if route == nil {
-			return false
-		}
-		clusters = append(slices.Clip(clusters), route.refs...)
-	}
-	return !slices.ContainsFunc(clusters, func(id int32) bool { return !c.usable(id) })
+	return !slices.ContainsFunc(c.routes, func(id int32) bool { return !c.routed(id) }) &&
+		!slices.ContainsFunc(c.clusters, func(id int32) bool { return !c.usable(id) })
+}
+
+// routed reports whether a destination has routes to a Service, and all that they lead to is usable.
+func (c *client) routed(destination int32) bool {
+	r := *at(&c.has[Routes], destination)
+	return r != nil && len(r.refs) > 0 && !slices.ContainsFunc(r.refs, func(id int32) bool { return !c.usable(id) })
 }
 
 func (c *client) usable(cluster int32) bool {
@@ -379,8 +452,14 @@ func (c *client) usable(cluster int32) bool {
 func (c *client) missing() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Sprintf("%s: %d names unanswered, %d clusters' endpoints awaited, CDS %t, LDS %t, SRDS %t",
-		c.node.ID(), c.open, len(c.warming), c.first[Clusters], c.first[Listeners], c.first[Scopes])
+	routed := 0
+	for _, id := range c.routes {
+		if c.routed(id) {
+			routed++
+		}
+	}
+	return fmt.Sprintf("%s: %d names unanswered, %d clusters' endpoints awaited, %d of %d destinations routed, CDS %t, LDS %t, SRDS %t",
+		c.node.ID(), c.open+len(c.awaiting), len(c.warming), routed, len(c.routes), c.first[Clusters], c.first[Listeners], c.first[Scopes])
 }
 
 // at is the element of a slice that grows as needed.

@@ -15,14 +15,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
 // Uses is what one client's application calls.
 type Uses struct {
-	// Routes are names of route configurations.
-	Routes []string
-	// Clusters are opaque ones, by name: the destination address.
-	Clusters []string
+	// HTTP and TCP are destination addresses. One of HTTP is the name of a route configuration, one of TCP that of a cluster.
+	HTTP, TCP []string
 }
 
 // Options of a Fleet.
@@ -46,8 +45,9 @@ type Fleet struct {
 	catalog *catalog
 	clients []*client
 
-	in, out             atomic.Int64
+	in, out, responses  atomic.Int64
 	messages, resources [kinds]atomic.Int64
+	removed             [kinds]atomic.Int64
 	watch               atomic.Pointer[Watch]
 
 	mu      sync.Mutex
@@ -69,7 +69,7 @@ func New(o Options) *Fleet {
 		}
 		if o.Uses != nil {
 			uses := o.Uses(i)
-			c.routes, c.clusters = f.ids(Routes, uses.Routes), f.ids(Clusters, uses.Clusters)
+			c.routes, c.clusters = f.ids(Routes, uses.HTTP), f.ids(Clusters, uses.TCP)
 		}
 		f.clients = append(f.clients, c)
 	}
@@ -82,6 +82,11 @@ func (f *Fleet) ids(k Kind, names []string) []int32 {
 		out[i] = f.catalog.id(k, name)
 	}
 	return out
+}
+
+// demand is the cluster by which a client asks for the scope of a destination, whose routes have an id.
+func (f *Fleet) demand(route int32) int32 {
+	return f.catalog.id(Clusters, envoy.Demand(f.catalog.name(Routes, route)))
 }
 
 // Connect connects all clients at once; those that were connected before tell what they hold. They stay
@@ -223,14 +228,16 @@ func (f *Fleet) laggards() string {
 // Counts are what all clients together have received and sent since the beginning.
 type Counts struct {
 	In, Out             int64 // bytes at the connections
+	Responses           int64 // bytes of responses, without what carries them
 	Messages, Resources [int(kinds)]int64
+	Removed             [int(kinds)]int64 // names that do not exist, or no longer
 }
 
 // Counts now.
 func (f *Fleet) Counts() Counts {
-	out := Counts{In: f.in.Load(), Out: f.out.Load()}
+	out := Counts{In: f.in.Load(), Out: f.out.Load(), Responses: f.responses.Load()}
 	for k := range kinds {
-		out.Messages[k], out.Resources[k] = f.messages[k].Load(), f.resources[k].Load()
+		out.Messages[k], out.Resources[k], out.Removed[k] = f.messages[k].Load(), f.resources[k].Load(), f.removed[k].Load()
 	}
 	return out
 }
@@ -239,9 +246,11 @@ func (f *Fleet) Counts() Counts {
 func (c Counts) Sub(before Counts) Counts {
 	c.In -= before.In
 	c.Out -= before.Out
+	c.Responses -= before.Responses
 	for k := range kinds {
 		c.Messages[k] -= before.Messages[k]
 		c.Resources[k] -= before.Resources[k]
+		c.Removed[k] -= before.Removed[k]
 	}
 	return c
 }
@@ -256,20 +265,22 @@ func Total(byKind [int(kinds)]int64) int64 {
 }
 
 func (f *Fleet) count(res *wireResponse) {
+	f.responses.Add(int64(res.size))
 	f.messages[res.kind].Add(1)
 	f.resources[res.kind].Add(int64(len(res.resources)))
+	f.removed[res.kind].Add(int64(len(res.removed)))
 }
 
-// Quiet waits until nothing has come for a while.
+// Quiet waits until no response has come for a while. Connections are never quiet: the server probes them.
 func (f *Fleet) Quiet(ctx context.Context, during time.Duration) error {
-	last, since := f.in.Load(), time.Now()
+	last, since := f.responses.Load(), time.Now()
 	for time.Since(since) < during {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(during / 10):
 		}
-		if now := f.in.Load(); now != last {
+		if now := f.responses.Load(); now != last {
 			last, since = now, time.Now()
 		}
 	}
@@ -289,38 +300,18 @@ func (f *Fleet) Holders(k Kind, name string) int {
 	return n
 }
 
-// Held are the names of a kind that at least one client holds.
-func (f *Fleet) Held(k Kind) []string {
-	seen := map[string]struct{}{}
-	for _, c := range f.clients {
-		c.mu.Lock()
-		for _, r := range c.has[k] {
-			if r != nil {
-				seen[r.name] = struct{}{}
-			}
-		}
-		c.mu.Unlock()
-	}
-	out := make([]string, 0, len(seen))
-	for name := range seen {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
-}
-
 // errLate is the cause of a Watch that did not see all it waited for.
 var errLate = errors.New("not every client heard of it")
 
-// Use makes the application of client i call one Service more. It reports whether the client had to
-// ask for the route configuration, as it does for a scope on demand at its first use.
-func (f *Fleet) Use(i int, route string) (bool, error) {
-	c, id := f.clients[i], f.catalog.id(Routes, route)
+// Use makes the application of client i call one destination more. It reports whether the client had to ask for its
+// scope, as it does at the first call.
+func (f *Fleet) Use(i int, destination string) (bool, error) {
+	c, id := f.clients[i], f.catalog.id(Routes, destination)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if *at(&c.names[Routes], id) != unknown {
+	if slices.Contains(c.routes, id) || *at(&c.names[Routes], id) != unknown {
 		return false, nil
 	}
 	c.routes = append(c.routes, id)
-	return true, c.subscribe(Routes, []int32{id})
+	return true, c.call([]int32{id})
 }

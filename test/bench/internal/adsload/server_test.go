@@ -45,6 +45,19 @@ func service(i int) *mesh.Service {
 	return svc
 }
 
+// destination is the address of a Service's HTTP port.
+func destination(svc *mesh.Service) string { return netip.AddrPortFrom(svc.ClusterIPs[0], 80).String() }
+
+// endpointsName is the name of the endpoints of a Service's HTTP port.
+func endpointsName(svc *mesh.Service) string {
+	return envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4})
+}
+
+// resources of a Service, without its endpoints.
+func resources(svc *mesh.Service) []envoy.Resource {
+	return envoy.ServiceResources(svc, nil, configtest.WithoutIdentity())
+}
+
 func endpoints(svc *mesh.Service, port uint16, generation int) []envoy.Resource {
 	var eps []mesh.Endpoint
 	for j := range 3 {
@@ -62,7 +75,7 @@ func store(tb testing.TB, services int) *server.Store {
 	for i := range services {
 		svc := service(i)
 		all = append(all, svc)
-		set = append(set, envoy.ServiceResources(svc, nil, cfg)...)
+		set = append(set, resources(svc)...)
 		for _, p := range svc.Ports {
 			set = append(set, endpoints(svc, p.Number, 0)...)
 		}
@@ -78,8 +91,11 @@ func store(tb testing.TB, services int) *server.Store {
 // anyNumber of streams may come from one address.
 const anyNumber = 1 << 20
 
+// onDemand preloads nothing.
+var onDemand = server.PreloadBounds{}
+
 // serve gives the address of a server in this process.
-func serve(tb testing.TB, s *server.Store) string {
+func serve(tb testing.TB, s *server.Store, preload server.PreloadBounds) string {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +104,7 @@ func serve(tb testing.TB, s *server.Store) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go pprof.Do(ctx, pprof.Labels("side", "server"), func(ctx context.Context) {
-		done <- server.New(server.Options{Store: s, Log: logr.Discard(), StreamsPerAddress: anyNumber}).Serve(ctx, l)
+		done <- server.New(server.Options{Store: s, Log: logr.Discard(), Preload: preload, StreamsPerAddress: anyNumber}).Serve(ctx, l)
 	})
 	tb.Cleanup(func() {
 		cancel()
@@ -108,8 +124,7 @@ func fleet(tb testing.TB, address string, n, services, used int) *Fleet {
 	f := New(Options{Address: address, Nodes: nodes, Uses: func(i int) Uses {
 		var u Uses
 		for j := range min(used, services) {
-			svc := service((i + j*20) % services)
-			u.Routes = append(u.Routes, envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4}))
+			u.HTTP = append(u.HTTP, destination(service((i+j*20)%services)))
 		}
 		return u
 	}})
@@ -129,17 +144,25 @@ func connect(tb testing.TB, f *Fleet) []time.Duration {
 	return times
 }
 
+// Each client asks for the destinations that it calls, and gets them and nothing else.
 func TestFleet(t *testing.T) {
+	const n, used = 20, 5
 	s := store(t, 50)
-	f := fleet(t, serve(t, s), 20, 50, 10)
-	if times := connect(t, f); len(times) != 20 {
-		t.Errorf("%d clients in sync, want 20", len(times))
+	f := fleet(t, serve(t, s, onDemand), n, 50, used)
+	if times := connect(t, f); len(times) != n {
+		t.Errorf("%d clients in sync, want %d", len(times), n)
 	}
+	got := f.Counts()
+	for k, want := range map[Kind]int64{Scopes: n * (used + 1), Routes: n * used, Endpoints: n * used} {
+		if got.Resources[k] != want {
+			t.Errorf("%s: %d resources, want %d", k, got.Resources[k], want)
+		}
+	}
+	awaitAnswers(t, f, Counts{}, n*used)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	svc := service(0)
-	name := envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4})
-	w := f.WatchEndpoints(name, f.Holders(Endpoints, name))
+	w := f.WatchEndpoints(endpointsName(svc), f.Holders(Endpoints, endpointsName(svc)))
 	if _, err := s.Apply(envoy.Change{Set: endpoints(svc, 80, 1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -152,18 +175,143 @@ func TestFleet(t *testing.T) {
 	if got := f.Counts().Sub(before); Total(got.Resources) != 0 {
 		t.Errorf("a reconnect got %d resources again", Total(got.Resources))
 	}
+	awaitAnswers(t, f, before, n*used)
+}
+
+// timesAnswered is how often the server answers each demand on a stream.
+const timesAnswered = 3
+
+// awaitAnswers waits until the demands of all clients have been answered as often as they are, and no more often.
+func awaitAnswers(t *testing.T, f *Fleet, before Counts, demands int64) {
+	t.Helper()
+	removed := func() int64 { return f.Counts().Sub(before).Removed[Clusters] }
+	for deadline := time.Now().Add(time.Minute); removed() < timesAnswered*demands && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := removed(); got != timesAnswered*demands {
+		t.Errorf("%d answers to %d demands, want %d for each", got, demands, timesAnswered)
+	}
+}
+
+// What is preloaded comes without asking, and a new Service too. When a Service goes, its scope and routes go.
+func TestPreloaded(t *testing.T) {
+	const n, services = 20, 50
+	s := store(t, services)
+	f := fleet(t, serve(t, s, server.PreloadBounds{WholeMesh: 1000}), n, services, 5)
+	connect(t, f)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	svc := service(services + 1)
+	await := func(holders int) {
+		t.Helper()
+		for f.Holders(Scopes, destination(svc)) != holders || f.Holders(Routes, destination(svc)) != holders {
+			if ctx.Err() != nil {
+				t.Fatalf("%d clients hold the scope, %d the routes; want %d", f.Holders(Scopes, destination(svc)), f.Holders(Routes, destination(svc)), holders)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	set := append(resources(svc), endpoints(svc, 80, 0)...)
+	if _, err := s.Apply(envoy.Change{Set: set}); err != nil {
+		t.Fatal(err)
+	}
+	await(n)
+	if asked, err := f.Use(0, destination(svc)); asked || err != nil {
+		t.Errorf("a call to a preloaded Service asked %t, error %v", asked, err)
+	}
+	gone := envoy.Change{}
+	for _, r := range set {
+		gone.Remove = append(gone.Remove, r.ID())
+	}
+	if _, err := s.Apply(gone); err != nil {
+		t.Fatal(err)
+	}
+	await(0)
+	if got := f.Counts().Removed[Clusters]; got != n {
+		t.Errorf("%d clusters said to be gone, want that of the Service at %d clients and no demand", got, n)
+	}
+}
+
+// What one pod of a workload calls comes to the next ones without asking.
+func TestWorkload(t *testing.T) {
+	address := serve(t, store(t, 50), onDemand)
+	pods := func(first, n int) *Fleet {
+		nodes := make([]node.Node, n)
+		for i := range nodes {
+			nodes[i] = node.Node{Namespace: "bench-00", Pod: fmt.Sprintf("p-%d", first+i), ServiceAccount: "default", Version: "bench", Workload: "Deployment/p"}
+		}
+		f := New(Options{Address: address, Nodes: nodes, Uses: func(int) Uses {
+			return Uses{HTTP: []string{destination(service(1)), destination(service(2))}}
+		}})
+		t.Cleanup(f.Disconnect)
+		return f
+	}
+	one, next := pods(0, 1), pods(1, 20)
+	connect(t, one)
+	awaitAnswers(t, one, Counts{}, 2)
+	connect(t, next)
+	if got := next.Counts(); got.Removed[Clusters] != 0 || got.Resources[Scopes] != 20*3 {
+		t.Errorf("%d answers to demands, %d scopes; want none and 3 for each", got.Removed[Clusters], got.Resources[Scopes])
+	}
+}
+
+// A new Service costs the clients that do not call it nothing. One that does gets it, whether it calls before or after.
+func TestNewService(t *testing.T) {
+	for name, before := range map[string]bool{"called before": true, "called after": false} {
+		t.Run(name, func(t *testing.T) {
+			s := store(t, 50)
+			address := serve(t, s, onDemand)
+			f, caller := fleet(t, address, 20, 50, 5), fleet(t, address, 1, 50, 0)
+			connect(t, f)
+			connect(t, caller)
+			awaitAnswers(t, f, Counts{}, 20*5)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			svc, counts := service(50), f.Counts()
+			call := func() {
+				t.Helper()
+				if asked, err := caller.Use(0, destination(svc)); !asked || err != nil {
+					t.Errorf("the call asked %t, error %v", asked, err)
+				}
+			}
+			w := caller.WatchCall(destination(svc), 1)
+			if before {
+				call()
+				awaitAnswers(t, caller, Counts{}, 1)
+				if caller.Holders(Routes, destination(svc)) != 1 {
+					t.Error("no routes for a destination without a Service")
+				}
+				select {
+				case <-w.done:
+					t.Error("a call reached a Service that there is not")
+				default:
+				}
+			}
+			if _, err := s.Apply(envoy.Change{Set: append(resources(svc), endpoints(svc, 80, 0)...)}); err != nil {
+				t.Fatal(err)
+			}
+			if !before {
+				call()
+			}
+			if _, err := w.Await(ctx, time.Now()); err != nil {
+				t.Error(err)
+			}
+			if got := f.Counts().Sub(counts); got.Messages != ([kinds]int64{}) {
+				t.Errorf("clients that do not call the Service got messages: %v", got.Messages)
+			}
+		})
+	}
 }
 
 // What a client refuses is not sent to it again as it is.
 func TestNACK(t *testing.T) {
 	s := store(t, 50)
-	f := fleet(t, serve(t, s), 20, 50, 10)
+	f := fleet(t, serve(t, s, onDemand), 20, 50, 5)
 	f.opt.NACKEvery = 1
 	connect(t, f)
-	svc := service(0)
-	name := envoy.OutboundName(mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4})
+	name := endpointsName(service(0))
 	before, holders := f.Counts(), f.Holders(Endpoints, name)
-	if _, err := s.Apply(envoy.Change{Set: endpoints(svc, 80, 1)}); err != nil {
+	if _, err := s.Apply(envoy.Change{Set: endpoints(service(0), 80, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Quiet(t.Context(), 200*time.Millisecond); err != nil {
@@ -178,7 +326,7 @@ func TestNACK(t *testing.T) {
 func BenchmarkSync(b *testing.B) {
 	for _, services := range []int{100, 1000, 10000} {
 		b.Run(strconv.Itoa(services), func(b *testing.B) {
-			address := serve(b, store(b, services))
+			address := serve(b, store(b, services), onDemand)
 			b.ReportAllocs()
 			for b.Loop() {
 				f := fleet(b, address, 100, services, 10)
@@ -194,7 +342,7 @@ func BenchmarkSync(b *testing.B) {
 func BenchmarkReconnect(b *testing.B) {
 	for _, services := range []int{1000, 10000} {
 		b.Run(strconv.Itoa(services), func(b *testing.B) {
-			f := fleet(b, serve(b, store(b, services)), 100, services, 10)
+			f := fleet(b, serve(b, store(b, services), onDemand), 100, services, 10)
 			connect(b, f)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -211,7 +359,7 @@ func BenchmarkApply(b *testing.B) {
 	for _, n := range []int{100, 2000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			s := store(b, 0)
-			f := fleet(b, serve(b, s), n, 0, 0)
+			f := fleet(b, serve(b, s, onDemand), n, 0, 0)
 			connect(b, f)
 			svc, generation := service(0), 0
 			began := cpuSeconds(b)
@@ -310,7 +458,7 @@ func beChild(services string) {
 		panic(err)
 	}
 	b := &testing.B{}
-	address := serve(b, store(b, n))
+	address := serve(b, store(b, n), onDemand)
 	status, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)

@@ -11,7 +11,8 @@ import (
 // Watch notes when clients take and acknowledge what it waits for, each client once.
 type Watch struct {
 	fleet *Fleet
-	match func(k Kind, r *resource) bool
+	// met reports whether a client has what is waited for after a response.
+	met func(c *client, k Kind, changed []*resource) bool
 
 	mu   sync.Mutex
 	want int
@@ -22,20 +23,22 @@ type Watch struct {
 // WatchEndpoints waits for want clients to get the named endpoints.
 func (f *Fleet) WatchEndpoints(name string, want int) *Watch {
 	id := f.catalog.id(Endpoints, name)
-	return f.newWatch(want, func(k Kind, r *resource) bool { return k == Endpoints && r.id == id })
-}
-
-// WatchRoute waits for want clients to get the scope of a route configuration if that is on demand,
-// else the route configuration.
-func (f *Fleet) WatchRoute(name string, want int) *Watch {
-	id := f.catalog.id(Routes, name)
-	return f.newWatch(want, func(k Kind, r *resource) bool {
-		return k == Routes && r.id == id || k == Scopes && r.onDemand && slices.Contains(r.refs, id)
+	return f.newWatch(want, func(_ *client, k Kind, changed []*resource) bool {
+		return k == Endpoints && slices.ContainsFunc(changed, func(r *resource) bool { return r.id == id })
 	})
 }
 
-func (f *Fleet) newWatch(want int, match func(Kind, *resource) bool) *Watch {
-	w := &Watch{fleet: f, match: match, want: want, seen: map[*client]time.Time{}, done: make(chan struct{})}
+// WatchCall waits until a call to a destination would reach a Service, for want clients that ask for it.
+func (f *Fleet) WatchCall(destination string, want int) *Watch {
+	id := f.catalog.id(Routes, destination)
+	demand := f.demand(id)
+	return f.newWatch(want, func(c *client, _ Kind, _ []*resource) bool {
+		return *at(&c.names[Clusters], demand) == answered && c.routed(id)
+	})
+}
+
+func (f *Fleet) newWatch(want int, met func(*client, Kind, []*resource) bool) *Watch {
+	w := &Watch{fleet: f, met: met, want: want, seen: map[*client]time.Time{}, done: make(chan struct{})}
 	if want == 0 {
 		close(w.done)
 	}
@@ -43,9 +46,10 @@ func (f *Fleet) newWatch(want int, match func(Kind, *resource) bool) *Watch {
 	return w
 }
 
-func (f *Fleet) note(c *client, k Kind, r *resource, now time.Time) {
+// note is called with c locked.
+func (f *Fleet) note(c *client, k Kind, changed []*resource, now time.Time) {
 	w := f.watch.Load()
-	if w == nil || !w.match(k, r) {
+	if w == nil || !w.met(c, k, changed) {
 		return
 	}
 	w.mu.Lock()

@@ -35,6 +35,7 @@ type wireResource struct{ name, version, body []byte }
 
 type wireResponse struct {
 	kind      Kind
+	size      int // of the message
 	nonce     string
 	resources []wireResource
 	removed   []string
@@ -42,7 +43,7 @@ type wireResponse struct {
 
 // parse reads a DeltaDiscoveryResponse.
 func (r *wireResponse) parse(b []byte) error {
-	*r = wireResponse{resources: r.resources[:0]}
+	*r = wireResponse{size: len(b), resources: r.resources[:0]}
 	var typeURL string
 	var inner error
 	err := fields(b, func(n protowire.Number, v []byte) {
