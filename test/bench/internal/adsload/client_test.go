@@ -106,7 +106,7 @@ func TestConversation(t *testing.T) {
 		{name: "no clusters", kind: Clusters, want: []string{"CDS ack 0", "LDS"}},
 		{name: "no listeners", kind: Listeners, want: []string{"LDS ack 1", "SRDS"}},
 		{
-			name: "the first scopes: one demand alone", kind: Scopes, set: []wireResource{wire(t, "ask", envoy.AskScope().Message), scope(preloaded)},
+			name: "the first scopes: one demand alone", kind: Scopes, set: []wireResource{wire(t, "ask", envoy.Scope(envoy.AskScope).Message), scope(preloaded)},
 			want: []string{"RDS +" + preloaded, "SRDS ack 2", "CDS +demand/" + first},
 		},
 		{name: "a cluster to warm, and another call", kind: Clusters, set: []wireResource{cluster("a")}, use: third, want: []string{"EDS +of-a"}},
