@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
 	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
@@ -136,7 +136,7 @@ func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Log
 	case err != nil:
 		log.Info("cannot tell whether this node translates Service addresses in sockets", "error", err)
 	case translated:
-		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", config.SocketLoadBalancingRemedy)
+		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", fixed.SocketLoadBalancingRemedy)
 	}
 	return translated
 }

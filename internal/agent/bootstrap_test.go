@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/internal/node"
@@ -35,7 +35,7 @@ func withAddress(s Settings) Settings {
 func TestBootstrapGolden(t *testing.T) {
 	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
 	demand := testSettings(service, "10.1.2.3")
-	demand.Node.ConfigScope, demand.Node.Workload = config.ScopeDemand, "Deployment/cart"
+	demand.Node.ConfigScope, demand.Node.Workload = fixed.ScopeDemand, "Deployment/cart"
 	logging := testSettings(service, "10.1.2.3")
 	logging.LogAnswers = true
 	for _, tt := range []struct {

@@ -1,5 +1,5 @@
 // Package node is the identity that a sidecar gives itself on the ADS stream: written into Envoy's
-// bootstrap by the agent, read by the control plane. It may import config and Envoy's core protos only.
+// bootstrap by the agent, read by the control plane. It may import config/fixed and Envoy's core protos only.
 package node
 
 import (
@@ -11,7 +11,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Node names the pod that a sidecar runs in.
@@ -26,7 +26,7 @@ type Node struct {
 	IPs []netip.Addr
 	// Version of the agent.
 	Version string
-	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
+	// ConfigScope is one of fixed.ConfigScopes, or empty for automatic.
 	ConfigScope string
 	// CallerAddresses is set for a sidecar that can call the application from the address of whoever calls the pod.
 	CallerAddresses bool
@@ -129,8 +129,8 @@ func FromProto(p *corev3.Node) (Node, error) {
 		CallerAddresses:     meta["callerAddresses"].GetStringValue() == "true",
 		SocketLoadBalancing: meta["socketLoadBalancing"].GetStringValue() == "true",
 	}
-	if !config.ValidConfigScope(n.ConfigScope) {
-		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))
+	if !fixed.ValidConfigScope(n.ConfigScope) {
+		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(fixed.ConfigScopes, ", "))
 	}
 	ips := meta["ips"].GetStringValue()
 	if ips == "" {
