@@ -30,8 +30,8 @@ import (
 // scrapes, probes and callers. Of its memory what is its own counts. The pages of its program are the node's: all of its
 // sidecars share them, and the kernel takes them back when it needs them.
 func TestAgentIsSmall(t *testing.T) {
-	const atRest, loaded = 10.0, 12.0 // MB
-	envoytest.Path(t)                 // before the build
+	const atRest, loaded = 8.0, 10.0 // MB
+	envoytest.Path(t)                // before the build
 	program := filepath.Join(t.TempDir(), "mizzen-proxy")
 	build := exec.Command("go", "build", "-trimpath", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

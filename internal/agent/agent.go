@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
@@ -142,13 +141,9 @@ func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Log
 }
 
 func writeBootstrap(s Settings) error {
-	b, err := Bootstrap(s)
+	raw, err := Bootstrap(s)
 	if err != nil {
 		return err
-	}
-	raw, err := protojson.Marshal(b)
-	if err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
 	}
 	if err := os.WriteFile(s.bootstrapFile(), raw, 0o600); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)

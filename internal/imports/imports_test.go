@@ -75,7 +75,7 @@ var rules = []struct {
 	{"/internal/socketlb", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/appprobe", []string{kubernetes, kubeSIGs, envoyProto, grpc, module}},
 	{"/internal/ctl", []string{module + "/xds/kube", module + "/xds/server", module + "/internal/agent"}},
-	{"/cmd/mizzen-proxy", []string{kubernetes, kubeSIGs, module + "/xds", module + "/webhook"}},
+	{"/cmd/mizzen-proxy", []string{kubernetes, kubeSIGs, envoyProto + "/envoy/config/bootstrap", envoyProto + "/envoy/config/cluster", envoyProto + "/envoy/config/listener", envoyProto + "/envoy/config/route", envoyProto + "/envoy/extensions/filters", module + "/xds", module + "/webhook"}},
 	{"/cmd/mizzenctl", []string{module + "/internal/agent"}},
 }
 
