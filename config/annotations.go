@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 const (
@@ -239,7 +241,7 @@ func setLogAnswers(s *Sidecar, value string) bool {
 
 func setConfigScope(s *Sidecar, value string) bool {
 	s.ConfigScope = value
-	return slices.Contains(ConfigScopes, value)
+	return slices.Contains(fixed.ConfigScopes, value)
 }
 
 // splitList splits at commas and trims the items. Only an empty value has no items; "80,,81" has an empty item.

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/mizzen-mesh/mizzen/config/fixed"
+)
 
 // Labels and annotations. Keys says what each may hold.
 const (
@@ -60,9 +64,9 @@ const (
 
 // Values of AnnotationConfigScope: which Services a sidecar is sent ahead of the first call.
 const (
-	ScopeAll       = "all"       // every Service
-	ScopeNamespace = "namespace" // those of its own namespace, whatever its size
-	ScopeDemand    = "demand"    // none
+	ScopeAll       = fixed.ScopeAll
+	ScopeNamespace = fixed.ScopeNamespace
+	ScopeDemand    = fixed.ScopeDemand
 )
 
 // KeyKind says whether a key is a label or an annotation.

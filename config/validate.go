@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Descriptions of allowed values, in words that follow "want". The file and the annotations share them.
@@ -41,12 +43,6 @@ const (
 
 // LogLevels are Envoy's own names.
 var LogLevels = []string{"trace", "debug", "info", "warning", "error", "critical", "off"}
-
-// ConfigScopes are the allowed configuration scopes of a sidecar, besides empty for automatic.
-var ConfigScopes = []string{ScopeAll, ScopeNamespace, ScopeDemand}
-
-// ValidConfigScope reports whether a scope is empty or one of ConfigScopes.
-func ValidConfigScope(scope string) bool { return scope == "" || slices.Contains(ConfigScopes, scope) }
 
 // Validate reports all mistakes in a configuration, like Parse. Missing fields must already have their defaults.
 func (m *Mesh) Validate() error { return m.validate().ToAggregate() }
@@ -171,8 +167,8 @@ func (s Sidecar) validate(path *field.Path) field.ErrorList {
 	if s.DrainDelay == nil || !validDrainDelay(s.DrainDelay.Duration) {
 		errs = append(errs, field.Invalid(path.Child("drainDelay"), durationText(s.DrainDelay), "want "+wantDrainDelay))
 	}
-	if !ValidConfigScope(s.ConfigScope) {
-		errs = append(errs, field.NotSupported(path.Child("configScope"), s.ConfigScope, ConfigScopes))
+	if !fixed.ValidConfigScope(s.ConfigScope) {
+		errs = append(errs, field.NotSupported(path.Child("configScope"), s.ConfigScope, fixed.ConfigScopes))
 	}
 	errs = append(errs, checkPorts(path.Child("excludeInboundPorts"), s.ExcludeInboundPorts)...)
 	errs = append(errs, checkPorts(path.Child("excludeOutboundPorts"), s.ExcludeOutboundPorts)...)

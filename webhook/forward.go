@@ -24,11 +24,11 @@ type forwarder struct {
 	uncaptured []int32
 
 	// known are the handlers of an earlier injection; nil if there was none.
-	known appprobe.Handlers
+	known actions
 	// key is the secret that the kubelet sends to the agent.
 	key string
 	// handlers are all actions that the agent runs.
-	handlers appprobe.Handlers
+	handlers actions
 
 	forwarded []string // agent paths, without those known before
 	warnings  []string
@@ -58,7 +58,7 @@ func (f *forwarder) probe(app appContainer, kind appprobe.Kind, p *corev1.Probe,
 		f.checkSocket(p.TCPSocket, path.Child("tcpSocket", "port"))
 		return
 	}
-	h := appprobe.Handler{HTTPGet: p.HTTPGet, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
+	h := action{HTTPGet: p.HTTPGet, GRPC: p.GRPC, TimeoutSeconds: max(p.TimeoutSeconds, 1)}
 	if f.forward(app, kind, h, path) {
 		p.ProbeHandler = corev1.ProbeHandler{HTTPGet: f.agentGet(app, kind)}
 	}
@@ -77,14 +77,14 @@ func (f *forwarder) hook(app appContainer, kind appprobe.Kind, l *corev1.Lifecyc
 	if l == nil || l.HTTPGet == nil || count(l.Exec != nil, l.TCPSocket != nil, l.Sleep != nil) > 0 {
 		return
 	}
-	h := appprobe.Handler{HTTPGet: l.HTTPGet}
+	h := action{HTTPGet: l.HTTPGet}
 	if f.forward(app, kind, h, app.path.Child("lifecycle", name)) {
 		l.HTTPGet = f.agentGet(app, kind)
 	}
 }
 
 // forward records the handler and reports whether the probe or hook goes to the agent.
-func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Handler, path *field.Path) bool {
+func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h action, path *field.Path) bool {
 	agentPath := appprobe.Path(app.Name, kind)
 	if isAgentGet(h.HTTPGet, agentPath) {
 		known, ok := f.known[agentPath]
@@ -114,7 +114,7 @@ func (f *forwarder) forward(app appContainer, kind appprobe.Kind, h appprobe.Han
 
 // unknownProbe refuses a probe or hook that goes to the agent if the agent has no action for it. known is nil if the
 // pod has no sidecar.
-func unknownProbe(path *field.Path, agentPath string, known appprobe.Handlers) *field.Error {
+func unknownProbe(path *field.Path, agentPath string, known actions) *field.Error {
 	why := "the sidecar does not know this probe; want the application's own probe"
 	if known == nil {
 		why = "this pod is a copy of a pod with a sidecar, but lacks the sidecar; want the init containers of the original, or the application's own probe"
@@ -124,7 +124,7 @@ func unknownProbe(path *field.Path, agentPath string, known appprobe.Handlers) *
 
 // resolve copies the action, with its port as a number. It also repeats the checks of Kubernetes, because Kubernetes
 // sees only the rewritten probe.
-func resolve(app appContainer, h appprobe.Handler, path *field.Path) (appprobe.Handler, field.ErrorList) {
+func resolve(app appContainer, h action, path *field.Path) (action, field.ErrorList) {
 	var errs field.ErrorList
 	switch {
 	case h.HTTPGet != nil:
@@ -196,7 +196,7 @@ func isAgentGet(get *corev1.HTTPGetAction, agentPath string) bool {
 	return get != nil && get.Host == "" && get.Port == intstr.FromInt32(config.AgentPort) && get.Path == agentPath
 }
 
-func hostOf(h appprobe.Handler) string {
+func hostOf(h action) string {
 	switch {
 	case h.HTTPGet != nil:
 		return h.HTTPGet.Host
@@ -208,7 +208,7 @@ func hostOf(h appprobe.Handler) string {
 }
 
 // portOf returns the port of a handler whose port is resolved.
-func portOf(h appprobe.Handler) int32 {
+func portOf(h action) int32 {
 	if h.HTTPGet != nil {
 		return h.HTTPGet.Port.IntVal
 	}

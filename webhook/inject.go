@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
@@ -66,7 +65,7 @@ func Inject(pod *corev1.Pod, ns Namespace, cfg *config.Mesh, version string, tru
 		uncaptured: settings.ExcludeInboundPorts,
 		known:      own.handlers,
 		key:        own.key(probeKey),
-		handlers:   appprobe.Handlers{},
+		handlers:   actions{},
 	}
 	forward.all(apps)
 

@@ -12,7 +12,7 @@ import (
 // own is the result of an earlier injection in a pod; proxy is nil if there was none.
 type own struct {
 	proxy    *corev1.Container
-	handlers appprobe.Handlers
+	handlers actions
 }
 
 // key returns the key of the forwarded probes, or the given key if there is none.
@@ -63,7 +63,7 @@ func findOwn(spec *corev1.PodSpec) (own, field.ErrorList) {
 		return own{}, errs
 	}
 	c := &spec.InitContainers[found.Proxy]
-	handlers, err := appprobe.Unmarshal(envValue(c, appprobe.EnvVar))
+	handlers, err := readActions(envValue(c, appprobe.EnvVar))
 	if err != nil {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "initContainers").Index(found.Proxy).Child("env").Key(appprobe.EnvVar),
 			envValue(c, appprobe.EnvVar), err.Error()))

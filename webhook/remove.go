@@ -48,7 +48,7 @@ func removeOwn(spec *corev1.PodSpec) {
 
 // restorer undoes what forwarder does.
 type restorer struct {
-	known appprobe.Handlers
+	known actions
 	errs  field.ErrorList
 }
 
@@ -92,10 +92,10 @@ func (r *restorer) container(app appContainer) {
 }
 
 // original returns the application's handler for one that now calls the agent, and false if it does not.
-func (r *restorer) original(app appContainer, kind appprobe.Kind, get *corev1.HTTPGetAction, path *field.Path) (appprobe.Handler, bool) {
+func (r *restorer) original(app appContainer, kind appprobe.Kind, get *corev1.HTTPGetAction, path *field.Path) (action, bool) {
 	agentPath := appprobe.Path(app.Name, kind)
 	if !isAgentGet(get, agentPath) {
-		return appprobe.Handler{}, false
+		return action{}, false
 	}
 	h, ok := r.known[agentPath]
 	if !ok {

@@ -31,7 +31,7 @@ func Restore(running, update *corev1.Pod) *corev1.Pod {
 
 // restoration restores one container.
 type restoration struct {
-	known appprobe.Handlers
+	known actions
 	app   appContainer
 }
 
@@ -49,7 +49,7 @@ func (r restoration) probe(kind appprobe.Kind, old, now *corev1.Probe) {
 	if old == nil || now == nil {
 		return
 	}
-	h := appprobe.Handler{HTTPGet: now.HTTPGet, TCPSocket: now.TCPSocket, GRPC: now.GRPC}
+	h := action{HTTPGet: now.HTTPGet, TCPSocket: now.TCPSocket, GRPC: now.GRPC}
 	if now.Exec == nil && r.same(kind, old.HTTPGet, h) {
 		now.ProbeHandler = *old.ProbeHandler.DeepCopy()
 	}
@@ -59,7 +59,7 @@ func (r restoration) hook(kind appprobe.Kind, old, now *corev1.LifecycleHandler)
 	if old == nil || now == nil || count(now.Exec != nil, now.TCPSocket != nil, now.Sleep != nil) > 0 {
 		return
 	}
-	if r.same(kind, old.HTTPGet, appprobe.Handler{HTTPGet: now.HTTPGet}) {
+	if r.same(kind, old.HTTPGet, action{HTTPGet: now.HTTPGet}) {
 		now.HTTPGet = old.HTTPGet.DeepCopy()
 	}
 }
@@ -68,7 +68,7 @@ func (r restoration) hook(kind appprobe.Kind, old, now *corev1.LifecycleHandler)
 //
 // A client that merges changes, such as kubectl apply, leaves fields that it never wrote: our header, and our whole
 // httpGet beside a gRPC probe.
-func (r restoration) same(kind appprobe.Kind, old *corev1.HTTPGetAction, now appprobe.Handler) bool {
+func (r restoration) same(kind appprobe.Kind, old *corev1.HTTPGetAction, now action) bool {
 	agentPath := appprobe.Path(r.app.Name, kind)
 	known, ok := r.known[agentPath]
 	if !ok || !isAgentGet(old, agentPath) {
@@ -102,7 +102,7 @@ func withoutKey(headers []corev1.HTTPHeader) []corev1.HTTPHeader {
 }
 
 // withService adds the default of a gRPC probe's service, which older records lack.
-func withService(h appprobe.Handler) appprobe.Handler {
+func withService(h action) action {
 	if h.GRPC != nil && h.GRPC.Service == nil {
 		h.GRPC = h.GRPC.DeepCopy()
 		h.GRPC.Service = new("")

@@ -114,7 +114,7 @@ func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Con
 		env = append(env, corev1.EnvVar{Name: contract.WorkloadEnv, Value: workload})
 	}
 	security := restrictedSecurity(config.ProxyUID)
-	security.ReadOnlyRootFilesystem = new(false) // config.ProxyDir
+	security.ReadOnlyRootFilesystem = new(false) // fixed.ProxyDir
 	return corev1.Container{
 		Name:            config.ProxyContainer,
 		Image:           s.Image,
@@ -159,12 +159,12 @@ func fieldEnv(name, path string) corev1.EnvVar {
 }
 
 // setHandlers writes the agent's environment variables for forwarded probes, or removes them if there are none.
-func setHandlers(proxy *corev1.Container, handlers appprobe.Handlers, key string) error {
+func setHandlers(proxy *corev1.Container, handlers actions, key string) error {
 	if len(handlers) == 0 {
 		proxy.Env = slices.DeleteFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == appprobe.EnvVar || e.Name == appprobe.KeyEnv })
 		return nil
 	}
-	value, err := handlers.Marshal()
+	value, err := handlers.marshal()
 	if err != nil {
 		return err
 	}

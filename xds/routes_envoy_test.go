@@ -28,6 +28,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
+	"github.com/mizzen-mesh/mizzen/internal/agent/bootstraptest"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -219,7 +220,7 @@ func sidecarBootstrap(t *testing.T) *bootstrapv3.Bootstrap {
 	t.Helper()
 	s := agent.Defaults()
 	s.ControlPlane, s.LogAnswers = "127.0.0.1:1", true
-	b, err := agent.Bootstrap(s)
+	b, err := bootstraptest.Read(agent.Bootstrap(s))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Command mizzen-proxy runs in pods: "run" beside Envoy in the sidecar, and "capture" once at the start, before
-// everything else. It may import internal/agent, internal/capture, internal/sidecar/contract, config and
+// everything else. It may import internal/agent, internal/capture, internal/sidecar/contract, config/fixed and
 // internal/version.
 package main
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -17,6 +18,11 @@ import (
 // normal size would run the collector all the time, at ten times the CPU, and save 1 to 2 MB. The environment (GOGC,
 // GOMEMLIMIT) overrides it.
 const gcPercent = 50
+
+// threads is how many may run Go code at a time. Go's default is one for each of the node's CPUs, each with memory of its own:
+// for 64 the agent holds 2 MB more at rest, and 8 MB more after some scrapes. With two a scrape takes 1.7 times the CPU,
+// because the collector and threads that look for work use the second. The environment (GOMAXPROCS) overrides it.
+const threads = 1
 
 func runCommand() *cobra.Command {
 	s := agent.Defaults()
@@ -76,6 +82,9 @@ func run(s agent.Settings) error {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(threads)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()

@@ -20,21 +20,28 @@ import (
 type running struct {
 	t    *testing.T
 	addr string
-	pid  int
+	// dir has its sockets.
+	dir string
+	pid int
 	// stop ends it; the end of the test does, too.
 	stop func()
 }
 
-// startSidecar starts mizzen-proxy run with the variables and flags added.
+// startSidecar starts mizzen-proxy run, which is this test's program, with the variables and flags added.
 func startSidecar(t *testing.T, env []string, flags ...string) *running {
+	t.Helper()
+	return startProgram(t, "/proc/self/exe", append([]string{runEnv + "=1"}, env...), flags...)
+}
+
+func startProgram(t *testing.T, program string, env []string, flags ...string) *running {
 	t.Helper()
 	addr := listentest.FreeAddress(t)
 	dir := t.TempDir()
-	cmd := exec.Command("/proc/self/exe", append([]string{
+	cmd := exec.Command(program, append([]string{
 		"run", "--envoy=" + envoytest.Path(t), "--dir=" + dir, "--keep-dir=" + dir, "--listen=" + addr,
 	}, flags...)...)
 	cmd.Env = append([]string{
-		runEnv + "=1", "POD_NAME=cart-1", "POD_NAMESPACE=shop", "POD_UID=0c5a", "SERVICE_ACCOUNT=cart", "POD_IPS=127.0.0.1",
+		"POD_NAME=cart-1", "POD_NAMESPACE=shop", "POD_UID=0c5a", "SERVICE_ACCOUNT=cart", "POD_IPS=127.0.0.1",
 	}, env...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
@@ -45,7 +52,7 @@ func startSidecar(t *testing.T, env []string, flags ...string) *running {
 		_ = cmd.Wait()
 	})
 	t.Cleanup(stop)
-	return &running{t: t, addr: addr, pid: cmd.Process.Pid, stop: stop}
+	return &running{t: t, addr: addr, dir: dir, pid: cmd.Process.Pid, stop: stop}
 }
 
 func (s *running) url(path string) string { return "http://" + s.addr + path }

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
 )
 
 // startupURL is where the agent says that the sidecar is ready.
-var startupURL = "http://localhost:" + strconv.Itoa(config.AgentPort) + "/startupz"
+var startupURL = "http://localhost:" + strconv.Itoa(fixed.AgentPort) + "/startupz"
 
 // waitReady asks until the answer is 200 or ctx ends; the error then says what was missing last. What is missing is written
 // to out whenever it is something else. The agent answers when it is ready, or some time has passed and something else is

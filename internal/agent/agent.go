@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
 	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
@@ -136,19 +135,15 @@ func socketLoadBalancing(ctx context.Context, controlPlane string, log *slog.Log
 	case err != nil:
 		log.Info("cannot tell whether this node translates Service addresses in sockets", "error", err)
 	case translated:
-		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", config.SocketLoadBalancingRemedy)
+		log.Warn("calls to Services are not balanced: this node translates a Service's address to a pod's before the sidecar sees it", "remedy", fixed.SocketLoadBalancingRemedy)
 	}
 	return translated
 }
 
 func writeBootstrap(s Settings) error {
-	b, err := Bootstrap(s)
+	raw, err := Bootstrap(s)
 	if err != nil {
 		return err
-	}
-	raw, err := protojson.Marshal(b)
-	if err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
 	}
 	if err := os.WriteFile(s.bootstrapFile(), raw, 0o600); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)

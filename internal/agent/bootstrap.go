@@ -1,27 +1,13 @@
 package agent
 
 import (
-	"fmt"
+	"encoding/json"
+	"maps"
 	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
-
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
-	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
-	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
-	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
-	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
-	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mizzen-mesh/mizzen/internal/answers"
 )
@@ -36,150 +22,143 @@ const controlPlaneRetry = 2 * time.Second
 // httpOptionsKey is the key of a cluster's HTTP options.
 const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-// Bootstrap returns Envoy's static configuration: its node, the control plane, the admin interface and the statistics
+// object is a message of Envoy's in JSON. The agent has none of Envoy's Go types for the bootstrap, which would cost every pod
+// some megabytes for as long as it lives. Tests read the result into these types.
+type object = map[string]any
+
+// Bootstrap returns Envoy's static configuration in JSON: its node, the control plane, the admin interface and the statistics
 // to keep. Everything else comes over ADS. It is pure.
-func Bootstrap(s Settings) (*bootstrapv3.Bootstrap, error) {
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/bootstrap/v3/bootstrap.proto
+func Bootstrap(s Settings) ([]byte, error) {
 	cluster, err := controlPlane(s)
 	if err != nil {
 		return nil, err
 	}
-	clusters := []*clusterv3.Cluster{cluster}
+	clusters := []object{cluster}
 	if s.IdentityAddress != "" {
 		clusters = append(clusters, secretsCluster(s.Dir))
 	}
-	return &bootstrapv3.Bootstrap{
-		Node:             s.Node.Proto(),
-		Admin:            admin(s.adminSocket()),
-		DynamicResources: dynamicResources(),
-		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: clusters},
-		StatsConfig:      statsConfig(),
+	return json.Marshal(object{
+		"node":              object{"id": s.Node.ID(), "cluster": s.Node.Cluster(), "metadata": s.Node.Metadata()},
+		"admin":             admin(s.adminSocket()),
+		"dynamic_resources": dynamicResources(),
+		"static_resources":  object{"clusters": clusters},
+		"stats_config":      statsConfig(),
 		// Create a cluster's statistics at its first request, which saves 9 kB for each Service that is never called.
-		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-		LayeredRuntime:      layeredRuntime(s),
-		OverloadManager:     overloadManager(),
-		Watchdogs:           watchdogs(),
-		BootstrapExtensions: []*corev3.TypedExtensionConfig{internalListeners()},
-	}, nil
+		"deferred_stat_options": object{"enable_deferred_creation_stats": true},
+		"layered_runtime":       layeredRuntime(s),
+		"overload_manager":      overloadManager(),
+		"watchdogs":             watchdogs(),
+		"bootstrap_extensions":  []object{internalListeners()},
+	})
 }
 
 // internalListeners enables listeners without sockets, such as the one that detects protocols.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/other_features/internal_listener
-func internalListeners() *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: toAny(&internalv3.InternalListener{})}
+func internalListeners() object {
+	return object{
+		"name":         "envoy.bootstrap.internal_listener",
+		"typed_config": typed("envoy.extensions.bootstrap.internal_listener.v3.InternalListener", nil),
+	}
 }
 
 // admin listens on a Unix socket, because the admin interface can stop Envoy and show its configuration. TCP on
 // loopback would be open to every container of the pod.
-func admin(path string) *bootstrapv3.Admin {
-	return &bootstrapv3.Admin{
-		Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path, Mode: 0o600}}},
+func admin(path string) object {
+	return object{"address": object{"pipe": object{"path": path, "mode": 0o600}}}
+}
+
+func dynamicResources() object {
+	return object{
+		"lds_config": ads(),
+		"cds_config": ads(),
+		"ads_config": object{
+			"api_type":                       "DELTA_GRPC",
+			"transport_api_version":          "V3",
+			"set_node_on_first_message_only": true,
+			// Envoy waits a random time between 0 and a bound that doubles with each failure. With the default
+			// bounds, 0.5 s and 30 s, a starting pod would wait long after an outage.
+			"grpc_services": []object{envoyGRPC(controlPlaneCluster, 100*time.Millisecond, controlPlaneRetry)},
+		},
 	}
 }
 
-func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
-	return &bootstrapv3.Bootstrap_DynamicResources{
-		LdsConfig: ads(),
-		CdsConfig: ads(),
-		AdsConfig: &corev3.ApiConfigSource{
-			ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
-			TransportApiVersion:       corev3.ApiVersion_V3,
-			SetNodeOnFirstMessageOnly: true,
-			GrpcServices: []*corev3.GrpcService{{
-				TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-					ClusterName: controlPlaneCluster,
-					// Envoy waits a random time between 0 and a bound that doubles with each failure. With the default
-					// bounds, 0.5 s and 30 s, a starting pod would wait long after an outage.
-					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-						BaseInterval: durationpb.New(100 * time.Millisecond),
-						MaxInterval:  durationpb.New(controlPlaneRetry),
-					}},
-				}},
-			}},
-		},
-	}
+// envoyGRPC calls a cluster, and again after a failure.
+func envoyGRPC(cluster string, base, most time.Duration) object {
+	return object{"envoy_grpc": object{
+		"cluster_name": cluster,
+		"retry_policy": object{"retry_back_off": object{"base_interval": seconds(base), "max_interval": seconds(most)}},
+	}}
 }
 
 // ads has no first-fetch timeout. Otherwise Envoy would stop waiting after 15 s and report ready without listeners, and
 // captured connections would be refused.
-func ads() *corev3.ConfigSource {
-	return &corev3.ConfigSource{
-		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
-		ResourceApiVersion:    corev3.ApiVersion_V3,
-		InitialFetchTimeout:   durationpb.New(0),
-	}
+func ads() object {
+	return object{"ads": object{}, "resource_api_version": "V3", "initial_fetch_timeout": seconds(0)}
 }
 
 // controlPlane is an HTTP/2 cluster. Its keepalive notices a vanished peer.
-func controlPlane(s Settings) (*clusterv3.Cluster, error) {
+func controlPlane(s Settings) (object, error) {
 	host, port, err := s.controlPlane()
 	if err != nil {
 		return nil, err
 	}
-	c := &clusterv3.Cluster{
-		Name:           controlPlaneCluster,
-		ConnectTimeout: durationpb.New(time.Second),
-		TypedExtensionProtocolOptions: http2(&corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-			Interval:       durationpb.New(30 * time.Second),
-			Timeout:        durationpb.New(10 * time.Second),
-			IntervalJitter: &typev3.Percent{Value: 15},
+	c := object{
+		"name":            controlPlaneCluster,
+		"connect_timeout": seconds(time.Second),
+		"typed_extension_protocol_options": http2(object{"connection_keepalive": object{
+			"interval":        seconds(30 * time.Second),
+			"timeout":         seconds(10 * time.Second),
+			"interval_jitter": object{"value": 15},
 		}}),
 	}
 	if s.IdentityAddress != "" {
-		c.TransportSocket = controlPlaneTLS(host)
+		c["transport_socket"] = controlPlaneTLS(host)
 		// Includes the handshake, with a control plane that all sidecars call at once.
-		c.ConnectTimeout = durationpb.New(3 * time.Second)
+		c["connect_timeout"] = seconds(3 * time.Second)
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		c["type"] = "STATIC"
 	} else {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: dnsCluster(s.Node.IPs)}
+		c["cluster_type"] = dnsCluster(s.Node.IPs)
 		host = absolute(host)
 	}
-	c.LoadAssignment = loadAssignment(host, port)
+	c["load_assignment"] = loadAssignment(controlPlaneCluster, object{"socket_address": object{"address": host, "port_value": port}})
 	return c, nil
 }
 
 // http2 makes a cluster speak HTTP/2.
-func http2(o *corev3.Http2ProtocolOptions) map[string]*anypb.Any {
-	return map[string]*anypb.Any{httpOptionsKey: toAny(&upstreamhttpv3.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: o},
-			},
-		},
-	})}
+func http2(options object) object {
+	return object{httpOptionsKey: typed(httpOptionsKey, object{"explicit_http_config": object{"http2_protocol_options": options}})}
 }
 
 // dnsCluster resolves a name to addresses in the pod's IP families. The address is the ClusterIP of a Service and
 // hardly ever changes, so the refresh is slow. It retries failures soon, for example at the start of a pod whose DNS
 // does not work yet.
-func dnsCluster(podIPs []netip.Addr) *clusterv3.Cluster_CustomClusterType {
-	return &clusterv3.Cluster_CustomClusterType{
-		Name: "envoy.cluster.dns",
-		TypedConfig: toAny(&dnsv3.DnsCluster{
-			DnsLookupFamily: lookupFamily(podIPs),
-			DnsRefreshRate:  durationpb.New(30 * time.Second),
-			DnsJitter:       durationpb.New(5 * time.Second),
-			DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{
-				BaseInterval: durationpb.New(200 * time.Millisecond),
-				MaxInterval:  durationpb.New(controlPlaneRetry),
-			},
+func dnsCluster(podIPs []netip.Addr) object {
+	return object{
+		"name": "envoy.cluster.dns",
+		"typed_config": typed("envoy.extensions.clusters.dns.v3.DnsCluster", object{
+			"dns_lookup_family":        lookupFamily(podIPs),
+			"dns_refresh_rate":         seconds(30 * time.Second),
+			"dns_jitter":               seconds(5 * time.Second),
+			"dns_failure_refresh_rate": object{"base_interval": seconds(200 * time.Millisecond), "max_interval": seconds(controlPlaneRetry)},
 		}),
 	}
 }
 
-func lookupFamily(podIPs []netip.Addr) commondnsv3.DnsLookupFamily {
+func lookupFamily(podIPs []netip.Addr) string {
 	var v4, v6 bool
 	for _, ip := range podIPs {
 		v4, v6 = v4 || ip.Is4(), v6 || ip.Is6()
 	}
 	switch {
 	case v4 && !v6:
-		return commondnsv3.DnsLookupFamily_V4_ONLY
+		return "V4_ONLY"
 	case v6 && !v4:
-		return commondnsv3.DnsLookupFamily_V6_ONLY
+		return "V6_ONLY"
 	}
-	return commondnsv3.DnsLookupFamily_ALL
+	return "ALL"
 }
 
 // absolute appends a dot to a full cluster name. The name has fewer dots than the "ndots:5" of a pod's resolv.conf, so
@@ -191,17 +170,10 @@ func absolute(host string) string {
 	return host
 }
 
-func loadAssignment(host string, port uint16) *endpointv3.ClusterLoadAssignment {
-	return &endpointv3.ClusterLoadAssignment{
-		ClusterName: controlPlaneCluster,
-		Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-				Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-					Address:       host,
-					PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
-				}}},
-			}},
-		}}}},
+func loadAssignment(cluster string, address object) object {
+	return object{
+		"cluster_name": cluster,
+		"endpoints":    []object{{"lb_endpoints": []object{{"endpoint": object{"address": address}}}}},
 	}
 }
 
@@ -221,47 +193,45 @@ func loadAssignment(host string, port uint16) *endpointv3.ClusterLoadAssignment 
 // within a second, as calls are that are made twice and the slower one dropped. Where others call, the rate of resets
 // stays bounded (stream_reset_rate).
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/runtime
-func layeredRuntime(s Settings) *bootstrapv3.LayeredRuntime {
-	values := map[string]*structpb.Value{
-		"envoy.reloadable_features.http_inspector_use_balsa_parser":      structpb.NewBoolValue(false),
-		"envoy.reloadable_features.enable_send_rst_on_user_space_socket": structpb.NewBoolValue(false),
-		"re2.max_program_size.error_level":                               structpb.NewNumberValue(32 << 10),
-		"overload.premature_reset_total_stream_count":                    structpb.NewNumberValue(math.MaxUint32),
+func layeredRuntime(s Settings) object {
+	values := object{
+		"envoy.reloadable_features.http_inspector_use_balsa_parser":      false,
+		"envoy.reloadable_features.enable_send_rst_on_user_space_socket": false,
+		"re2.max_program_size.error_level":                               32 << 10,
+		"overload.premature_reset_total_stream_count":                    math.MaxUint32,
 	}
 	if s.LogAnswers {
-		values[answers.LogKey] = structpb.NewNumberValue(100) // per cent
+		values[answers.LogKey] = 100 // per cent
 	}
-	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-		Name:           "mizzen",
-		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: values}},
-	}}}
+	return object{"layers": []object{{"name": "mizzen", "static_layer": values}}}
 }
 
 // watchdogs make Envoy's threads report every two seconds, in place of ten times a second: by default this is most of
 // an idle Envoy's work. Envoy only counts threads that report late (server.*.watchdog_miss).
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/performance#watchdog
-func watchdogs() *bootstrapv3.Watchdogs {
-	w := &bootstrapv3.Watchdog{MissTimeout: durationpb.New(4 * time.Second), MegamissTimeout: durationpb.New(10 * time.Second)}
-	return &bootstrapv3.Watchdogs{MainThreadWatchdog: w, WorkerWatchdog: w}
+func watchdogs() object {
+	w := object{"miss_timeout": seconds(4 * time.Second), "megamiss_timeout": seconds(10 * time.Second)}
+	return object{"main_thread_watchdog": w, "worker_watchdog": w}
 }
 
 // overloadManager deliberately sets no limit: the application could have accepted a connection that the sidecar
 // refuses. The container's number of file descriptors limits connections. (Without an explicit setting, Envoy warns at
 // every start.)
-func overloadManager() *overloadv3.OverloadManager {
-	return &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
-		Name: "envoy.resource_monitors.global_downstream_max_connections",
-		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: toAny(&downstreamv3.DownstreamConnectionsConfig{
-			MaxActiveDownstreamConnections: math.MaxInt32,
-		})},
+func overloadManager() object {
+	return object{"resource_monitors": []object{{
+		"name": "envoy.resource_monitors.global_downstream_max_connections",
+		"typed_config": typed("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig", object{
+			"max_active_downstream_connections": math.MaxInt32,
+		}),
 	}}}
 }
 
-// toAny packs deterministically: the same message gives the same bytes.
-func toAny(m proto.Message) *anypb.Any {
-	a := &anypb.Any{}
-	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
-		panic(fmt.Sprintf("pack %T: %v", m, err)) // invalid UTF-8 in a constant
-	}
-	return a
+// typed is a message in the place of an Any.
+func typed(message string, fields object) object {
+	out := object{"@type": "type.googleapis.com/" + message}
+	maps.Copy(out, fields)
+	return out
 }
+
+// seconds is a duration in a message.
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s" }

@@ -7,12 +7,16 @@ import (
 	"path/filepath"
 	"testing"
 
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
+	"github.com/mizzen-mesh/mizzen/internal/agent/bootstraptest"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/internal/golden"
 	"github.com/mizzen-mesh/mizzen/internal/node"
+	"github.com/mizzen-mesh/mizzen/internal/sds"
 )
 
 func testSettings(controlPlane string, ips ...string) Settings {
@@ -35,7 +39,7 @@ func withAddress(s Settings) Settings {
 func TestBootstrapGolden(t *testing.T) {
 	const service = "mizzen-controller.mizzen-system.svc.cluster.local:15010"
 	demand := testSettings(service, "10.1.2.3")
-	demand.Node.ConfigScope, demand.Node.Workload = config.ScopeDemand, "Deployment/cart"
+	demand.Node.ConfigScope, demand.Node.Workload = fixed.ScopeDemand, "Deployment/cart"
 	logging := testSettings(service, "10.1.2.3")
 	logging.LogAnswers = true
 	for _, tt := range []struct {
@@ -53,24 +57,45 @@ func TestBootstrapGolden(t *testing.T) {
 		{"address", testSettings("[fd00::1]:15010", "fd00::3")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, err := Bootstrap(tt.settings)
+			raw, err := Bootstrap(tt.settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := bootstraptest.Read(raw, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := b.ValidateAll(); err != nil {
 				t.Error(err)
 			}
-			raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
+			canonical, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var pretty bytes.Buffer // protojson varies its white space on purpose
-			if err := json.Indent(&pretty, raw, "", "  "); err != nil {
+			if err := json.Indent(&pretty, canonical, "", "  "); err != nil {
 				t.Fatal(err)
 			}
 			pretty.WriteByte('\n')
 			golden.Check(t, filepath.Join("testdata", "bootstrap-"+tt.name+".json"), pretty.Bytes())
 			t.Run("envoy", func(t *testing.T) { envoytest.Validate(t, raw) })
 		})
+	}
+}
+
+// Envoy asks once for a secret of the bootstrap and of the control plane's clusters, because both say the same of it.
+func TestSecretsAsTheControlPlaneHasThem(t *testing.T) {
+	for _, name := range []string{sds.Workload, sds.Bundle} {
+		raw, err := json.Marshal(secretConfig(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &tlsv3.SdsSecretConfig{}
+		if err := protojson.Unmarshal(raw, got); err != nil {
+			t.Fatal(err)
+		}
+		if want := sds.Config(name); !proto.Equal(got, want) {
+			t.Errorf("%s: %v\nwant %v", name, got, want)
+		}
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
 )
@@ -14,7 +14,7 @@ import (
 func loopbackOnly(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !netlimit.Client(r.RemoteAddr).IsLoopback() {
-			http.Error(w, fmt.Sprintf("%s is answered on loopback only: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, config.AgentPort), http.StatusForbidden)
+			http.Error(w, fmt.Sprintf("%s is answered on loopback only: use mizzenctl, or kubectl port-forward <pod> %d", r.URL.Path, fixed.AgentPort), http.StatusForbidden)
 			return
 		}
 		h(w, r)

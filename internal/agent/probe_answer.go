@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
@@ -71,17 +70,17 @@ func applicationURL(r *http.Request, h appprobe.Handler) string {
 		if err != nil {
 			u = &url.URL{Path: h.HTTPGet.Path}
 		}
-		u.Scheme, u.Host = scheme(h.HTTPGet), at(h.HTTPGet.Port.IntVal)
+		u.Scheme, u.Host = scheme(h.HTTPGet), at(h.HTTPGet.Port)
 		return u.String()
 	case h.TCPSocket != nil:
-		return "http://" + at(h.TCPSocket.Port.IntVal) + "/"
+		return "http://" + at(h.TCPSocket.Port) + "/"
 	default:
 		return "http://" + at(h.GRPC.Port) + "/"
 	}
 }
 
-func scheme(get *corev1.HTTPGetAction) string {
-	if get.Scheme == corev1.URISchemeHTTPS {
+func scheme(get *appprobe.HTTPGet) string {
+	if get.Scheme == appprobe.SchemeHTTPS {
 		return "https"
 	}
 	return "http"

@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
@@ -41,9 +38,9 @@ func TestProbeAnswers(t *testing.T) {
 			t.Parallel()
 			addr := application(t, tt.app)
 			port := int32(netip.MustParseAddrPort(addr).Port())
-			h := appprobe.Handler{HTTPGet: &corev1.HTTPGetAction{Path: "/a?b=c", Port: intstr.FromInt32(port)}, TimeoutSeconds: 1}
+			h := appprobe.Handler{HTTPGet: &appprobe.HTTPGet{Path: "/a?b=c", Port: port}, TimeoutSeconds: 1}
 			if tt.grpc {
-				h = appprobe.Handler{GRPC: &corev1.GRPCAction{Port: port}, TimeoutSeconds: 1}
+				h = appprobe.Handler{GRPC: &appprobe.GRPC{Port: port}, TimeoutSeconds: 1}
 			}
 			path := appprobe.Path("app", appprobe.Liveness)
 			base := serveAgent(t, appprobe.Handlers{path: h})

@@ -19,8 +19,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
@@ -57,7 +55,7 @@ func TestForwardedProbes(t *testing.T) {
 	t.Cleanup(app.Close)
 	get := func(addr net.Addr, path string) appprobe.Handler {
 		port := int32(netip.MustParseAddrPort(addr.String()).Port())
-		return appprobe.Handler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(port)}}
+		return appprobe.Handler{HTTPGet: &appprobe.HTTPGet{Path: path, Port: port}}
 	}
 	gone := httptest.NewServer(nil)
 	gone.Close()
@@ -121,7 +119,7 @@ func TestForwardedProbesAreNotForOthers(t *testing.T) {
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the application is called") }))
 	t.Cleanup(app.Close)
 	port := int32(netip.MustParseAddrPort(app.Listener.Addr().String()).Port())
-	hook := appprobe.Handler{HTTPGet: &corev1.HTTPGetAction{Path: "/shutdown", Port: intstr.FromInt32(port)}}
+	hook := appprobe.Handler{HTTPGet: &appprobe.HTTPGet{Path: "/shutdown", Port: port}}
 	base := serveAgent(t, appprobe.Handlers{appprobe.Path("app", appprobe.PreStop): hook, appprobe.Path("app", appprobe.Liveness): hook})
 	for _, path := range []string{"/app-health/app/prestop", "/app-health/app/livez"} {
 		for _, key := range []string{"", "another", "the-key2"} {

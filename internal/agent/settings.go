@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/node"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
@@ -50,11 +50,11 @@ func Defaults() Settings {
 	return Settings{
 		Run:          contract.Run{LogLevel: "warning", Concurrency: 2},
 		DrainTimeout: 5 * time.Second,
-		TokenFile:    filepath.Join(config.TokenDir, config.TokenFile),
+		TokenFile:    filepath.Join(fixed.TokenDir, fixed.TokenFile),
 		EnvoyPath:    "/usr/local/bin/envoy",
-		Dir:          config.ProxyDir,
-		KeepDir:      config.KeepDir,
-		Listen:       ":" + strconv.Itoa(config.AgentPort),
+		Dir:          fixed.ProxyDir,
+		KeepDir:      fixed.KeepDir,
+		Listen:       ":" + strconv.Itoa(fixed.AgentPort),
 	}
 }
 
@@ -104,8 +104,8 @@ func (s *Settings) Validate() error {
 	if s.DrainTimeout < 0 || s.DrainTimeout > time.Hour {
 		errs = append(errs, fmt.Errorf("--drain-timeout: %s: want 0s to 1h", s.DrainTimeout))
 	}
-	if !config.ValidConfigScope(s.ConfigScope) {
-		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.ConfigScope, strings.Join(config.ConfigScopes, ", ")))
+	if !fixed.ValidConfigScope(s.ConfigScope) {
+		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.ConfigScope, strings.Join(fixed.ConfigScopes, ", ")))
 	}
 	return errors.Join(errs...)
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
@@ -31,7 +31,7 @@ func TestReadEnv(t *testing.T) {
 		{"bad probes", "MIZZEN_APP_PROBES", "{", "environment variable MIZZEN_APP_PROBES: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := Settings{Run: contract.Run{ConfigScope: config.ScopeDemand}}
+			s := Settings{Run: contract.Run{ConfigScope: fixed.ScopeDemand}}
 			err := s.ReadEnv(func(name string) string {
 				if name == tt.variable {
 					return tt.value
@@ -40,7 +40,7 @@ func TestReadEnv(t *testing.T) {
 			})
 			checkError(t, err, tt.wantErr)
 			if tt.name == "complete" && (s.Node.ID() != "shop/cart-1" || len(s.Node.IPs) != 2 || len(s.Probes) != 1 ||
-				s.Node.Workload != "Deployment/cart" || s.TrustBundle != "roots" || s.ProbeKey != "k" || s.Node.ConfigScope != config.ScopeDemand) {
+				s.Node.Workload != "Deployment/cart" || s.TrustBundle != "roots" || s.ProbeKey != "k" || s.Node.ConfigScope != fixed.ScopeDemand) {
 				t.Errorf("read %+v", s)
 			}
 		})
@@ -64,7 +64,7 @@ func TestValidate(t *testing.T) {
 		{"port too high", func(s *Settings) { s.ControlPlane = "host:70000" }, `--control-plane: "host:70000"`},
 		{"log level", func(s *Settings) { s.LogLevel = "loud" }, `--log-level: "loud": want one of trace, debug`},
 		{"concurrency", func(s *Settings) { s.Concurrency = -1 }, `--concurrency: -1: want 0`},
-		{"scope", func(s *Settings) { s.ConfigScope = config.ScopeAll }, ""},
+		{"scope", func(s *Settings) { s.ConfigScope = fixed.ScopeAll }, ""},
 		{"bad scope", func(s *Settings) { s.ConfigScope = "mesh" }, `--config-scope: "mesh": want one of all, namespace, demand`},
 		{"drain timeout", func(s *Settings) { s.DrainTimeout = -time.Second }, `--drain-timeout: -1s: want 0s to 1h`},
 	} {

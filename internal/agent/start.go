@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // FirstAsk is the pause after which something that tells nobody when it is ready is asked again, as Envoy, and an agent
@@ -40,7 +40,7 @@ const sayAfter, sayAgain = 3 * time.Second, time.Minute
 func awaitCapture(ctx context.Context, check func(context.Context) error, log *slog.Logger) error {
 	say := complaint{log: log, next: time.Now().Add(sayAfter)}
 	return await(ctx, check, func(error) {
-		say.waiting("waiting for the capture rules: container " + config.CaptureContainer + " has not written them")
+		say.waiting("waiting for the capture rules: container " + fixed.CaptureContainer + " has not written them")
 	})
 }
 

@@ -1,24 +1,16 @@
 package agent
 
-import (
-	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"github.com/mizzen-mesh/mizzen/internal/answers"
-)
+import "github.com/mizzen-mesh/mizzen/internal/answers"
 
 // statsConfig keeps few statistics, because Envoy allocates and Prometheus stores each of them for every pod. Envoy
 // never allocates statistics that are not listed.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/metrics/v3/stats.proto
-func statsConfig() *metricsv3.StatsConfig {
-	return &metricsv3.StatsConfig{
-		StatsMatcher: &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{
-			InclusionList: &matcherv3.ListStringMatcher{Patterns: inclusions()},
-		}},
-		StatsTags:               tags(),
-		UseAllDefaultTags:       wrapperspb.Bool(false),
-		HistogramBucketSettings: buckets(),
+func statsConfig() object {
+	return object{
+		"stats_matcher":             object{"inclusion_list": object{"patterns": inclusions()}},
+		"stats_tags":                tags(),
+		"use_all_default_tags":      false,
+		"histogram_bucket_settings": buckets(),
 	}
 }
 
@@ -50,15 +42,13 @@ var (
 	}
 )
 
-func inclusions() []*matcherv3.StringMatcher {
-	var list []*matcherv3.StringMatcher
+func inclusions() []object {
+	var list []object
 	for _, p := range keptPrefixes {
-		list = append(list, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: p}})
+		list = append(list, object{"prefix": p})
 	}
 	for _, p := range keptPatterns {
-		list = append(list, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-			SafeRegex: &matcherv3.RegexMatcher{Regex: p},
-		}})
+		list = append(list, object{"safe_regex": object{"regex": p}})
 	}
 	return list
 }
@@ -66,12 +56,10 @@ func inclusions() []*matcherv3.StringMatcher {
 // tags turn parts of a statistic's name into Prometheus labels. The first group is removed from the name, and the
 // second is the label's value. Clusters of Services are named "outbound/<namespace>/<service>/<port>". The labels say
 // destination_… because Prometheus itself puts the scraped pod's "namespace" and "service" on every series.
-func tags() []*metricsv3.TagSpecifier {
-	regex := func(name, expression string) *metricsv3.TagSpecifier {
-		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: expression}}
-	}
-	builtIn := func(name string) *metricsv3.TagSpecifier { return &metricsv3.TagSpecifier{TagName: name} }
-	return []*metricsv3.TagSpecifier{
+func tags() []object {
+	regex := func(name, expression string) object { return object{"tag_name": name, "regex": expression} }
+	builtIn := func(name string) object { return object{"tag_name": name} }
+	return []object{
 		regex("destination_namespace", `^cluster\.(outbound/([^/]+)/[^/]+/[0-9]+\.)`),
 		regex("destination_service", `^cluster\.(outbound/[^/]+/([^/]+)/[0-9]+\.)`),
 		regex("destination_port", `^cluster\.(outbound/[^/]+/[^/]+/([0-9]+)\.)`),
@@ -88,11 +76,9 @@ func tags() []*metricsv3.TagSpecifier {
 
 // buckets returns 14 buckets in place of Envoy's 19, in milliseconds: from the shortest calls inside a cluster to the
 // longest for which anybody waits.
-func buckets() []*metricsv3.HistogramBucketSettings {
-	return []*metricsv3.HistogramBucketSettings{{
-		Match: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-			SafeRegex: &matcherv3.RegexMatcher{Regex: ".+"},
-		}},
-		Buckets: []float64{0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000, 300000},
+func buckets() []object {
+	return []object{{
+		"match":   object{"safe_regex": object{"regex": ".+"}},
+		"buckets": []float64{0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30000, 300000},
 	}}
 }

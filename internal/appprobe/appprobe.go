@@ -1,12 +1,11 @@
 // Package appprobe is the contract between the injector, which points an application's probes and
-// lifecycle hooks at the agent, and the agent, which carries them out against the application.
+// lifecycle hooks at the agent, and the agent, which carries them out against the application. It imports the standard
+// library only.
 package appprobe
 
 import (
 	"encoding/json"
 	"fmt"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // EnvVar holds the handlers as JSON in the proxy container's environment.
@@ -40,27 +39,61 @@ func Path(container string, kind Kind) string {
 	return PathPrefix + container + "/" + string(kind)
 }
 
-// Handler is what the agent carries out. Exactly one of the actions is set; ports are numbers.
+// Handler is what the agent carries out. Exactly one of the actions is set. The injector writes the Kubernetes API's own types
+// as JSON, with numbers for ports. These read the same without the API types, which would cost every pod megabytes.
 type Handler struct {
-	HTTPGet *corev1.HTTPGetAction `json:"httpGet,omitempty"`
+	HTTPGet *HTTPGet `json:"httpGet,omitempty"`
 	// TCPSocket is in pods of before alone: the kubelet carries these probes out itself.
-	TCPSocket *corev1.TCPSocketAction `json:"tcpSocket,omitempty"`
-	GRPC      *corev1.GRPCAction      `json:"grpc,omitempty"`
+	TCPSocket *TCPSocket `json:"tcpSocket,omitempty"`
+	GRPC      *GRPC      `json:"grpc,omitempty"`
 	// TimeoutSeconds bounds a probe. It is 0, no bound, for lifecycle hooks: Kubernetes gives them none
 	// (postStart) or ends them itself (preStop, with the grace period).
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 }
 
+// HTTPGet is corev1.HTTPGetAction.
+type HTTPGet struct {
+	Path string `json:"path,omitempty"`
+	Port int32  `json:"port"`
+	Host string `json:"host,omitempty"`
+	// Scheme is SchemeHTTPS, or else HTTP.
+	Scheme      string       `json:"scheme,omitempty"`
+	HTTPHeaders []HTTPHeader `json:"httpHeaders,omitempty"`
+	// Protocol is ProtocolHTTP2, or else HTTP/1.1.
+	Protocol string `json:"protocol,omitempty"`
+}
+
+// HTTPHeader is corev1.HTTPHeader.
+type HTTPHeader struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// TCPSocket is corev1.TCPSocketAction.
+type TCPSocket struct {
+	Port int32  `json:"port"`
+	Host string `json:"host,omitempty"`
+}
+
+// GRPC is corev1.GRPCAction.
+type GRPC struct {
+	Port    int32  `json:"port"`
+	Service string `json:"service"`
+	// Mode is ModeTLS, or else plain text.
+	Mode string `json:"mode,omitempty"`
+}
+
+// Values of the Kubernetes API.
+const (
+	SchemeHTTPS   = "HTTPS"
+	ProtocolHTTP2 = "HTTP2"
+	ModeTLS       = "TLS"
+)
+
 // Handlers by agent path (Path).
 type Handlers map[string]Handler
 
-// Marshal gives the JSON for EnvVar, with keys in order.
-func (h Handlers) Marshal() (string, error) {
-	b, err := json.Marshal(h)
-	return string(b), err
-}
-
-// Unmarshal reads what Marshal wrote; an empty string is no handlers.
+// Unmarshal reads EnvVar; an empty string is no handlers.
 func Unmarshal(s string) (Handlers, error) {
 	h := Handlers{}
 	if s == "" {

@@ -11,12 +11,12 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // The application sees the caller's address, and the sidecar needs no privilege for that. To call the application with
 // a caller's address, the sidecar connects to the caller's address, with the application's port as the destination port
-// and with config.CallerPriority. The rules here turn that connection around: it goes to the pod's own address, with
+// and with fixed.CallerPriority. The rules here turn that connection around: it goes to the pod's own address, with
 // the caller's address as its source.
 
 // toApplication returns the rules of the output hook. They come first.
@@ -24,7 +24,7 @@ func toApplication(s Settings) []Rule {
 	var rules []Rule
 	for _, pod := range s.PodAddresses {
 		rules = append(rules, Rule{
-			Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallerPriority), FamilyOf(pod)},
+			Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(fixed.CallerPriority), FamilyOf(pod)},
 			Verdict: DestinationTo(pod), Comment: "the sidecar calls the application in a caller's name",
 		})
 	}
@@ -36,7 +36,7 @@ func fromCaller(s Settings) []Rule {
 	var rules []Rule
 	for _, pod := range s.PodAddresses {
 		rules = append(rules, Rule{
-			Matches: []Match{TCP{}, SocketUID(s.ProxyUID), SocketPriority(config.CallerPriority), FamilyOf(pod)},
+			Matches: []Match{TCP{}, SocketUID(s.ProxyUID), SocketPriority(fixed.CallerPriority), FamilyOf(pod)},
 			Verdict: SourceToOriginalDestination(pod), Comment: "the caller's name",
 		})
 	}

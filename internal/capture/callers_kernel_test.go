@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/listentest"
 )
 
@@ -24,7 +24,7 @@ import (
 const forwardEnv = "MIZZEN_TEST_FORWARD"
 
 func forward() {
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", config.InboundPort))
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", fixed.InboundPort))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -39,7 +39,7 @@ func forward() {
 	listentest.Serve(l, func(c net.Conn) {
 		caller := c.RemoteAddr().(*net.TCPAddr).IP.String()
 		_, port, _ := net.SplitHostPort(originalDestination(c.(*net.TCPConn)))
-		app, err := dialAt(config.CallerPriority, net.JoinHostPort(caller, port))
+		app, err := dialAt(fixed.CallerPriority, net.JoinHostPort(caller, port))
 		if err != nil {
 			fmt.Fprint(c, err)
 			return
@@ -60,7 +60,7 @@ func (n ns) forwardsAfter(looks, nice int, want bool) {
 	n.t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{fmt.Sprintf("%s=%d", forwardEnv, looks)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: fixed.ProxyUID, Gid: fixed.ProxyUID}}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		n.t.Fatal(err)
@@ -209,7 +209,7 @@ func TestEarlyEnds(t *testing.T) {
 	pod.do(func() error { return Apply(Rules(s, Full)) })
 	pod.serve("app", "tcp", ":8080")
 	var l net.Listener
-	pod.do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", config.InboundPort)); return err })
+	pod.do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", fixed.InboundPort)); return err })
 	defer l.Close()
 	// The kernel sends again after 200 ms at the least, and then after 200 ms and more. Envoy's look ends after 1 s.
 	for size, after := range map[int]time.Duration{1: time.Second, 4: time.Second, 30: 390 * time.Millisecond, 20_000: 390 * time.Millisecond} {
@@ -274,7 +274,7 @@ func TestSilentEnds(t *testing.T) {
 	})
 	pod.serve("app", "tcp", ":8080")
 	var l net.Listener
-	pod.do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", config.InboundPort)); return err })
+	pod.do(func() (err error) { l, err = net.Listen("tcp", fmt.Sprintf(":%d", fixed.InboundPort)); return err })
 	defer l.Close()
 	for _, tt := range []struct {
 		name, from, to, says string

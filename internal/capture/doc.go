@@ -4,6 +4,6 @@
 // contain. Install is the only side effect: it passes a Ruleset to the kernel over netlink, so the image needs neither
 // nft nor a shell.
 //
-// The package may import the netlink libraries, config (the fixed port numbers and the UID) and
+// The package may import the netlink libraries, config/fixed (the port numbers and the UID) and
 // internal/sidecar/contract (the settings of the pod's containers), and nothing else of this module.
 package capture

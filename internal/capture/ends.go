@@ -14,7 +14,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // The agent can end a caller's connection, even a silent one, without Envoy's help and without any privilege. It sends
@@ -89,7 +89,7 @@ func nameEnds(s Settings) []Rule {
 	var rules []Rule
 	for _, set := range endsSets() {
 		rules = append(rules, Rule{
-			Matches: []Match{UDP{}, SocketUID(s.ProxyUID), UDPPort(config.EndsPort), DatagramOf(set), LocalDestination{}},
+			Matches: []Match{UDP{}, SocketUID(s.ProxyUID), UDPPort(fixed.EndsPort), DatagramOf(set), LocalDestination{}},
 			Verdict: AddAndDrop(set), Comment: "the agent names a connection that is to end",
 		})
 	}
@@ -122,7 +122,7 @@ var ErrNotTaken = errors.New("the capture rules did not end it: this kernel lack
 // EndConnection makes the rules end the connection with this caller address, as Envoy sees it. It must be called as the
 // sidecar's user. Data that the caller has not acknowledged or still sends is lost.
 func EndConnection(caller netip.AddrPort) error {
-	to, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: config.EndsPort})
+	to, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: fixed.EndsPort})
 	if err != nil {
 		return err
 	}

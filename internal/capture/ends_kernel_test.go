@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // endEnv makes the test binary an agent that ends the connection of this caller.
@@ -69,7 +69,7 @@ func TestSilentConnectionsEnd(t *testing.T) {
 			accepted := make(chan net.Conn, 3)
 			done := make(chan struct{})
 			t.Cleanup(func() { close(done) })
-			pod.answer(fmt.Sprintf(":%d", config.InboundPort), func(c net.Conn) {
+			pod.answer(fmt.Sprintf(":%d", fixed.InboundPort), func(c net.Conn) {
 				keepAlive(c)
 				accepted <- c
 				<-done
@@ -99,7 +99,7 @@ func TestSilentConnectionsEnd(t *testing.T) {
 			}
 
 			start := time.Now()
-			if got := pod.end(config.ProxyUID, named); got != "<nil>" {
+			if got := pod.end(fixed.ProxyUID, named); got != "<nil>" {
 				t.Fatalf("the agent: %q", got)
 			}
 			ends := map[string]<-chan error{"the caller": gone(client), "the sidecar": gone(server)}
@@ -127,7 +127,7 @@ func TestConnectionsFromOnePortEnd(t *testing.T) {
 		t.Run(caller, func(t *testing.T) {
 			pod, peer := newPodWithIdentity(t)
 			seen := make(chan netip.AddrPort, 2)
-			pod.answer(fmt.Sprintf(":%d", config.InboundPort), func(c net.Conn) {
+			pod.answer(fmt.Sprintf(":%d", fixed.InboundPort), func(c net.Conn) {
 				seen <- c.RemoteAddr().(*net.TCPAddr).AddrPort()
 				_, _ = io.Copy(c, c)
 			})
@@ -147,7 +147,7 @@ func TestConnectionsFromOnePortEnd(t *testing.T) {
 			if atEnvoy.Port() == port {
 				t.Fatalf("both come from %s to Envoy, which this test is not about", atEnvoy)
 			}
-			if got := pod.end(config.ProxyUID, atEnvoy); got != "<nil>" {
+			if got := pod.end(fixed.ProxyUID, atEnvoy); got != "<nil>" {
 				t.Fatal(got)
 			}
 			if _, err := io.WriteString(second, "x"); err != nil {
@@ -169,11 +169,11 @@ func sharesPort(_, _ string, c syscall.RawConn) (err error) {
 // Bytes that come on such a connection do not reach the sidecar, and the caller is told.
 func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
 	pod, peer := newPodWithIdentity(t)
-	pod.echo(fmt.Sprintf(":%d", config.InboundPort))
+	pod.echo(fmt.Sprintf(":%d", fixed.InboundPort))
 	pod.echo(":8080")
 	c := peer.connect(net.JoinHostPort(podV4, "8080"))
 	say(t, c, "before")
-	if got := pod.end(config.ProxyUID, c.LocalAddr().(*net.TCPAddr).AddrPort()); got != "<nil>" {
+	if got := pod.end(fixed.ProxyUID, c.LocalAddr().(*net.TCPAddr).AddrPort()); got != "<nil>" {
 		t.Fatal(got)
 	}
 	if _, err := io.WriteString(c, "after"); err != nil {
@@ -188,11 +188,11 @@ func TestWhatIsSaidOnAnEndedConnection(t *testing.T) {
 // A caller may take the port of a connection that has ended for another one.
 func TestAnotherConnectionFromAnEndedPort(t *testing.T) {
 	pod, peer := newPodWithIdentity(t)
-	pod.echo(fmt.Sprintf(":%d", config.InboundPort))
+	pod.echo(fmt.Sprintf(":%d", fixed.InboundPort))
 	pod.echo(":8080")
 	const port = 40001
 	for ip, caller := range map[string]string{podV4: peerV4, podV6: peerV6} {
-		if got := pod.end(config.ProxyUID, netip.AddrPortFrom(netip.MustParseAddr(caller), port)); got != "<nil>" {
+		if got := pod.end(fixed.ProxyUID, netip.AddrPortFrom(netip.MustParseAddr(caller), port)); got != "<nil>" {
 			t.Fatal(got)
 		}
 		var c net.Conn

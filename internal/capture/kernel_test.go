@@ -12,7 +12,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // podWithApps gives a pod with rules, stand-ins for Envoy and the agent, and applications.
@@ -120,14 +120,14 @@ func testOwnCalls(t *testing.T, callers bool) {
 		priority   int
 		addr, want string
 	}{
-		{"a call v4", 1337, config.CallPriority, podV4 + ":8080", "inbound " + podV4 + ":8080"},
-		{"a call v6", 1337, config.CallPriority, "[" + podV6 + "]:8080", "inbound [" + podV6 + "]:8080"},
-		{"a call to an excluded port", 1337, config.CallPriority, podV4 + ":9090", "excluded " + podV4 + ":9090"},
-		{"a call to the agent", 1337, config.CallPriority, podV4 + ":15020", "agent " + podV4 + ":15020"},
-		{"a call elsewhere", 1337, config.CallPriority, farV4 + ":80", "far " + farV4 + ":80"},
+		{"a call v4", 1337, fixed.CallPriority, podV4 + ":8080", "inbound " + podV4 + ":8080"},
+		{"a call v6", 1337, fixed.CallPriority, "[" + podV6 + "]:8080", "inbound [" + podV6 + "]:8080"},
+		{"a call to an excluded port", 1337, fixed.CallPriority, podV4 + ":9090", "excluded " + podV4 + ":9090"},
+		{"a call to the agent", 1337, fixed.CallPriority, podV4 + ":15020", "agent " + podV4 + ":15020"},
+		{"a call elsewhere", 1337, fixed.CallPriority, farV4 + ":80", "far " + farV4 + ":80"},
 		{"to the application v4", 1337, 0, podV4 + ":8080", "app " + podV4 + ":8080"},
 		{"to the application v6", 1337, 0, "[" + podV6 + "]:8080", "app [" + podV6 + "]:8080"},
-		{"another user", 1338, config.CallPriority, podV4 + ":8080", "app " + podV4 + ":8080"},
+		{"another user", 1338, fixed.CallPriority, podV4 + ":8080", "app " + podV4 + ":8080"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := pod.askWith(tt.uid, tt.priority, tt.addr); got != tt.want {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // TableName is the only table that Mizzen owns. Its family is inet: IPv4 and IPv6.
@@ -126,7 +126,7 @@ func outputRules(s Settings, v Variant) []Rule {
 // trialRule lets the sidecar, which may not read the rules, find out that they exist (Captured).
 func trialRule(s Settings) Rule {
 	return Rule{
-		Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}, DestPort(s.OutboundPort)},
+		Matches: []Match{SocketUID(s.ProxyUID), SocketPriority(fixed.CallPriority), LocalDestination{}, DestPort(s.OutboundPort)},
 		Verdict: Redirect(s.InboundPort), Comment: "the sidecar sees that the rules are there",
 	}
 }
@@ -137,7 +137,7 @@ func ownCallRules(s Settings) []Rule {
 	if !s.CapturesOwnCalls {
 		return nil
 	}
-	call := []Match{SocketUID(s.ProxyUID), SocketPriority(config.CallPriority), LocalDestination{}}
+	call := []Match{SocketUID(s.ProxyUID), SocketPriority(fixed.CallPriority), LocalDestination{}}
 	var rules []Rule
 	for _, p := range s.uncaptured() {
 		rules = append(rules, Rule{Matches: append(slices.Clone(call), DestPort(p)), Verdict: Return{}, Comment: "excluded port"})

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Addresses that nobody has (RFC 5737, RFC 3849).
@@ -77,7 +77,7 @@ func CallersSeen(ip netip.Addr) bool {
 // CallerControl is for a net.Dialer: where CallersSeen, a connection to a caller's address with one of the pod's ports is
 // one to the application, in the caller's name.
 func CallerControl(_, _ string, c syscall.RawConn) error {
-	return setPriority(c, config.CallerPriority)
+	return setPriority(c, fixed.CallerPriority)
 }
 
 func setPriority(c syscall.RawConn, priority int) error {

@@ -3,7 +3,7 @@ package capture
 import (
 	"net/netip"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
 
@@ -21,7 +21,7 @@ type Settings struct {
 
 // Default returns the settings of a pod that excludes nothing.
 func Default() Settings {
-	return Settings{Capture: contract.DefaultCapture(), AgentPort: config.AgentPort}
+	return Settings{Capture: contract.DefaultCapture(), AgentPort: fixed.AgentPort}
 }
 
 // uncaptured returns the inbound ports that are not captured: the agent's port and the excluded ports, which may repeat

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // A segment that conntrack cannot place, as one that comes late or twice, leaves the connection alone. Without our rule
@@ -29,7 +29,7 @@ func TestStraySegments(t *testing.T) {
 				s.ExcludeInboundPorts = []uint16{8080}
 			}
 			pod.do(func() error { _, err := Install(s); return err })
-			pod.echo(fmt.Sprintf(":%d", config.InboundPort))
+			pod.echo(fmt.Sprintf(":%d", fixed.InboundPort))
 			pod.echo(":8080")
 			conn := peer.connect(net.JoinHostPort(c.ip, "8080"))
 			say(t, conn, "before")

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // trialTime bounds a trial. The trial stays within the pod and takes less than a millisecond, unless the node is out of
@@ -26,15 +26,15 @@ var ErrNotCaptured = errors.New("the pod has no capture rules")
 // listens, and needs no privilege. Any other error says why the trial was impossible.
 func Captured(ctx context.Context) error {
 	// Every network namespace with lo has IPv4 loopback, because the kernel assigns the address with the device.
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(config.InboundPort)))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(fixed.InboundPort)))
 	if err != nil {
 		return fmt.Errorf("try the capture rules: %w", err)
 	}
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { return setPriority(c, config.CallPriority) }}
-	c, err := d.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(config.OutboundPort)))
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error { return setPriority(c, fixed.CallPriority) }}
+	c, err := d.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(fixed.OutboundPort)))
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return ErrNotCaptured // nobody listens there
 	}

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // trialEnv makes the test binary a sidecar that looks for its rules once.
@@ -32,7 +32,7 @@ func (n ns) captured() (answer string) {
 	n.do(func() error {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = []string{trialEnv + "=1"}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: config.ProxyUID, Gid: config.ProxyUID}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: fixed.ProxyUID, Gid: fixed.ProxyUID}}
 		out, err := cmd.CombinedOutput()
 		answer = string(out)
 		return err
@@ -43,7 +43,7 @@ func (n ns) captured() (answer string) {
 // The sidecar sees whether its pod is captured, with every kind of rules, and is not deceived by who listens on its ports.
 func TestCaptured(t *testing.T) {
 	excluding := excluding()
-	excluding.ExcludeInboundPorts = append(excluding.ExcludeInboundPorts, config.OutboundPort, config.InboundPort)
+	excluding.ExcludeInboundPorts = append(excluding.ExcludeInboundPorts, fixed.OutboundPort, fixed.InboundPort)
 	identity := Default()
 	identity.CapturesOwnCalls = true
 	callers := identity

@@ -22,6 +22,7 @@ const (
 	envoyProto = "github.com/envoyproxy/go-control-plane"
 	grpc       = "google.golang.org/grpc"
 	kubernetes = "k8s.io"
+	kubeSIGs   = "sigs.k8s.io"
 )
 
 // rules forbid a package (and what lies below it) to depend on others (and what lies below them).
@@ -30,6 +31,7 @@ var rules = []struct {
 	forbid []string
 }{
 	{"/config", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal"}},
+	{"/config/fixed", []string{kubernetes, kubeSIGs, envoyProto, grpc, module}},
 	{"/webhook", []string{envoyProto, module + "/xds", module + "/internal/agent"}},
 	{"/xds", []string{module + "/webhook", module + "/internal/webhookcert", module + "/internal/ca", module + "/internal/casecret", module + "/internal/identity"}},
 	{"/xds/mesh", []string{clientGo, runtime, envoyProto, grpc}},
@@ -39,15 +41,15 @@ var rules = []struct {
 	{"/xds/peers", []string{clientGo, runtime, grpc + "/", module + "/xds/kube", module + "/xds/server"}},
 	{"/xds/kube", []string{envoyProto, module + "/xds/envoy", module + "/xds/server"}},
 	{"/xds/status", []string{envoyProto, module + "/xds/envoy", module + "/xds/server", module + "/xds/kube"}},
-	{"/internal/agent", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/agent", []string{kubernetes, kubeSIGs, module + "/xds", module + "/webhook"}},
 	{"/internal/agentapi", []string{kubernetes, envoyProto, grpc, module}},
-	{"/internal/capture", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/capture", []string{kubernetes, kubeSIGs, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/cni", []string{runtime, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent"}},
 	{"/internal/cni/api", []string{clientGo}},
 	{"/internal/cni/conflist", []string{kubernetes, module}},
 	{"/internal/cni/install", []string{kubernetes}},
-	{"/internal/cni/plugin", []string{clientGo}},
-	{"/cmd/mizzen-cni", []string{clientGo}},
+	{"/internal/cni/plugin", []string{kubernetes, kubeSIGs}},
+	{"/cmd/mizzen-cni", []string{kubernetes, kubeSIGs}},
 	{"/internal/ca", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/casecret", []string{envoyProto, grpc, module + "/config", module + "/xds", module + "/webhook", module + "/internal/agent", module + "/internal/identity", module + "/internal/webhookcert"}},
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
@@ -67,12 +69,13 @@ var rules = []struct {
 	{"/internal/xdstest", []string{module + "/internal/agent", module + "/internal/ctl", module + "/test"}},
 	{"/internal/kubecache", []string{envoyProto, grpc, module + "/webhook", module + "/internal/agent", module + "/internal/identity/kube"}},
 	{"/internal/sds", []string{kubernetes, module + "/xds", module + "/webhook", module + "/internal/agent"}},
-	{"/internal/node", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/internal/node", []string{kubernetes, kubeSIGs, module + "/xds", module + "/webhook"}},
 	{"/internal/sidecar", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook", module + "/internal/agent", module + "/internal/capture"}},
+	{"/internal/sidecar/contract", []string{kubernetes, kubeSIGs}},
 	{"/internal/socketlb", []string{kubernetes, envoyProto, grpc, module}},
-	{"/internal/appprobe", []string{clientGo, runtime, envoyProto, grpc, module + "/xds", module + "/webhook"}},
+	{"/internal/appprobe", []string{kubernetes, kubeSIGs, envoyProto, grpc, module}},
 	{"/internal/ctl", []string{module + "/xds/kube", module + "/xds/server", module + "/internal/agent"}},
-	{"/cmd/mizzen-proxy", []string{clientGo, runtime, module + "/xds", module + "/webhook"}},
+	{"/cmd/mizzen-proxy", []string{kubernetes, kubeSIGs, envoyProto + "/envoy/config/bootstrap", envoyProto + "/envoy/config/cluster", envoyProto + "/envoy/config/listener", envoyProto + "/envoy/config/route", envoyProto + "/envoy/extensions/filters", module + "/xds", module + "/webhook"}},
 	{"/cmd/mizzenctl", []string{module + "/internal/agent"}},
 }
 

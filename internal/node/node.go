@@ -1,5 +1,5 @@
 // Package node is the identity that a sidecar gives itself on the ADS stream: written into Envoy's
-// bootstrap by the agent, read by the control plane. It may import config and Envoy's core protos only.
+// bootstrap by the agent, read by the control plane. It may import config/fixed and Envoy's core protos only.
 package node
 
 import (
@@ -11,7 +11,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Node names the pod that a sidecar runs in.
@@ -26,7 +26,7 @@ type Node struct {
 	IPs []netip.Addr
 	// Version of the agent.
 	Version string
-	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
+	// ConfigScope is one of fixed.ConfigScopes, or empty for automatic.
 	ConfigScope string
 	// CallerAddresses is set for a sidecar that can call the application from the address of whoever calls the pod.
 	CallerAddresses bool
@@ -53,7 +53,7 @@ type Identity struct {
 func (n Node) Check(id Identity) error {
 	for _, f := range []struct{ field, got, want string }{
 		{"id", n.ID(), id.Namespace + "/" + id.Pod},
-		{"cluster", n.Namespace + "/" + n.ServiceAccount, id.Namespace + "/" + id.ServiceAccount},
+		{"cluster", n.Cluster(), id.Namespace + "/" + id.ServiceAccount},
 		{"metadata.uid", n.UID, id.UID},
 	} {
 		if f.got != f.want {
@@ -69,37 +69,44 @@ const maxField = 512
 // ID is the Envoy node id: "<namespace>/<pod>".
 func (n Node) ID() string { return n.Namespace + "/" + n.Pod }
 
-// Proto gives the node as Envoy sends it: id, cluster ("<namespace>/<service account>") and metadata.
-// See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/base.proto#config-core-v3-node
-func (n Node) Proto() *corev3.Node {
+// Cluster is the Envoy node cluster: "<namespace>/<service account>".
+func (n Node) Cluster() string { return n.Namespace + "/" + n.ServiceAccount }
+
+// Metadata is the Envoy node metadata: strings.
+func (n Node) Metadata() map[string]string {
 	ips := make([]string, len(n.IPs))
 	for i, ip := range n.IPs {
 		ips[i] = ip.String()
 	}
-	s := structpb.NewStringValue
-	meta := map[string]*structpb.Value{
-		"uid":      s(n.UID),
-		"nodeName": s(n.NodeName),
-		"ips":      s(strings.Join(ips, ",")),
-		"version":  s(n.Version),
+	meta := map[string]string{
+		"uid":      n.UID,
+		"nodeName": n.NodeName,
+		"ips":      strings.Join(ips, ","),
+		"version":  n.Version,
 	}
 	if n.ConfigScope != "" {
-		meta["configScope"] = s(n.ConfigScope)
+		meta["configScope"] = n.ConfigScope
 	}
 	if n.Workload != "" {
-		meta["workload"] = s(n.Workload)
+		meta["workload"] = n.Workload
 	}
 	if n.CallerAddresses {
-		meta["callerAddresses"] = s("true")
+		meta["callerAddresses"] = "true"
 	}
 	if n.SocketLoadBalancing {
-		meta["socketLoadBalancing"] = s("true")
+		meta["socketLoadBalancing"] = "true"
 	}
-	return &corev3.Node{
-		Id:       n.ID(),
-		Cluster:  n.Namespace + "/" + n.ServiceAccount,
-		Metadata: &structpb.Struct{Fields: meta},
+	return meta
+}
+
+// Proto gives the node as Envoy sends it: id, cluster and metadata.
+// See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/base.proto#config-core-v3-node
+func (n Node) Proto() *corev3.Node {
+	meta := map[string]*structpb.Value{}
+	for field, value := range n.Metadata() {
+		meta[field] = structpb.NewStringValue(value)
 	}
+	return &corev3.Node{Id: n.ID(), Cluster: n.Cluster(), Metadata: &structpb.Struct{Fields: meta}}
 }
 
 // FromProto reads what Proto wrote. The error names the field and the value that it cannot read.
@@ -129,8 +136,8 @@ func FromProto(p *corev3.Node) (Node, error) {
 		CallerAddresses:     meta["callerAddresses"].GetStringValue() == "true",
 		SocketLoadBalancing: meta["socketLoadBalancing"].GetStringValue() == "true",
 	}
-	if !config.ValidConfigScope(n.ConfigScope) {
-		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(config.ConfigScopes, ", "))
+	if !fixed.ValidConfigScope(n.ConfigScope) {
+		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(fixed.ConfigScopes, ", "))
 	}
 	ips := meta["ips"].GetStringValue()
 	if ips == "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -18,7 +18,7 @@ func TestRoundTrip(t *testing.T) {
 		IPs: []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd00::3")}, Version: "v1",
 	}
 	full := plain
-	full.ConfigScope, full.Workload = config.ScopeDemand, "Deployment/cart"
+	full.ConfigScope, full.Workload = fixed.ScopeDemand, "Deployment/cart"
 	seen := plain
 	seen.CallerAddresses, seen.SocketLoadBalancing = true, true
 	longest := full

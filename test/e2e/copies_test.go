@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
@@ -102,7 +103,7 @@ func copies(e *env) []podCopy {
 				return e.Name != appprobe.EnvVar && e.Name != appprobe.KeyEnv && e.ValueFrom == nil
 			})
 			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: config.ProxyVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-			proxy.VolumeMounts = append(proxy.VolumeMounts, corev1.VolumeMount{Name: config.ProxyVolume, MountPath: config.ProxyDir})
+			proxy.VolumeMounts = append(proxy.VolumeMounts, corev1.VolumeMount{Name: config.ProxyVolume, MountPath: fixed.ProxyDir})
 		}),
 		changed("disabled", true, func(p *corev1.Pod) { p.Labels = map[string]string{config.LabelInjection: config.InjectionDisabled} }),
 	}

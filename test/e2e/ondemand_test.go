@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 	"github.com/mizzen-mesh/mizzen/xds/server"
@@ -115,14 +116,14 @@ func TestConfigScope(t *testing.T) {
 	beside(t)
 	e := newEnv(t, true)
 	e.server("server", 1)
-	for _, scope := range config.ConfigScopes {
+	for _, scope := range fixed.ConfigScopes {
 		p := e.pod("scope-"+scope, serverPod("server"))
 		p.Annotations = map[string]string{config.AnnotationConfigScope: scope}
 		e.create(p)
 	}
 	e.ready("server")
 	held := map[string]int{}
-	for _, scope := range config.ConfigScopes {
+	for _, scope := range fixed.ConfigScopes {
 		p := cluster.Pod{Namespace: e.ns, Name: "scope-" + scope}
 		e.must(e.WaitPodReady(e.ctx, p, readyTimeout))
 		held[scope] = e.holds(p)["RouteConfiguration"].Sent

@@ -2,6 +2,6 @@
 // certificate, renews it early, follows the mesh's roots, and gives all of it to Envoy (internal/agent/sdsserver).
 //
 // A private key lives in memory only, is made anew for each certificate, and is in no text that leaves the
-// package but what Envoy gets. The package may import config, internal/agentapi, internal/ca, internal/identity/api and
+// package but what Envoy gets. The package may import internal/agentapi, internal/ca, internal/identity/api and
 // internal/agent/sdsserver of this module.
 package identity

@@ -11,12 +11,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
-func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent string) error {
+func (p *Prober) grpc(ctx context.Context, action *appprobe.GRPC, userAgent string) error {
 	creds := insecure.NewCredentials()
-	if action.Mode != nil && *action.Mode == corev1.GRPCProbeModeTLS {
+	if action.Mode == appprobe.ModeTLS {
 		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})
 	}
 	// What gRPC says of a connection that it could not make is a text, and no error to look into.
@@ -34,11 +35,7 @@ func (p *Prober) grpc(ctx context.Context, action *corev1.GRPCAction, userAgent 
 		return err
 	}
 	defer conn.Close()
-	req := &healthv1.HealthCheckRequest{}
-	if action.Service != nil {
-		req.Service = *action.Service
-	}
-	res, err := healthv1.NewHealthClient(conn).Check(ctx, req)
+	res, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: action.Service})
 	if err != nil {
 		if why := dialed.Load(); why != nil && *why != nil {
 			err = *why

@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
 // maxBody is how much of an answer is read.
@@ -34,13 +34,13 @@ func (p *Prober) transport(h2c bool) *http.Transport {
 	return t
 }
 
-func (p *Prober) httpGet(ctx context.Context, action *corev1.HTTPGetAction, userAgent string) error {
+func (p *Prober) httpGet(ctx context.Context, action *appprobe.HTTPGet, userAgent string) error {
 	req, err := p.request(ctx, action, userAgent)
 	if err != nil {
 		return err
 	}
 	client := &http.Client{Transport: p.http1, CheckRedirect: checkRedirect}
-	if action.Protocol != nil && *action.Protocol == corev1.HTTPProtocolHTTP2 {
+	if action.Protocol == appprobe.ProtocolHTTP2 {
 		client.Transport = p.h2c
 	}
 	res, err := client.Do(req)
@@ -58,16 +58,16 @@ func (p *Prober) httpGet(ctx context.Context, action *corev1.HTTPGetAction, user
 	return nil
 }
 
-func (p *Prober) request(ctx context.Context, action *corev1.HTTPGetAction, userAgent string) (*http.Request, error) {
+func (p *Prober) request(ctx context.Context, action *appprobe.HTTPGet, userAgent string) (*http.Request, error) {
 	u, err := url.Parse(action.Path)
 	if err != nil {
 		u = &url.URL{Path: action.Path} // as the kubelet: a path that is no URL is passed on as it is
 	}
 	u.Scheme = "http"
 	if action.Scheme != "" {
-		u.Scheme = strings.ToLower(string(action.Scheme))
+		u.Scheme = strings.ToLower(action.Scheme)
 	}
-	u.Host = p.address(action.Host, action.Port.IntVal)
+	u.Host = p.address(action.Host, action.Port)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err

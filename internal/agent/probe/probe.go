@@ -1,6 +1,5 @@
 // Package probe carries out an application's probes and lifecycle hooks as the kubelet would, from
-// inside the pod. It may import the Kubernetes API types, gRPC, internal/appprobe,
-// internal/capture and internal/netlimit.
+// inside the pod. It may import gRPC, internal/appprobe, internal/capture and internal/netlimit.
 //
 // The semantics are those of k8s.io/kubernetes/pkg/probe and pkg/kubelet/lifecycle, v1.37.
 package probe
@@ -15,8 +14,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"golang.org/x/sys/unix"
 
@@ -84,8 +81,8 @@ func (p *Prober) do(ctx context.Context, h appprobe.Handler, userAgent string) e
 	return errors.New("the handler has no action")
 }
 
-func (p *Prober) tcp(ctx context.Context, action *corev1.TCPSocketAction) error {
-	c, err := p.dial(ctx, "tcp", p.address(action.Host, action.Port.IntVal))
+func (p *Prober) tcp(ctx context.Context, action *appprobe.TCPSocket) error {
+	c, err := p.dial(ctx, "tcp", p.address(action.Host, action.Port))
 	if err != nil {
 		return err
 	}

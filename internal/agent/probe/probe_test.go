@@ -16,8 +16,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
@@ -108,48 +106,47 @@ func expect(w http.ResponseWriter, ok bool, got string) {
 }
 
 func TestHTTPGet(t *testing.T) {
-	h2 := corev1.HTTPProtocolHTTP2
-	headers := func(kv ...string) (out []corev1.HTTPHeader) {
+	headers := func(kv ...string) (out []appprobe.HTTPHeader) {
 		for i := 0; i < len(kv); i += 2 {
-			out = append(out, corev1.HTTPHeader{Name: kv[i], Value: kv[i+1]})
+			out = append(out, appprobe.HTTPHeader{Name: kv[i], Value: kv[i+1]})
 		}
 		return out
 	}
 	for _, tt := range []struct {
 		name   string
 		kind   string
-		action corev1.HTTPGetAction
+		action appprobe.HTTPGet
 		want   string // part of the error; empty is success
 	}{
-		{"200", "", corev1.HTTPGetAction{Path: "/ok"}, ""},
-		{"path without slash", "", corev1.HTTPGetAction{Path: "ok"}, ""},
-		{"204", "", corev1.HTTPGetAction{Path: "/no-content"}, ""},
-		{"404", "", corev1.HTTPGetAction{Path: "/missing"}, "statuscode: 404"},
-		{"500", "", corev1.HTTPGetAction{Path: "/error"}, "statuscode: 500"},
-		{"query", "", corev1.HTTPGetAction{Path: "/query?a=b&c=%20d"}, ""},
-		{"headers and Host", "", corev1.HTTPGetAction{
+		{"200", "", appprobe.HTTPGet{Path: "/ok"}, ""},
+		{"path without slash", "", appprobe.HTTPGet{Path: "ok"}, ""},
+		{"204", "", appprobe.HTTPGet{Path: "/no-content"}, ""},
+		{"404", "", appprobe.HTTPGet{Path: "/missing"}, "statuscode: 404"},
+		{"500", "", appprobe.HTTPGet{Path: "/error"}, "statuscode: 500"},
+		{"query", "", appprobe.HTTPGet{Path: "/query?a=b&c=%20d"}, ""},
+		{"headers and Host", "", appprobe.HTTPGet{
 			Path: "/headers", HTTPHeaders: headers("X-Own", "1", "Host", "shop.example", "x-twice", "1", "X-Twice", "2"),
 		}, ""},
-		{"default headers", "", corev1.HTTPGetAction{Path: "/defaults"}, ""},
-		{"own User-Agent, no Accept", "", corev1.HTTPGetAction{
+		{"default headers", "", appprobe.HTTPGet{Path: "/defaults"}, ""},
+		{"own User-Agent, no Accept", "", appprobe.HTTPGet{
 			Path: "/own-agent", HTTPHeaders: headers("User-Agent", "mine", "Accept", ""),
 		}, ""},
-		{"redirect to the same host", "", corev1.HTTPGetAction{Path: "/same-host"}, ""},
-		{"redirect to a failure", "", corev1.HTTPGetAction{Path: "/same-host-fails"}, "statuscode: 404"},
-		{"redirect to another host", "", corev1.HTTPGetAction{Path: "/other-host"}, ""},
-		{"redirect without end", "", corev1.HTTPGetAction{Path: "/loop"}, "stopped after 10 redirects"},
-		{"large answer", "", corev1.HTTPGetAction{Path: "/large"}, ""},
-		{"no answer", "", corev1.HTTPGetAction{Path: "/hangs"}, "no answer within 1s"},
-		{"HTTPS", "tls", corev1.HTTPGetAction{Path: "/ok", Scheme: corev1.URISchemeHTTPS}, ""},
-		{"HTTPS to a plain server", "", corev1.HTTPGetAction{Path: "/ok", Scheme: corev1.URISchemeHTTPS}, "server gave HTTP response to HTTPS client"},
-		{"h2c", "h2c", corev1.HTTPGetAction{Path: "/http2", Protocol: &h2}, ""},
-		{"host", "", corev1.HTTPGetAction{Path: "/ok", Host: "localhost.invalid"}, "localhost.invalid"},
+		{"redirect to the same host", "", appprobe.HTTPGet{Path: "/same-host"}, ""},
+		{"redirect to a failure", "", appprobe.HTTPGet{Path: "/same-host-fails"}, "statuscode: 404"},
+		{"redirect to another host", "", appprobe.HTTPGet{Path: "/other-host"}, ""},
+		{"redirect without end", "", appprobe.HTTPGet{Path: "/loop"}, "stopped after 10 redirects"},
+		{"large answer", "", appprobe.HTTPGet{Path: "/large"}, ""},
+		{"no answer", "", appprobe.HTTPGet{Path: "/hangs"}, "no answer within 1s"},
+		{"HTTPS", "tls", appprobe.HTTPGet{Path: "/ok", Scheme: appprobe.SchemeHTTPS}, ""},
+		{"HTTPS to a plain server", "", appprobe.HTTPGet{Path: "/ok", Scheme: appprobe.SchemeHTTPS}, "server gave HTTP response to HTTPS client"},
+		{"h2c", "h2c", appprobe.HTTPGet{Path: "/http2", Protocol: appprobe.ProtocolHTTP2}, ""},
+		{"host", "", appprobe.HTTPGet{Path: "/ok", Host: "localhost.invalid"}, "localhost.invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			both(t, func(t *testing.T, p *Prober, ip string) {
 				t.Parallel()
 				action := tt.action
-				action.Port = intstr.FromInt32(serveHTTP(t, ip, tt.kind, app))
+				action.Port = serveHTTP(t, ip, tt.kind, app)
 				check(t, p.Do(t.Context(), appprobe.Handler{HTTPGet: &action, TimeoutSeconds: 1}, userAgent), tt.want)
 			})
 		})
@@ -158,7 +155,7 @@ func TestHTTPGet(t *testing.T) {
 
 func TestStatusErrorIsTold(t *testing.T) {
 	p := New(netip.MustParseAddr("127.0.0.1"), false)
-	action := &corev1.HTTPGetAction{Path: "/error", Port: intstr.FromInt32(serveHTTP(t, "127.0.0.1", "", app))}
+	action := &appprobe.HTTPGet{Path: "/error", Port: serveHTTP(t, "127.0.0.1", "", app)}
 	var status StatusError
 	if err := p.Do(t.Context(), appprobe.Handler{HTTPGet: action}, userAgent); !errors.As(err, &status) || status != 500 {
 		t.Errorf("error %v, want status 500", err)
@@ -168,7 +165,7 @@ func TestStatusErrorIsTold(t *testing.T) {
 func TestTCPSocket(t *testing.T) {
 	both(t, func(t *testing.T, p *Prober, ip string) {
 		l, port := listen(t, ip)
-		action := &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}
+		action := &appprobe.TCPSocket{Port: port}
 		check(t, p.Do(t.Context(), appprobe.Handler{TCPSocket: action}, userAgent), "")
 		l.Close()
 		check(t, p.Do(t.Context(), appprobe.Handler{TCPSocket: action}, userAgent), "connection refused")
@@ -179,24 +176,22 @@ func TestTCPSocket(t *testing.T) {
 func TestLoopbackListenerStaysPrivate(t *testing.T) {
 	_, port := listen(t, "127.0.0.1")
 	p := New(netip.MustParseAddr("127.0.0.2"), false) // stands for the pod's own address
-	h := appprobe.Handler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}}
+	h := appprobe.Handler{TCPSocket: &appprobe.TCPSocket{Port: port}}
 	check(t, p.Do(t.Context(), h, userAgent), "connection refused")
 }
 
 func TestGRPC(t *testing.T) {
-	service := func(s string) *string { return &s }
-	mode := corev1.GRPCProbeModeTLS
 	for _, tt := range []struct {
 		name   string
 		tls    bool
-		action corev1.GRPCAction
+		action appprobe.GRPC
 		want   string
 	}{
-		{"serving", false, corev1.GRPCAction{}, ""},
-		{"service serving", false, corev1.GRPCAction{Service: service("cart")}, ""},
-		{"service not serving", false, corev1.GRPCAction{Service: service("till")}, "NOT_SERVING"},
-		{"unknown service", false, corev1.GRPCAction{Service: service("nobody")}, "unknown service"},
-		{"TLS", true, corev1.GRPCAction{Mode: &mode}, ""},
+		{"serving", false, appprobe.GRPC{}, ""},
+		{"service serving", false, appprobe.GRPC{Service: "cart"}, ""},
+		{"service not serving", false, appprobe.GRPC{Service: "till"}, "NOT_SERVING"},
+		{"unknown service", false, appprobe.GRPC{Service: "nobody"}, "unknown service"},
+		{"TLS", true, appprobe.GRPC{Mode: appprobe.ModeTLS}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			both(t, func(t *testing.T, p *Prober, ip string) {
@@ -209,11 +204,11 @@ func TestGRPC(t *testing.T) {
 		l, port := listen(t, "127.0.0.1")
 		l.Close()
 		p := New(netip.MustParseAddr("127.0.0.1"), false)
-		check(t, p.Do(t.Context(), appprobe.Handler{GRPC: &corev1.GRPCAction{Port: port}}, userAgent), "connection refused")
+		check(t, p.Do(t.Context(), appprobe.Handler{GRPC: &appprobe.GRPC{Port: port}}, userAgent), "connection refused")
 	})
 	t.Run("no gRPC server", func(t *testing.T) {
 		p := New(netip.MustParseAddr("127.0.0.1"), false)
-		action := &corev1.GRPCAction{Port: serveHTTP(t, "127.0.0.1", "", app)}
+		action := &appprobe.GRPC{Port: serveHTTP(t, "127.0.0.1", "", app)}
 		check(t, p.Do(t.Context(), appprobe.Handler{GRPC: action}, userAgent), "health rpc failed")
 	})
 }
@@ -242,7 +237,7 @@ func TestEmptyHandlerAndCancel(t *testing.T) {
 	check(t, p.Do(t.Context(), appprobe.Handler{}, userAgent), "no action")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	action := &corev1.HTTPGetAction{Path: "/hangs", Port: intstr.FromInt32(serveHTTP(t, "127.0.0.1", "", app))}
+	action := &appprobe.HTTPGet{Path: "/hangs", Port: serveHTTP(t, "127.0.0.1", "", app)}
 	check(t, p.Do(ctx, appprobe.Handler{HTTPGet: action}, userAgent), "context canceled")
 }
 

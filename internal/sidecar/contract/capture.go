@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Captured has the capture settings of one pod. They are arguments of the capture container, or of the proxy if the
@@ -51,7 +51,7 @@ const (
 
 // DefaultCapture captures everything.
 func DefaultCapture() Capture {
-	return Capture{ProxyUID: config.ProxyUID, OutboundPort: config.OutboundPort, InboundPort: config.InboundPort}
+	return Capture{ProxyUID: fixed.ProxyUID, OutboundPort: fixed.OutboundPort, InboundPort: fixed.InboundPort}
 }
 
 // Args returns the arguments of the container that captures and holds the pod's start. The container has HostIPsEnv if

@@ -5,7 +5,7 @@
 // A pod keeps its arguments and environment for life. So a name never gets another meaning, and readers of pods
 // (ReadCaptured) ignore unknown names. Only the containers, which have the injector's version, refuse them.
 //
-// It may import config and a parser of flags: the CNI plugin's binary has it.
+// It may import config/fixed and a parser of flags: the CNI plugin's binary has it.
 package contract
 
 import (

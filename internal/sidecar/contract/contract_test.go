@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // What is written is read as it was meant: by the containers, and by who looks at a pod.
@@ -131,7 +131,7 @@ func randomRun(r *rand.Rand) Run {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	return Run{
 		ControlPlane: pick("a:1", "[fd00::1]:15010"), IdentityAddress: pick("", "a:2"), LogLevel: pick("debug", "off"), LogAnswers: coin(r),
-		Concurrency: r.IntN(5), ConfigScope: pick(append([]string{""}, config.ConfigScopes...)...), AwaitCapture: coin(r), CaptureByCNI: coin(r),
+		Concurrency: r.IntN(5), ConfigScope: pick(append([]string{""}, fixed.ConfigScopes...)...), AwaitCapture: coin(r), CaptureByCNI: coin(r),
 	}
 }
 

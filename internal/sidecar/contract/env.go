@@ -19,7 +19,7 @@ const (
 	WorkloadEnv = "WORKLOAD"
 	// TrustBundleEnv has the mesh's roots at injection, in PEM. A sidecar without it has no identity.
 	TrustBundleEnv = "MIZZEN_TRUST_BUNDLE"
-	// KeepKeyEnv is the key with which the agent authenticates the roots that it stored in config.KeepDir. Without it
+	// KeepKeyEnv is the key with which the agent authenticates the roots that it stored in fixed.KeepDir. Without it
 	// the agent stores nothing.
 	KeepKeyEnv = "MIZZEN_KEEP_KEY"
 )

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
 // Run has the arguments of the proxy.
@@ -22,7 +22,7 @@ type Run struct {
 	LogAnswers bool
 	// Concurrency is the number of Envoy's worker threads; 0 means one per CPU.
 	Concurrency int
-	// ConfigScope is one of config.ConfigScopes, or empty for automatic.
+	// ConfigScope is one of fixed.ConfigScopes, or empty for automatic.
 	ConfigScope string
 	// AwaitCapture delays the start of Envoy until the capture rules for a pod with identity exist.
 	AwaitCapture bool
@@ -62,7 +62,7 @@ func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 	f.BoolVar(&r.AwaitCapture, awaitCaptureFlag, r.AwaitCapture,
 		"wait for the rules of \"capture --capture-own-calls\", which may run later, before starting Envoy")
 	f.StringVar(&r.ConfigScope, configScopeFlag, r.ConfigScope,
-		"Services to be sent ahead of the first call: "+strings.Join(config.ConfigScopes, ", ")+"; empty means automatic")
+		"Services to be sent ahead of the first call: "+strings.Join(fixed.ConfigScopes, ", ")+"; empty means automatic")
 	f.BoolVar(&r.CaptureByCNI, CaptureByCNIFlag, r.CaptureByCNI,
 		"wait until the node's CNI plugin has captured the pod's traffic before starting anything; the plugin reads the flags of \"capture\" from this command")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
+	"github.com/mizzen-mesh/mizzen/internal/agent/bootstraptest"
 	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
 	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
@@ -33,7 +34,7 @@ func (n NS) Bootstrap(
 	s := agent.Defaults()
 	s.ControlPlane, s.Dir, s.Node = address, dir, nodeOfPod(pod)
 	if cp.Authority == nil {
-		return agent.Bootstrap(s)
+		return bootstraptest.Read(agent.Bootstrap(s))
 	}
 	s.IdentityAddress, s.Node.CallerAddresses = address, true
 	certificate, err := cp.Certificate(pod)
@@ -61,7 +62,7 @@ func (n NS) Bootstrap(
 	go who.Run(ctx)
 	go closer.Run(ctx)
 	go secrets.Serve(ctx, l, who.Register, callers.Register)
-	return agent.Bootstrap(s)
+	return bootstraptest.Read(agent.Bootstrap(s))
 }
 
 // end ends the connection of a caller as the sidecar's user does.
