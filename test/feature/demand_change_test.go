@@ -134,6 +134,21 @@ func TestAnswerIsRepeated(t *testing.T) {
 	w.tap.release()
 }
 
+// TestCallsAfterTheFirst: a call with routes asks nobody, and goes on while the control plane says nothing.
+func TestCallsAfterTheFirst(t *testing.T) {
+	httpBackend(t, "10.244.0.5:8080")
+	services, urls := webs(1, 1)
+	w := newMesh(t, services, onDemand, tapped, bound(8*time.Second))
+	w.answers(urls[0])
+	w.tap.holdBack(responses(envoy.ClusterType))
+	for range 10 {
+		if a := call(client(t, false), request(http.MethodGet, urls[0], nil)); a.status != http.StatusOK || a.took > 2*time.Second {
+			t.Errorf("%s", a)
+		}
+	}
+	w.tap.release()
+}
+
 // TestReconnect: a new server sends nothing that Envoy has, not even the answers about what does not exist. It only says again
 // that the clusters do not exist by which scopes are asked for.
 func TestReconnect(t *testing.T) {
