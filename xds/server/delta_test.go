@@ -13,7 +13,7 @@ func newDelta(p *parts) *delta {
 }
 
 func (d *delta) both(sub *subscription) (set, missing, gone []string) {
-	d.pending.take()
+	d.pending.take(d.lookup.store)
 	entries, missing := d.additions(sub)
 	return namesOf(entries), missing, d.removals(sub)
 }

@@ -127,7 +127,7 @@ func (s *stream) advance() error {
 
 // takePending sorts the names that have changed.
 func (s *stream) takePending() {
-	for id := range s.pending.take() {
+	for id := range s.pending.take(s.store) {
 		sub := s.subs.of(id.Type)
 		switch {
 		case sub == nil:
