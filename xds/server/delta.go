@@ -8,6 +8,7 @@ type delta struct {
 	lookup     *lookup
 	subs       *subscriptions
 	absents    *absents
+	pending    *pending
 	ordering   *ordering
 	resumption *resumption
 }
@@ -67,6 +68,9 @@ func (d *delta) removals(sub *subscription) (gone []string) {
 	for _, name := range sub.dirty.sorted() {
 		if d.lookup.exists(envoy.ID{Type: sub.typeURL, Name: name}) || d.absents.answer(sub, name, d.subs.scoped()) != nil {
 			continue // it has come back: an addition
+		}
+		if d.pending.len() > 0 {
+			break // the same change may have altered what refers to it, and that goes first; the stream has been woken
 		}
 		sub.dirty.remove(name)
 		if _, has := sub.sent[name]; has {

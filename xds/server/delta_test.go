@@ -9,10 +9,11 @@ import (
 
 func newDelta(p *parts) *delta {
 	o := newOrdering(p)
-	return &delta{lookup: &p.lookup, subs: &p.subs, absents: &absents{ids: map[envoy.ID]struct{}{}}, ordering: o, resumption: o.resumption}
+	return &delta{lookup: &p.lookup, subs: &p.subs, absents: &absents{ids: map[envoy.ID]struct{}{}}, pending: &p.pending, ordering: o, resumption: o.resumption}
 }
 
 func (d *delta) both(sub *subscription) (set, missing, gone []string) {
+	d.pending.take(d.lookup.store)
 	entries, missing := d.additions(sub)
 	return namesOf(entries), missing, d.removals(sub)
 }
@@ -81,6 +82,21 @@ func TestDeltaOfScopes(t *testing.T) {
 	check("when they are asked for", []string{"a"}, nil)
 	equal(t, "held", sortedKeys(sub.sent), "a", "b", "none")
 	equal(t, "dirty", sortedKeys(sub.dirty))
+}
+
+// Nothing is removed while changes wait to be taken: they may be of what refers to it.
+func TestRemovalsWaitForPendingChanges(t *testing.T) {
+	p := newParts(t)
+	d := newDelta(p)
+	sub := p.subs.of(envoy.EndpointType)
+	p.set("1", "a")
+	p.subs.subscribe(sub, "a", false)
+	d.both(sub)
+	p.apply(envoy.Change{Remove: []envoy.ID{{Type: envoy.EndpointType, Name: "a"}}})
+	sub.dirty.add("a")
+	equal(t, "while the change is pending", d.removals(sub))
+	_, _, gone := d.both(sub)
+	equal(t, "when it is taken", gone, "a")
 }
 
 // A response ends where it is large enough, and the next one continues.

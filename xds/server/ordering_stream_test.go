@@ -55,6 +55,25 @@ func TestClusterOfARouteComesBack(t *testing.T) {
 	p.quiet()
 }
 
+// A cluster goes when the routes that refer to it have changed, even if earlier routes are not acknowledged yet.
+func TestClusterStaysUntilRoutesHaveMovedOn(t *testing.T) {
+	c := start(t)
+	c.set(t, slices.Concat([]envoy.Resource{base()}, service("shop", "a"))...)
+	p := bare(t, c, pod("one", "n1"))
+	p.call("a", "a")
+	c.set(t, in("shop", routeTo("a", "a", "base"))...)
+	late := p.expect(envoy.RouteType, "a")
+	c.apply(t, envoy.Change{Set: in("shop", routeTo("a", "base")), Remove: ids([]envoy.Resource{cluster("a", "a"), endpoints("a", 0)})})
+	p.quiet()
+	p.ack(late)
+	moved := p.expect(envoy.RouteType, "a")
+	p.quiet()
+	p.ack(moved)
+	p.take(envoy.ClusterType, "-a")
+	p.take(envoy.EndpointType, "-a")
+	p.quiet()
+}
+
 // A series of first calls, each made before the clusters of the one before are warm, holds up listeners no longer than the
 // clusters and scopes that were on their way.
 func TestFirstCallsHoldUpNoListener(t *testing.T) {

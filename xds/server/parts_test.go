@@ -72,7 +72,7 @@ func (p *parts) entry(typeURL, name string) *entry {
 // changed returns the names of clusters that are reported to the proxy.
 func (p *parts) changed() []string {
 	var names []string
-	for id := range p.pending.take() {
+	for id := range p.pending.take(p.store) {
 		if id.Type == envoy.ClusterType {
 			names = append(names, id.Name)
 		}

@@ -31,12 +31,13 @@ func (p *pending) changed(id envoy.ID) {
 	}
 }
 
-// take returns the names that have changed.
-func (p *pending) take() map[envoy.ID]struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ids := p.ids
-	p.ids = nil
+// take returns the names that have changed: of each change of the store all, or none.
+func (p *pending) take(store *Store) (ids map[envoy.ID]struct{}) {
+	store.between(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		ids, p.ids = p.ids, nil
+	})
 	return ids
 }
 

@@ -1,10 +1,32 @@
 package server
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
+
+// The names of one change are taken together.
+func TestChangeIsTakenAsAWhole(t *testing.T) {
+	p := newParts(t)
+	began, taken := make(chan struct{}), make(chan int, 1)
+	p.store.mu.Lock() // as Apply does
+	p.pending.changed(envoy.ID{Type: envoy.ClusterType, Name: "a"})
+	go func() {
+		close(began)
+		taken <- len(p.pending.take(p.store))
+	}()
+	<-began
+	for range 100 { // let it run, if it does not wait
+		runtime.Gosched()
+	}
+	p.pending.changed(envoy.ID{Type: envoy.RouteType, Name: "a"})
+	p.store.mu.Unlock()
+	if n := <-taken; n != 2 {
+		t.Errorf("%d names are taken, want 2", n)
+	}
+}
 
 // Changes wake a stream once.
 func TestPendingChanges(t *testing.T) {

@@ -166,6 +166,13 @@ func (s *Store) portCount(namespace string) (all, in int) {
 	return s.ports[""], s.ports[namespace]
 }
 
+// between calls f while no change is being made.
+func (s *Store) between(f func()) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f()
+}
+
 // record returns the record of a name, or nil if the resource does not exist. A record does not change.
 func (s *Store) record(id envoy.ID) *record {
 	s.mu.RLock()

@@ -66,7 +66,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 	st.resumption = resumption{lookup: &st.lookup, subs: &st.subs, warming: &st.warming, wait: s.resumeTime}
 	st.ordering = ordering{subs: &st.subs, lookup: &st.lookup, warming: &st.warming, resumption: &st.resumption}
 	st.delta = delta{
-		lookup: &st.lookup, subs: &st.subs, absents: &st.absents,
+		lookup: &st.lookup, subs: &st.subs, absents: &st.absents, pending: &st.pending,
 		ordering: &st.ordering, resumption: &st.resumption,
 	}
 	return st
@@ -127,7 +127,7 @@ func (s *stream) advance() error {
 
 // takePending sorts the names that have changed.
 func (s *stream) takePending() {
-	for id := range s.pending.take() {
+	for id := range s.pending.take(s.store) {
 		sub := s.subs.of(id.Type)
 		switch {
 		case sub == nil:
