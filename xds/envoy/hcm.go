@@ -76,7 +76,7 @@ func httpConnectionManager(cfg *config.Mesh, patience time.Duration) *listenerv3
 	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
 	m.HttpFilters = []*hcmv3.HttpFilter{
 		// Waits for a scope's routes if Envoy does not have them yet.
-		httpFilter("envoy.filters.http.on_demand", &ondemandv3.OnDemand{}),
+		httpFilter(onDemandFilterName, &ondemandv3.OnDemand{}),
 		sessionFilter(),
 		routerFilter(),
 	}

@@ -80,6 +80,7 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 			RequestHeadersToAdd:    refererAgain,
 		}},
 		RequestHeadersToRemove: []string{destinationHeader, refererHeader},
+		TypedPerFilterConfig:   onlyWhereNeeded,
 	}
 }
 
