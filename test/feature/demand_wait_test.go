@@ -206,8 +206,7 @@ func TestBodies(t *testing.T) {
 	all.Wait()
 }
 
-// TestSlowHead: the bound also holds for the head of a request, which has an answer of its own, and not for
-// a connection on which there is no request.
+// TestSlowHead: the bound holds neither for the head of a request nor for a connection on which there is no request.
 func TestSlowHead(t *testing.T) {
 	const limit = time.Second
 	httpBackend(t, "10.244.0.5:8080")
@@ -224,14 +223,11 @@ func TestSlowHead(t *testing.T) {
 	keptAlive, slow := dial(t, "10.96.1.1:80"), dial(t, "10.96.1.1:80")
 	var all sync.WaitGroup
 	all.Go(func() {
-		start := time.Now()
 		fmt.Fprint(slow, "GET / HTTP/1.1\r\nHost: a\r\n")
-		status, body := read(bufio.NewReader(slow))
-		if status != http.StatusRequestTimeout || body != "mizzen: the head of the request did not arrive in time\n" {
+		time.Sleep(limit * 3 / 2)
+		fmt.Fprint(slow, "\r\n")
+		if status, body := read(bufio.NewReader(slow)); status != http.StatusOK {
 			t.Errorf("slow head: status %d, %q", status, body)
-		}
-		if took := time.Since(start); took < limit*9/10 || took > limit+2*time.Second {
-			t.Errorf("slow head: answered after %s, want %s", took, limit)
 		}
 	})
 	all.Go(func() {

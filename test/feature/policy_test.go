@@ -65,6 +65,32 @@ func testSessionsHoldFromTheFirstCall(t *testing.T, o option) {
 	}
 }
 
+// TestSessionComesAndGoes: a Service that a sidecar already calls gets a session, and loses it.
+func TestSessionComesAndGoes(t *testing.T) {
+	httpBackend(t, "10.244.0.5:8081")
+	services := func(with ...kubeclient.Object) map[string]service {
+		return map[string]service{"s": {ips: []string{serviceIP(0)}, port: port("http", 80), endpoints: []string{"10.244.0.5:8081"}, with: with}}
+	}
+	w := newMesh(t, services())
+	for _, h2 := range []bool{false, true} {
+		c := client(t, h2) // one connection, throughout
+		for _, step := range []struct {
+			name string
+			with []kubeclient.Object
+			want bool
+		}{{"none", nil, false}, {"a session", []kubeclient.Object{session("s", "s")}, true}, {"none any more", nil, false}} {
+			w.publish(services(step.with...))
+			w.await(step.name, func() error {
+				a := call(c, request(http.MethodPost, "http://"+serviceIP(0)+"/", strings.NewReader("body")))
+				if got := a.headers.Get("Set-Cookie"); a.err != nil || a.status != http.StatusOK || (got != "") != step.want {
+					return fmt.Errorf("%d, Set-Cookie: %q, %v", a.status, got, a.err)
+				}
+				return nil
+			})
+		}
+	}
+}
+
 // TestPolicyOfBytes: limits hold, and a client keeps its endpoint, where nobody looks into the bytes.
 func TestPolicyOfBytes(t *testing.T) {
 	var greeters []string

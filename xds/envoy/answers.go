@@ -66,10 +66,6 @@ var Reasons = []Reason{
 		Doc:  "This was the first call to the Service, and the control plane did not send its configuration within `onDemand.timeout`: it is unreachable or slow.",
 	},
 	{
-		Name: "request-head-timeout", Sides: []Side{Outbound}, Error: "http_request_error", when: all(flags("SI")),
-		Text: "the head of the request did not arrive in time", Doc: "The client took longer than `onDemand.timeout` to send the head of its request.",
-	},
-	{
 		Name: "overflow", Error: "connection_limit_reached", when: all(flags("UO")),
 		Text: "a limit of %UPSTREAM_CLUSTER% is reached: overflow", Doc: "A limit such as `mizzen.dev/max-requests` was reached (traffic.md). No server has seen the call.",
 	},

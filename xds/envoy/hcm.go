@@ -74,8 +74,6 @@ func httpConnectionManager(cfg *config.Mesh, patience time.Duration) *listenerv3
 	m.RouteSpecifier = scopedRoutes()
 	m.EarlyHeaderMutationExtensions = earlyMutation(setDestinationHeader())
 	m.HttpFilters = append(demandFilters(cfg), sessionFilter(), routerFilter())
-	// Every route sets it to 0, so it only bounds the wait for the head of a request.
-	m.StreamIdleTimeout = durationpb.New(cfg.OnDemand.Timeout.Duration)
 	m.LocalReplyConfig = localReplies(Outbound)
 	m.AccessLog = append(answerLogs(Outbound), GRPCErrors())
 	// If a message has two lengths the chunks count, and the server does not see the other. A sidecar that judges requests

@@ -66,7 +66,7 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 			RequestHeadersToAdd:    refererAgain,
 		}},
 		RequestHeadersToRemove: []string{destinationHeader, refererHeader},
-		TypedPerFilterConfig:   withoutDemand,
+		TypedPerFilterConfig:   onlyWhereNeeded,
 	}
 }
 

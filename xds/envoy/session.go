@@ -23,8 +23,8 @@ import (
 // sessionFilterName is the key of a route's session in its filter configurations.
 const sessionFilterName = "envoy.filters.http.stateful_session"
 
-// sessionFilter applies the session of a route, if it has one. It is not "disabled", because Envoy chooses the filters of a
-// request when the request comes, and does not know a route that is fetched on demand then.
+// sessionFilter applies the session of a route, if it has one. It is not "disabled", because a request whose routes are
+// fetched on demand would then not get it. Routes without a session take it out (onlyWhereNeeded).
 func sessionFilter() *hcmv3.HttpFilter {
 	return httpFilter(sessionFilterName, &statefulv3.StatefulSession{})
 }
