@@ -41,8 +41,9 @@ const (
 	// KeepDir is a directory that survives a restart of the container without being a volume. The agent stores the
 	// newest roots there. All containers of the pod share it.
 	KeepDir = "/dev/shm"
-	// TokenFile in TokenDir is the service account token with which the agent asks for a certificate.
-	TokenDir  = "/var/run/secrets/mizzen.dev"
+	// TokenDir has the service account token with which the agent asks for a certificate.
+	TokenDir = "/var/run/secrets/mizzen.dev"
+	// TokenFile is the token's name there.
 	TokenFile = "token"
 )
 

@@ -83,7 +83,7 @@ func TestSessionComesAndGoes(t *testing.T) {
 			w.await(step.name, func() error {
 				a := call(c, request(http.MethodPost, "http://"+serviceIP(0)+"/", strings.NewReader("body")))
 				if got := a.headers.Get("Set-Cookie"); a.err != nil || a.status != http.StatusOK || (got != "") != step.want {
-					return fmt.Errorf("%d, Set-Cookie: %q, %v", a.status, got, a.err)
+					return fmt.Errorf("%s, Set-Cookie: %q", a, got)
 				}
 				return nil
 			})

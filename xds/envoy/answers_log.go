@@ -103,11 +103,3 @@ func or(conditions ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter
 		OrFilter: &accesslogv3.OrFilter{Filters: conditions},
 	}}
 }
-
-func present(header string) *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
-		HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
-			Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-		}},
-	}}
-}

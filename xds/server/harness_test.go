@@ -350,14 +350,6 @@ func content(res *discoveryv3.DeltaDiscoveryResponse) []string {
 	return got
 }
 
-func versions(res *discoveryv3.DeltaDiscoveryResponse) map[string]string {
-	out := map[string]string{}
-	for _, r := range res.Resources {
-		out[r.Name] = r.Version
-	}
-	return out
-}
-
 // only returns the single resource of a response.
 func only[M proto.Message](t *testing.T, res *discoveryv3.DeltaDiscoveryResponse, m M) M {
 	t.Helper()

@@ -205,16 +205,14 @@ func (s *sidecar) answer(destination string) {
 }
 
 // receive handles the next response if there is one within the time.
-func (s *sidecar) receive(within time.Duration) bool {
+func (s *sidecar) receive(within time.Duration) {
 	select {
 	case res, ok := <-s.p.in:
 		if !ok {
 			s.w.fail("the stream ended: %v", s.p.err)
 		}
 		s.handle(res)
-		return true
 	case <-time.After(within):
-		return false
 	}
 }
 
