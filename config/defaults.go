@@ -70,7 +70,7 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.Traffic.PeerTimeout, &metav1.Duration{Duration: 12 * time.Second})
 	setDefault(&m.Traffic.Retry.Attempts, new(int32(4)))
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
-	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(100)))
+	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(10_000)))
 	setDefault(&m.Traffic.RouteRetry.BudgetPercent, new(int32(20)))
 	setDefault(&m.Traffic.RouteRetry.MinConcurrent, new(int32(3)))
 

@@ -119,14 +119,14 @@ type RetryBudget struct {
 
 // Retry bounds retries of calls that no server can have begun. These retries put no load on a Service, so the budget is
 // large. After a crash most calls may need one, because the endpoint that refuses them has the fewest active requests, and
-// because a request is not active during its back-off.
+// because a request is not active during its back-off. All calls that wait for one connection fail with it.
 type Retry struct {
 	// Attempts is the number of retries of a call, 0 to 10. Default 4.
 	Attempts *int32 `json:"attempts,omitempty"`
 	// BudgetPercent bounds the retries at a time, as a percentage of the active requests to the Service, 1 to 100.
 	// Default 100.
 	BudgetPercent *int32 `json:"budgetPercent,omitempty"`
-	// MinConcurrent is the number of retries at a time that are always allowed. Default 100.
+	// MinConcurrent is the number of retries at a time that are always allowed. Default 10000.
 	MinConcurrent *int32 `json:"minConcurrent,omitempty"`
 }
 

@@ -173,15 +173,15 @@ func bytesTo(t *testing.T, port uint32, cluster string) *listenerv3.Listener {
 	}
 }
 
-// Many calls at once, most of them to an endpoint that has just died: each has its retry, though next to none is
-// active while it backs off.
+// Very many calls at once, most of them to an endpoint that has just died: each has its retry, though next to none is
+// active while it backs off. A connection that fails takes all calls with it that wait for it.
 func TestManyRetriesAtOnce(t *testing.T) {
 	f := newFleet(t, service("cart"))
 	f.set("cart", named(t, "good").address, reserved(t))
 	f.serve(nil)
 	var wg sync.WaitGroup
 	begin := make(chan struct{})
-	for range 80 {
+	for range 1000 {
 		wg.Go(func() {
 			<-begin
 			if res, body := f.get("/"); res.StatusCode != 200 {
