@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Up to version 0.1 every sidecar had a scope for each Service port, and the route configurations had OutboundName. A sidecar
+// Before scopes came on demand, every sidecar had one for each Service port, and the route configurations had OutboundName. A sidecar
 // that comes from such a control plane keeps its scopes, and the routes of those that it has used. They stay up to date for
 // one release. Where it has a scope without routes, it asks as without a scope (demandFilters).
 
