@@ -32,7 +32,7 @@ const (
 
 // labels of all that a run makes. kube-proxy leaves alone what another proxy is named for: the node
 // here is also the machine that measures, and would program ten thousand Services.
-var labels = map[string]string{"mizzen.dev/bench": "controlplane", "service.kubernetes.io/service-proxy-name": "mizzen-bench"}
+var labels = map[string]string{"mizzen-bench": "controlplane", "service.kubernetes.io/service-proxy-name": "mizzen-bench"}
 
 // service is one Service of the run.
 type service struct {
