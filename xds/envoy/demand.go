@@ -14,7 +14,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mizzen-mesh/mizzen/config"
-	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // A sidecar has scopes only for the destinations that its application calls. Envoy cannot ask for a scope. So a request
@@ -70,8 +69,8 @@ func headerMutation(mutations ...*mutationv3.HeaderMutation) *headermutationv3.H
 var onlyWhereNeeded = func() map[string]*anypb.Any {
 	disabled := toAny(&routev3.FilterConfig{Disabled: true})
 	out := map[string]*anypb.Any{}
-	for _, name := range []string{"ask_key", "ask_scope", "ask", "destination_key", "destination_scope", sessionFilterName} {
-		out[name] = disabled
+	for _, filter := range append(demandFilters(config.Default()), sessionFilter()) {
+		out[filter.Name] = disabled
 	}
 	return out
 }()
@@ -105,17 +104,14 @@ func scope(key string) *routev3.ScopedRouteConfiguration {
 
 // askScope returns the scope AskScope with its routes, which lead to the cluster in demandHeader.
 func askScope() Resource {
-	toDemand := func() *routev3.RouteAction {
-		return &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: demandHeader},
-			IdleTimeout:      durationpb.New(0), // the filter has a timeout of its own
-		}
-	}
 	s := scope(AskScope)
 	s.RouteConfigurationName = ""
-	s.RouteConfiguration = &routev3.RouteConfiguration{Name: AskScope, VirtualHosts: everyRequest(func() *routev3.Route {
-		return &routev3.Route{Action: &routev3.Route_Route{Route: toDemand()}}
-	})}
+	s.RouteConfiguration = &routev3.RouteConfiguration{Name: AskScope, VirtualHosts: allHosts(everyRequest(func() *routev3.Route {
+		return &routev3.Route{Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_ClusterHeader{ClusterHeader: demandHeader},
+			IdleTimeout:      durationpb.New(0), // the filter has a timeout of its own
+		}}}
+	}))}
 	return Resource{Type: ScopedRouteType, Name: AskScope, Message: s}
 }
 
@@ -127,20 +123,13 @@ func NoService(destination string) Resource {
 	body := fmt.Sprintf("mizzen: no Service has the address %s\n", destination)
 	return Resource{Type: RouteType, Name: destination, Message: &routev3.RouteConfiguration{
 		Name: destination,
-		VirtualHosts: everyRequest(func() *routev3.Route {
+		VirtualHosts: allHosts(everyRequest(func() *routev3.Route {
 			return &routev3.Route{Name: reasonNoService, Action: answer(503, body)}
-		}),
+		})),
 		TypedPerFilterConfig: onlyWhereNeeded,
 	}}
 }
 
-// everyRequest returns routes that match every request.
-func everyRequest(route func() *routev3.Route) []*routev3.VirtualHost {
-	host := &routev3.VirtualHost{Name: "all", Domains: []string{"*"}}
-	for _, match := range routeMatches(mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}) {
-		r := route()
-		r.Match = match
-		host.Routes = append(host.Routes, r)
-	}
-	return []*routev3.VirtualHost{host}
+func allHosts(routes []*routev3.Route) []*routev3.VirtualHost {
+	return []*routev3.VirtualHost{{Name: "all", Domains: []string{"*"}, Routes: routes}}
 }

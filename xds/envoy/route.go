@@ -74,10 +74,16 @@ func (t translation) routeConfiguration(name string, rules []mesh.Rule) *routev3
 // Service has (localReplies).
 func notFound(key mesh.EndpointsKey) []*routev3.Route {
 	body := fmt.Sprintf("mizzen: no rule of the routes of Service %s, port %d, matches\n", key.Service, key.Port)
-	every := mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}
+	return everyRequest(func() *routev3.Route { return &routev3.Route{Action: answer(404, body)} })
+}
+
+// everyRequest returns routes that match every request.
+func everyRequest(route func() *routev3.Route) []*routev3.Route {
 	var out []*routev3.Route
-	for _, match := range routeMatches(every) {
-		out = append(out, &routev3.Route{Match: match, Action: answer(404, body)})
+	for _, match := range routeMatches(mesh.Match{Path: mesh.TextMatch{Type: mesh.Prefix, Value: "/"}}) {
+		r := route()
+		r.Match = match
+		out = append(out, r)
 	}
 	return out
 }
