@@ -312,7 +312,7 @@ func (b *bench) churn(ctx context.Context, proxies, perSecond int, length time.D
 // pace begins n changes, each at its time however long those before it take.
 func (b *bench) pace(ctx context.Context, n, perSecond int) error {
 	began := time.Now()
-	return each(ctx, n, func(ctx context.Context, i int) error {
+	return cluster.Each(ctx, n, func(ctx context.Context, i int) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

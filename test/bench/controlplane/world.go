@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,8 +23,6 @@ const (
 	namespaces = 20
 	httpPort   = 80
 	tcpPort    = 5432
-	// parallel requests to the API server.
-	parallel = 16
 	// cleanupTimeout bounds the removal of what a run made.
 	cleanupTimeout = 5 * time.Minute
 )
@@ -67,7 +64,7 @@ func (w *world) begin(ctx context.Context) error {
 	if err := w.end(ctx); err != nil {
 		return err
 	}
-	return each(ctx, namespaces, func(ctx context.Context, i int) error {
+	return cluster.Each(ctx, namespaces, func(ctx context.Context, i int) error {
 		_, err := w.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: meta(namespace(i), nil)}, metav1.CreateOptions{})
 		return err
 	})
@@ -77,7 +74,7 @@ func (w *world) begin(ctx context.Context) error {
 func (w *world) end(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	return each(ctx, namespaces, func(ctx context.Context, i int) error {
+	return cluster.Each(ctx, namespaces, func(ctx context.Context, i int) error {
 		err := w.CoreV1().Namespaces().Delete(ctx, namespace(i), metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -96,7 +93,7 @@ func (w *world) grow(ctx context.Context, n int) error {
 		return nil
 	}
 	w.services = append(w.services, make([]service, n-first)...)
-	return each(ctx, n-first, func(ctx context.Context, i int) error {
+	return cluster.Each(ctx, n-first, func(ctx context.Context, i int) error {
 		svc, err := w.create(ctx, first+i)
 		w.services[first+i] = svc
 		return err
@@ -163,23 +160,4 @@ func meta(name string, more map[string]string) metav1.ObjectMeta {
 	all := maps.Clone(labels)
 	maps.Copy(all, more)
 	return metav1.ObjectMeta{Name: name, Labels: all}
-}
-
-// each calls f for 0 … n-1, some at a time, and ends with the first error.
-func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range min(n, parallel) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				if err := f(ctx, i); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	return context.Cause(ctx)
 }

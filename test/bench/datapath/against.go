@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/mizzen-mesh/mizzen/test/bench/internal/load"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
@@ -40,7 +41,7 @@ func compare(opt options) error {
 	if opt.only.String() == "" {
 		opt.only = regexp.MustCompile("/" + mizzen)
 	}
-	of := map[string]samples{self: {}, other: {}}
+	of := map[string]load.Samples{self: {}, other: {}}
 	for round := range opt.rounds {
 		builds := []string{self, other}
 		if round%2 == 1 {
@@ -51,15 +52,18 @@ func compare(opt options) error {
 			if err != nil {
 				return err
 			}
-			of[build].addAll(one)
+			of[build].AddAll(one)
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d, both builds\n", round+1, opt.rounds)
 	}
 	return reportComparison(os.Stdout, of[self], of[other])
 }
 
-// here is the directory of this program's source in the repository.
-const here = "test/bench/datapath"
+// here is the directory of this program's source in the repository, loads that of what it measures with.
+const (
+	here  = "test/bench/datapath"
+	loads = "test/bench/internal/load"
+)
 
 // theirs is the part of this program that starts sidecars; it depends on the commit's test/internal/world.
 const theirs = "layouts.go"
@@ -75,6 +79,12 @@ func otherBuild(dir, against string) (string, error) {
 		return "", err
 	}
 	err := os.CopyFS(filepath.Join(source, here, "now"), os.DirFS(here))
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(source, loads))
+	}
+	if err == nil {
+		err = os.CopyFS(filepath.Join(source, loads), os.DirFS(loads))
+	}
 	if err == nil {
 		err = os.Rename(filepath.Join(source, here, theirs), filepath.Join(source, here, "now", theirs))
 	}
@@ -97,7 +107,7 @@ func command(dir, name string, args ...string) error {
 }
 
 // once runs one round of a build's measurement.
-func once(build, file string, opt options) (samples, error) {
+func once(build, file string, opt options) (load.Samples, error) {
 	args := []string{"-rounds", "1", "-duration", opt.duration.String(), "-only", opt.only.String(), "-json", file}
 	if opt.mtls {
 		args = append(args, "-mtls")
@@ -109,34 +119,20 @@ func once(build, file string, opt options) (samples, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out samples
+	var out load.Samples
 	return out, json.Unmarshal(text, &out)
 }
 
-func (s samples) addAll(more samples) {
-	for scenario, layouts := range more {
-		for layout, list := range layouts {
-			for _, one := range list {
-				s.add(scenario, layout, one)
-			}
-		}
-	}
-}
-
 // reportComparison prints both builds' figures and the ratio of their medians.
-func reportComparison(out io.Writer, ours, others samples) error {
+func reportComparison(out io.Writer, ours, others load.Samples) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "scenario\tlayout\t")
-	for _, c := range columns {
-		fmt.Fprintf(w, "%s\t", c.title)
-	}
-	fmt.Fprintln(w)
+	load.Head(w)
 	for _, s := range scenarios {
 		for _, name := range []string{none, httpHTTP, httpL4, mizzen, mizzenMTLS} {
-			a, b := ours[s.name][name], others[s.name][name]
-			row(w, s.name, name+", this build", func(c column) string { return spread(a, c) }, a, b)
-			row(w, s.name, name+", the other", func(c column) string { return spread(b, c) }, a, b)
-			row(w, s.name, "this : the other", func(c column) string { return ratio(a, b, c) }, a, b)
+			a, b := ours[s.Name][name], others[s.Name][name]
+			load.Row(w, s.Name, name+", this build", func(c load.Column) string { return load.Spread(a, c) }, a, b)
+			load.Row(w, s.Name, name+", the other", func(c load.Column) string { return load.Spread(b, c) }, a, b)
+			load.Row(w, s.Name, "this : the other", func(c load.Column) string { return load.Ratio(a, b, c) }, a, b)
 		}
 	}
 	return w.Flush()

@@ -2,82 +2,23 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"strconv"
-	"strings"
-	"time"
 
+	"github.com/mizzen-mesh/mizzen/test/bench/internal/load"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
 // startApplication listens in the server's pod: HTTP/1.1, HTTP/2 and gRPC on one kind of port, an
 // echo on the other.
 func startApplication(server world.NS) error {
-	for _, port := range []uint16{capturedHTTP, plainHTTP} {
+	for port, serve := range map[uint16]func(net.Listener){
+		capturedHTTP: load.ServeHTTP, plainHTTP: load.ServeHTTP, capturedTCP: load.ServeEcho, plainTCP: load.ServeEcho,
+	} {
 		l, err := server.Listen(fmt.Sprintf(":%d", port))
 		if err != nil {
 			return err
 		}
-		s := &http.Server{Handler: http.HandlerFunc(answer), Protocols: new(http.Protocols), ReadHeaderTimeout: 10 * time.Second}
-		s.Protocols.SetHTTP1(true)
-		s.Protocols.SetUnencryptedHTTP2(true)
-		go func() { _ = s.Serve(l) }() // ends with the program
-	}
-	for _, port := range []uint16{capturedTCP, plainTCP} {
-		l, err := server.Listen(fmt.Sprintf(":%d", port))
-		if err != nil {
-			return err
-		}
-		go serveEcho(l)
+		go serve(l) // ends with the program
 	}
 	return nil
-}
-
-// grpcMessage is a length-prefixed gRPC message of 64 bytes.
-var grpcMessage = append([]byte{0, 0, 0, 0, 64}, make([]byte, 64)...)
-
-var body = []byte(strings.Repeat("mizzen\n", 100<<10/7+1))
-
-// answer gives as many bytes as the path says, or to a gRPC call one message: on the wire that is a
-// unary call.
-func answer(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Content-Type") == "application/grpc" {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "application/grpc")
-		_, _ = w.Write(grpcMessage)
-		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
-		return
-	}
-	size, err := strconv.Atoi(r.URL.Path[1:])
-	if err != nil || size < 0 || size > len(body) {
-		http.Error(w, "want /<size>", http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain")
-	w.Header().Set("Content-Length", strconv.Itoa(size))
-	_, _ = w.Write(body[:size])
-}
-
-func serveEcho(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			buffer := make([]byte, 64<<10)
-			for {
-				n, err := c.Read(buffer)
-				if err != nil {
-					return
-				}
-				if _, err := c.Write(buffer[:n]); err != nil {
-					return
-				}
-			}
-		}()
-	}
 }

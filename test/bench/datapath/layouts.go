@@ -78,19 +78,6 @@ func (l *layout) target(s scenario) string {
 	return l.http
 }
 
-// cpu returns the processor time that the layout's proxies have had.
-func (l *layout) cpu() (time.Duration, error) {
-	var sum time.Duration
-	for _, p := range l.proxies {
-		t, err := p.CPU()
-		if err != nil {
-			return 0, err
-		}
-		sum += t
-	}
-	return sum, nil
-}
-
 // bare are the Envoys of one layout without a control plane.
 type bare struct {
 	name string

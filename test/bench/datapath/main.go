@@ -12,10 +12,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"time"
 
+	"github.com/mizzen-mesh/mizzen/test/bench/internal/load"
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
@@ -74,8 +74,8 @@ func parse() (options, error) {
 }
 
 func run(opt options) error {
-	if _, err := exec.LookPath("h2load"); err != nil {
-		return fmt.Errorf("%w: apt-get install nghttp2-client", err)
+	if err := load.HaveH2load(); err != nil {
+		return err
 	}
 	layouts, err := start(opt.mtls)
 	if err != nil {
@@ -83,7 +83,7 @@ func run(opt options) error {
 	}
 	everything := envoysOf(layouts)
 	defer everything.stop()
-	before, err := readUsage(&everything)
+	before, err := load.ReadUsage(everything.proxies)
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,11 @@ func run(opt options) error {
 	if err != nil {
 		return err
 	}
-	after, err := readUsage(&everything)
+	after, err := load.ReadUsage(everything.proxies)
 	if err != nil {
 		return err
 	}
-	if err := head(os.Stdout, after.others(before)); err != nil {
+	if err := load.Machine(os.Stdout, after.Others(before)); err != nil {
 		return err
 	}
 	if err := report(os.Stdout, all); err != nil || opt.json == "" {
@@ -110,20 +110,20 @@ func run(opt options) error {
 
 // measure takes every scenario on every layout, round by round, so that what else the machine does
 // falls on all alike. Each round begins with another layout.
-func measure(opt options, layouts []*layout) (samples, error) {
-	all := samples{}
+func measure(opt options, layouts []*layout) (load.Samples, error) {
+	all := load.Samples{}
 	for round := range opt.rounds {
 		for _, s := range scenarios {
 			for i := range layouts {
 				l := layouts[(round+i)%len(layouts)]
-				if l.target(s) == "" || !opt.only.MatchString(s.name+"/"+l.name) {
+				if l.target(s) == "" || !opt.only.MatchString(s.Name+"/"+l.name) {
 					continue
 				}
-				sample, err := s.measure(l, opt.duration)
+				sample, err := load.Measure(s.Scenario, load.Target{Address: l.target(s)}, l.proxies, opt.duration)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", s.name, l.name, err)
+					return nil, fmt.Errorf("%s, %s: %w", s.Name, l.name, err)
 				}
-				all.add(s.name, l.name, sample)
+				all.Add(s.Name, l.name, sample)
 			}
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, opt.rounds)

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/internal/world"
 )
 
-// head names the machine and says how much of it others had meanwhile: latencies mean something only
+// Machine names the machine and says how much of it others had meanwhile: latencies mean something only
 // where that is little. CPU per request suffers less.
-func head(out io.Writer, others float64) error {
+func Machine(out io.Writer, others float64) error {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return err
@@ -31,19 +31,20 @@ func head(out io.Writer, others float64) error {
 	}
 	_, version, _ = bytes.Cut(bytes.TrimSpace(version), []byte("version: "))
 	_, err = fmt.Fprintf(out, "%d cores, Linux %s, Envoy %s\nOther programs used %.0f %% of the machine meanwhile.\n"+
-		"CPU: both proxies; each Envoy has one worker. The first two figures are at full load, latencies at a fixed rate.\n\n",
+		"CPU: all proxies on the way; each Envoy has one worker. The first two figures are at full load, latencies at a fixed rate.\n\n",
 		runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]), version, others*100)
 	return err
 }
 
-// usage is processor time since some start, of the machine and of this benchmark.
-type usage struct {
+// Usage is processor time since some start, of the machine and of this benchmark.
+type Usage struct {
 	at            time.Time
 	machine, ours time.Duration
 }
 
-func readUsage(everything *layout) (usage, error) {
-	u := usage{at: time.Now()}
+// ReadUsage reads both; the proxies are part of this benchmark.
+func ReadUsage[P Proxy](proxies []P) (Usage, error) {
+	u := Usage{at: time.Now()}
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var r unix.Rusage
 		if err := unix.Getrusage(who, &r); err != nil {
@@ -51,7 +52,7 @@ func readUsage(everything *layout) (usage, error) {
 		}
 		u.ours += time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	}
-	t, err := everything.cpu()
+	t, err := CPU(proxies)
 	if err != nil {
 		return u, err
 	}
@@ -69,8 +70,8 @@ func readUsage(everything *layout) (usage, error) {
 	return u, nil
 }
 
-// others is the share of the machine that the rest has had since before.
-func (u usage) others(before usage) float64 {
+// Others is the share of the machine that the rest has had since before.
+func (u Usage) Others(before Usage) float64 {
 	rest := (u.machine - before.machine) - (u.ours - before.ours)
 	return max(0, rest.Seconds()/u.at.Sub(before.at).Seconds()/float64(runtime.NumCPU()))
 }
