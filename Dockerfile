@@ -8,7 +8,7 @@
 # `make images` does the same without a Docker daemon or a registry.
 # No RUN anywhere: no image has or needs a shell.
 
-# Envoy needs glibc; any base with libc6 will do.
+# Envoy needs glibc, and a Gateway whose BackendTLSPolicy trusts the system's CAs needs ca-certificates. Any base with both will do.
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM scratch AS controller

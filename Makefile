@@ -38,7 +38,7 @@ e2e: $(CLUSTER) ## Run chosen end-to-end tests: RUN=Story, RUN='Canary|Crash' (L
 .PHONY: conformance
 conformance: $(CLUSTER) ## Run the Gateway API's conformance suite alone (ARGS="-run-test MeshPorts" for one test)
 	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load && $(CLUSTER) conformance; fi
-	MIZZEN_CONFORMANCE=1 go test -count=1 -timeout 20m -v ./test/conformance $(ARGS)
+	MIZZEN_CONFORMANCE=1 go test -count=1 -timeout 60m -parallel 4 -v ./test/conformance $(ARGS)
 
 .PHONY: bench
 bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some 20 minutes; see docs/performance.md)
@@ -47,6 +47,14 @@ bench: ## Measure: control plane (on a cluster), sidecar memory, data path (some
 	go run ./test/bench/controlplane
 	go run ./test/bench/memory
 	go run ./test/bench/datapath
+
+SEED ?=
+DURATION ?= 30m
+
+.PHONY: soak
+soak: ## Do harm to a mesh under load, and check what must hold: SEED=7 DURATION=30m (docs/reliability.md)
+	@if [ -z "$${KUBECONFIG:-}" ]; then $(MAKE) cluster-up load; fi
+	go run ./test/chaos $(if $(SEED),-seed $(SEED)) -duration $(DURATION) $(ARGS)
 
 ##@ Development
 
@@ -73,7 +81,7 @@ images: bin ## Build the images from them, as archives in .build/images (ONLY="p
 ##@ Embedded cluster
 
 .PHONY: tools
-tools: $(CLUSTER) ## Build and fetch what the cluster is made of (10 minutes once, then cached)
+tools: $(CLUSTER) ## Build and fetch what the cluster is made of (20 minutes once on two cores, then cached)
 	@$(CLUSTER) tools
 
 .PHONY: cluster-up

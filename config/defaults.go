@@ -78,6 +78,8 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.OnDemand.WholeMesh, new(int32(100)))
 	setDefault(&m.OnDemand.Namespace, new(int32(50)))
 
+	m.Gateways.setDefaults()
+
 	setDefault(&m.Sidecar.LogLevel, "warning")
 	setDefault(&m.Sidecar.Concurrency, new(int32(2)))
 	setDefault(&m.Sidecar.DrainDelay, &metav1.Duration{Duration: 3 * time.Second})
@@ -88,6 +90,27 @@ func (m *Mesh) setDefaults() {
 			corev1.ResourceMemory: resource.MustParse("64Mi"),
 		}
 	}
+}
+
+// defaultGatewayReplicas let a Gateway lose a pod without an outage.
+const defaultGatewayReplicas = 2
+
+func (g *Gateways) setDefaults() {
+	setDefault(&g.Enabled, new(true))
+	setDefault(&g.CreateClass, new(true))
+	setDefault(&g.ClassName, "mizzen")
+	setDefault(&g.Defaults.ServiceType, corev1.ServiceTypeLoadBalancer)
+	setDefault(&g.Defaults.Replicas, new(int32(defaultGatewayReplicas)))
+	setDefault(&g.Defaults.Resources, &corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU:    resource.MustParse("100m"),
+		corev1.ResourceMemory: resource.MustParse("128Mi"),
+	}})
+	setDefault(&g.Defaults.LogLevel, "warning")
+	setDefault(&g.Defaults.DrainDelay, &metav1.Duration{Duration: 5 * time.Second})
+	setDefault(&g.Defaults.DrainTimeout, &metav1.Duration{Duration: 30 * time.Second})
+	setDefault(&g.Defaults.TrustedHops, new(int32(0)))
+	setDefault(&g.Defaults.ProxyProtocol, new(false))
+	setDefault(&g.Defaults.ForwardClientCertificate, new(false))
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -33,17 +33,9 @@ func Load(path string) (*Mesh, error) {
 // Parse reads one YAML or JSON document, sets defaults and validates. An empty document means Default. The error has
 // all mistakes, each with its field path, value and allowed values.
 func Parse(b []byte) (*Mesh, error) {
-	b, err := onlyDocument(b)
-	if err != nil {
-		return nil, err
-	}
-	asJSON, err := yaml.YAMLToJSONStrict(b) // refuses duplicate keys, with their line
-	if err != nil {
-		return nil, err
-	}
 	m := &Mesh{}
-	if errs := decode(asJSON, m); len(errs) > 0 {
-		return nil, errs.ToAggregate()
+	if err := parse(b, m); err != nil {
+		return nil, err
 	}
 	errs := m.checkType()
 	m.setDefaults()
@@ -51,6 +43,19 @@ func Parse(b []byte) (*Mesh, error) {
 		return nil, errs.ToAggregate()
 	}
 	return m, nil
+}
+
+// parse reads one YAML or JSON document into an empty struct. The error has all mistakes.
+func parse[T any](b []byte, into *T) error {
+	b, err := onlyDocument(b)
+	if err != nil {
+		return err
+	}
+	asJSON, err := yaml.YAMLToJSONStrict(b) // refuses duplicate keys, with their line
+	if err != nil {
+		return err
+	}
+	return decode(asJSON, into).ToAggregate()
 }
 
 // onlyDocument refuses a second document, which the YAML library would leave unread.
@@ -86,10 +91,10 @@ func isBlank(doc []byte) bool {
 	return true
 }
 
-// decode fills m. The JSON decoder stops at the first bad value and, for durations and quantities, does not say where
+// decode fills a struct. The JSON decoder stops at the first bad value and, for durations and quantities, does not say where
 // it is. So after an error, decode decodes each leaf separately to find every error with its path.
-func decode(asJSON []byte, m *Mesh) field.ErrorList {
-	strict, err := sjson.UnmarshalStrict(asJSON, m)
+func decode[T any](asJSON []byte, into *T) field.ErrorList {
+	strict, err := sjson.UnmarshalStrict(asJSON, into)
 	if err == nil && len(strict) == 0 {
 		return nil
 	}
@@ -100,45 +105,45 @@ func decode(asJSON []byte, m *Mesh) field.ErrorList {
 	if _, ok := tree.(map[string]any); !ok {
 		return field.ErrorList{field.Invalid(field.NewPath("document"), tree, "want a mapping of fields")}
 	}
-	return leafErrors(nil, tree, func(v any) any { return v })
+	return leafErrors[T](nil, tree, func(v any) any { return v })
 }
 
 // leafErrors decodes each leaf below value separately. wrap puts a leaf into a document of its own.
-func leafErrors(path *field.Path, value any, wrap func(any) any) field.ErrorList {
+func leafErrors[T any](path *field.Path, value any, wrap func(any) any) field.ErrorList {
 	var errs field.ErrorList
 	switch v := value.(type) {
 	case map[string]any:
 		if len(v) == 0 {
-			return leafError(path, value, wrap)
+			return leafError[T](path, value, wrap)
 		}
 		for _, key := range sortedKeys(v) {
-			errs = append(errs, leafErrors(child(path, key), v[key], func(leaf any) any {
+			errs = append(errs, leafErrors[T](child(path, key), v[key], func(leaf any) any {
 				return wrap(map[string]any{key: leaf})
 			})...)
 		}
 	case []any:
 		if len(v) == 0 {
-			return leafError(path, value, wrap)
+			return leafError[T](path, value, wrap)
 		}
 		for i, item := range v {
-			errs = append(errs, leafErrors(path.Index(i), item, func(leaf any) any {
+			errs = append(errs, leafErrors[T](path.Index(i), item, func(leaf any) any {
 				return wrap([]any{leaf})
 			})...)
 		}
 	default:
-		return leafError(path, value, wrap)
+		return leafError[T](path, value, wrap)
 	}
 	return errs
 }
 
-func leafError(path *field.Path, value any, wrap func(any) any) field.ErrorList {
+func leafError[T any](path *field.Path, value any, wrap func(any) any) field.ErrorList {
 	doc, err := json.Marshal(wrap(value))
 	if err != nil {
 		return field.ErrorList{field.InternalError(path, err)}
 	}
-	strict, err := sjson.UnmarshalStrict(doc, &Mesh{})
+	strict, err := sjson.UnmarshalStrict(doc, new(T))
 	if typeErr := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeErr) {
-		return field.ErrorList{field.Invalid(path, value, "want "+typeName(typeErr.Type.String())+", found "+typeErr.Value)}
+		return field.ErrorList{field.Invalid(path, value, "want "+typeName(typeErr.Type)+", found "+typeErr.Value)}
 	}
 	if err != nil {
 		return field.ErrorList{field.Invalid(path, value, err.Error())}
@@ -150,15 +155,15 @@ func leafError(path *field.Path, value any, wrap func(any) any) field.ErrorList 
 }
 
 // typeName describes a Go type in terms of YAML.
-func typeName(goType string) string {
-	switch {
-	case strings.HasPrefix(goType, "int"):
+func typeName(t reflect.Type) string {
+	switch kind := t.Kind(); {
+	case kind >= reflect.Int && kind <= reflect.Uint64:
 		return "a whole number"
-	case goType == "bool":
+	case kind == reflect.Bool:
 		return "true or false"
-	case strings.HasPrefix(goType, "[]"):
+	case kind == reflect.Slice:
 		return "a list"
-	case goType == "string" || strings.HasSuffix(goType, "PullPolicy") || strings.HasSuffix(goType, "Mode") || strings.HasSuffix(goType, "Duration"):
+	case kind == reflect.String || t.Name() == "Duration":
 		return "a string"
 	default:
 		return "a mapping of fields"

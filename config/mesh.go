@@ -36,6 +36,7 @@ type Mesh struct {
 	OnDemand  OnDemand  `json:"onDemand,omitempty"`
 	Sidecar   Sidecar   `json:"sidecar,omitempty"`
 	CNI       CNI       `json:"cni,omitzero"`
+	Gateways  Gateways  `json:"gateway,omitempty"`
 }
 
 // CNI says whether the node or an init container writes a pod's capture rules.

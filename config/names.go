@@ -5,6 +5,9 @@ import "github.com/mizzen-mesh/mizzen/config/fixed"
 // Group is the API group and the prefix of every label and annotation.
 const Group = "mizzen.dev"
 
+// ControllerName names Mizzen in GatewayClasses, and in the statuses of Gateway API objects.
+const ControllerName = Group + "/controller"
+
 // What sidecars have, too: package fixed says what each is.
 const (
 	OutboundPort = fixed.OutboundPort

@@ -17,10 +17,10 @@ import (
 
 //go:generate go test . -run TestReferenceIsFresh -update
 
-// docs/reference.md is written from Keys and from the comments of mesh.go, so that it cannot drift.
+// docs/reference.md is written from Keys and from the comments of mesh.go and gateway.go, so that it cannot drift.
 func TestReferenceIsFresh(t *testing.T) {
 	var b bytes.Buffer
-	b.WriteString("# Reference\n\n<!-- Written by `go generate ./config`; edit config/keys.go and config/mesh.go instead. -->\n\n")
+	b.WriteString("# Reference\n\n<!-- Written by `go generate ./config`; edit config/keys.go, config/mesh.go and config/gateway.go instead. -->\n\n")
 	writeKeys(&b)
 	writeFields(t, &b)
 	golden.Check(t, "../docs/reference.md", b.Bytes())
@@ -60,8 +60,12 @@ func walkFields(b *bytes.Buffer, comments map[string]string, prefix string, typ 
 		if name == "" || name == "-" || len(f.Index) > 1 { // the inlined type, and what is no field of the file
 			continue
 		}
-		if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == typ.PkgPath() {
-			walkFields(b, comments, prefix+name+".", f.Type)
+		own := f.Type
+		if own.Kind() == reflect.Pointer {
+			own = own.Elem()
+		}
+		if own.Kind() == reflect.Struct && own.PkgPath() == typ.PkgPath() {
+			walkFields(b, comments, prefix+name+".", own)
 			continue
 		}
 		fmt.Fprintf(b, "| `%s%s` | %s | %s |\n", prefix, name, yamlType(f.Type), comments[typ.Name()+"."+f.Name])
@@ -74,6 +78,8 @@ func yamlType(typ reflect.Type) string {
 		return yamlType(typ.Elem())
 	case typ.Kind() == reflect.Slice:
 		return "list of " + yamlType(typ.Elem())
+	case typ.Kind() == reflect.Map:
+		return "map of " + yamlType(typ.Elem())
 	case typ.Name() == "Duration":
 		return "duration"
 	case typ.Kind() == reflect.Struct:
@@ -86,29 +92,37 @@ func yamlType(typ reflect.Type) string {
 // fieldComments gives "<struct>.<field>" → comment, in one line. A field without one belongs to the
 // comment above it, as in "ExcludeInboundPorts and ExcludeOutboundPorts are …".
 func fieldComments(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "mesh.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	comments := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
+	for _, name := range []string{"mesh.go", "gateway.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
 		}
-		last := ""
-		for _, f := range spec.Type.(*ast.StructType).Fields.List {
-			if f.Doc != nil {
-				last = strings.ReplaceAll(strings.Join(strings.Fields(f.Doc.Text()), " "), "<", "&lt;")
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
 			}
-			for _, name := range f.Names {
-				comments[spec.Name.Name+"."+name.Name] = last
+			if fields, ok := spec.Type.(*ast.StructType); ok {
+				addComments(comments, spec.Name.Name, fields)
 			}
-		}
-		return false
-	})
+			return false
+		})
+	}
 	if comments["Mesh.ClusterDomain"] == "" {
 		t.Fatal("found no comments in mesh.go")
 	}
 	return comments
+}
+
+func addComments(comments map[string]string, typ string, fields *ast.StructType) {
+	last := ""
+	for _, f := range fields.Fields.List {
+		if f.Doc != nil {
+			last = strings.ReplaceAll(strings.Join(strings.Fields(f.Doc.Text()), " "), "<", "&lt;")
+		}
+		for _, name := range f.Names {
+			comments[typ+"."+name.Name] = last
+		}
+	}
 }

@@ -86,7 +86,16 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, m.OnDemand.validate(field.NewPath("onDemand"))...)
 	errs = append(errs, m.validateMTLS(field.NewPath("mtls", "mode"))...)
 	errs = append(errs, checkDuration(field.NewPath("mtls", "drainTime"), m.MTLS.DrainTime, 2*time.Second, time.Hour)...)
+	errs = append(errs, m.Gateways.validate(field.NewPath("gateway"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
+}
+
+func (g Gateways) validate(path *field.Path) field.ErrorList {
+	errs := g.Defaults.validate(path.Child("defaults"))
+	if !validObjectName(g.ClassName) {
+		errs = append(errs, field.Invalid(path.Child("className"), g.ClassName, "want the name of a GatewayClass"))
+	}
+	return errs
 }
 
 // The bounds leave enough time to rotate the root before the old root expires (internal/rotation).

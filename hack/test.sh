@@ -27,7 +27,7 @@ features() { MIZZEN_ENVOY=$tools/envoy go test -count=1 -v ./test/feature | grep
 # says and how long it took.
 conformance() {
 	local log=.build/conformance.log
-	MIZZEN_CONFORMANCE=1 PATH=$tools:$PATH go test -count=1 -timeout 20m -v ./test/conformance -run TestConformance >"$log" 2>&1 || {
+	MIZZEN_CONFORMANCE=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -parallel 4 -v ./test/conformance -run TestConformance >"$log" 2>&1 || {
 		grep -E '^ *(--- FAIL|FAIL|panic:|(setup|conformance|report)_test\.go)' "$log" || tail -n 40 "$log"
 		printf 'all of it is in %s\n' "$log"
 		return 1
@@ -44,12 +44,19 @@ races() {
 	MIZZEN_ENVOY=$tools/envoy go test -race -skip '^(TestOwnCalls|TestEarlyEnds|TestSilentConnectionsEnd|TestOutboundByUser)$' $packages
 }
 
-# What the tests that failed have said, again and in one place, for their output is long.
+# What the tests that failed have said, again and in one place, for their output is long: the first lines of each message, because that of
+# calls that failed says why on those that follow.
 failures() {
 	awk 'NR == FNR { if ($1 == "---" && $2 == "FAIL:") failed[$3] = 1; next }
 		/^=== / { test = $3 }
-		test in failed && /^ *[a-z0-9_]+_test\.go:[0-9]+: / { print test ": " substr($0, 1, 600) }' "$1" "$1"
+		!(test in failed) { next }
+		/^ *[a-z0-9_]+_test\.go:[0-9]+: / { print test ": " substr($0, 1, 600); more = 8; next }
+		/^        / && more-- > 0 { print substr($0, 1, 600); next }
+		{ more = 0 }' "$1" "$1"
 }
+
+# hack/kube is a module of its own; the rest of it is Kubernetes.
+cluster_tests() { go test -C hack ./... && go test -C hack/kube ./loadbalancer; }
 
 # The embedded cluster goes away again if this run started it.
 started=
@@ -90,13 +97,13 @@ step 'generated files' generated
 step 'unit and golden tests' unit
 step 'feature tests' features
 step 'the same under the race detector' races
-step 'tests of the embedded cluster' go test -C hack ./...
+step 'tests of the embedded cluster' cluster_tests
 step 'binaries' "$cluster" bin
 if [ -z "${KUBECONFIG:-}" ]; then
 	step 'an older Kubernetes' older
 	step 'embedded cluster' embedded
 	step 'images' "$cluster" images --load
-	step "the conformance suite's image" "$cluster" conformance
+	step "the conformance suite's images" "$cluster" conformance
 	step 'the image of the real programs' "$cluster" programs
 fi
 step 'conformance suite of the Gateway API' conformance

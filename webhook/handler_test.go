@@ -264,6 +264,8 @@ func apply(t *testing.T, pod string, response *admissionv1.AdmissionResponse) st
 func TestHandlerWithoutPatch(t *testing.T) {
 	const hostNetwork = `{"metadata": {"name": "agent", "labels": {"mizzen.dev/injection": "enabled"}}, "spec": {"hostNetwork": true}}`
 	const owned = `{"metadata": {"generateName": "agent-", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "1", "controller": true}]}, "spec": {"hostNetwork": true}}`
+	const gateway = `{"metadata": {"generateName": "edge-mizzen-", "labels": {"mizzen.dev/injection": "disabled"}, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "edge-mizzen-5d8f", "uid": "1", "controller": true}]},
+		"spec": {"containers": [{"name": "mizzen-proxy", "args": ["run", "--gateway"]}]}}`
 	for name, c := range map[string]struct {
 		pod     string
 		change  func(*admissionv1.AdmissionRequest)
@@ -327,6 +329,11 @@ func TestHandlerWithoutPatch(t *testing.T) {
 		"namespace unreadable": {
 			pod: plainPod, change: func(r *admissionv1.AdmissionRequest) { r.Namespace = "unreadable" },
 			code: 500, result: "error", message: "mizzen: pod unreadable/web-*: read the labels of namespace unreadable: no cache yet",
+		},
+		"of a gateway": {
+			pod:     gateway,
+			allowed: true, code: 200, result: "skipped", message: "disabled-on-pod",
+			event: "Normal SidecarSkipped Injecting pod shop/edge-mizzen-* gets no sidecar: the pod's label mizzen.dev/injection=disabled turns injection off (disabled-on-pod) {kind=ReplicaSet,apiVersion=apps/v1}",
 		},
 		"a panic is an answer": {
 			pod: plainPod, change: func(r *admissionv1.AdmissionRequest) { r.Namespace = "panics" },

@@ -3,21 +3,16 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/ca"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
-
-// tokenLife is the lifetime of a token in seconds. The kubelet replaces the token after 80 % of it.
-// https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#launch-a-pod-using-service-account-token-projection
-const tokenLife = 3600
 
 // CheckTrustBundle returns an error unless the text is PEM with at least one CA certificate and nothing else.
 func CheckTrustBundle(bundle []byte) error {
@@ -41,18 +36,16 @@ func CheckTrustBundle(bundle []byte) error {
 // addIdentity adds what the proxy needs to ask for a certificate. It also updates the roots of a pod that was injected
 // long ago, for example in a file from mizzenctl. It adds the rest only if it is missing.
 func addIdentity(proxy *corev1.Container, controlPlane string, trustBundle []byte) error {
-	host, _, err := net.SplitHostPort(controlPlane)
+	address, err := sidecar.IdentityAddress(controlPlane)
 	if err != nil {
-		return fmt.Errorf("controlPlaneAddress: %q: want <host>:<port>", controlPlane)
+		return err
 	}
 	if !contract.IsSet(proxy.Args, contract.IdentityAddressFlag) {
-		proxy.Args = append(proxy.Args, contract.Arg(contract.IdentityAddressFlag, net.JoinHostPort(host, strconv.Itoa(config.IdentityPort))))
+		proxy.Args = append(proxy.Args, contract.Arg(contract.IdentityAddressFlag, address))
 	}
 	setEnv(proxy, contract.TrustBundleEnv, string(trustBundle))
 	if !hasIdentity(proxy) {
-		proxy.VolumeMounts = append(proxy.VolumeMounts, corev1.VolumeMount{
-			Name: config.TokenVolume, MountPath: config.TokenDir, ReadOnly: true,
-		})
+		proxy.VolumeMounts = append(proxy.VolumeMounts, sidecar.TokenMount())
 	}
 	return nil
 }
@@ -75,11 +68,5 @@ func addTokenVolume(spec *corev1.PodSpec) {
 	if slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == config.TokenVolume }) {
 		return
 	}
-	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: config.TokenVolume, VolumeSource: corev1.VolumeSource{
-		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
-			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-				Audience: api.Audience, ExpirationSeconds: new(int64(tokenLife)), Path: config.TokenFile,
-			},
-		}}},
-	}})
+	spec.Volumes = append(spec.Volumes, sidecar.TokenVolume(api.Audience))
 }

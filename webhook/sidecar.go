@@ -12,11 +12,9 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 )
-
-// metricsPort is the name under which scrapers find the agent's port.
-const metricsPort = "mizzen-metrics"
 
 // captureContainer writes the nftables rules and ends when the sidecar is ready, so that it holds the pod's start.
 // Hooks and probes of the sidecar are worse at that. While a postStart hook runs, the kubelet reports nothing about the
@@ -26,9 +24,9 @@ func captureContainer(s config.Sidecar, captured contract.Captured) corev1.Conta
 	capture.Captured = captured
 	var env []corev1.EnvVar
 	if captured.CapturesOwnCalls {
-		env = append(env, fieldEnv(contract.HostIPsEnv, contract.HostIPsPath))
+		env = append(env, sidecar.FieldEnv(contract.HostIPsEnv, contract.HostIPsPath))
 	}
-	security := restrictedSecurity(0)
+	security := sidecar.RestrictedSecurity(0)
 	security.RunAsNonRoot = new(false)
 	security.Capabilities.Add = []corev1.Capability{"NET_ADMIN"}
 	return corev1.Container{
@@ -106,23 +104,14 @@ func captured(s config.Sidecar, identity bool) (contract.Captured, error) {
 // proxyContainer runs the agent, which runs Envoy. As a native sidecar it starts before the pod's own init containers,
 // and stops after the application.
 func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Container {
-	var env []corev1.EnvVar
-	for _, f := range contract.PodFields {
-		env = append(env, fieldEnv(f.Name, f.Path))
-	}
-	if workload != "" {
-		env = append(env, corev1.EnvVar{Name: contract.WorkloadEnv, Value: workload})
-	}
-	security := restrictedSecurity(config.ProxyUID)
-	security.ReadOnlyRootFilesystem = new(false) // fixed.ProxyDir
 	return corev1.Container{
 		Name:            config.ProxyContainer,
 		Image:           s.Image,
 		ImagePullPolicy: s.ImagePullPolicy,
 		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
 		Args:            args,
-		Env:             env,
-		Ports:           []corev1.ContainerPort{{Name: metricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
+		Env:             sidecar.ProxyEnv(workload),
+		Ports:           []corev1.ContainerPort{{Name: sidecar.MetricsPort, ContainerPort: config.AgentPort, Protocol: corev1.ProtocolTCP}},
 		ReadinessProbe: &corev1.Probe{
 			// gRPC, because the pod's events show the text of its answer.
 			ProbeHandler:  corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: config.AgentPort, Service: new("")}},
@@ -134,28 +123,9 @@ func proxyContainer(s config.Sidecar, args []string, workload string) corev1.Con
 			FailureThreshold: 3,
 		},
 		Resources:                *s.Resources.DeepCopy(),
-		SecurityContext:          security,
+		SecurityContext:          sidecar.ProxySecurity(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
-}
-
-// restrictedSecurity also sets user and group, so that the pod's securityContext does not apply.
-func restrictedSecurity(id int64) *corev1.SecurityContext {
-	return &corev1.SecurityContext{
-		RunAsUser:                new(id),
-		RunAsGroup:               new(id),
-		RunAsNonRoot:             new(true),
-		ReadOnlyRootFilesystem:   new(true),
-		AllowPrivilegeEscalation: new(false),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-	}
-}
-
-func fieldEnv(name, path string) corev1.EnvVar {
-	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
-		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
-	}}
 }
 
 // setHandlers writes the agent's environment variables for forwarded probes, or removes them if there are none.

@@ -19,8 +19,10 @@ type Controller struct {
 	translator *translate.Translator
 	onDemand   *server.OnDemand // for addresses of pods; nil in a mesh without identities
 	reconnects *reconnects
-	heldSince  time.Time // when the first change that is held arrived; zero at the start
-	holdUntil  time.Time // when it is built at the latest
+	heldSince  time.Time   // when the first change that is held arrived; zero at the start
+	holdUntil  time.Time   // when it is built at the latest
+	overdue    *time.Timer // runs while Services wait for their EndpointSlices (translate.Translator.Lagging)
+	lagging    bool
 	ready      chan struct{}
 	metrics    *metrics
 }
@@ -32,7 +34,9 @@ func NewController(o Options) *Controller {
 	}
 	c := &Controller{
 		opt: o, translator: translate.New(o.Config), reconnects: newReconnects(o.HoldOff.Reconnect), ready: make(chan struct{}), metrics: newMetrics(o.Registerer),
+		overdue: time.NewTimer(time.Hour),
 	}
+	c.overdue.Stop()
 	if o.Config.MTLS.On() {
 		c.onDemand = o.Store.OnDemand(func(id envoy.ID) bool {
 			_, ok := sds.Address(id.Name)
@@ -78,6 +82,12 @@ func (c *Controller) Run(ctx context.Context) error {
 			c.answer()
 		case <-hold.C:
 			c.build()
+		case <-c.overdue.C:
+			c.lagging = false
+			c.translator.Overdue()
+			if c.translator.Waiting() {
+				c.build()
+			}
 		case <-c.reconnects.timer.C:
 			c.translator.Reconnect(c.reconnects.take()...)
 			if c.translator.Waiting() {
@@ -122,6 +132,11 @@ func (c *Controller) build() { c.built(c.translator.Build()) }
 
 func (c *Controller) built(r *translate.Result) {
 	c.publish(r)
+	lagging := c.translator.Lagging()
+	if lagging && !c.lagging { // those that follow wait for less
+		c.overdue.Reset(c.opt.HoldOff.EndpointSlices)
+	}
+	c.lagging = lagging
 	c.metrics.published("services", c.heldSince)
 	c.metrics.held.Set(float64(c.translator.HeldCount()))
 	c.metrics.services.Set(float64(c.translator.ServiceCount()))
@@ -155,7 +170,13 @@ func (c *Controller) publish(r *translate.Result) {
 	for key, err := range r.Errors {
 		c.opt.Log.Error(err, "keeping the published configuration until the next change", "service", key.String())
 	}
+	for key, err := range r.GatewayErrors {
+		c.opt.Log.Error(err, "keeping the published configuration until the next change", "gateway", key.String())
+	}
 	c.apply(r.Change)
+	if c.opt.GatewayPorts != nil {
+		c.opt.GatewayPorts(r.GatewayPorts)
+	}
 	c.opt.Statuses.Set(r.Statuses)
 	for _, id := range r.DeletedPolicies {
 		c.opt.Statuses.Forget(id)

@@ -38,7 +38,8 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, tls, tcp, grants, policies, pods, namespaces, authorization, cidrs, crds *toolstesting.FakeControllerSource
+	services, slices, http, grpc, tls, tcp, grants, policies, pods, namespaces, authorization, cidrs, crds,
+	udp, classes, gateways, listenerSets, backendTLS, configMaps *toolstesting.FakeControllerSource
 
 	source *kube.Source
 }
@@ -75,7 +76,9 @@ func newLateCluster(t *testing.T, times int32, first ...func(*fakeCluster)) *fak
 		tls: api.Source(&gatewayv1.TLSRoute{}), tcp: api.Source(&gatewayv1.TCPRoute{}),
 		grants: api.Source(&gatewayv1beta1.ReferenceGrant{}), policies: api.Source(&gatewayxv1alpha1.XBackendTrafficPolicy{}),
 		authorization: api.Source(&v1alpha1.AuthorizationPolicy{}), cidrs: api.Source(&networkingv1.ServiceCIDR{}),
-		namespaces: api.Source(kube.NamespaceMetadata()), crds: api.Source(kube.CRDMetadata()),
+		namespaces: api.Source(kube.NamespaceMetadata()), crds: api.Source(kube.CRDMetadata()), configMaps: api.Source(&corev1.ConfigMap{}),
+		udp: api.Source(&gatewayv1.UDPRoute{}), classes: api.Source(&gatewayv1.GatewayClass{}), gateways: api.Source(&gatewayv1.Gateway{}),
+		listenerSets: api.Source(&gatewayv1.ListenerSet{}), backendTLS: api.Source(&gatewayv1.BackendTLSPolicy{}),
 	}
 	f.namespaces.Add(namespace("shop"))
 	for _, add := range first {
@@ -85,7 +88,7 @@ func newLateCluster(t *testing.T, times int32, first ...func(*fakeCluster)) *fak
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.source, err = kube.NewSource(t.Context(), c, lateMapper{api.Mapper(), late}, true, logr.Discard()); err != nil {
+	if f.source, err = kube.NewSource(t.Context(), c, lateMapper{api.Mapper(), late}, kube.WatchFor(config.Default()), logr.Discard()); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _ = c.Start(t.Context()) }()
@@ -109,7 +112,7 @@ func TestControllerFollowsEveryChange(t *testing.T) {
 				f.namespaces.Add(namespace(name))
 			}
 			kinds := slices.DeleteFunc(slices.Clone(translatetest.Kinds), func(k mesh.Kind) bool {
-				return k == mesh.KindNamespace // whose pods are gone before it
+				return k == mesh.KindNamespace || k == mesh.KindSecret // whose pods are gone before it; and of which there is no source here
 			})
 			change := func() {
 				cluster.Change(kinds, func(id mesh.ID, before, now translatetest.Object) {
@@ -168,6 +171,8 @@ func (f *fakeCluster) of(kind mesh.Kind) *toolstesting.FakeControllerSource {
 		mesh.KindService: f.services, mesh.KindEndpointSlice: f.slices, mesh.KindHTTPRoute: f.http, mesh.KindGRPCRoute: f.grpc,
 		mesh.KindTLSRoute: f.tls, mesh.KindTCPRoute: f.tcp, mesh.KindReferenceGrant: f.grants, mesh.KindTrafficPolicy: f.policies,
 		mesh.KindPod: f.pods, mesh.KindNamespace: f.namespaces, mesh.KindAuthorizationPolicy: f.authorization, mesh.KindServiceCIDR: f.cidrs,
+		mesh.KindUDPRoute: f.udp, mesh.KindGatewayClass: f.classes, mesh.KindGateway: f.gateways, mesh.KindListenerSet: f.listenerSets,
+		mesh.KindBackendTLSPolicy: f.backendTLS, mesh.KindConfigMap: f.configMaps,
 	}[kind]
 }
 
@@ -252,10 +257,10 @@ func TestCallersConnectAnewLater(t *testing.T) {
 
 type noStatuses struct{}
 
-func (noStatuses) Set(map[mesh.Key][]mesh.Status) {}
-func (noStatuses) SetWhole([]mesh.Status)         {}
-func (noStatuses) Forget(mesh.ID)                 {}
-func (noStatuses) Written(mesh.ID)                {}
+func (noStatuses) Set(map[mesh.ID][]mesh.Status) {}
+func (noStatuses) SetWhole([]mesh.Status)        {}
+func (noStatuses) Forget(mesh.ID)                {}
+func (noStatuses) Written(mesh.ID)               {}
 
 // published are the versions of everything in a store, by type and name.
 func published(t *testing.T, store *server.Store) map[string]map[string]string {

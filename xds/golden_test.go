@@ -106,7 +106,18 @@ func said(r *translate.Result) []string {
 	}
 	for service, list := range r.Statuses {
 		for _, s := range list {
-			add(fmt.Sprintf("%s, Service %s", s.Object, service), s)
+			add(fmt.Sprintf("%s, %s", s.Object, service), s)
+			if s.Gateway == nil {
+				continue
+			}
+			for _, a := range s.Gateway.Addresses {
+				conditions = append(conditions, fmt.Sprintf("%s: address %s", s.Object, a.Value))
+			}
+			for _, l := range s.Gateway.Listeners {
+				about := fmt.Sprintf("%s, listener %s", s.Object, l.Name)
+				conditions = append(conditions, fmt.Sprintf("%s: %d routes", about, l.AttachedRoutes))
+				add(about, mesh.Status{Conditions: l.Conditions})
+			}
 		}
 	}
 	for _, s := range r.PolicyStatuses {

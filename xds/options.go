@@ -20,10 +20,12 @@ type HoldOff struct {
 	// Reconnect is how long sidecars have to take new policies before callers connect again. A sidecar that takes longer
 	// keeps judging its connections by the old policies.
 	Reconnect time.Duration
+	// EndpointSlices is how long a Service whose ports have new names stays as it is until its EndpointSlices have them, too.
+	EndpointSlices time.Duration
 }
 
 // DefaultHoldOff is used where Options has none.
-var DefaultHoldOff = HoldOff{Quiet: 50 * time.Millisecond, Max: 500 * time.Millisecond, Reconnect: 5 * time.Second}
+var DefaultHoldOff = HoldOff{Quiet: 50 * time.Millisecond, Max: 500 * time.Millisecond, Reconnect: 5 * time.Second, EndpointSlices: 5 * time.Second}
 
 // Options of a Controller.
 type Options struct {
@@ -33,6 +35,8 @@ type Options struct {
 	Log    logr.Logger
 	// Report is called with all current problems of an object, and with none when they are gone.
 	Report func(mesh.ID, []mesh.Problem)
+	// GatewayPorts is called with translate.Result.GatewayPorts. It must not block. Optional.
+	GatewayPorts func(map[mesh.Key][]mesh.GatewayPort)
 	// Statuses takes the wanted statuses of routes and policies.
 	Statuses Statuses
 	// Registerer for metrics. Optional.
@@ -43,8 +47,8 @@ type Options struct {
 
 // Statuses takes the wanted statuses of routes and policies. status.Writer writes them.
 type Statuses interface {
-	// Set replaces, for each of these Services, the wanted statuses of all objects that name the Service.
-	Set(map[mesh.Key][]mesh.Status)
+	// Set replaces, for each of these Services and Gateways, the wanted statuses of all objects that name it.
+	Set(map[mesh.ID][]mesh.Status)
 	// SetWhole replaces the wanted statuses of objects that name no Service; Forget drops that of one.
 	SetWhole([]mesh.Status)
 	Forget(mesh.ID)

@@ -3,6 +3,7 @@ package xds_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func (s *routeSet) rules(t *testing.T) []mesh.Rule {
 	t.Helper()
 	rules, statuses := mesh.BuildRoutes(parent, mesh.RouteInputs{
 		HTTPRoutes: s.http, GRPCRoutes: s.grpc,
-		Services: map[mesh.Key]*mesh.Service{parent: {Key: parent, Ports: []mesh.Port{{Number: 80, Protocol: mesh.HTTP}}}},
+		Services: map[mesh.Key]*mesh.Service{parent: {Key: parent, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []mesh.Port{{Number: 80, Protocol: mesh.HTTP}}}},
 	})
 	for _, status := range statuses {
 		if c := status.Conditions[0]; !c.True {

@@ -24,7 +24,7 @@ import (
 )
 
 // validate lets the real Envoy check every resource: listeners and clusters as static resources,
-// each route configuration and load assignment inside a listener or cluster made for it.
+// each route configuration, virtual host and load assignment inside a listener or cluster made for it.
 func validate(t *testing.T, resources []envoy.Resource) {
 	t.Helper()
 	static := &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{controlPlane(), {Name: sds.Cluster}}}
@@ -32,7 +32,11 @@ func validate(t *testing.T, resources []envoy.Resource) {
 	for i, r := range resources {
 		switch m := r.Message.(type) {
 		case *clusterv3.Cluster:
-			static.Clusters = append(static.Clusters, m)
+			c := proto.Clone(m).(*clusterv3.Cluster)
+			if r.Variant != "" { // one Envoy never sees both
+				c.Name += " " + r.Variant
+			}
+			static.Clusters = append(static.Clusters, c)
 		case *listenerv3.Listener:
 			l := proto.Clone(m).(*listenerv3.Listener)
 			l.Name = fmt.Sprintf("%s-%s", r.Name, r.Variant)
@@ -43,7 +47,11 @@ func validate(t *testing.T, resources []envoy.Resource) {
 			}
 			static.Listeners = append(static.Listeners, l)
 		case *routev3.RouteConfiguration:
-			static.Listeners = append(static.Listeners, holdingRoutes(t, uint32(20000+i), m))
+			rc := proto.Clone(m).(*routev3.RouteConfiguration)
+			rc.Vhds = nil // a static one has them itself
+			static.Listeners = append(static.Listeners, holdingRoutes(t, uint32(20000+i), rc))
+		case *routev3.VirtualHost:
+			static.Listeners = append(static.Listeners, holdingRoutes(t, uint32(20000+i), &routev3.RouteConfiguration{VirtualHosts: []*routev3.VirtualHost{m}}))
 		case *endpointv3.ClusterLoadAssignment:
 			a := proto.Clone(m).(*endpointv3.ClusterLoadAssignment)
 			a.ClusterName = fmt.Sprintf("endpoints-%d", i)

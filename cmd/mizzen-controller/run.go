@@ -86,7 +86,7 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		return nil, err
 	}
 	c.ready.add("kubernetes-api", c.api.note)
-	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), mesh.MTLS.On(), log.WithName("xds"))
+	source, err := kube.NewSource(ctx, mgr.GetCache(), mgr.GetRESTMapper(), kube.WatchFor(mesh), log.WithName("xds"))
 	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
@@ -103,6 +103,9 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	}
 	if err := c.setupWebhook(ctx, mesh, x.Identity); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	if x.GatewayPorts, err = c.setupGateways(mesh, x.Identity); err != nil {
+		return nil, fmt.Errorf("gateways: %w", err)
 	}
 	if err := setupXDS(mgr, x); err != nil {
 		return nil, fmt.Errorf("xds: %w", err)

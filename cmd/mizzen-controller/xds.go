@@ -45,6 +45,8 @@ type xdsOptions struct {
 	Pages    *statusPages
 	// Identity is nil if sidecars have no identities.
 	Identity *identity
+	// GatewayPorts takes the ports of Gateways; nil if there are none.
+	GatewayPorts func(map[mesh.Key][]mesh.GatewayPort)
 	// Ready registers a part of the process's readiness.
 	Ready func(name string, check func() (note string, err error))
 }
@@ -61,7 +63,8 @@ func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	})
 	store := ads.NewStore()
 	controller := xds.NewController(xds.Options{
-		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report, Statuses: statuses, Registerer: ctrlmetrics.Registry,
+		Source: source, Store: store, Config: o.Mesh, Log: log, Report: reporter.Report, Statuses: statuses, GatewayPorts: o.GatewayPorts,
+		Registerer: ctrlmetrics.Registry,
 	})
 	o.Leader.OnLead(func(ctx context.Context) {
 		select {

@@ -1,4 +1,4 @@
-// Command mizzen-proxy runs in pods: "run" beside Envoy in the sidecar, and "capture" once at the start, before
+// Command mizzen-proxy runs in pods: "run" beside Envoy in the sidecar or a gateway, and "capture" once at the start, before
 // everything else. It may import internal/agent, internal/capture, internal/sidecar/contract, config/fixed and
 // internal/version.
 package main
@@ -34,7 +34,7 @@ func main() {
 func execute(args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "mizzen-proxy",
-		Short:         "The Mizzen sidecar",
+		Short:         "The Mizzen sidecar, and the proxy of Gateways",
 		Args:          noArgs, // the rest is an unknown command
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,

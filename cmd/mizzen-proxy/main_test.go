@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -45,6 +46,15 @@ func TestCommandLine(t *testing.T) {
 		{"run --control-plane=a:1 --identity-address=a", pod, 2, "", `--identity-address: "a": want <host>:<port>`},
 		{"run --control-plane=a:1 --identity-address=a:2", pod, 2, "", "environment variable MIZZEN_TRUST_BUNDLE is not set"},
 		{"run --control-plane=a:1 --capture-by-cni --exclude-inbound-ports=x", pod, 2, "", `--exclude-inbound-ports: "x": want a port number`},
+		{"run --gateway --control-plane=a:1 --await-capture", pod, 2, "", `--await-capture: "true": not with --gateway`},
+		{"run --gateway --control-plane=a:1 --capture-by-cni", pod, 2, "", `--capture-by-cni: "true": not with --gateway`},
+		{"run --gateway --control-plane=a:1 --config-scope=all", pod, 2, "", `--config-scope: "all": not with --gateway`},
+		{"run --gateway --control-plane=a:1 --exclude-inbound-ports=80", pod, 2, "", `--exclude-inbound-ports: "80": not with --gateway`},
+		{"run --gateway --control-plane=a:1 --drain-delay=2h", pod, 2, "", "--drain-delay: 2h0m0s: want 0s to 1h"},
+		{"run --gateway --control-plane=a:1 --max-connections=0", pod, 2, "", "--max-connections: 0: want 1 to"},
+		{"run --gateway --control-plane=a:1 --log-level=loud", with(pod, "MIZZEN_MEMORY_LIMIT", "1Gi"), 2, "", `environment variable MIZZEN_MEMORY_LIMIT: "1Gi": want bytes`},
+		{"run --control-plane=a:1 --drain-delay=1s", pod, 2, "", `--drain-delay: "1s": only with --gateway`},
+		{"run --control-plane=a:1 --max-connections=10", pod, 2, "", `--max-connections: "10": only with --gateway`},
 		{"run --concurrency=many", pod, 2, "", `invalid argument "many" for "--concurrency"`},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -58,6 +68,12 @@ func TestCommandLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+func with(env map[string]string, name, value string) map[string]string {
+	env = maps.Clone(env)
+	env[name] = value
+	return env
 }
 
 func TestExitCode(t *testing.T) {

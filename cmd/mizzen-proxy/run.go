@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -9,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
@@ -42,6 +45,12 @@ POD_IPS are required; NODE_NAME, WORKLOAD (what the pod belongs to, <kind>/<name
 MIZZEN_APP_PROBES (the application's probes, JSON) may be empty. MIZZEN_TRUST_BUNDLE (the mesh's
 roots, PEM) is required with --identity-address.
 
+With --gateway it runs in a pod of a Gateway, without an application. At SIGTERM /readyz fails at once, but
+Envoy goes on as before for --drain-delay, so that load balancers stop choosing the pod. Then clients are
+asked to leave (HTTP/1.1 "connection: close", HTTP/2 GOAWAY), and Envoy ends when nothing is active.
+MIZZEN_MEMORY_LIMIT (bytes) is the container's memory limit, if its cgroup does not say it. Near it Envoy
+refuses requests and then connections.
+
 Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), /healthz, /metrics,
 the application's probes under /app-health/, and readiness as a gRPC health check, whose answer has the
 reason in words. What a start waits for is also logged.
@@ -50,7 +59,10 @@ Exits with Envoy's own code (128 + the signal) if Envoy ends by itself, 2 if fla
 wrong, and 0 after SIGTERM or SIGINT.`,
 		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkKind(cmd.Flags(), s); err != nil {
+				return usageError{err}
+			}
 			// These flags are for the CNI plugin, which could not report a mistake in them to anybody.
 			if _, err := captured.Captured(); err != nil {
 				return usageError{err}
@@ -60,7 +72,9 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 	}
 	f := cmd.Flags()
 	s.Add(f, agent.LogLevels)
-	f.DurationVar(&s.DrainTimeout, "drain-timeout", s.DrainTimeout, "longest wait for active requests before Envoy ends, 0s to 1h")
+	f.DurationVar(&s.DrainTimeout, drainTimeoutFlag, s.DrainTimeout, fmt.Sprintf("longest wait for active requests before Envoy ends, 0s to 1h; with --gateway %s by default", agent.GatewayDrainTimeout))
+	f.DurationVar(&s.DrainDelay, drainDelayFlag, s.DrainDelay, "with --gateway: how long it serves as before when it is no longer ready, 0s to 1h")
+	f.IntVar(&s.MaxConnections, maxConnectionsFlag, s.MaxConnections, "with --gateway: connections of clients at a time; more are closed at once")
 	captured.Add(f)
 	f.StringVar(&s.EnvoyPath, "envoy", s.EnvoyPath, "the Envoy binary")
 	f.StringVar(&s.TokenFile, "token-file", s.TokenFile, "service account token for the identity server")
@@ -71,6 +85,30 @@ wrong, and 0 after SIGTERM or SIGINT.`,
 		_ = f.MarkHidden(name) // fails only for a name that does not exist
 	}
 	return cmd
+}
+
+const (
+	drainTimeoutFlag   = "drain-timeout"
+	drainDelayFlag     = "drain-delay"
+	maxConnectionsFlag = "max-connections"
+)
+
+// checkKind returns an error for a flag that the kind of proxy does not have, and sets the defaults of a gateway.
+func checkKind(f *pflag.FlagSet, s *agent.Settings) error {
+	others, why := []string{drainDelayFlag, maxConnectionsFlag}, "only with --gateway"
+	if s.Gateway {
+		others, why = contract.SidecarFlags, "not with --gateway, it is for sidecars"
+		if !f.Changed(drainTimeoutFlag) {
+			s.DrainTimeout = agent.GatewayDrainTimeout
+		}
+	}
+	var errs []error
+	for _, name := range others {
+		if f.Changed(name) {
+			errs = append(errs, fmt.Errorf("--%s: %q: %s", name, f.Lookup(name).Value, why))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func run(s agent.Settings) error {

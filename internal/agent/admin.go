@@ -86,20 +86,28 @@ func (c *adminClient) stats(ctx context.Context, filter string) (map[string]uint
 	return values, lines.Err()
 }
 
-// active returns the number of active requests and opaque connections. Idle HTTP connections do not count; the admin
-// interface has no statistics (statsConfig). Envoy does not count active connections of TCP proxies. So active takes
-// the listeners' connections without the HTTP ones, and adds connections whose application has closed but whose data is
-// not sent yet.
-func (c *adminClient) active(ctx context.Context) (uint64, error) {
+// activity is what Envoy's clients do.
+type activity struct {
+	// active is the number of active requests and opaque connections. Idle HTTP connections do not count; the admin
+	// interface has no statistics (statsConfig).
+	active uint64
+	// connections is the number of all connections.
+	connections uint64
+}
+
+// activity asks Envoy, which does not count active connections of TCP proxies. So active takes the listeners' connections
+// without the HTTP ones, and adds connections whose application has closed but whose data is not sent yet.
+func (c *adminClient) activity(ctx context.Context) (activity, error) {
 	values, err := c.stats(ctx, `^((listener|http)\..*\.downstream_cx_active|http\..*\.downstream_rq_active|tcp\..*\.upstream_flush_active)$`)
 	if err != nil {
-		return 0, err
+		return activity{}, err
 	}
-	var busy, connections, speakHTTP uint64
+	var all activity
+	var busy, speakHTTP uint64
 	for name, v := range values {
 		switch {
 		case strings.HasPrefix(name, "listener."):
-			connections += v
+			all.connections += v
 		case strings.HasSuffix(name, ".downstream_cx_active"):
 			speakHTTP += v
 		default:
@@ -107,5 +115,12 @@ func (c *adminClient) active(ctx context.Context) (uint64, error) {
 		}
 	}
 	// The gauges are not read at one instant.
-	return busy + connections - min(connections, speakHTTP), nil
+	all.active = busy + all.connections - min(all.connections, speakHTTP)
+	return all, nil
+}
+
+// active returns activity.active.
+func (c *adminClient) active(ctx context.Context) (uint64, error) {
+	all, err := c.activity(ctx)
+	return all.active, err
 }

@@ -3,7 +3,6 @@ package agent
 import (
 	"encoding/json"
 	"maps"
-	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -43,11 +42,11 @@ func Bootstrap(s Settings) ([]byte, error) {
 		"admin":             admin(s.adminSocket()),
 		"dynamic_resources": dynamicResources(),
 		"static_resources":  object{"clusters": clusters},
-		"stats_config":      statsConfig(),
+		"stats_config":      statsConfig(s.kind().statistics()),
 		// Create a cluster's statistics at its first request, which saves 9 kB for each Service that is never called.
 		"deferred_stat_options": object{"enable_deferred_creation_stats": true},
 		"layered_runtime":       layeredRuntime(s),
-		"overload_manager":      overloadManager(),
+		"overload_manager":      s.kind().overloadManager(s),
 		"watchdogs":             watchdogs(),
 		"bootstrap_extensions":  []object{internalListeners()},
 	})
@@ -177,29 +176,13 @@ func loadAssignment(cluster string, address object) object {
 	}
 }
 
-// layeredRuntime lifts limits, and turns on the log of the sidecar's own answers.
-//
-// It makes HTTP detection reject other protocols at the first wrong letter. Envoy's newer parser accepts any word as a
-// method and waits for the end of the line, which never comes in other protocols.
-//
-// It turns resets between Envoy's internal listeners into ends. Otherwise an ordinary end after an answer would arrive
-// as a reset on an undeclared port, whose connections go through Envoy twice, and unread data would be lost
-// (test/transparency, "slow reader"). https://github.com/envoyproxy/envoy/pull/46713
+// layeredRuntime is what is so for every Envoy, beside what its kind has. It turns on the log of the proxy's own answers.
 //
 // On the size of a compiled regular expression: by default Envoy refuses a whole route configuration for one path pattern
 // of some length. https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/type/matcher/v3/regex.proto
-//
-// On streams that a client resets: by default Envoy ends an HTTP/2 connection of which half of 500 calls were given up
-// within a second, as calls are that are made twice and the slower one dropped. Where others call, the rate of resets
-// stays bounded (stream_reset_rate).
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/runtime
 func layeredRuntime(s Settings) object {
-	values := object{
-		"envoy.reloadable_features.http_inspector_use_balsa_parser":      false,
-		"envoy.reloadable_features.enable_send_rst_on_user_space_socket": false,
-		"re2.max_program_size.error_level":                               32 << 10,
-		"overload.premature_reset_total_stream_count":                    math.MaxUint32,
-	}
+	values := object{"re2.max_program_size.error_level": 32 << 10}
+	maps.Copy(values, s.kind().runtime())
 	if s.LogAnswers {
 		values[answers.LogKey] = 100 // per cent
 	}
@@ -214,16 +197,14 @@ func watchdogs() object {
 	return object{"main_thread_watchdog": w, "worker_watchdog": w}
 }
 
-// overloadManager deliberately sets no limit: the application could have accepted a connection that the sidecar
-// refuses. The container's number of file descriptors limits connections. (Without an explicit setting, Envoy warns at
-// every start.)
-func overloadManager() object {
-	return object{"resource_monitors": []object{{
+// maxConnections bounds those of all listeners together.
+func maxConnections(most int) object {
+	return object{
 		"name": "envoy.resource_monitors.global_downstream_max_connections",
 		"typed_config": typed("envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig", object{
-			"max_active_downstream_connections": math.MaxInt32,
+			"max_active_downstream_connections": most,
 		}),
-	}}}
+	}
 }
 
 // typed is a message in the place of an Any.

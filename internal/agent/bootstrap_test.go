@@ -42,10 +42,16 @@ func TestBootstrapGolden(t *testing.T) {
 	demand.Node.ConfigScope, demand.Node.Workload = fixed.ScopeDemand, "Deployment/cart"
 	logging := testSettings(service, "10.1.2.3")
 	logging.LogAnswers = true
+	edge := withAddress(testSettings(service, "10.1.2.3"))
+	edge.Gateway, edge.Node.Gateway = true, true
+	limited := edge
+	limited.MemoryLimit = 512 << 20
 	for _, tt := range []struct {
 		name     string
 		settings Settings
 	}{
+		{"gateway", edge},
+		{"gateway-with-memory-limit", limited},
 		{"log-answers", logging},
 		{"ipv4", testSettings(service, "10.1.2.3")},
 		{"ipv6", testSettings(service, "fd00::3")},
@@ -78,7 +84,9 @@ func TestBootstrapGolden(t *testing.T) {
 			}
 			pretty.WriteByte('\n')
 			golden.Check(t, filepath.Join("testdata", "bootstrap-"+tt.name+".json"), pretty.Bytes())
-			t.Run("envoy", func(t *testing.T) { envoytest.Validate(t, raw) })
+			t.Run("envoy", func(t *testing.T) { // which watches a file of a gateway
+				envoytest.Validate(t, bytes.ReplaceAll(raw, []byte(fixed.ProxyDir), []byte(t.TempDir())))
+			})
 		})
 	}
 }

@@ -38,7 +38,7 @@ func (a *agent) servePlainText(w http.ResponseWriter, _ *http.Request) {
 }
 
 func answerNoIdentity(w http.ResponseWriter) {
-	http.Error(w, "this sidecar has no identity, because the mesh had none when the pod was created", http.StatusNotFound)
+	http.Error(w, "this proxy has no identity, because the mesh had none when the pod was created", http.StatusNotFound)
 }
 
 func (a *agent) answerJSON(w http.ResponseWriter, v any) {

@@ -4,53 +4,24 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
-	"github.com/mizzen-mesh/mizzen/internal/agent/addresses"
-	"github.com/mizzen-mesh/mizzen/internal/agent/ends"
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity"
-	"github.com/mizzen-mesh/mizzen/internal/agent/plaintext"
-	"github.com/mizzen-mesh/mizzen/internal/capture"
 )
 
 // setUpIdentity makes the parts for a mesh with identities.
 func (a *agent) setUpIdentity() error {
-	s, log := a.settings, a.log
-	a.plain = plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
-	a.ends = ends.New(ends.Options{Callers: a.plain, Envoy: a.admin, Registerer: a.metrics.registry, Log: log})
-	if err := capture.CanEnd(); err != nil {
-		log.Warn("silent connections that strict or a policy refuses now end only at their next byte, and those with mTLS not at all", "error", err)
-	}
-	var err error
-	if a.addresses, err = newAddresses(s, func() *identity.Identity { return a.identity }, a.metrics.registry, log); err != nil {
+	register, run, err := a.settings.kind().identityParts(a)
+	if err != nil {
 		return err
 	}
-	register := func(r grpc.ServiceRegistrar) {
-		a.plain.Register(r)
-		a.addresses.Register(r)
-	}
-	a.identity, err = newIdentity(s, register, a.metrics.registry, log)
+	a.besideIdentity = run
+	a.identity, err = newIdentity(a.settings, register, a.metrics.registry, a.log)
 	return err
-}
-
-// newAddresses returns Addresses that ask the ADS server with the current identity.
-func newAddresses(s Settings, current func() *identity.Identity, r prometheus.Registerer, log *slog.Logger) (*addresses.Addresses, error) {
-	host, port, err := s.controlPlane()
-	if err != nil {
-		return nil, err // Settings.Validate has seen it
-	}
-	at := net.JoinHostPort(absolute(host), strconv.Itoa(int(port)))
-	return addresses.New(addresses.Options{
-		Node:       s.Node.Proto(),
-		Dial:       func(ctx context.Context) (net.Conn, error) { return current().Dial(ctx, host, at) },
-		Registerer: r,
-		Log:        log,
-	}), nil
 }
 
 func newIdentity(s Settings, register func(grpc.ServiceRegistrar), r prometheus.Registerer, log *slog.Logger) (*identity.Identity, error) {
@@ -84,8 +55,9 @@ func (a *agent) runIdentity(ctx context.Context, failed chan<- error) (stop func
 			failed <- err
 		}
 	})
-	ended.Go(func() { a.addresses.Run(running) })
-	ended.Go(func() { a.ends.Run(running) })
+	for _, run := range a.besideIdentity {
+		ended.Go(func() { run(running) })
+	}
 	return func() {
 		cancel()
 		ended.Wait()

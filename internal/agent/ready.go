@@ -17,7 +17,7 @@ const adminTimeout = 900 * time.Millisecond
 // sends something invalid.
 func (a *agent) readiness(ctx context.Context) error {
 	if a.draining.Load() {
-		return errors.New("the sidecar is shutting down")
+		return fmt.Errorf("the %s is shutting down", a.settings.kind().name())
 	}
 	if a.identity != nil {
 		if missing := a.identity.Missing(); missing != "" {

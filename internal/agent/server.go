@@ -20,9 +20,8 @@ func (a *agent) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	mux.HandleFunc("GET /startupz", a.serveStarted)
 	mux.HandleFunc("GET /metrics", a.serveMetrics)
-	mux.HandleFunc("GET "+appprobe.PathPrefix, a.serveProbe)
 	mux.HandleFunc("GET "+agentapi.IdentityPath, loopbackOnly(a.serveIdentity))
-	mux.HandleFunc("GET "+agentapi.PlainTextPath, loopbackOnly(a.servePlainText))
+	a.settings.kind().pages(a, mux)
 	return withHealth(health{agent: a}, mux)
 }
 

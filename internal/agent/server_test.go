@@ -20,7 +20,6 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
 )
 
@@ -33,7 +32,6 @@ func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 		settings: s,
 		log:      slog.New(slog.DiscardHandler),
 		admin:    newAdminClient(s.adminSocket()),
-		prober:   probe.New(s.Node.IPs[0], false),
 		metrics:  newMetrics(prometheus.NewRegistry()),
 	}
 	server := httptest.NewServer(a.handler())

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,11 @@ type Settings struct {
 
 	// DrainTimeout bounds the wait for active requests at the end.
 	DrainTimeout time.Duration
+	// DrainDelay is how long a gateway goes on as before when it is no longer ready. MaxConnections bounds its connections.
+	DrainDelay     time.Duration
+	MaxConnections int
+	// MemoryLimit is that of a gateway's container in bytes; 0 for what its cgroup says.
+	MemoryLimit uint64
 	// Node is the pod that the agent runs in. Its ConfigScope is that of Run.
 	Node node.Node
 	// Probes are the actions that the agent runs for the kubelet.
@@ -45,16 +51,27 @@ type Settings struct {
 	Listen string
 }
 
-// Defaults returns the default settings.
+// GatewayDrainTimeout is the default of DrainTimeout in a gateway. With DrainDelay's it is within Kubernetes' default grace
+// period of 30 s.
+const GatewayDrainTimeout = 20 * time.Second
+
+// MemoryLimitEnv has the memory limit of a gateway's container in bytes; without it the container's cgroup says it.
+const MemoryLimitEnv = "MIZZEN_MEMORY_LIMIT"
+
+// Defaults returns the default settings. On MaxConnections: an idle connection with TLS takes Envoy some 50 kB, so the heap is
+// usually the first limit. Envoy's own recommendation for edge proxies is the same.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/best_practices/edge
 func Defaults() Settings {
 	return Settings{
-		Run:          contract.Run{LogLevel: "warning", Concurrency: 2},
-		DrainTimeout: 5 * time.Second,
-		TokenFile:    filepath.Join(fixed.TokenDir, fixed.TokenFile),
-		EnvoyPath:    "/usr/local/bin/envoy",
-		Dir:          fixed.ProxyDir,
-		KeepDir:      fixed.KeepDir,
-		Listen:       ":" + strconv.Itoa(fixed.AgentPort),
+		Run:            contract.Run{LogLevel: "warning", Concurrency: 2},
+		DrainTimeout:   5 * time.Second,
+		DrainDelay:     5 * time.Second,
+		MaxConnections: 50_000,
+		TokenFile:      filepath.Join(fixed.TokenDir, fixed.TokenFile),
+		EnvoyPath:      "/usr/local/bin/envoy",
+		Dir:            fixed.ProxyDir,
+		KeepDir:        fixed.KeepDir,
+		Listen:         ":" + strconv.Itoa(fixed.AgentPort),
 	}
 }
 
@@ -67,9 +84,18 @@ func (s *Settings) ReadEnv(getenv func(string) string) error {
 	s.Node = node.Node{
 		Pod: env.Pod, Namespace: env.Namespace, UID: env.UID, ServiceAccount: env.ServiceAccount, IPs: env.IPs,
 		NodeName: env.NodeName, Version: version.Version, ConfigScope: s.ConfigScope, Workload: env.Workload,
+		Gateway: s.Gateway,
 	}
 	s.TrustBundle, s.KeepKey = env.TrustBundle, env.KeepKey
 	errs := []error{err}
+	if s.Gateway {
+		if text := getenv(MemoryLimitEnv); text != "" {
+			if s.MemoryLimit, err = strconv.ParseUint(text, 10, 64); err != nil {
+				errs = append(errs, fmt.Errorf("environment variable %s: %q: want bytes", MemoryLimitEnv, text))
+			}
+		}
+		return errors.Join(errs...) // no probes: there is no application
+	}
 	if getenv(appprobe.EnvVar) != "" {
 		if s.ProbeKey = getenv(appprobe.KeyEnv); s.ProbeKey == "" {
 			errs = append(errs, fmt.Errorf("environment variable %s is not set", appprobe.KeyEnv))
@@ -104,6 +130,12 @@ func (s *Settings) Validate() error {
 	if s.DrainTimeout < 0 || s.DrainTimeout > time.Hour {
 		errs = append(errs, fmt.Errorf("--drain-timeout: %s: want 0s to 1h", s.DrainTimeout))
 	}
+	if s.DrainDelay < 0 || s.DrainDelay > time.Hour {
+		errs = append(errs, fmt.Errorf("--drain-delay: %s: want 0s to 1h", s.DrainDelay))
+	}
+	if s.MaxConnections < 1 || s.MaxConnections > math.MaxInt32 {
+		errs = append(errs, fmt.Errorf("--max-connections: %d: want 1 to %d", s.MaxConnections, math.MaxInt32))
+	}
 	if !fixed.ValidConfigScope(s.ConfigScope) {
 		errs = append(errs, fmt.Errorf("--config-scope: %q: want one of %s", s.ConfigScope, strings.Join(fixed.ConfigScopes, ", ")))
 	}
@@ -125,5 +157,6 @@ func splitAddress(flag, address string) (host string, port uint16, err error) {
 }
 
 func (s *Settings) adminSocket() string   { return filepath.Join(s.Dir, "admin.sock") }
+func (s *Settings) leavingFile() string   { return filepath.Join(s.Dir, "leaving") }
 func (s *Settings) rootsFile() string     { return filepath.Join(s.KeepDir, "mizzen-roots") }
 func (s *Settings) bootstrapFile() string { return filepath.Join(s.Dir, "bootstrap.json") }

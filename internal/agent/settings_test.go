@@ -66,6 +66,8 @@ func TestValidate(t *testing.T) {
 		{"concurrency", func(s *Settings) { s.Concurrency = -1 }, `--concurrency: -1: want 0`},
 		{"scope", func(s *Settings) { s.ConfigScope = fixed.ScopeAll }, ""},
 		{"bad scope", func(s *Settings) { s.ConfigScope = "mesh" }, `--config-scope: "mesh": want one of all, namespace, demand`},
+		{"drain delay", func(s *Settings) { s.DrainDelay = 2 * time.Hour }, `--drain-delay: 2h0m0s: want 0s to 1h`},
+		{"no connections", func(s *Settings) { s.MaxConnections = 0 }, `--max-connections: 0: want 1 to 2147483647`},
 		{"drain timeout", func(s *Settings) { s.DrainTimeout = -time.Second }, `--drain-timeout: -1s: want 0s to 1h`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -118,7 +118,7 @@ func (c *complaint) waiting(reason string) {
 		return
 	}
 	c.said, c.next = reason, now.Add(sayAgain)
-	c.log.Warn("not ready, so the pod's containers wait", "reason", reason)
+	c.log.Warn("not ready", "reason", reason)
 }
 
 func (c *complaint) ended() {

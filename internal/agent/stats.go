@@ -5,16 +5,16 @@ import "github.com/mizzen-mesh/mizzen/internal/answers"
 // statsConfig keeps few statistics, because Envoy allocates and Prometheus stores each of them for every pod. Envoy
 // never allocates statistics that are not listed.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/metrics/v3/stats.proto
-func statsConfig() object {
+func statsConfig(prefixes, patterns []string) object {
 	return object{
-		"stats_matcher":             object{"inclusion_list": object{"patterns": inclusions()}},
+		"stats_matcher":             object{"inclusion_list": object{"patterns": inclusions(prefixes, patterns)}},
 		"stats_tags":                tags(),
 		"use_all_default_tags":      false,
 		"histogram_bucket_settings": buckets(),
 	}
 }
 
-// Statistics to keep. Names of HTTP connection managers, TCP proxies and listeners are few and fixed. There may be many
+// Statistics of a sidecar to keep. Names of HTTP connection managers, TCP proxies and listeners are few and fixed. There may be many
 // clusters, so each statistic of a cluster must be worth its series.
 var (
 	keptPrefixes = []string{"cluster_manager.", "control_plane.", "listener_manager.", "outbound_grpc.", "tcp.", answers.StatPrefix + "." + answers.Stat}
@@ -42,12 +42,12 @@ var (
 	}
 )
 
-func inclusions() []object {
+func inclusions(prefixes, patterns []string) []object {
 	var list []object
-	for _, p := range keptPrefixes {
+	for _, p := range prefixes {
 		list = append(list, object{"prefix": p})
 	}
-	for _, p := range keptPatterns {
+	for _, p := range patterns {
 		list = append(list, object{"safe_regex": object{"regex": p}})
 	}
 	return list

@@ -22,7 +22,7 @@ func TestCallSourcesAreWhatHolds(t *testing.T) {
 			}
 			seen++
 			var said config.Calls
-			for _, s := range mesh.CallSources(rule.Origin, w.Service(cartKey), w.Inputs(cartKey)) {
+			for _, s := range mesh.CallSources(rule.Origin, &cartKey, w.Inputs(cartKey)) {
 				said = said.Or(s.Calls)
 			}
 			got := rule.Action.Calls

@@ -9,8 +9,11 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 type checkOptions struct {
@@ -26,10 +29,11 @@ func newCheckCommand(connect connector) *cobra.Command {
 	o := checkOptions{connect: connect}
 	cmd := &cobra.Command{
 		Use:   "check -f FILE|DIR|- [flags]",
-		Short: "Find mistakes in Services, routes, policies, namespaces and workloads before you apply them",
-		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, ReferenceGrants,
-XBackendTrafficPolicies and AuthorizationPolicies of the given files: fields and annotations that nobody knows, values that would be
-refused, references to Services and ports that are not there or that need a ReferenceGrant, weights that sum
+		Short: "Find mistakes in Services, Gateways, routes, policies, namespaces and workloads before you apply them",
+		Long: `Find mistakes in the Services, HTTPRoutes, GRPCRoutes, TLSRoutes, TCPRoutes, UDPRoutes, Gateways, GatewayClasses, ListenerSets,
+BackendTLSPolicies, ReferenceGrants, XBackendTrafficPolicies and AuthorizationPolicies of the given files: fields and annotations
+that nobody knows, values that would be refused, references to Services, ports, listeners, Secrets and ConfigMaps
+that are not there or that need a ReferenceGrant, host names that no listener has, weights that sum
 to 0, rules that no request can ever meet, routes of two kinds on one Service port, and policies that
 select no pod, name service accounts or ports that are not there, or let nobody in. Of Namespaces and workloads
 the labels and annotations of mizzen.dev are looked at. Other kinds are not. Of the cluster, the configuration of
@@ -37,13 +41,14 @@ Cilium and of Calico is looked at where it can be read, because they can hide Se
 
 The files are seen as if applied to the cluster of the kubeconfig, so that they may name what is there, and
 what they would break there is told too. Nothing is written. With --offline, or where no cluster is reached,
-the files stand alone.
+the files stand alone; Secrets that Gateways name are then taken for valid unless the files have them. So is what
+may not be read in the cluster, and a note says so.
 
 Each finding is a line: place, severity, object, field, value, what is wrong and what is allowed. The exit
 code is 1 if there is an error; warnings alone leave it at 0 without --strict.
 
 The schema of the CRDs holds more than is checked here: kubectl apply --dry-run=server asks it.`,
-		Example: `  # Before kubectl apply -f routes/
+		Example: `  # Before kubectl apply -f routes/, with Gateways in it or in the cluster
   mizzenctl check -f routes/
 
   # In CI, without a cluster, with Services and routes in the repository
@@ -89,8 +94,21 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 		namespace = o.defaultNamespace()
 	}
 	r := readObjects(sources, namespace)
+	applied := slices.Concat(r.objects, r.referred)
+	rest, err := readOutside(ctx, cluster.client, cluster.with(applied), cluster.missing, cluster.mesh, func(mesh.Key) bool { return true })
+	if err != nil {
+		return err
+	}
+	cluster.objects = append(cluster.objects, rest.found...)
 	before := newWorld(cluster.objects, cluster.mesh)
-	c := newChecker(r.objects, before, newWorld(cluster.with(r.objects), cluster.mesh), cluster.around.with(r))
+	c := newChecker(r.objects, before, newWorld(cluster.with(applied), cluster.mesh), cluster.around.with(r))
+	c.known = known{alone: cluster.alone, missing: cluster.missing, namespaces: rest.namespaces}
+	if slices.ContainsFunc(r.objects, ofGateways) {
+		rest.notes = append(cluster.missing.notes(), rest.notes...)
+	}
+	if err := writeNotes(stderr, rest.notes); err != nil {
+		return err
+	}
 	var files []string
 	for _, s := range sources {
 		files = append(files, s.name)
@@ -114,11 +132,19 @@ func (o *checkOptions) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	return err
 }
 
+// ofGateways reports whether an object may be one for Gateways.
+func ofGateways(o *fileObject) bool {
+	return o.GetObjectKind().GroupVersionKind().Group == gatewayv1.GroupName
+}
+
 // surroundings are the objects to which the files would be added.
 type surroundings struct {
 	objects
-	mesh   *config.Mesh
-	around inhabitants
+	mesh    *config.Mesh
+	around  inhabitants
+	missing unread
+	// client of the cluster; nil if there is none.
+	client client.Client
 	// findings are findings about the cluster itself.
 	findings []finding
 	// alone is set if there is no cluster.
@@ -135,7 +161,7 @@ func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundi
 	var found surroundings
 	c, err := o.connect(&o.clusterFlags)
 	if err == nil {
-		if found.objects, err = readCluster(ctx, c); err == nil {
+		if found.objects, found.missing, err = readCluster(ctx, c); err == nil {
 			found.around, err = readInhabitants(ctx, c)
 		}
 	}
@@ -144,7 +170,7 @@ func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundi
 	}
 	switch {
 	case err == nil:
-		found.findings = checkSockets(ctx, c)
+		found.findings, found.client = checkSockets(ctx, c), c
 		return found, nil
 	case o.kubeconfig != "" || o.context != "":
 		return alone, err

@@ -3,7 +3,9 @@ package ctl
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/sets"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/api/v1alpha1"
@@ -16,13 +18,24 @@ type checker struct {
 	byName        map[string]*fileObject
 	before, after *world
 	// around has the objects to which policies refer.
-	around   inhabitants
+	around inhabitants
+	known
 	findings []finding
 	said     map[finding]bool
 }
 
+// known says what is not known of the cluster.
+type known struct {
+	// alone is set if there is no cluster.
+	alone bool
+	// missing are kinds that the user may not list.
+	missing unread
+	// namespaces are those whose labels are not known.
+	namespaces sets.Set[string]
+}
+
 func newChecker(files []*fileObject, before, after *world, around inhabitants) *checker {
-	around.services = after.services
+	around.services = of[*corev1.Service](after.objects)
 	c := &checker{files: files, around: around, byName: map[string]*fileObject{}, before: before, after: after, said: map[finding]bool{}}
 	for _, f := range files {
 		c.byName[f.String()] = f
@@ -60,6 +73,17 @@ func (c *checker) check() []finding {
 			for i, rule := range object.Spec.Rules {
 				c.checkWeights(o, i, connectionBackends(rule.BackendRefs))
 			}
+		case *gatewayv1.UDPRoute:
+			c.checkRoute(o, object.Spec.ParentRefs, mesh.UDPRouteFaults(object))
+			for i, rule := range object.Spec.Rules {
+				c.checkWeights(o, i, connectionBackends(rule.BackendRefs))
+			}
+		case *gatewayv1.GatewayClass:
+			c.checkParameters(o, object)
+		case *gatewayv1.Gateway:
+			c.checkClass(o, object)
+		case *gatewayv1.ListenerSet:
+			c.checkSet(o, object)
 		case *v1alpha1.AuthorizationPolicy:
 			faults, effect := mesh.PolicyFaults(object)
 			for _, f := range faults {
@@ -75,9 +99,10 @@ func (c *checker) check() []finding {
 		}
 	}
 	for _, parent := range c.after.parents() {
-		c.checkAttached(parent)
-		c.checkReferences(parent)
+		c.checkAttached(c.after.routes(parent))
+		c.checkReferences(mesh.UnresolvedRefs(parent, c.after.Inputs(parent)))
 	}
+	c.checkGateways()
 	c.checkPolicies()
 	c.checkBroken()
 	c.checkShadows()
@@ -107,8 +132,9 @@ func (c *checker) checkRoute(o *fileObject, parents []gatewayv1.ParentReference,
 		c.add(o.finding(severityError, f.Field, f.Value, effect, f.Want))
 	}
 	if len(parents) == 0 {
-		c.add(o.finding(severityWarning, "spec.parentRefs", "", "none: the route has no effect", `a Service: {group: "", kind: Service, name: …}`))
+		c.add(o.finding(severityWarning, "spec.parentRefs", "", "none: the route has no effect", `a Service: {group: "", kind: Service, name: …}, or a Gateway: {name: …}`))
 	}
+	c.checkParents(o, parents...)
 	for i, ref := range parents {
 		field := fmt.Sprintf("spec.parentRefs[%d]", i)
 		isService := ref.Kind != nil && *ref.Kind == "Service"

@@ -42,8 +42,11 @@ func (c *checker) checkShadows() {
 				s.met = true
 				continue
 			}
-			s.by = rules[j]
-			if c.ageDecides(rules[i], rules[j]) {
+			twin := c.ageDecides(rules[i], rules[j])
+			if s.by.Action == nil || twin {
+				s.by = rules[j]
+			}
+			if twin {
 				s.twin = true
 				s.met = s.met || !rules[i].Match.Covers(rules[j].Match)
 			}
@@ -60,7 +63,7 @@ func (c *checker) checkShadows() {
 func (c *checker) groups() [][]mesh.Rule {
 	var out [][]mesh.Rule
 	for _, parent := range c.after.parents() {
-		svc := c.after.Service(parent)
+		svc := c.after.captured(parent)
 		if svc == nil {
 			continue
 		}
@@ -72,7 +75,18 @@ func (c *checker) groups() [][]mesh.Rule {
 			}
 		}
 	}
-	return slices.DeleteFunc(out, mesh.OfConnections) // of which checkAttached tells
+	for _, key := range c.after.Gateways() {
+		for _, s := range c.after.gateway(key).model.Sockets {
+			for _, l := range s.Listeners {
+				for _, h := range s.Hosts([]mesh.Listener{l}) {
+					if !h.Misdirected {
+						out = append(out, l.AllRulesFor(h.Name))
+					}
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(out, mesh.OfConnections) // of which checkAttached and checkConnections tell
 }
 
 // ageDecides reports whether only the routes' age orders two rules. The older route comes first, but the age of two new
@@ -82,7 +96,7 @@ func (c *checker) ageDecides(a, b mesh.Rule) bool {
 }
 
 func (c *checker) isNew(r mesh.ID) bool {
-	return c.byName[r.String()] != nil && c.before.route(r) == nil
+	return c.byName[r.String()] != nil && c.before.byID[r] == nil
 }
 
 func (c *checker) addShadow(id matchID, s shadow) {

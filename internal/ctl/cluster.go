@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,6 +21,7 @@ import (
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
 	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // clusterTimeout bounds each request to the API server.
@@ -78,41 +83,64 @@ func (f *clusterFlags) restConfig() (*rest.Config, error) {
 	return cfg, nil
 }
 
+// unread are the kinds for Gateways that the user may not list or that the cluster does not have, with the reason.
+type unread map[mesh.Kind]error
+
 // readCluster lists what routes depend on, of all namespaces: a route may stand in any of them. A kind that
-// the cluster does not have is none of it.
-func readCluster(ctx context.Context, c client.Client) (objects, error) {
-	var services corev1.ServiceList
-	if err := c.List(ctx, &services); err != nil {
-		return objects{}, fmt.Errorf("list Services: %w", err)
-	}
-	var http gatewayv1.HTTPRouteList
-	if err := listOptional(ctx, c, &http, "HTTPRoutes"); err != nil {
-		return objects{}, err
-	}
-	var grpc gatewayv1.GRPCRouteList
-	if err := listOptional(ctx, c, &grpc, "GRPCRoutes"); err != nil {
-		return objects{}, err
-	}
-	var tls gatewayv1.TLSRouteList
-	if err := listOptional(ctx, c, &tls, "TLSRoutes"); err != nil {
-		return objects{}, err
-	}
-	var tcp gatewayv1.TCPRouteList
-	if err := listOptional(ctx, c, &tcp, "TCPRoutes"); err != nil {
-		return objects{}, err
+// the cluster does not have is none of it. The rules of Services do not depend on the kinds for Gateways, which may be unread.
+func readCluster(ctx context.Context, c client.Client) (objects, unread, error) {
+	var out objects
+	missing := unread{}
+	for _, kind := range []struct {
+		list client.ObjectList
+		what string
+		// forGateways is the kind of objects that only the rules of Gateways depend on.
+		forGateways mesh.Kind
+	}{
+		{&corev1.ServiceList{}, "Services", ""},
+		{&gatewayv1.HTTPRouteList{}, "HTTPRoutes", ""},
+		{&gatewayv1.GRPCRouteList{}, "GRPCRoutes", ""},
+		{&gatewayv1.TLSRouteList{}, "TLSRoutes", ""},
+		{&gatewayv1.TCPRouteList{}, "TCPRoutes", ""},
+		{&gatewayxv1alpha1.XBackendTrafficPolicyList{}, "XBackendTrafficPolicies", ""},
+		{&gatewayv1.UDPRouteList{}, "UDPRoutes", mesh.KindUDPRoute},
+		{&gatewayv1.GatewayClassList{}, "GatewayClasses", mesh.KindGatewayClass},
+		{&gatewayv1.GatewayList{}, "Gateways", mesh.KindGateway},
+		{&gatewayv1.ListenerSetList{}, "ListenerSets", mesh.KindListenerSet},
+		{&gatewayv1.BackendTLSPolicyList{}, "BackendTLSPolicies", mesh.KindBackendTLSPolicy},
+		{&corev1.NamespaceList{}, "Namespaces", mesh.KindNamespace},
+	} {
+		err := c.List(ctx, kind.list)
+		if kind.forGateways != "" && (apierrors.IsForbidden(err) || apimeta.IsNoMatchError(err)) {
+			missing[kind.forGateways] = fmt.Errorf("list %s: %w", kind.what, err)
+			continue
+		}
+		if err != nil && !apimeta.IsNoMatchError(err) {
+			return nil, nil, fmt.Errorf("list %s: %w", kind.what, err)
+		}
+		if err := apimeta.EachListItem(kind.list, func(o runtime.Object) error {
+			out = append(out, o.(client.Object))
+			return nil
+		}); err != nil {
+			return nil, nil, fmt.Errorf("list %s: %w", kind.what, err)
+		}
 	}
 	grants, err := listGrants(ctx, c)
-	if err != nil {
-		return objects{}, err
+	for _, grant := range grants {
+		out = append(out, grant)
 	}
-	var policies gatewayxv1alpha1.XBackendTrafficPolicyList
-	if err := listOptional(ctx, c, &policies, "XBackendTrafficPolicies"); err != nil {
-		return objects{}, err
+	return out, missing, err
+}
+
+// notes say which kinds the user may not list.
+func (u unread) notes() []string {
+	var out []string
+	for _, kind := range slices.Sorted(maps.Keys(u)) {
+		if !apimeta.IsNoMatchError(u[kind]) {
+			out = append(out, fmt.Sprintf("seeing Gateways without these objects: %v", u[kind]))
+		}
 	}
-	return objects{
-		services: pointers(services.Items), http: pointers(http.Items), grpc: pointers(grpc.Items),
-		tls: pointers(tls.Items), tcp: pointers(tcp.Items), grants: grants, policies: pointers(policies.Items),
-	}, nil
+	return out
 }
 
 func listOptional(ctx context.Context, c client.Client, list client.ObjectList, what string, opts ...client.ListOption) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,6 +19,7 @@ import (
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/mizzen-mesh/mizzen/internal/kubescheme"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 // A cluster without the Gateway API has no routes; one with older CRDs has ReferenceGrants of v1beta1; any other
@@ -26,7 +28,7 @@ func TestReadCluster(t *testing.T) {
 	grant := &gatewayv1beta1.ReferenceGrant{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
 	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}
 	absent := &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: gatewayv1.GroupName}}
-	read := func(fail func(client.ObjectList) error) (objects, error) {
+	read := func(fail func(client.ObjectList) error) (objects, unread, error) {
 		c := fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(grant, route).WithInterceptorFuncs(interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				if err := fail(list); err != nil {
@@ -37,26 +39,36 @@ func TestReadCluster(t *testing.T) {
 		}).Build()
 		return readCluster(context.Background(), c)
 	}
-	got, err := read(func(list client.ObjectList) error {
+	got, missing, err := read(func(list client.ObjectList) error {
 		if strings.HasPrefix(gvkOf(t, list).Group, "gateway") {
 			return absent
 		}
 		return nil
 	})
-	if err != nil || len(got.http)+len(got.grpc)+len(got.grants) > 0 {
+	if err != nil || len(got) > 0 || missing[mesh.KindGateway] == nil || len(missing.notes()) > 0 {
 		t.Errorf("no CRDs: %+v, %v", got, err)
 	}
-	got, err = read(func(list client.ObjectList) error {
+	got, missing, err = read(func(list client.ObjectList) error {
 		if gvkOf(t, list) == schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrantList") {
 			return absent
 		}
 		return nil
 	})
-	if err != nil || len(got.grants) != 1 || got.grants[0].Name != "b" || len(got.http) != 1 {
+	grants := of[*gatewayv1.ReferenceGrant](got)
+	if err != nil || len(grants) != 1 || grants[0].Name != "b" || len(of[*gatewayv1.HTTPRoute](got)) != 1 || len(missing) > 0 {
 		t.Errorf("old CRDs: %+v, %v", got, err)
 	}
-	for _, kind := range []string{"Service", "HTTPRoute", "GRPCRoute", "ReferenceGrant"} {
-		_, err = read(func(list client.ObjectList) error {
+	got, missing, err = read(func(list client.ObjectList) error {
+		if kind := gvkOf(t, list).Kind; kind == "GatewayList" || kind == "NamespaceList" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "", errors.New("not for you"))
+		}
+		return nil
+	})
+	if notes := strings.Join(missing.notes(), "\n"); err != nil || len(got) != 1 || strings.Count(notes, "not for you") != 2 || !strings.Contains(notes, "list Gateways: ") {
+		t.Errorf("few rights: %v, %v\n%s", got, err, notes)
+	}
+	for _, kind := range []string{"Service", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Gateway", "ListenerSet"} {
+		_, _, err = read(func(list client.ObjectList) error {
 			if gvkOf(t, list).Kind == kind+"List" {
 				return errors.New("forbidden")
 			}

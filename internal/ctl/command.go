@@ -1,4 +1,4 @@
-// Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/mesh, internal/agentapi and
+// Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/mesh, xds/translate, internal/agentapi and
 // internal/version of this module, and controller-runtime's client: routes and check read the cluster of the
 // kubeconfig, unless they are given files only. No command writes to a cluster. The results for routes come from the
 // functions that the control plane runs. identity, plaintext and dryrun also ask the agents of pods, through forwarded

@@ -178,5 +178,18 @@ func FuzzCheckAndRoutes(f *testing.F) {
 				t.Error(err)
 			}
 		}
+		asked, err := parseRequest("GET https://shop.example.com/cart", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range after.gatewaysOf("") {
+			view := after.gatewayViewOf(key, 0)
+			if renderGateway(view, false) == "" {
+				t.Error("nothing is said")
+			}
+			if found := after.landing(view, asked); view.Note == "" && found.Met == nil && found.Status == 0 && !found.Closed {
+				t.Errorf("a request goes nowhere: %+v", found)
+			}
+		}
 	})
 }

@@ -41,15 +41,23 @@ func objectName(kind string, o client.Object) string {
 
 // kinds of users' objects that Mizzen reads, by apiVersion.
 var kinds = map[schema.GroupVersionKind]func() client.Object{
-	corev1.SchemeGroupVersion.WithKind("Service"):                           func() client.Object { return &corev1.Service{} },
-	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"):       func() client.Object { return &gatewayv1.HTTPRoute{} },
-	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"):       func() client.Object { return &gatewayv1.GRPCRoute{} },
-	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"):        func() client.Object { return &gatewayv1.TLSRoute{} },
-	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"):        func() client.Object { return &gatewayv1.TCPRoute{} },
-	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"):  func() client.Object { return &gatewayv1.ReferenceGrant{} },
-	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):                   func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
-	schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind(policyKind): func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
+	corev1.SchemeGroupVersion.WithKind("Service"):                            func() client.Object { return &corev1.Service{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"):        func() client.Object { return &gatewayv1.HTTPRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"):        func() client.Object { return &gatewayv1.GRPCRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"):         func() client.Object { return &gatewayv1.TLSRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"):         func() client.Object { return &gatewayv1.TCPRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("UDPRoute"):         func() client.Object { return &gatewayv1.UDPRoute{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ReferenceGrant"):   func() client.Object { return &gatewayv1.ReferenceGrant{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind(classKind):          func() client.Object { return &gatewayv1.GatewayClass{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("Gateway"):          func() client.Object { return &gatewayv1.Gateway{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ListenerSet"):      func() client.Object { return &gatewayv1.ListenerSet{} },
+	schema.GroupVersion(gatewayv1.GroupVersion).WithKind("BackendTLSPolicy"): func() client.Object { return &gatewayv1.BackendTLSPolicy{} },
+	v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"):                    func() client.Object { return &v1alpha1.AuthorizationPolicy{} },
+	schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind(policyKind):  func() client.Object { return &gatewayxv1alpha1.XBackendTrafficPolicy{} },
 }
+
+// classKind is the one of the kinds whose objects are in no namespace.
+const classKind = "GatewayClass"
 
 // policyKind is the kind of the Gateway API's policy for Services.
 const policyKind = "XBackendTrafficPolicy"
@@ -57,17 +65,23 @@ const policyKind = "XBackendTrafficPolicy"
 // alike are older versions with the same fields, which the CRDs still serve.
 // https://gateway-api.sigs.k8s.io/concepts/versioning/
 var alike = map[schema.GroupVersionKind]bool{
-	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "HTTPRoute"}:      true,
-	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "ReferenceGrant"}: true,
-	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TCPRoute"}:      true,
-	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TLSRoute"}:      true,
-	{Group: gatewayv1.GroupName, Version: "v1alpha3", Kind: "TLSRoute"}:      true,
+	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "HTTPRoute"}:         true,
+	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "ReferenceGrant"}:    true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TCPRoute"}:         true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "TLSRoute"}:         true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha3", Kind: "TLSRoute"}:         true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha2", Kind: "UDPRoute"}:         true,
+	{Group: gatewayv1.GroupName, Version: "v1alpha3", Kind: "BackendTLSPolicy"}: true,
+	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: "Gateway"}:           true,
+	{Group: gatewayv1.GroupName, Version: "v1beta1", Kind: classKind}:           true,
 }
 
 // reading is the content of the files.
 type reading struct {
 	objects  []*fileObject
 	findings []finding
+	// referred are Secrets and ConfigMaps, which are looked at where a Gateway names them.
+	referred []*fileObject
 	// templates are the pod templates of workloads.
 	templates []template
 	// accounts are the names of ServiceAccounts.
@@ -172,6 +186,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 		if gvk == corev1.SchemeGroupVersion.WithKind("ServiceAccount") {
 			r.accounts = append(r.accounts, mesh.Key{Namespace: cmp.Or(text(node, "metadata", "namespace"), namespace), Name: text(node, "metadata", "name")})
 		}
+		r.refer(file, node, gvk, asJSON, namespace)
 		if err != nil || !r.keyed(file, node, gvk, asJSON, namespace) {
 			r.others++
 		}
@@ -197,7 +212,7 @@ func (r *reading) object(file string, node *yamlv3.Node, asJSON []byte, namespac
 		r.fail(file, node.Line, label, strings.TrimPrefix(err.Error(), "json: "))
 		return
 	}
-	if o.GetNamespace() == "" {
+	if o.GetNamespace() == "" && kind != classKind {
 		o.SetNamespace(namespace)
 	}
 	for _, e := range strict {

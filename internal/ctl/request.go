@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -11,8 +12,16 @@ import (
 // requestView says where a request goes.
 type requestView struct {
 	Request string `json:"request"`
-	Service string `json:"service"`
+	// Service or Gateway that gets it.
+	Service string `json:"service,omitempty"`
+	Gateway string `json:"gateway,omitempty"`
 	Port    uint16 `json:"port"`
+	// Listener of the Gateway, its certificates and the virtual host that take the request.
+	Listener     string   `json:"listener,omitempty"`
+	Certificates []string `json:"certificates,omitempty"`
+	// CertificateNote says that none of the certificates is good for the server name.
+	CertificateNote string `json:"certificateNote,omitempty"`
+	Host            string `json:"host,omitempty"`
 	// Clients is the namespace of the clients whose rules apply, or empty for all other clients.
 	Clients string `json:"clients,omitempty"`
 	// Tried are the rules in their order, up to the one that the request matches.
@@ -20,11 +29,16 @@ type requestView struct {
 	// Met is that rule; nil if no rule matches and Status is the answer.
 	Met    *ruleView `json:"met,omitempty"`
 	Status uint32    `json:"status,omitempty"`
+	// Closed says that a Gateway does not take the connection.
+	Closed bool `json:"closed,omitempty"`
 	// Note says why there are no rules.
 	Note string `json:"note,omitempty"`
 
 	namespace string
 	group     groupView
+	listener  *listenerView
+	// by says what has decided for the listener.
+	by string
 }
 
 type triedView struct {
@@ -35,12 +49,21 @@ type triedView struct {
 	Failed []string `json:"failed,omitempty"`
 }
 
-// parseRequest reads "METHOD /path?query", "/path" or, for a gRPC call, "package.Service/Method".
-func parseRequest(text string, headers []string) (mesh.Request, error) {
-	r := mesh.Request{Method: "GET", Headers: map[string][]string{}}
+// request is a request of the command line.
+type request struct {
+	mesh.Request
+	text string
+	// scheme and port are those of a URL, for a Gateway; empty for a Service. serverName is what the client asks for in TLS.
+	scheme, serverName string
+	port               uint16
+}
+
+// parseRequest reads "METHOD /path?query", "/path" or, for a gRPC call, "package.Service/Method". In place of the path it takes a URL.
+func parseRequest(text string, headers []string) (request, error) {
+	r := request{Request: mesh.Request{Method: http.MethodGet, Headers: map[string][]string{}}}
 	fields := strings.Fields(text)
-	bad := func(problem string) (mesh.Request, error) {
-		return r, fmt.Errorf(`--request: %q: %s; want "METHOD /path", "/path" or, for gRPC, "package.Service/Method"`, text, problem)
+	bad := func(problem string) (request, error) {
+		return r, fmt.Errorf(`--request: %q: %s; want "METHOD /path", "/path" or, for gRPC, "package.Service/Method"; for a Gateway "METHOD https://host/path"`, text, problem)
 	}
 	switch len(fields) {
 	case 1:
@@ -50,14 +73,6 @@ func parseRequest(text string, headers []string) (mesh.Request, error) {
 	default:
 		return bad("not one or two words")
 	}
-	switch {
-	case len(fields) == 1 && !strings.HasPrefix(r.Path, "/") && strings.Count(r.Path, "/") == 1:
-		r.Method, r.Path = "POST", "/"+r.Path
-	case !strings.HasPrefix(r.Path, "/") && (r.Method != "OPTIONS" || r.Path != "*"):
-		return bad("no path")
-	case r.Method != strings.ToUpper(r.Method):
-		return bad("methods are in upper case")
-	}
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok || strings.TrimSpace(name) == "" {
@@ -65,6 +80,28 @@ func parseRequest(text string, headers []string) (mesh.Request, error) {
 		}
 		name = strings.ToLower(strings.TrimSpace(name))
 		r.Headers[name] = append(r.Headers[name], strings.TrimSpace(value))
+	}
+	absolute := strings.Contains(r.Path, "://") && !strings.HasPrefix(r.Path, "/")
+	switch {
+	case absolute:
+		u, err := url.Parse(r.Path)
+		if err == nil {
+			err = r.absolute(u)
+		}
+		if err != nil {
+			return bad(err.Error())
+		}
+	case len(fields) == 1 && !strings.HasPrefix(r.Path, "/") && strings.Count(r.Path, "/") == 1:
+		r.Method, r.Path = http.MethodPost, "/"+r.Path
+	case !strings.HasPrefix(r.Path, "/") && (r.Method != http.MethodOptions || r.Path != "*"):
+		return bad("no path")
+	}
+	if r.Method != strings.ToUpper(r.Method) {
+		return bad("methods are in upper case")
+	}
+	r.text = r.Method + " " + r.Path
+	if absolute {
+		r.text = r.Method + " " + fields[len(fields)-1]
 	}
 	return r, nil
 }
@@ -112,46 +149,4 @@ func (v *requestView) try(r mesh.Request) {
 		v.Tried = append(v.Tried, tried)
 	}
 	v.Status = http.StatusNotFound
-}
-
-func renderRequest(v requestView, p paint) string {
-	var b strings.Builder
-	b.WriteString(p.in(bold, v.Request) + fmt.Sprintf("  to Service %s, port %d", v.Service, v.Port))
-	if v.Clients != "" {
-		fmt.Fprintf(&b, ", from a client in namespace %s", v.Clients)
-	}
-	b.WriteString("\n")
-	if v.Note != "" {
-		return b.String() + "  " + v.Note + "\n"
-	}
-	var t table
-	for _, tried := range v.Tried {
-		verdict := cell{"meets it", green}
-		if len(tried.Failed) > 0 {
-			verdict = cell{"not met: " + strings.Join(tried.Failed, ", "), dim}
-		}
-		cells := ruleCells(v.group.Rules[tried.Order-1])
-		name := cells[0].text
-		if len(cells) > 1 {
-			name += " " + cells[1].text
-		}
-		t.row(cell{text: fmt.Sprintf("rule %d", tried.Order)}, cell{text: name}, verdict)
-	}
-	b.WriteString(indent(t.String(p)))
-	if v.Met == nil {
-		b.WriteString("  → " + p.in(red, noMatchText(v.group)) + ": no rule matches\n")
-		return b.String()
-	}
-	if v.Met.Status != 0 {
-		return b.String() + "  → " + p.in(red, fmt.Sprint(v.Met.Status)) + ": " + v.Met.Reason + "\n"
-	}
-	for _, c := range destinationCells(v.namespace, *v.Met) {
-		b.WriteString("  → " + p.in(c.colour, c.text) + "\n")
-	}
-	var settings table
-	for _, s := range v.Met.Settings {
-		settings.row(cell{text: "    " + s.Name + " " + s.Value}, cell{s.Source, dim})
-	}
-	b.WriteString(settings.String(p))
-	return b.String()
 }

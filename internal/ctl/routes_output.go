@@ -9,12 +9,17 @@ import (
 // routesView is the format of -o json and yaml.
 type routesView struct {
 	Services []serviceView `json:"services,omitempty"`
+	Gateways []gatewayView `json:"gateways,omitempty"`
 	Requests []requestView `json:"requests,omitempty"`
 }
+
+func (v routesView) empty() bool { return len(v.Services)+len(v.Gateways)+len(v.Requests) == 0 }
 
 func (v routesView) write(out io.Writer, format string) error { return write(out, format, v, v.table) }
 
 const defaultsNote = "Without a setting there is no timeout, and sidecars retry only calls that no server can have begun."
+
+const gatewayDefaultsNote = "Without a setting there is no timeout, and gateways retry only calls that no server can have begun."
 
 func (v routesView) table(p paint) string {
 	var parts []string
@@ -32,8 +37,14 @@ func (v routesView) table(p paint) string {
 	if len(unrouted) > 0 {
 		parts = append(parts, renderUnrouted(unrouted, p))
 	}
-	if slices.ContainsFunc(v.Services, serviceView.hasRules) {
+	for _, gw := range v.Gateways {
+		parts = append(parts, renderGateway(gw, p))
+	}
+	switch {
+	case slices.ContainsFunc(v.Services, serviceView.hasRules):
 		parts = append(parts, p.in(dim, defaultsNote)+"\n")
+	case slices.ContainsFunc(v.Gateways, gatewayView.hasRules):
+		parts = append(parts, p.in(dim, gatewayDefaultsNote)+"\n")
 	}
 	return strings.Join(parts, "\n")
 }

@@ -27,6 +27,8 @@ type target struct {
 // kindNames are kubectl's names of the allowed kinds.
 var kindNames = map[string]string{
 	"svc": "Service", "service": "Service", "services": "Service",
+	"gtw": "Gateway", "gateway": "Gateway", "gateways": "Gateway",
+	"gateway.gateway.networking.k8s.io": "Gateway", "gateways.gateway.networking.k8s.io": "Gateway",
 	"po": "Pod", "pod": "Pod", "pods": "Pod",
 	"deploy": "Deployment", "deployment": "Deployment", "deployments": "Deployment", "deployments.apps": "Deployment", "deployment.apps": "Deployment",
 	"sts": "StatefulSet", "statefulset": "StatefulSet", "statefulsets": "StatefulSet", "statefulsets.apps": "StatefulSet", "statefulset.apps": "StatefulSet",
@@ -38,6 +40,9 @@ var kindNames = map[string]string{
 
 const wantKind = "svc, deploy, sts, ds, rs, job, cronjob or pod"
 
+// ofService is a name without a kind for commands that are about Services and Gateways, not about pods.
+const ofService = "Service"
+
 // parseTarget reads a name; what is the kind of a name without one. Names of pods and of most workloads may contain
 // dots, but those of Services and namespaces do not. So the namespace begins after the first dot of a Service's name,
 // and after the last dot of other names.
@@ -45,8 +50,14 @@ func (f *clusterFlags) parseTarget(text, what string, fallback func() string) (t
 	t := target{}
 	name := text
 	if kind, rest, ok := strings.Cut(text, "/"); ok {
-		if t.kind = kindNames[strings.ToLower(kind)]; t.kind == "" {
-			return t, fmt.Errorf("%q: unknown kind %q; want %s", text, kind, wantKind)
+		want := wantKind
+		if t.kind = kindNames[strings.ToLower(kind)]; what == ofService {
+			want = "gateway, " + want
+		} else if t.kind == string(mesh.KindGateway) {
+			t.kind = ""
+		}
+		if t.kind == "" {
+			return t, fmt.Errorf("%q: unknown kind %q; want %s", text, kind, want)
 		}
 		name = rest
 	}

@@ -104,7 +104,7 @@ type problemView struct {
 // it shows only that port.
 func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 	v := serviceView{Namespace: key.Namespace, Name: key.Name, Problems: w.problemsOf(key)}
-	svc := w.Service(key)
+	svc := w.captured(key)
 	if err := w.result.Errors[key]; err != nil {
 		v.Note = fmt.Sprintf("not part of the mesh, because Envoy would refuse it: %v", err)
 		return v
@@ -127,7 +127,9 @@ func (w *world) viewOf(key mesh.Key, from string, port uint16) serviceView {
 		}
 		view := portView{Port: p.Number, Name: p.Name, Protocol: p.Protocol}
 		for _, g := range groupsOf(rules[p.Number], svc, p, from) {
-			view.Groups = append(view.Groups, w.describeGroup(g, svc))
+			view.Groups = append(view.Groups, w.describeGroup(g, func(r mesh.Rule) []settingView {
+				return callSettings(r, mesh.CallSources(r.Origin, &key, w.Inputs(key)), "Service "+key.String())
+			}))
 		}
 		v.Ports = append(v.Ports, view)
 	}
@@ -170,7 +172,8 @@ func groupsOf(rules mesh.PortRules, svc *mesh.Service, port mesh.Port, from stri
 	return out
 }
 
-func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
+// describeGroup fills in the rules; calls returns the timeouts and retries of one.
+func (w *world) describeGroup(g groupView, calls func(mesh.Rule) []settingView) groupView {
 	g.Rules = []ruleView{}
 	shadowed := mesh.ShadowedBy(g.rules)
 	for i, rule := range g.rules {
@@ -178,7 +181,7 @@ func (w *world) describeGroup(g groupView, svc *mesh.Service) groupView {
 		view.ShadowedBy = shadowed[i] + 1
 		if !g.Connections {
 			view.Settings = append(view.Settings, ruleSessions(rule)...)
-			view.Settings = append(view.Settings, callSettings(rule, svc, w.Inputs(svc.Key))...)
+			view.Settings = append(view.Settings, calls(rule)...)
 		}
 		g.Rules = append(g.Rules, view)
 	}

@@ -10,18 +10,19 @@ import (
 )
 
 // callSettings returns the timeouts and retries of a rule that somebody has set.
-func callSettings(r mesh.Rule, svc *mesh.Service, in mesh.RouteInputs) []settingView {
+//
+// sources are mesh.CallSources of the rule. own is the Service that is shown, or empty for a Gateway.
+func callSettings(r mesh.Rule, sources []mesh.SaidBy, own string) []settingView {
 	if r.Action.Redirect != nil || r.Action.Fail != 0 {
 		return nil
 	}
-	sources := mesh.CallSources(r.Origin, svc, in)
 	calls := r.Action.Calls
 	var out []settingView
 	add := func(name, value, annotation, field, otherwise string, says func(config.Calls) bool) {
 		source := otherwise
 		for _, s := range sources {
 			if says(s.Calls) {
-				source = sourceText(s, annotation, fmt.Sprintf("spec.rules[%d].%s", r.Origin.Rule, field))
+				source = sourceText(s, own, annotation, fmt.Sprintf("spec.rules[%d].%s", r.Origin.Rule, field))
 				break
 			}
 		}
@@ -43,12 +44,15 @@ func callSettings(r mesh.Rule, svc *mesh.Service, in mesh.RouteInputs) []setting
 	return out
 }
 
-func sourceText(s mesh.SaidBy, annotation, field string) string {
+func sourceText(s mesh.SaidBy, own, annotation, field string) string {
 	if s.Fields {
 		return field
 	}
-	if strings.HasPrefix(s.Object, "Service ") {
+	switch {
+	case s.Object == own:
 		return annotation + " of the Service"
+	case strings.HasPrefix(s.Object, "Service "):
+		return annotation + " of " + s.Object
 	}
 	return annotation + s.Suffix
 }

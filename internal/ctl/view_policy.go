@@ -10,7 +10,7 @@ import (
 // policiesOf returns the settings of the XBackendTrafficPolicy that applies to a Service.
 func (w *world) policiesOf(key mesh.Key) []settingView {
 	source := ""
-	for _, s := range w.targeted(key) {
+	for _, s := range w.targeted(key, mesh.KindTrafficPolicy) {
 		if s.Conditions[0].True {
 			source = s.Object.String()
 		}
@@ -53,32 +53,10 @@ func ruleSessions(r mesh.Rule) []settingView {
 // policyProblems returns policies that target a Service but do not apply.
 func (w *world) policyProblems(key mesh.Key) []problemView {
 	var out []problemView
-	for _, s := range w.targeted(key) {
+	for _, s := range w.targeted(key, mesh.KindTrafficPolicy) {
 		if c := s.Conditions[0]; !c.True {
 			out = append(out, problemView{Object: s.Object.String(), Reason: string(c.Reason), Message: c.Message})
 		}
 	}
 	return out
-}
-
-// checkPolicies reports policies of the files that do not apply to a Service that they target.
-func (c *checker) checkPolicies() {
-	for _, p := range c.after.policies {
-		o := c.byName[objectName(policyKind, p)]
-		if o == nil {
-			continue
-		}
-		for i, ref := range p.Spec.TargetRefs {
-			field := fmt.Sprintf("spec.targetRefs[%d]", i)
-			if ref.Group != "" || ref.Kind != "Service" {
-				c.add(o.finding(severityWarning, field+".kind", string(ref.Kind), "not a target that Mizzen supports", `a Service: {group: "", kind: Service, name: …}`))
-				continue
-			}
-			for _, s := range c.after.targeted(mesh.Key{Namespace: p.Namespace, Name: string(ref.Name)}) {
-				if condition := s.Conditions[0]; !condition.True && s.Object.Name == p.Name {
-					c.add(o.finding(severityError, field, string(ref.Name), fmt.Sprintf("%s (%s)", condition.Message, condition.Reason), ""))
-				}
-			}
-		}
-	}
 }

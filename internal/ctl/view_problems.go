@@ -54,9 +54,12 @@ func (w *world) problemsOfCondition(s mesh.Status, c mesh.Condition) []problemVi
 	return out
 }
 
-// parentText names the port of the Service to which a reference refers.
+// parentText names the port of the Service, or the listener or port of the Gateway, to which a reference refers.
 func parentText(ref gatewayv1.ParentReference) string {
+	_, gateway := mesh.GatewayParent(mesh.Key{}, ref)
 	switch {
+	case gateway && ref.SectionName != nil:
+		return fmt.Sprintf("listener %q", *ref.SectionName)
 	case ref.Port != nil:
 		return fmt.Sprintf("port %d", *ref.Port)
 	case ref.SectionName != nil:

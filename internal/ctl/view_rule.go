@@ -40,6 +40,12 @@ func describeRule(r mesh.Rule, order int, refs []gatewayv1.BackendRef) ruleView 
 	if a.Rewrite.Path != nil {
 		add("path", pathChangeText(*a.Rewrite.Path))
 	}
+	if a.CORS != nil {
+		add("CORS", corsText(*a.CORS))
+	}
+	if a.Auth != nil {
+		add("external auth", "by "+targetText(a.Auth.Target))
+	}
 	for _, m := range a.Mirrors {
 		add("mirror", fmt.Sprintf("%s %% to %s", percentText(float64(m.PerMillion)/10_000), targetText(m.Target)))
 	}
@@ -105,7 +111,7 @@ func refText(ref gatewayv1.BackendRef, namespace string) (string, uint16) {
 // backendRefs are the backends of a rule, in its order.
 func (w *world) backendRefs(o mesh.Origin) []gatewayv1.BackendRef {
 	var out []gatewayv1.BackendRef
-	switch r := w.route(o.Route).(type) {
+	switch r := w.byID[o.Route].(type) {
 	case *gatewayv1.HTTPRoute:
 		if o.Rule < len(r.Spec.Rules) {
 			for _, b := range r.Spec.Rules[o.Rule].BackendRefs {
@@ -126,8 +132,19 @@ func (w *world) backendRefs(o mesh.Origin) []gatewayv1.BackendRef {
 		if o.Rule < len(r.Spec.Rules) {
 			return r.Spec.Rules[o.Rule].BackendRefs
 		}
+	case *gatewayv1.UDPRoute:
+		if o.Rule < len(r.Spec.Rules) {
+			return r.Spec.Rules[o.Rule].BackendRefs
+		}
 	}
 	return out
+}
+
+func corsText(c mesh.CORS) string {
+	if c.AnyOrigin {
+		return "for every origin"
+	}
+	return "for " + plural(len(c.AllowOrigins), "origin")
 }
 
 func targetText(t mesh.Target) string { return fmt.Sprintf("%s:%d", t.Service, t.Port) }

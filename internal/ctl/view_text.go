@@ -121,7 +121,7 @@ func ruleCells(r ruleView) []cell {
 	switch kind, _, _ := strings.Cut(r.Route, " "); mesh.Kind(kind) {
 	case mesh.KindTLSRoute:
 		where = fmt.Sprintf("hostnames[%d]", r.Match)
-	case mesh.KindTCPRoute:
+	case mesh.KindTCPRoute, mesh.KindUDPRoute:
 		where = fmt.Sprintf("rules[%d]", r.Rule)
 	}
 	if r.Name != "" {

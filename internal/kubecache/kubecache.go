@@ -1,39 +1,75 @@
 // Package kubecache says what the control plane's cache keeps in memory of each object. The process and every test that
 // makes a cache take Options, so that no test reads what the product has dropped.
 //
-// It may import config, internal/identity/api, internal/sidecar with its contract, and xds/kube.
+// It may import config, internal/gateway, internal/identity/api, internal/sidecar with its contract, and xds/kube.
 package kubecache
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/gateway-api/pkg/consts"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/gateway"
 	"github.com/mizzen-mesh/mizzen/internal/identity/api"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/xds/kube"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// Options returns the options of the cache that kube.Source and internal/identity/kube read. What nobody reads is not held.
+// Options returns the options of the cache that kube.Source, internal/gateway and internal/identity/kube read. What nobody reads is not held.
 func Options() cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			kube.CRDMetadata(): {Transform: crd},
-			&corev1.Pod{}:      {Transform: Pod},
-		},
-	}
+	byObject := gateway.CacheOptions()
+	byObject[kube.CRDMetadata()] = cache.ByObject{Transform: crd}
+	byObject[&corev1.Pod{}] = cache.ByObject{Transform: Pod}
+	byObject[&corev1.Secret{}] = cache.ByObject{Field: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)), Transform: secret}
+	byObject[&corev1.ConfigMap{}] = cache.ByObject{Transform: configMap}
+	return cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: byObject}
 }
 
-// crd leaves the name of a CRD: kubectl's annotation alone can have 256 KiB.
+// crd leaves the name of a CRD and its version of the Gateway API: kubectl's annotation alone can have 256 KiB.
 func crd(object any) (any, error) {
 	if crd, ok := object.(*metav1.PartialObjectMetadata); ok {
+		version, ok := crd.Annotations[consts.BundleVersionAnnotation]
 		crd.Annotations, crd.Labels, crd.ManagedFields = nil, nil, nil
+		if ok {
+			crd.Annotations = map[string]string{consts.BundleVersionAnnotation: version}
+		}
+	}
+	return object, nil
+}
+
+// secret leaves the certificate and the key of a TLS Secret.
+func secret(object any) (any, error) {
+	if o, ok := object.(*corev1.Secret); ok {
+		o.Annotations, o.Labels, o.ManagedFields = nil, nil, nil
+		for key := range o.Data {
+			if key != corev1.TLSCertKey && key != corev1.TLSPrivateKeyKey {
+				delete(o.Data, key)
+			}
+		}
+	}
+	return object, nil
+}
+
+// configMap leaves the values that gateways read, and the names of all keys: those of others may be large.
+func configMap(object any) (any, error) {
+	if o, ok := object.(*corev1.ConfigMap); ok {
+		o.ManagedFields = nil
+		for key := range o.Data {
+			if !slices.Contains([]string{mesh.CAKey, config.GatewayParametersKey, gateway.RootsKey}, key) {
+				o.Data[key] = ""
+			}
+		}
+		for key := range o.BinaryData {
+			o.BinaryData[key] = nil
+		}
 	}
 	return object, nil
 }

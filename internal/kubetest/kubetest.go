@@ -11,9 +11,12 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -48,10 +51,22 @@ var kinds = []struct {
 	{discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace, ""},
 	{networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"), meta.RESTScopeRoot, ""},
 	{crdKind, meta.RESTScopeRoot, ""},
+	{corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace, ""},
+	{corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace, ""},
+	// Of Gateways; the cache's options name them.
+	{corev1.SchemeGroupVersion.WithKind("ServiceAccount"), meta.RESTScopeNamespace, ""},
+	{appsv1.SchemeGroupVersion.WithKind("Deployment"), meta.RESTScopeNamespace, ""},
+	{policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), meta.RESTScopeNamespace, ""},
+	{autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"), meta.RESTScopeNamespace, ""},
 	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("HTTPRoute"), meta.RESTScopeNamespace, "httproutes.gateway.networking.k8s.io"},
 	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GRPCRoute"), meta.RESTScopeNamespace, "grpcroutes.gateway.networking.k8s.io"},
 	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TLSRoute"), meta.RESTScopeNamespace, "tlsroutes.gateway.networking.k8s.io"},
 	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("TCPRoute"), meta.RESTScopeNamespace, "tcproutes.gateway.networking.k8s.io"},
+	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("UDPRoute"), meta.RESTScopeNamespace, "udproutes.gateway.networking.k8s.io"},
+	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("GatewayClass"), meta.RESTScopeRoot, "gatewayclasses.gateway.networking.k8s.io"},
+	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("Gateway"), meta.RESTScopeNamespace, "gateways.gateway.networking.k8s.io"},
+	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("ListenerSet"), meta.RESTScopeNamespace, "listenersets.gateway.networking.k8s.io"},
+	{schema.GroupVersion(gatewayv1.GroupVersion).WithKind("BackendTLSPolicy"), meta.RESTScopeNamespace, "backendtlspolicies.gateway.networking.k8s.io"},
 	{schema.GroupVersion(gatewayv1beta1.GroupVersion).WithKind("ReferenceGrant"), meta.RESTScopeNamespace, "referencegrants.gateway.networking.k8s.io"},
 	{schema.GroupVersion(gatewayxv1alpha1.GroupVersion).WithKind("XBackendTrafficPolicy"), meta.RESTScopeNamespace, "xbackendtrafficpolicies.gateway.networking.x-k8s.io"},
 	{v1alpha1.GroupVersion.WithKind("AuthorizationPolicy"), meta.RESTScopeNamespace, "authorizationpolicies.mizzen.dev"},

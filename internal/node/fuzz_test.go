@@ -18,7 +18,8 @@ func FuzzFromProto(f *testing.F) {
 	good.Metadata.Fields["ips"] = structpb.NewStringValue("10.1.2.3,fd00::3%eth0")
 	odd := proto.Clone(good).(*corev3.Node)
 	odd.Id, odd.Metadata.Fields["uid"] = "a/b/c", structpb.NewNumberValue(1)
-	for _, n := range []*corev3.Node{good, odd, {}, {Id: "a/b", Cluster: "a/"}} {
+	gateway := node.Node{Namespace: "shop", Pod: "edge-mizzen-1", UID: "u", ServiceAccount: "edge-mizzen", Gateway: true}.Proto()
+	for _, n := range []*corev3.Node{good, odd, gateway, {}, {Id: "a/b", Cluster: "a/"}} {
 		b, err := proto.Marshal(n)
 		if err != nil {
 			f.Fatal(err)

@@ -1,4 +1,4 @@
-// Package node is the identity that a sidecar gives itself on the ADS stream: written into Envoy's
+// Package node is the identity that a sidecar, or a gateway's pod, gives itself on the ADS stream: written into Envoy's
 // bootstrap by the agent, read by the control plane. It may import config/fixed and Envoy's core protos only.
 package node
 
@@ -14,7 +14,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/config/fixed"
 )
 
-// Node names the pod that a sidecar runs in.
+// Node names the pod that a proxy runs in.
 type Node struct {
 	Namespace      string
 	Pod            string
@@ -32,6 +32,9 @@ type Node struct {
 	CallerAddresses bool
 	// SocketLoadBalancing is set where connections to Services get a pod's address within the socket (package socketlb).
 	SocketLoadBalancing bool
+	// Gateway is set for a pod of a Gateway, which has no application. It is what the pod says of itself: its certificate decides
+	// what it gets.
+	Gateway bool
 	// Workload is the "<kind>/<name>" that the pod belongs to; empty without one. It is what the pod
 	// says of itself, good to group pods by, never to decide what they may do.
 	Workload string
@@ -40,7 +43,7 @@ type Node struct {
 // Pod names one pod, and not a later one of the same name.
 type Pod struct{ Namespace, Name, UID string }
 
-// Of is the pod that the sidecar runs in.
+// Of is the pod that the proxy runs in.
 func (n Node) Of() Pod { return Pod{n.Namespace, n.Pod, n.UID} }
 
 // Identity is who a pod is, as far as its certificate says.
@@ -96,6 +99,9 @@ func (n Node) Metadata() map[string]string {
 	if n.SocketLoadBalancing {
 		meta["socketLoadBalancing"] = "true"
 	}
+	if n.Gateway {
+		meta["gateway"] = "true"
+	}
 	return meta
 }
 
@@ -135,6 +141,7 @@ func FromProto(p *corev3.Node) (Node, error) {
 
 		CallerAddresses:     meta["callerAddresses"].GetStringValue() == "true",
 		SocketLoadBalancing: meta["socketLoadBalancing"].GetStringValue() == "true",
+		Gateway:             meta["gateway"].GetStringValue() == "true",
 	}
 	if !fixed.ValidConfigScope(n.ConfigScope) {
 		return Node{}, fmt.Errorf("node.metadata.configScope: %q: want one of %s", n.ConfigScope, strings.Join(fixed.ConfigScopes, ", "))

@@ -21,6 +21,8 @@ func TestRoundTrip(t *testing.T) {
 	full.ConfigScope, full.Workload = fixed.ScopeDemand, "Deployment/cart"
 	seen := plain
 	seen.CallerAddresses, seen.SocketLoadBalancing = true, true
+	gateway := plain
+	gateway.Gateway = true
 	longest := full
 	longest.Workload = strings.Repeat("w", maxField)
 	for name, c := range map[string]struct {
@@ -30,6 +32,7 @@ func TestRoundTrip(t *testing.T) {
 		"scope and workload": {full, 6},
 		"neither":            {plain, 4},
 		"what was tried":     {seen, 6},
+		"a gateway":          {gateway, 5},
 		"longest field":      {longest, 6},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,8 @@
 // Package sidecar finds out whether a pod has a sidecar, and reads the sidecar's settings (contract). The webhook, the
 // control plane and mizzenctl all use it, so that they always agree.
 //
-// It may import config and contract.
+// It may import config and contract. container.go has what the injector and internal/gateway put into a
+// container alike.
 //
 // The answer comes from the containers in the pod's spec, because these run, and nobody can change them after the pod's
 // creation. Annotations and labels can be patched, or be lost when the pod is copied.

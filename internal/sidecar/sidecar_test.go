@@ -40,6 +40,10 @@ func TestHas(t *testing.T) {
 		"names of app containers": {func(p *corev1.Pod) {
 			p.Spec.Containers, p.Spec.InitContainers = p.Spec.InitContainers, nil
 		}, false},
+		"of a gateway": {func(p *corev1.Pod) {
+			p.Spec.InitContainers = nil
+			p.Spec.Containers = []corev1.Container{{Name: config.ProxyContainer, Args: contract.Run{ControlPlane: "a:1", IdentityAddress: "a:2", Gateway: true}.Args(contract.Captured{})}}
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := &corev1.Pod{Spec: corev1.PodSpec{InitContainers: sidecartest.Containers()}}

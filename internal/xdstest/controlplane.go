@@ -100,7 +100,7 @@ func (c *ControlPlane) start(ctx context.Context, o Options, running *running) (
 	if err != nil {
 		return nil, err
 	}
-	source, err := kube.NewSource(ctx, cache, c.Cluster.Mapper(), c.Config.MTLS.On(), c.log)
+	source, err := kube.NewSource(ctx, cache, c.Cluster.Mapper(), kube.WatchFor(c.Config), c.log)
 	if err != nil {
 		return nil, err
 	}

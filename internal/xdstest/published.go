@@ -73,13 +73,13 @@ func (c *ControlPlane) moveMark() (int64, error) {
 // statuses keeps what the control plane says of routes and policies.
 type statuses struct {
 	mu      sync.Mutex
-	said    map[mesh.Key][]mesh.Status
+	said    map[mesh.ID][]mesh.Status
 	whole   map[mesh.ID]mesh.Status
 	changed chan struct{}
 }
 
 func newStatuses() *statuses {
-	return &statuses{said: map[mesh.Key][]mesh.Status{}, whole: map[mesh.ID]mesh.Status{}, changed: make(chan struct{})}
+	return &statuses{said: map[mesh.ID][]mesh.Status{}, whole: map[mesh.ID]mesh.Status{}, changed: make(chan struct{})}
 }
 
 // generation returns the oldest generation of which something is said of an object, 0 for none, and a channel that is closed
@@ -106,7 +106,7 @@ func (s *statuses) change(f func()) {
 }
 
 // Set implements xds.Statuses, as do the others.
-func (s *statuses) Set(statuses map[mesh.Key][]mesh.Status) {
+func (s *statuses) Set(statuses map[mesh.ID][]mesh.Status) {
 	s.change(func() { maps.Copy(s.said, statuses) })
 }
 

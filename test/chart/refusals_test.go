@@ -129,7 +129,7 @@ func controlPlane(path, text string) error {
 }
 
 // noResources: to take these away has always meant that there are none, not the default.
-const noResources = "controller.resources=null,mesh.sidecar.resources=null"
+const noResources = "controller.resources=null,mesh.sidecar.resources=null,gateway.defaults.resources=null"
 
 // The chart takes the values of older releases, with which `helm upgrade --reuse-values` renders it, and says the
 // same of what they did not have as of its own defaults.

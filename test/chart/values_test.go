@@ -194,6 +194,8 @@ func TestEveryMeshFieldIsAValue(t *testing.T) {
 				continue // proxy.image gives these
 			case p == "mesh.cni":
 				continue // cni.enabled gives it
+			case p == "mesh.gateway":
+				check(typ.Field(i).Type, root.Properties["gateway"], "gateway")
 			case s.Properties[name] == nil:
 				t.Errorf("values.schema.json does not have %s", p)
 			case typ.Field(i).Type.Kind() == reflect.Struct && name != "resources":

@@ -6,13 +6,13 @@ import (
 	"sync"
 	"testing"
 
+	"sigs.k8s.io/gateway-api/conformance/tests"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
-	"sigs.k8s.io/gateway-api/pkg/features"
 )
 
-// outcomes of the suite's mesh tests. The report does not name a test that needs a feature outside of the
-// profile, not even one that failed: MeshFrontendHostname and MeshConsumerRoute, the only tests of cluster IP
-// matching and of consumer routes, are such.
+// outcomes of the suite's tests. The report does not name a test that needs features which are not all in one profile,
+// not even one that failed: MeshFrontendHostname and MeshConsumerRoute, the only tests of cluster IP matching and of
+// consumer routes, are such, and GRPCRouteNamedRule.
 type outcomes struct {
 	mu sync.Mutex
 	of map[string]string
@@ -22,9 +22,6 @@ func newOutcomes() *outcomes { return &outcomes{of: map[string]string{}} }
 
 // record is a hook of the suite, called when a test has ended.
 func (o *outcomes) record(t *testing.T, test suite.ConformanceTest, _ *suite.ConformanceTestSuite) {
-	if !slices.Contains(test.Features, features.SupportMesh) {
-		return
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -38,13 +35,13 @@ func (o *outcomes) record(t *testing.T, test suite.ConformanceTest, _ *suite.Con
 }
 
 func (o *outcomes) passed() int {
-	return len(meshTests()) - len(o.problems())
+	return len(tests.ConformanceTests) - len(o.problems())
 }
 
 // problems names the tests that did not pass, in order.
 func (o *outcomes) problems() []string {
 	var out []string
-	for _, test := range meshTests() {
+	for _, test := range tests.ConformanceTests {
 		switch outcome := o.of[test.ShortName]; outcome {
 		case "passed":
 		case "":

@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	confv1 "sigs.k8s.io/gateway-api/conformance/apis/v1"
+	"sigs.k8s.io/gateway-api/conformance/tests"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
-	"sigs.k8s.io/gateway-api/pkg/features"
 	"sigs.k8s.io/yaml"
 )
 
@@ -19,17 +19,17 @@ import (
 // skipped, every extended feature supported.
 func problems(r confv1.ConformanceReport) []string {
 	var out []string
-	for _, name := range profiles {
-		i := slices.IndexFunc(r.ProfileReports, func(p confv1.ProfileReport) bool { return p.Name == string(name) })
+	for _, want := range profiles {
+		i := slices.IndexFunc(r.ProfileReports, func(p confv1.ProfileReport) bool { return p.Name == string(want.Name) })
 		if i < 0 {
-			out = append(out, fmt.Sprintf("%s: not in the report", name))
+			out = append(out, fmt.Sprintf("%s: not in the report", want.Name))
 			continue
 		}
 		p := r.ProfileReports[i]
 		out = append(out, unsuccessful(p.Name+" core", p.Core)...)
 		if p.Extended == nil {
-			// The suite has no extended test of gRPC that is not also one of HTTP.
-			if name != suite.MeshGRPCConformanceProfileName {
+			// The suite has no extended test of gRPC in a mesh that is not also one of HTTP.
+			if want.Name != suite.MeshGRPCConformanceProfileName {
 				out = append(out, p.Name+": no extended tests")
 			}
 			continue
@@ -38,9 +38,9 @@ func problems(r confv1.ConformanceReport) []string {
 		if len(p.Extended.UnsupportedFeatures) > 0 {
 			out = append(out, fmt.Sprintf("%s: unsupported features %v", p.Name, p.Extended.UnsupportedFeatures))
 		}
-		for _, f := range features.MeshExtendedFeatures.UnsortedList() {
-			if !slices.Contains(p.Extended.SupportedFeatures, string(f.Name)) {
-				out = append(out, fmt.Sprintf("%s: %s is not among the supported features", p.Name, f.Name))
+		for _, f := range want.ExtendedFeatures.UnsortedList() {
+			if !slices.Contains(p.Extended.SupportedFeatures, string(f)) {
+				out = append(out, fmt.Sprintf("%s: %s is not among the supported features", p.Name, f))
 			}
 		}
 	}
@@ -57,7 +57,7 @@ func unsuccessful(what string, s confv1.Status) []string {
 
 // summary is the report in some lines.
 func summary(r confv1.ConformanceReport, o *outcomes) string {
-	lines := []string{fmt.Sprintf("conformance: Gateway API %s, %s channel: %d of %d mesh tests passed", r.GatewayAPIVersion, r.GatewayAPIChannel, o.passed(), len(meshTests()))}
+	lines := []string{fmt.Sprintf("conformance: Gateway API %s, %s channel: %d of %d tests passed", r.GatewayAPIVersion, r.GatewayAPIChannel, o.passed(), len(tests.ConformanceTests))}
 	for _, p := range r.ProfileReports {
 		line := fmt.Sprintf("conformance: %s: core %s, %d passed, %d skipped, %d failed", p.Name, p.Core.Result, p.Core.Passed, p.Core.Skipped, p.Core.Failed)
 		if e := p.Extended; e != nil {

@@ -22,6 +22,8 @@ type demo struct {
 	calls int
 
 	before, after measurement
+	// outside are calls from this machine, by pod.
+	outside map[string]int
 	// containers of the client pod once it is in the mesh.
 	containers []string
 }
@@ -78,6 +80,20 @@ func (d *demo) mesh(ctx context.Context, say func(string)) error {
 		return fmt.Errorf("pod %s got no sidecar; its containers: %s", pod.Name, strings.Join(d.containers, ", "))
 	}
 	return nil
+}
+
+func (d *demo) gateway(ctx context.Context, say func(string)) error {
+	if err := d.ApplyGateway(ctx); err != nil {
+		return err
+	}
+	say("waiting for its address and its pods")
+	_, err := d.OutsideAddress(ctx)
+	return err
+}
+
+func (d *demo) measureOutside(ctx context.Context, say func(string)) (err error) {
+	d.outside, err = d.MeasureOutside(ctx, d.calls, say)
+	return err
 }
 
 func (d *demo) measure(into *map[string]int, endpoint string) func(context.Context, func(string)) error {

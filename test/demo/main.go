@@ -37,6 +37,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&d.Namespace, "namespace", "mizzen-demo", "namespace to use; its label and the example in it are reset")
 	fs.IntVar(&d.calls, "calls", 3000, "calls to measure for each protocol")
 	install := fs.Bool("install", true, "install or upgrade the chart first")
+	outside := fs.Bool("gateway", true, "call from this machine through a Gateway, too; the cluster must give it an address that this machine reaches")
 	fs.Usage = func() {
 		fmt.Fprintln(fs.Output(), "Usage: go run ./test/demo [flags]\n\nMeasures examples/grpc-balance without and with Mizzen.")
 		fs.PrintDefaults()
@@ -52,11 +53,11 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	d.Cluster, d.term = c, newTerminal(os.Stdout)
-	return d.run(ctx, *install)
+	return d.run(ctx, *install, *outside)
 }
 
 // run tells the story from start to end.
-func (d *demo) run(ctx context.Context, install bool) error {
+func (d *demo) run(ctx context.Context, install, outside bool) error {
 	start := time.Now()
 	steps := []step{
 		{"the API server answers", func(ctx context.Context, _ func(string)) error { return d.WaitAPI(ctx, time.Minute) }},
@@ -66,6 +67,11 @@ func (d *demo) run(ctx context.Context, install bool) error {
 		{"kubectl label namespace " + d.Namespace + " mizzen.dev/injection=enabled, pods restarted", d.mesh},
 		{fmt.Sprintf("%d HTTP calls with the mesh", d.calls), d.measure(&d.after.http, story.HTTP)},
 		{fmt.Sprintf("%d gRPC calls with the mesh", d.calls), d.measure(&d.after.grpc, story.GRPC)},
+	}
+	if outside {
+		steps = append(steps,
+			step{"kubectl apply -n " + d.Namespace + " -f examples/grpc-balance/gateway.yaml", d.gateway},
+			step{fmt.Sprintf("%d gRPC calls from this machine through the Gateway", d.calls), d.measureOutside})
 	}
 	if install {
 		chart := step{"helm upgrade --install mizzen charts/mizzen", func(ctx context.Context, _ func(string)) error { return d.InstallMizzen(ctx) }}
@@ -78,6 +84,10 @@ func (d *demo) run(ctx context.Context, install bool) error {
 	}
 	d.term.print(report(d.before, d.after, d.containers, d.term.colour))
 	problems := verdict(d.before, d.after)
+	if outside {
+		d.term.print(outsideReport(d.outside, d.term.colour))
+		problems = append(problems, outsideVerdict(d.outside)...)
+	}
 	d.term.print(conclusion(problems, d.term.colour, time.Since(start)))
 	if len(problems) > 0 {
 		return errors.New("the result is not as promised")

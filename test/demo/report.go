@@ -70,6 +70,24 @@ func report(before, after measurement, containers []string, colour bool) string 
 	return b.String()
 }
 
+// outsideVerdict lists what is not as promised of the calls from outside.
+func outsideVerdict(calls map[string]int) []string {
+	if err := figures.Even(calls, story.Replicas, tolerance); err != nil {
+		return []string{"gRPC from outside: " + err.Error()}
+	}
+	return nil
+}
+
+// outsideReport is a line for each pod that served calls from outside.
+func outsideReport(calls map[string]int, colour bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n\n", paint(colour, bold, "From outside of the cluster: one gRPC connection through a Gateway"))
+	for i, s := range figures.Shares(calls) {
+		fmt.Fprintf(&b, "  pod %d  %5.1f %%  %s\n", i+1, s.Percent, paint(colour, cyan, figures.Bar(s.Percent, barWidth)))
+	}
+	return b.String()
+}
+
 // podNames of a measurement, of both protocols: a pod that one protocol never reached has its row too.
 func podNames(m measurement) []string {
 	all := maps.Clone(m.http)

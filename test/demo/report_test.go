@@ -44,6 +44,25 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+func TestOutside(t *testing.T) {
+	if got := outsideVerdict(even("a", "b", "c")); got != nil {
+		t.Errorf("as promised: %q", got)
+	}
+	if got := outsideVerdict(map[string]int{"a": 2990, "b": 10}); len(got) != 1 || !strings.HasPrefix(got[0], "gRPC from outside") {
+		t.Errorf("on one pod: %q", got)
+	}
+	want := `
+From outside of the cluster: one gRPC connection through a Gateway
+
+  pod 1   25.0 %  ██████
+  pod 2   25.0 %  ██████
+  pod 3   50.0 %  ████████████
+`
+	if got := outsideReport(map[string]int{"a": 1, "b": 1, "c": 2}, false); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestReport(t *testing.T) {
 	before := measurement{http: map[string]int{"x": 1, "y": 1, "z": 2}, grpc: map[string]int{"y": 3000}}
 	after := measurement{http: even("a", "b", "c"), grpc: even("a", "b", "c")}

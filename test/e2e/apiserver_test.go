@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -80,19 +79,9 @@ func (e *env) process(component, why string) int {
 	if e.Kubeconfig != filepath.Join(e.Root, ".cluster", "kubeconfig") {
 		e.Skip(why + ", which only the embedded cluster allows")
 	}
-	cmd := exec.Command(filepath.Join(e.Root, ".build", "tools", "cluster"), "status")
-	cmd.Dir = e.Root
-	out, err := cmd.Output()
+	pid, err := e.Component(e.ctx, component)
 	e.must(err)
-	for line := range strings.Lines(string(out)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == component {
-			pid, err := strconv.Atoi(f[1])
-			e.must(err)
-			return pid
-		}
-	}
-	e.Fatalf("no %s in:\n%s", component, out)
-	return 0
+	return pid
 }
 
 // controlPlaneAddresses are the base URLs of every replica's status server.

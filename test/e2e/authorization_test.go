@@ -128,7 +128,7 @@ func TestAuthorization(t *testing.T) {
 	}
 	began := time.Now()
 	loads := map[string]*load{
-		"HTTP": e.startLoad(web, api.Load{Call: patiently(httpCall), Rate: 100}), "gRPC": e.startLoad(web, api.Load{Call: patiently(grpcCall), Rate: 100}),
+		"HTTP": e.startLoad(web, api.Load{Call: patiently(httpCall), Rate: 100, Concurrency: atOnce}), "gRPC": e.startLoad(web, api.Load{Call: patiently(grpcCall), Rate: 100, Concurrency: atOnce}),
 	}
 
 	// By the caller alone, at all ports.

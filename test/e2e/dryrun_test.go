@@ -28,8 +28,8 @@ func TestDryRunProcedure(t *testing.T) {
 		e.reachable(from, httpCall, grpcCall)
 	}
 	began := time.Now()
-	allowed := e.startLoad(web, api.Load{Call: patiently(grpcCall), Rate: 50})
-	living := e.startLoad(other, api.Load{Call: patiently(grpcCall), Rate: 50})
+	allowed := e.startLoad(web, api.Load{Call: patiently(grpcCall), Rate: 50, Concurrency: atOnce})
+	living := e.startLoad(other, api.Load{Call: patiently(grpcCall), Rate: 50, Concurrency: atOnce})
 	run := e.mizzenctl()
 	dryRun := func(want ...string) {
 		t.Helper()

@@ -120,11 +120,11 @@ func (e *env) calledWithIdentity() *called {
 		c.workloads = append(c.workloads, e.workload(p))
 	}
 	for name, l := range map[string]api.Load{
-		"HTTP":                            {Call: httpCall, Rate: 50},
-		"gRPC":                            {Call: grpcCall, Rate: 50},
-		"TCP over one connection":         {Call: lines, Rate: 10},
-		"TCP, a handshake for each of":    {Call: lines, Rate: 10, Fresh: true},
-		"HTTP over a new connection each": {Call: httpCall, Rate: 10, Fresh: true},
+		"HTTP":                            {Call: httpCall, Rate: 50, Concurrency: atOnce},
+		"gRPC":                            {Call: grpcCall, Rate: 50, Concurrency: atOnce},
+		"TCP over one connection":         {Call: lines, Rate: 10, Concurrency: atOnce},
+		"TCP, a handshake for each of":    {Call: lines, Rate: 10, Fresh: true, Concurrency: atOnce},
+		"HTTP over a new connection each": {Call: httpCall, Rate: 10, Fresh: true, Concurrency: atOnce},
 	} {
 		l.Timeout = patient
 		c.loads[name] = e.startLoad(c.client, l)

@@ -138,20 +138,32 @@ const idleConnection = 4 * time.Second
 
 // httpOptions make Envoy speak the client's HTTP version to an endpoint, without limits that a direct connection would not
 // have.
-var httpOptions = toAny(&upstreamhttpv3.HttpProtocolOptions{
-	CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+var httpOptions = toAny(clientsVersion())
+
+func clientsVersion() *upstreamhttpv3.HttpProtocolOptions {
+	return &upstreamhttpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: upstreamLimits(),
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+			UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+				HttpProtocolOptions:  upstreamHTTP1(),
+				Http2ProtocolOptions: http2Options(),
+			},
+		},
+	}
+}
+
+func upstreamLimits() *corev3.HttpProtocolOptions {
+	return &corev3.HttpProtocolOptions{
 		IdleTimeout:          durationpb.New(idleConnection),
 		MaxHeadersCount:      wrapperspb.UInt32(maxHeaders),
 		MaxResponseHeadersKb: wrapperspb.UInt32(maxHeadersKB),
-	},
-	UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
-		UseDownstreamProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-			// If an answer has two lengths the chunks count, and the client does not see the other.
-			HttpProtocolOptions:  &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent, AllowChunkedLength: true},
-			Http2ProtocolOptions: http2Options(),
-		},
-	},
-})
+	}
+}
+
+// upstreamHTTP1 takes answers as they come. If an answer has two lengths the chunks count, and the client does not see the other.
+func upstreamHTTP1() *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{EnableTrailers: true, HeaderKeyFormat: asSent, AllowChunkedLength: true}
+}
 
 // unlimited lifts Envoy's default limits of 1,024 connections and requests.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking

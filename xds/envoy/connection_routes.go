@@ -189,10 +189,13 @@ func (t translation) connectionFilter(a *mesh.Action) *listenerv3.Filter {
 	if a.Refuse {
 		return networkFilter("envoy.filters.network.direct_response", &directv3.Config{})
 	}
-	p := outboundTCP(t.cfg)
+	p, refused := outboundTCP(t.cfg), RefusedCluster
+	if t.edge != nil {
+		p, refused = edgeTCP(t.cfg), UnresolvedCluster
+	}
 	weighted := &tcpv3.TcpProxy_WeightedCluster{}
 	for _, b := range a.Backends {
-		name := RefusedCluster
+		name := refused
 		if b.Valid {
 			name = t.destination(b.Target)
 		}
@@ -206,6 +209,9 @@ func (t translation) connectionFilter(a *mesh.Action) *listenerv3.Filter {
 
 // destination returns the address of a Service port, which is the name of its cluster for bytes (tcpCluster).
 func (t translation) destination(target mesh.Target) string {
+	if t.edge != nil {
+		return gatewayClusterName(kindTCP, t.endpoints(target))
+	}
 	family := t.endpoints(target).Family
 	i := slices.IndexFunc(target.ClusterIPs, func(ip netip.Addr) bool { return mesh.FamilyOf(ip) == family })
 	return netip.AddrPortFrom(target.ClusterIPs[i], target.Port).String()

@@ -15,7 +15,7 @@ func EndpointResources(svc *mesh.Service, key mesh.EndpointsKey, endpoints []mes
 	name := OutboundName(key)
 	assignment := func(variant string, eps []mesh.Endpoint) Resource {
 		return Resource{
-			Type: EndpointType, Name: name, Variant: variant, Namespace: svc.Namespace, Message: loadAssignment(name, eps),
+			Type: EndpointType, Name: name, Variant: variant, Namespace: svc.Namespace, Lazy: key.UDP || !svc.Captured(), Message: loadAssignment(name, eps),
 		}
 	}
 	if !svc.LocalOnly {

@@ -40,8 +40,11 @@ func NewProtocolTable(services ...*mesh.Service) *ProtocolTable {
 	return t
 }
 
-// Add adds a Service.
+// Add adds a Service. One without cluster IPs, to which gateways send, has no addresses here.
 func (t *ProtocolTable) Add(svc *mesh.Service) {
+	if len(svc.ClusterIPs) == 0 {
+		return
+	}
 	for _, p := range svc.Ports {
 		if t.ports[p.Number] == nil {
 			t.ports[p.Number] = addresses{}
@@ -58,6 +61,9 @@ func (t *ProtocolTable) Add(svc *mesh.Service) {
 
 // Remove removes a Service, which must be as it was added.
 func (t *ProtocolTable) Remove(svc *mesh.Service) {
+	if len(svc.ClusterIPs) == 0 {
+		return
+	}
 	for _, p := range svc.Ports {
 		of := t.ports[p.Number]
 		for _, ip := range svc.ClusterIPs {

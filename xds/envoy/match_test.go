@@ -41,8 +41,12 @@ func TestProtocolTable(t *testing.T) {
 			[]*mesh.Service{serviceAt(a, 80, mesh.HTTP, 81, mesh.TCP), serviceAt(b, 81, mesh.Detect), serviceAt(c, 81, mesh.TCP)},
 			map[string]string{a + ":80": httpChain, a + ":81": opaqueChain, b + ":81": "detect", c + ":81": opaqueChain},
 		},
-		"a tie of all":          {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect), serviceAt(c, 80, mesh.HTTP)}, map[string]string{"10.0.0.9:80": httpChain, a + ":80": opaqueChain, b + ":80": "detect"}},
-		"a tie without HTTP":    {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect)}, map[string]string{"10.0.0.9:80": "detect", a + ":80": opaqueChain}},
+		"a tie of all":       {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect), serviceAt(c, 80, mesh.HTTP)}, map[string]string{"10.0.0.9:80": httpChain, a + ":80": opaqueChain, b + ":80": "detect"}},
+		"a tie without HTTP": {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.Detect)}, map[string]string{"10.0.0.9:80": "detect", a + ":80": opaqueChain}},
+		"no address": {
+			[]*mesh.Service{serviceAt(a, 80, mesh.HTTP), {Ports: []mesh.Port{{Number: 80, Protocol: mesh.TCP}, {Number: 81, Protocol: mesh.Detect}}}},
+			map[string]string{a + ":80": httpChain, "10.0.0.9:80": httpChain, a + ":81": passthroughChain},
+		},
 		"one address, the same": {[]*mesh.Service{serviceAt(a, 80, mesh.TCP), serviceAt(a, 80, mesh.TCP), serviceAt(b, 80, mesh.HTTP)}, map[string]string{a + ":80": opaqueChain, b + ":80": httpChain}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -26,22 +25,25 @@ const (
 	mirrorsAtOnce = 1024
 )
 
+// mirrorPrefix begins the names of the clusters for copies.
+const mirrorPrefix = "mirror/"
+
 // mirrorOptions are httpOptions with a timeout.
 var mirrorOptions = func() *anypb.Any {
-	options := &upstreamhttpv3.HttpProtocolOptions{}
-	if err := httpOptions.UnmarshalTo(options); err != nil {
-		panic(err) // httpOptions was made by this package
-	}
+	options := clientsVersion()
 	options.CommonHttpProtocolOptions.MaxStreamDuration = durationpb.New(mirrorTime)
 	return toAny(options)
 }()
 
 // mirrorName returns the name of the cluster for the copies of requests to a Service port. The cluster belongs to that port
 // alone, and comes and goes with it. The name has a hash of the port, because the length of a name is bounded.
-func (t translation) mirrorName(target mesh.Target) string {
+func (t translation) mirrorName(r mesh.Rule, target mesh.Target) string {
+	if t.edge != nil {
+		return mirrorPrefix + t.cluster(r, target)
+	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(OutboundName(t.key))) // it never fails
-	return fmt.Sprintf("mirror/%x/%s", h.Sum64(), t.cluster(target))
+	return fmt.Sprintf("%s%x/%s", mirrorPrefix, h.Sum64(), t.cluster(r, target))
 }
 
 // mirrorClusters returns the clusters for the copies that the rules make, each once.
@@ -51,7 +53,7 @@ func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 	add := func(rules []mesh.Rule) {
 		for _, r := range rules {
 			for _, m := range r.Action.Mirrors {
-				if name := t.mirrorName(m.Target); !seen[name] {
+				if name := t.mirrorName(r, m.Target); !seen[name] {
 					seen[name] = true
 					out = append(out, Resource{Type: ClusterType, Name: name, Message: t.mirrorCluster(name, m.Target)})
 				}
@@ -68,12 +70,15 @@ func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 // mirrorCluster returns a cluster with the target's endpoints, identities and statistics, but without its policy.
 func (t translation) mirrorCluster(name string, target mesh.Target) *clusterv3.Cluster {
 	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities}, t.endpoints(target), SpeaksHTTP, t.cfg)
-	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-		MaxConnections:     wrapperspb.UInt32(mirrorsAtOnce),
-		MaxPendingRequests: wrapperspb.UInt32(mirrorsAtOnce),
-		MaxRequests:        wrapperspb.UInt32(mirrorsAtOnce),
-	}}}
+	c.CircuitBreakers = mirrorBounds()
 	watchCalls(c, t.cfg.Traffic.PeerTimeout.Duration)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: mirrorOptions}
 	return c
+}
+
+func mirrorBounds() *clusterv3.CircuitBreakers {
+	most := wrapperspb.UInt32(mirrorsAtOnce)
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections: most, MaxPendingRequests: most, MaxRequests: most,
+	}}}
 }

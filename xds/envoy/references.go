@@ -7,7 +7,7 @@ import (
 )
 
 // References returns the resources that a message names, in the order in which they first occur: a cluster's endpoints, a
-// scope's route configuration, or a route configuration's clusters.
+// scope's route configuration, or the clusters of a route configuration or a virtual host.
 func References(m proto.Message) []ID {
 	switch m := m.(type) {
 	case *clusterv3.Cluster:
@@ -19,12 +19,14 @@ func References(m proto.Message) []ID {
 			return []ID{{RouteType, name}}
 		}
 	case *routev3.RouteConfiguration:
-		return clustersOf(m)
+		return clustersOf(m.RequestMirrorPolicies, m.VirtualHosts...)
+	case *routev3.VirtualHost:
+		return clustersOf(nil, m)
 	}
 	return nil
 }
 
-func clustersOf(rc *routev3.RouteConfiguration) []ID {
+func clustersOf(mirrored []*routev3.RouteAction_RequestMirrorPolicy, hosts ...*routev3.VirtualHost) []ID {
 	var out []ID
 	seen := map[string]bool{"": true, UnresolvedCluster: true} // UnresolvedCluster does not exist
 	add := func(name string) {
@@ -38,8 +40,8 @@ func clustersOf(rc *routev3.RouteConfiguration) []ID {
 			add(p.GetCluster())
 		}
 	}
-	mirrors(rc.RequestMirrorPolicies)
-	for _, host := range rc.VirtualHosts {
+	mirrors(mirrored)
+	for _, host := range hosts {
 		mirrors(host.RequestMirrorPolicies)
 		for _, route := range host.Routes {
 			action := route.GetRoute()

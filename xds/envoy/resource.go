@@ -9,6 +9,7 @@ package envoy
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -26,6 +27,8 @@ const (
 	ListenerType    = resource.ListenerType
 	ScopedRouteType = resource.ScopedRouteType
 	RouteType       = resource.RouteType
+	VirtualHostType = resource.VirtualHostType
+	SecretType      = resource.SecretType
 )
 
 // Resource is one named xDS resource.
@@ -41,9 +44,33 @@ type Resource struct {
 	Class string
 	// Namespace of the Service that the resource belongs to; empty for a resource that every proxy needs.
 	Namespace string
+	// Owner is the gateway that alone may have the resource (mesh.Gateway.Owner); empty for a resource of sidecars.
+	Owner string
 	// Lazy is true if a proxy gets the resource only when it asks for it by name. A proxy that has the resource keeps it.
 	Lazy    bool
 	Message proto.Message
+	// Clusters that the message names besides those that References finds: those of a gateway's listeners and filters.
+	Clusters []string
+}
+
+// OwnerOf returns the owner of the resources that a proxy alone may have: that of its Gateway, or "" for a sidecar. The server
+// has checked both names against the proxy's certificate (node.Check).
+func OwnerOf(n node.Node) string {
+	if !n.Gateway {
+		return ""
+	}
+	return n.Cluster()
+}
+
+// Needs returns the resources that the proxy needs before this one.
+func (r Resource) Needs() []ID {
+	out := References(r.Message)
+	for _, name := range r.Clusters {
+		if id := (ID{ClusterType, name}); !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // ID names a resource for all proxies: its type and name.
@@ -68,12 +95,23 @@ func (i ID) Of(class string) ID {
 // InboundListener is the only name under which each proxy gets the resource of its class, that of mesh.Inbound.
 var InboundListener = ID{ListenerType, "inbound"}
 
+// CollectionOf returns the name by which proxies subscribe to a resource and to all others of its collection: for a virtual host that of
+// its route configuration. Other resources are in no collection and have the name "".
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/vhds
+func CollectionOf(id ID) string {
+	if id.Type != VirtualHostType {
+		return ""
+	}
+	return id.Name[:max(strings.LastIndexByte(id.Name, '/'), 0)]
+}
+
 // Variants returns the variants that fit a proxy, the best first:
 //
 //   - of the inbound listener, by its IP families and by whether it can call from callers' addresses
 //   - of other listeners, by its IP families and by its namespace, which may have routes of connections
 //   - of endpoints, by its Kubernetes node
 //   - of route configurations, by its namespace
+//   - of clusters, by the gateway that the proxy belongs to, which may have a client certificate
 func Variants(id ID, n node.Node) []string {
 	switch {
 	case id == ID{ListenerType, tlsRoutesName}:
@@ -86,17 +124,22 @@ func Variants(id ID, n node.Node) []string {
 		return []string{n.NodeName}
 	case id.Type == RouteType:
 		return []string{n.Namespace}
+	case id.Type == ClusterType && n.Gateway:
+		return []string{OwnerOf(n)}
 	default:
 		return nil
 	}
 }
 
 // OutboundName returns the name of the HTTP cluster and of the endpoints of one Service port in one IP family:
-// "outbound/<namespace>/<service>/<port>", followed by "/ipv6" for IPv6.
+// "outbound/<namespace>/<service>/<port>", followed by "/ipv6" for IPv6, and by "/udp" for UDP.
 func OutboundName(k mesh.EndpointsKey) string {
 	name := fmt.Sprintf("outbound/%s/%s/%d", k.Service.Namespace, k.Service.Name, k.Port)
 	if k.Family == mesh.IPv6 {
 		name += "/ipv6"
+	}
+	if k.UDP {
+		name += "/udp"
 	}
 	return name
 }

@@ -37,10 +37,12 @@ func routeConfigurations(name string, svc *mesh.Service, key mesh.EndpointsKey, 
 // repeatable is the largest body of a request that can be retried: gRPC's default for the largest message, and its frame.
 const repeatable = 4<<20 + 64<<10
 
-// translation translates the rules of one Service port in one IP family.
+// translation translates the rules of one Service port in one IP family, or those of a gateway's listener.
 type translation struct {
 	key mesh.EndpointsKey
 	cfg *config.Mesh
+	// edge is nil in a sidecar. In a gateway there is no key.
+	edge *edge
 }
 
 // routeConfiguration tries the rules in order. It goes by the destination address alone, whatever authority the client

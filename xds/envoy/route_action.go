@@ -31,6 +31,9 @@ func (t translation) routes(r mesh.Rule) []*routev3.Route {
 func (t translation) routesOf(r mesh.Rule, session *mesh.Session) []*routev3.Route {
 	var out []*routev3.Route
 	for _, match := range routeMatches(r.Match) {
+		if t.edge != nil && match.GetConnectMatcher() != nil {
+			continue // a gateway has no tunnels
+		}
 		add := func(match *routev3.RouteMatch, grpc bool) {
 			if session != nil {
 				pinnedMatch(match, session)
@@ -60,13 +63,16 @@ func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 	case a.Redirect != nil:
 		route.Action = &routev3.Route_Redirect{Redirect: t.redirect(a.Redirect, r.Match)}
 	case a.Fail != 0:
-		route.Action = answer(a.Fail, fmt.Sprintf("mizzen: %s: %s\n", r.Origin, a.FailReason))
+		route.Action = answer(a.Fail, t.reason(r))
 	default:
 		action := t.routeAction(r, grpc)
 		route.Action = &routev3.Route_Route{Route: action}
 		if action.GetCluster() != "" {
 			route.TypedPerFilterConfig = sessionConfig(a.Backends[0].Session, r.Match)
 		}
+	}
+	if t.edge != nil {
+		t.edge.filter(route, a)
 	}
 	if ownHeaders(a.Backends) {
 		return // the clusters include the rule's changes: see weightedClusters
@@ -75,7 +81,18 @@ func (t translation) decide(route *routev3.Route, r mesh.Rule, grpc bool) {
 	route.ResponseHeadersToAdd, route.ResponseHeadersToRemove = headerOptions(a.ResponseHeaders), a.ResponseHeaders.Remove
 }
 
+// reason returns what a caller is told of a rule that fails. A gateway's callers may be strangers.
+func (t translation) reason(r mesh.Rule) string {
+	if t.edge != nil {
+		return ""
+	}
+	return fmt.Sprintf("mizzen: %s: %s\n", r.Origin, r.Action.FailReason)
+}
+
 func answer(status uint32, body string) *routev3.Route_DirectResponse {
+	if body == "" {
+		return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: status}}
+	}
 	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
 		Status: status,
 		Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
@@ -86,6 +103,9 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	a := r.Action
 	action := &routev3.RouteAction{
 		IdleTimeout: durationpb.New(0), // the connection manager's timeout is only for the wait for routes
+	}
+	if t.edge != nil {
+		action.IdleTimeout = durationpb.New(streamIdleTime(r))
 	}
 	if ownRetries(a.Calls) {
 		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
@@ -98,7 +118,7 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	rewrite(action, a.Rewrite, r.Match)
 	for _, m := range a.Mirrors {
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-			Cluster: t.mirrorName(m.Target),
+			Cluster: t.mirrorName(r, m.Target),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
 				Numerator: m.PerMillion, Denominator: typev3.FractionalPercent_MILLION,
 			}},
@@ -110,8 +130,13 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	return action
 }
 
-// cluster returns the name of a Service port's cluster.
-func (t translation) cluster(target mesh.Target) string { return OutboundName(t.endpoints(target)) }
+// cluster returns the name of a Service port's cluster for the requests of a rule.
+func (t translation) cluster(r mesh.Rule, target mesh.Target) string {
+	if t.edge != nil {
+		return gatewayClusterName(gatewayKind(r, target), t.endpoints(target))
+	}
+	return OutboundName(t.endpoints(target))
+}
 
 // endpoints returns the key of a Service port's endpoints in the family of the call, or else in a family of the Service.
 func (t translation) endpoints(target mesh.Target) mesh.EndpointsKey {
@@ -125,7 +150,7 @@ func (t translation) endpoints(target mesh.Target) mesh.EndpointsKey {
 func (t translation) setClusters(action *routev3.RouteAction, r mesh.Rule) {
 	a := r.Action
 	if len(a.Backends) == 1 && !ownHeaders(a.Backends) {
-		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.cluster(a.Backends[0].Target)}
+		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: t.cluster(r, a.Backends[0].Target)}
 		return
 	}
 	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: t.weightedClusters(r)}
@@ -148,7 +173,7 @@ func (t translation) weightedClusters(r mesh.Rule) *routev3.WeightedCluster {
 	for _, b := range a.Backends {
 		c := &routev3.WeightedCluster_ClusterWeight{Name: UnresolvedCluster, Weight: wrapperspb.UInt32(b.Weight)}
 		if b.Valid {
-			c.Name = t.cluster(b.Target)
+			c.Name = t.cluster(r, b.Target)
 			c.TypedPerFilterConfig = sessionConfig(b.Session, r.Match)
 		}
 		if own {

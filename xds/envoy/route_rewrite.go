@@ -57,6 +57,12 @@ var redirectCodes = map[uint32]routev3.RedirectAction_RedirectResponseCode{
 	308: routev3.RedirectAction_PERMANENT_REDIRECT,
 }
 
+// origin is where a call was made to.
+type origin struct {
+	scheme string
+	port   uint16
+}
+
 var wellKnownPort = map[string]uint16{"http": 80, "https": 443}
 
 // redirect answers with another location. Its port is the given one, or else that of the given scheme, or else that of the
@@ -64,7 +70,11 @@ var wellKnownPort = map[string]uint16{"http": 80, "https": 443}
 // https://gateway-api.sigs.k8s.io/reference/spec/#httprequestredirectfilter
 func (t translation) redirect(r *mesh.Redirect, m mesh.Match) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Hostname, ResponseCode: redirectCodes[r.Status]}
-	scheme, port := "http", t.key.Port
+	listener := origin{"http", t.key.Port}
+	if t.edge != nil {
+		listener = t.edge.origin
+	}
+	scheme, port := listener.scheme, listener.port
 	if r.Scheme != "" {
 		scheme, port = r.Scheme, wellKnownPort[r.Scheme]
 		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
@@ -73,8 +83,8 @@ func (t translation) redirect(r *mesh.Redirect, m mesh.Match) *routev3.RedirectA
 		port = r.Port
 	}
 	// Without a port Envoy keeps the one in the request's Host, unless that is :80 and the scheme changes. So the port may be
-	// left out only with a new host name, or if the request has no port or port 80.
-	if implied := port == wellKnownPort[scheme]; !implied || (r.Hostname == "" && t.key.Port != 80) {
+	// left out only with a new host name, or if the request has no port or that of its scheme.
+	if implied := port == wellKnownPort[scheme]; !implied || (r.Hostname == "" && listener.port != wellKnownPort[listener.scheme]) {
 		out.PortRedirect = uint32(port)
 	}
 	if r.Path == nil {

@@ -28,14 +28,27 @@ var optionalKinds = map[mesh.Kind]struct {
 	version schema.GroupVersion
 	object  client.Object
 }{
-	mesh.KindHTTPRoute:      {"httproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.HTTPRoute{}},
-	mesh.KindGRPCRoute:      {"grpcroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GRPCRoute{}},
-	mesh.KindTLSRoute:       {"tlsroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TLSRoute{}},
-	mesh.KindTCPRoute:       {"tcproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TCPRoute{}},
-	mesh.KindReferenceGrant: {"referencegrants.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1beta1.GroupVersion), &gatewayv1beta1.ReferenceGrant{}},
-	mesh.KindTrafficPolicy:  {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", schema.GroupVersion(gatewayxv1alpha1.GroupVersion), &gatewayxv1alpha1.XBackendTrafficPolicy{}},
+	mesh.KindHTTPRoute:        {"httproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.HTTPRoute{}},
+	mesh.KindGRPCRoute:        {"grpcroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GRPCRoute{}},
+	mesh.KindTLSRoute:         {"tlsroutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TLSRoute{}},
+	mesh.KindTCPRoute:         {"tcproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.TCPRoute{}},
+	mesh.KindUDPRoute:         {"udproutes.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.UDPRoute{}},
+	mesh.KindGatewayClass:     {"gatewayclasses.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.GatewayClass{}},
+	mesh.KindGateway:          {"gateways.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.Gateway{}},
+	mesh.KindListenerSet:      {"listenersets.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.ListenerSet{}},
+	mesh.KindBackendTLSPolicy: {"backendtlspolicies.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1.GroupVersion), &gatewayv1.BackendTLSPolicy{}},
+	mesh.KindReferenceGrant:   {"referencegrants.gateway.networking.k8s.io", schema.GroupVersion(gatewayv1beta1.GroupVersion), &gatewayv1beta1.ReferenceGrant{}},
+	mesh.KindTrafficPolicy:    {"xbackendtrafficpolicies.gateway.networking.x-k8s.io", schema.GroupVersion(gatewayxv1alpha1.GroupVersion), &gatewayxv1alpha1.XBackendTrafficPolicy{}},
 
 	mesh.KindAuthorizationPolicy: {"authorizationpolicies.mizzen.dev", v1alpha1.GroupVersion, &v1alpha1.AuthorizationPolicy{}},
+}
+
+// onlyForGateways are the optional kinds that nobody needs without gateways.
+var onlyForGateways = []mesh.Kind{mesh.KindUDPRoute, mesh.KindGatewayClass, mesh.KindGateway, mesh.KindListenerSet, mesh.KindBackendTLSPolicy}
+
+// follows reports whether an optional kind is watched while it is served.
+func (s *Source) follows(kind mesh.Kind) bool {
+	return s.gateways || !slices.Contains(onlyForGateways, kind)
 }
 
 // optional is an optional kind while its API is served.
@@ -106,6 +119,9 @@ func (s *Source) Run(ctx context.Context) error {
 // because a CRD exists before its API is served.
 func (s *Source) followCRDs(ctx context.Context) (retry bool) {
 	for kind, k := range optionalKinds {
+		if !s.follows(kind) {
+			continue
+		}
 		exists, err := s.crdExists(ctx, k.crd)
 		if err != nil {
 			s.log.Error(err, "keeping the current watches", "kind", kind)
@@ -142,6 +158,9 @@ func (s *Source) crdExists(ctx context.Context, name string) (bool, error) {
 // startServed watches the optional kinds that are served now, so that the first publication includes them.
 func (s *Source) startServed(ctx context.Context) error {
 	for kind := range optionalKinds {
+		if !s.follows(kind) {
+			continue
+		}
 		if err := s.start(ctx, kind); err != nil && !meta.IsNoMatchError(err) {
 			return err
 		}

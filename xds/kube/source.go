@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -31,11 +32,14 @@ type Changes struct {
 	Since time.Time
 }
 
-// Source watches Services, EndpointSlices and ServiceCIDRs, and the optional kinds while they are served.
+// Source watches Services, EndpointSlices, ServiceCIDRs, namespaces, Secrets and ConfigMaps, and the optional kinds while they are
+// served.
 type Source struct {
 	cache  cache.Cache
 	mapper meta.RESTMapper
 	log    logr.Logger
+	// gateways is Watch.Gateways.
+	gateways bool
 	// watches are those of kinds that every cluster has.
 	watches []toolscache.ResourceEventHandlerRegistration
 
@@ -46,17 +50,34 @@ type Source struct {
 	crdChanged chan struct{}
 }
 
+// Watch says which kinds are watched besides those of every mesh.
+type Watch struct {
+	// Pods are watched in a mesh with identities.
+	Pods bool
+	// Gateways: Secrets and ConfigMaps are watched.
+	Gateways bool
+}
+
+// WatchFor returns what a mesh has to watch.
+func WatchFor(cfg *config.Mesh) Watch {
+	return Watch{Pods: cfg.MTLS.On(), Gateways: *cfg.Gateways.Enabled}
+}
+
 // NewSource registers informers with the cache, which is made with kubecache.Options and need not be started yet. mapper
-// knows what the cluster serves. pods is true in a mesh with identities: then pods and the metadata of namespaces are
-// watched.
-func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, pods bool, log logr.Logger) (*Source, error) {
+// knows what the cluster serves.
+func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, watch Watch, log logr.Logger) (*Source, error) {
 	s := &Source{
-		cache: c, mapper: mapper, log: log, changes: newChanges(), optional: map[mesh.Kind]*optional{},
+		cache: c, mapper: mapper, log: log, gateways: watch.Gateways, changes: newChanges(), optional: map[mesh.Kind]*optional{},
 		wake: make(chan struct{}, 1), crdChanged: make(chan struct{}, 1),
 	}
-	watches := map[mesh.Kind]client.Object{mesh.KindService: &corev1.Service{}, mesh.KindEndpointSlice: &discoveryv1.EndpointSlice{}}
-	if pods {
-		watches[mesh.KindPod], watches[mesh.KindNamespace] = &corev1.Pod{}, NamespaceMetadata()
+	watches := map[mesh.Kind]client.Object{
+		mesh.KindService: &corev1.Service{}, mesh.KindEndpointSlice: &discoveryv1.EndpointSlice{}, mesh.KindNamespace: NamespaceMetadata(),
+	}
+	if watch.Pods {
+		watches[mesh.KindPod] = &corev1.Pod{}
+	}
+	if watch.Gateways {
+		watches[mesh.KindSecret], watches[mesh.KindConfigMap] = &corev1.Secret{}, &corev1.ConfigMap{}
 	}
 	gvk := networkingv1.SchemeGroupVersion.WithKind(string(mesh.KindServiceCIDR))
 	switch _, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version); {

@@ -22,34 +22,31 @@ type attempt struct {
 // https://gateway-api.sigs.k8s.io/geps/gep-1294/#namespace-boundaries
 func (b *builder) attach(r *route, ref gatewayv1.ParentReference) attempt {
 	a := attempt{route: r, ref: ref}
-	refuse := func(reason gatewayv1.RouteConditionReason, format string, args ...any) attempt {
-		a.refusal = &Condition{Type: gatewayv1.RouteConditionAccepted, Reason: reason, Message: fmt.Sprintf(format, args...)}
+	refuse := func(format string, args ...any) attempt {
+		a.refusal = &Condition{Type: gatewayv1.RouteConditionAccepted, Reason: gatewayv1.RouteReasonNoMatchingParent, Message: fmt.Sprintf(format, args...)}
 		return a
 	}
-	if why, refused := b.in.Refused[r.ID]; refused {
-		return refuse(gatewayv1.RouteReasonUnsupportedValue, "%s", why)
-	}
-	if len(r.faults) > 0 {
-		return refuse(gatewayv1.RouteReasonUnsupportedValue, "%s", r.faults)
+	if a.refusal = b.in.unusable(r); a.refusal != nil {
+		return a
 	}
 	svc, exists := b.in.Services[b.parent]
 	switch {
+	case r.Kind == KindUDPRoute:
+		return refuse("Service %s: sidecars leave UDP alone, so a UDPRoute is for a Gateway", b.parent)
 	case !exists:
-		return refuse(gatewayv1.RouteReasonNoMatchingParent, "Service %s does not exist", b.parent)
-	case svc == nil:
+		return refuse("Service %s does not exist", b.parent)
+	case svc == nil || !svc.Captured(): // gateways may send to it all the same
 		// "SHOULD NOT be supported as a parentRef": headless and ExternalName Services have no frontend.
 		// https://gateway-api.sigs.k8s.io/geps/gep-1294/#allowed-service-types
-		return refuse(gatewayv1.RouteReasonNoMatchingParent,
-			"Service %s has no cluster IP with a TCP port: sidecars cannot recognize calls to it", b.parent)
+		return refuse("Service %s has no cluster IP with a TCP port: sidecars cannot recognize calls to it", b.parent)
 	}
 	ports := named(svc, ref)
 	if len(ports) == 0 {
-		return refuse(gatewayv1.RouteReasonNoMatchingParent, "Service %s has no port%s; it has %s", b.parent, asked(ref), listPorts(svc.Ports))
+		return refuse("Service %s has no port%s; it has %s", b.parent, asked(ref), listPorts(svc.Ports))
 	}
 	takes := func(p Port) bool { return p.routable() || r.Kind.OfConnections() }
 	if !slices.ContainsFunc(ports, takes) {
-		return refuse(gatewayv1.RouteReasonNoMatchingParent,
-			"Service %s: port %s is opaque TCP; declare HTTP by its appProtocol or its name, or use a TCPRoute", b.parent, listPorts(ports))
+		return refuse("Service %s: port %s is opaque TCP; declare HTTP by its appProtocol or its name, or use a TCPRoute", b.parent, listPorts(ports))
 	}
 	g := group{}
 	if r.Namespace != b.parent.Namespace {
@@ -100,6 +97,9 @@ func asked(ref gatewayv1.ParentReference) string {
 }
 
 func listPorts(ports []Port) string {
+	if len(ports) == 0 {
+		return "none"
+	}
 	text := ""
 	for i, p := range ports {
 		if i > 0 {

@@ -20,8 +20,17 @@ type unresolvedRef struct {
 
 func (u unresolvedRef) String() string { return u.field + ": " + u.problem }
 
+// resolver finds what routes refer to.
+type resolver struct {
+	// services and grants are those of RouteInputs.
+	services map[Key]*Service
+	grants   []*gatewayv1.ReferenceGrant
+	// parent is the Service whose rules are built, or nil for those of a Gateway.
+	parent *Key
+}
+
 // unresolved returns the references of a route that cannot be used, in the order of the object.
-func (b *builder) unresolved(r *route) []unresolvedRef {
+func (b resolver) unresolved(r *route) []unresolvedRef {
 	var out []unresolvedRef
 	look := func(field string, ref gatewayv1.BackendObjectReference) {
 		if _, problem := b.resolve(r.ID, field, ref); problem != nil {
@@ -30,6 +39,9 @@ func (b *builder) unresolved(r *route) []unresolvedRef {
 	}
 	for _, rule := range r.rules {
 		out = append(out, rule.filters.unresolved...)
+		if auth := rule.filters.auth; auth != nil {
+			look(auth.field, auth.ref)
+		}
 		for _, m := range rule.filters.mirrors {
 			look(m.field, m.ref)
 		}
@@ -42,7 +54,7 @@ func (b *builder) unresolved(r *route) []unresolvedRef {
 
 // resolve finds the Service port that a reference names.
 // https://gateway-api.sigs.k8s.io/reference/spec/#httpbackendref
-func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
+func (b resolver) resolve(r ID, field string, ref gatewayv1.BackendObjectReference) (Target, *unresolvedRef) {
 	fail := func(reason gatewayv1.RouteConditionReason, format string, args ...any) (Target, *unresolvedRef) {
 		return Target{}, &unresolvedRef{reason, field, fmt.Sprintf(format, args...)}
 	}
@@ -54,23 +66,30 @@ func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReferen
 		return fail(gatewayv1.RouteReasonRefNotPermitted,
 			"Service %s: no ReferenceGrant in namespace %s allows %ss of namespace %s to refer to it", key, key.Namespace, r.Kind, r.Namespace)
 	}
-	svc, exists := b.in.Services[key]
+	svc, exists := b.services[key]
 	switch {
 	case !exists:
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s does not exist", key)
-	case svc == nil:
+	case svc == nil && b.parent == nil:
+		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s is of type ExternalName or has no port", key)
+	case svc == nil || (b.parent != nil && !svc.Captured()):
 		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no cluster IP with a TCP port", key)
-	case ref.Port == nil:
-		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s: want a port, one of %s", key, listPorts(svc.Ports))
 	}
-	i := slices.IndexFunc(svc.Ports, func(p Port) bool { return int32(p.Number) == *ref.Port })
+	ports := svc.Ports
+	if r.Kind == KindUDPRoute {
+		ports = svc.UDP
+	}
+	if ref.Port == nil {
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s: want a port, one of %s", key, listPorts(ports))
+	}
+	i := slices.IndexFunc(ports, func(p Port) bool { return int32(p.Number) == *ref.Port })
 	if i < 0 {
-		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no port %d; it has %s", key, *ref.Port, listPorts(svc.Ports))
+		return fail(gatewayv1.RouteReasonBackendNotFound, "Service %s has no port %d; it has %s", key, *ref.Port, listPorts(ports))
 	}
-	if !svc.Ports[i].routable() && !r.Kind.OfConnections() {
+	if b.parent != nil && !ports[i].routable() && !r.Kind.OfConnections() {
 		return fail(gatewayv1.RouteReasonUnsupportedProtocol, "Service %s: port %d is opaque TCP", key, *ref.Port)
 	}
-	return svc.target(svc.Ports[i].Number), nil
+	return svc.target(ports[i]), nil
 }
 
 // permitted reports whether a route may send to a Service. The route's own namespace and the parent's need no grant: a
@@ -78,17 +97,26 @@ func (b *builder) resolve(r ID, field string, ref gatewayv1.BackendObjectReferen
 // requires no grant in a mesh "if a mesh implementation does expose the ability to access a broader scope"; the API
 // reference requires one. We follow the API reference.
 // https://gateway-api.sigs.k8s.io/geps/gep-1294/#namespace-boundaries
-func (b *builder) permitted(r ID, backend Key) bool {
-	if backend.Namespace == r.Namespace || backend.Namespace == b.parent.Namespace {
+func (b resolver) permitted(r ID, backend Key) bool {
+	if b.parent != nil && backend.Namespace == b.parent.Namespace {
 		return true
 	}
-	return slices.ContainsFunc(b.in.Grants, func(g *gatewayv1.ReferenceGrant) bool {
-		return g.Namespace == backend.Namespace &&
+	return granted(b.grants, r, ID{KindService, backend})
+}
+
+// granted reports whether an object may refer to another one of the core group: one of its own namespace, or one that a grant names.
+// https://gateway-api.sigs.k8s.io/api-types/referencegrant/
+func granted(grants []*gatewayv1.ReferenceGrant, from, to ID) bool {
+	if from.Namespace == to.Namespace {
+		return true
+	}
+	return slices.ContainsFunc(grants, func(g *gatewayv1.ReferenceGrant) bool {
+		return g.Namespace == to.Namespace &&
 			slices.ContainsFunc(g.Spec.From, func(f gatewayv1.ReferenceGrantFrom) bool {
-				return f.Group == gatewayv1.GroupName && string(f.Kind) == string(r.Kind) && string(f.Namespace) == r.Namespace
+				return f.Group == gatewayv1.GroupName && string(f.Kind) == string(from.Kind) && string(f.Namespace) == from.Namespace
 			}) &&
 			slices.ContainsFunc(g.Spec.To, func(t gatewayv1.ReferenceGrantTo) bool {
-				return t.Group == "" && t.Kind == "Service" && (t.Name == nil || string(*t.Name) == backend.Name)
+				return t.Group == "" && string(t.Kind) == string(to.Kind) && (t.Name == nil || string(*t.Name) == to.Name)
 			})
 	})
 }
@@ -98,7 +126,7 @@ func (b *builder) permitted(r ID, backend Key) bool {
 var invalidStatus = map[Kind]uint32{KindHTTPRoute: 500, KindGRPCRoute: 503}
 
 // action resolves a rule's filters and backends.
-func (b *builder) action(r *route, rule *routeRule) *Action {
+func (b resolver) action(r *route, rule *routeRule) *Action {
 	a := &Action{
 		Redirect:        rule.filters.redirect,
 		InvalidStatus:   invalidStatus[r.Kind],
@@ -106,13 +134,23 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 		ResponseHeaders: rule.filters.response,
 		Rewrite:         rule.filters.rewrite,
 	}
-	if svc := b.in.Services[b.parent]; svc != nil && !r.Kind.OfConnections() {
-		a.Calls = callPolicy(rule.calls.Or(r.calls).Or(svc.Calls))
+	if !r.Kind.OfConnections() {
+		a.Calls = callPolicy(rule.calls.Or(r.calls).Or(b.serviceCalls(r, rule)))
 	}
 	if len(rule.filters.unresolved) > 0 {
 		a.Redirect, a.Fail, a.FailReason = nil, a.InvalidStatus, "a filter is not supported"
 		return a
 	}
+	if auth := rule.filters.auth; auth != nil {
+		target, problem := b.resolve(r.ID, auth.field, auth.ref)
+		if problem != nil {
+			a.Redirect, a.Fail, a.FailReason = nil, a.InvalidStatus, "the server of its filter ExternalAuth cannot be found"
+			return a
+		}
+		a.Auth = new(auth.ExternalAuth)
+		a.Auth.Target = target
+	}
+	a.CORS = rule.filters.cors
 	if a.Redirect != nil {
 		return a
 	}
@@ -144,6 +182,33 @@ func (b *builder) action(r *route, rule *routeRule) *Action {
 	a.Pinned = pin(all)
 	a.Backends = slices.DeleteFunc(all, func(b Backend) bool { return b.Weight == 0 })
 	return a
+}
+
+// serviceCalls returns the settings of the Services whose annotations count for the calls of a rule.
+func (b resolver) serviceCalls(r *route, rule *routeRule) config.Calls {
+	var out config.Calls
+	for _, svc := range b.callServices(r, rule) {
+		out = out.Or(svc.Calls)
+	}
+	return out
+}
+
+// callServices returns the Services whose annotations count for the calls of a rule, the strongest first: the parent Service. A
+// Gateway has none, so the backends' count, the first one's first.
+func (b resolver) callServices(r *route, rule *routeRule) []*Service {
+	if b.parent != nil {
+		if svc := b.services[*b.parent]; svc != nil {
+			return []*Service{svc}
+		}
+		return nil
+	}
+	var out []*Service
+	for _, ref := range rule.backends {
+		if target, problem := b.resolve(r.ID, ref.field, ref.ref); problem == nil {
+			out = append(out, b.services[target.Service])
+		}
+	}
+	return out
 }
 
 // callPolicy returns the settings with defaults for those that are not set.

@@ -17,8 +17,16 @@ type Condition struct {
 	Message string
 }
 
+// negative are the conditions that are bad if they are true.
+var negative = []gatewayv1.RouteConditionType{
+	gatewayv1.RouteConditionPartiallyInvalid,
+	gatewayv1.RouteConditionType(gatewayv1.ListenerConditionConflicted),
+	gatewayv1.RouteConditionType(gatewayv1.ListenerConditionOverlappingTLSConfig),
+	gatewayv1.RouteConditionType(gatewayv1.GatewayConditionInsecureFrontendValidationMode),
+}
+
 // Bad reports whether the condition says that something is wrong.
-func (c Condition) Bad() bool { return c.True == (c.Type == gatewayv1.RouteConditionPartiallyInvalid) }
+func (c Condition) Bad() bool { return c.True == slices.Contains(negative, c.Type) }
 
 // RouteReasonConflicted is GEP-1294's reason for a route of a kind that has no effect on the port. The API's Go package
 // has no constant for it.
@@ -27,15 +35,29 @@ const RouteReasonConflicted gatewayv1.RouteConditionReason = "Conflicted"
 // status returns the conditions of one parent reference. All routes must be attached before.
 func (b *builder) status(a attempt) Status {
 	s := Status{Object: a.route.ID, Ref: a.ref, Generation: a.route.generation, Lost: b.lost(a)}
-	accepted := b.accepted(a)
-	s.Conditions = append(s.Conditions, accepted, b.resolvedRefs(a.route))
-	if dropped := droppedRules(a.route); accepted.True && dropped != "" {
-		s.Conditions = append(s.Conditions, Condition{
-			Type: gatewayv1.RouteConditionPartiallyInvalid, True: true,
-			Reason: gatewayv1.RouteReasonUnsupportedValue, Message: dropped,
-		})
-	}
+	s.Conditions = routeConditions(a.route, b.accepted(a), b.resolvedRefs(a.route))
 	return s
+}
+
+// routeConditions returns those of a route for one of its parents.
+func routeConditions(r *route, accepted, resolved Condition) []Condition {
+	out := []Condition{accepted, resolved}
+	if dropped := droppedRules(r); accepted.True && dropped != "" {
+		out = append(out, Condition{Type: gatewayv1.RouteConditionPartiallyInvalid, True: true, Reason: gatewayv1.RouteReasonUnsupportedValue, Message: dropped})
+	}
+	return out
+}
+
+// unusable returns why a route can be attached to no parent at all, or nil.
+func (in RouteInputs) unusable(r *route) *Condition {
+	why, refused := in.Refused[r.ID]
+	if !refused && len(r.faults) == 0 {
+		return nil
+	}
+	if !refused {
+		why = r.faults.String()
+	}
+	return &Condition{Type: gatewayv1.RouteConditionAccepted, Reason: gatewayv1.RouteReasonUnsupportedValue, Message: why}
 }
 
 // accepted returns the condition Accepted: "an attachment is considered successful if at least one section in the parent
@@ -102,7 +124,7 @@ func (b *builder) declaredHTTP(port uint16) bool {
 	return slices.ContainsFunc(b.in.Services[b.parent].Ports, func(p Port) bool { return p.Number == port && p.Protocol == HTTP })
 }
 
-func (b *builder) resolvedRefs(r *route) Condition {
+func (b resolver) resolvedRefs(r *route) Condition {
 	problems := b.unresolved(r)
 	if len(problems) == 0 {
 		return Condition{

@@ -22,6 +22,16 @@ func readTCPRoute(o *gatewayv1.TCPRoute) *route {
 	return r
 }
 
+// readUDPRoute reads a UDPRoute. Its only rule matches every packet.
+func readUDPRoute(o *gatewayv1.UDPRoute) *route {
+	r := newRoute(KindUDPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	for i, rule := range o.Spec.Rules {
+		r.addConnectionRule(i, rule.Name, rule.BackendRefs, []Match{everyConnection})
+	}
+	r.finishConnections(o.Annotations)
+	return r
+}
+
 // everyConnection matches every connection. A connection has no path, so the match has the path that matches everything.
 var everyConnection = Match{Path: TextMatch{Prefix, "/"}}
 

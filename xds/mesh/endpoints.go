@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -14,10 +15,15 @@ type EndpointsKey struct {
 	Service Key
 	Port    uint16
 	Family  Family
+	UDP     bool
 }
 
 func (k EndpointsKey) String() string {
-	return fmt.Sprintf("%s/%d/%s", k.Service, k.Port, k.Family)
+	text := fmt.Sprintf("%s/%d/%s", k.Service, k.Port, k.Family)
+	if k.UDP {
+		text += "/udp"
+	}
+	return text
 }
 
 // Endpoints returns the endpoints of every port and family of a Service, from its EndpointSlices. Each port and family has
@@ -32,9 +38,14 @@ func (k EndpointsKey) String() string {
 func Endpoints(svc *Service, endpointSlices []*discoveryv1.EndpointSlice, pods *Pods) (map[EndpointsKey][]Endpoint, []Problem) {
 	var problems []Problem
 	groups := map[EndpointsKey]*candidates{}
-	for _, ip := range svc.ClusterIPs {
+	for _, family := range svc.Families() {
 		for _, p := range svc.Ports {
-			groups[EndpointsKey{svc.Key, p.Number, FamilyOf(ip)}] = &candidates{}
+			groups[EndpointsKey{Service: svc.Key, Port: p.Number, Family: family}] = &candidates{}
+		}
+		if svc.Gateways { // sidecars do not carry UDP
+			for _, p := range svc.UDP {
+				groups[EndpointsKey{Service: svc.Key, Port: p.Number, Family: family, UDP: true}] = &candidates{}
+			}
 		}
 	}
 	for _, slice := range endpointSlices {
@@ -87,8 +98,13 @@ func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discover
 		if port.Name != nil {
 			name = *port.Name
 		}
-		for _, sp := range svc.Ports {
-			group := groups[EndpointsKey{svc.Key, sp.Number, family}]
+		udp := port.Protocol != nil && *port.Protocol == corev1.ProtocolUDP
+		ports := svc.Ports
+		if udp {
+			ports = svc.UDP
+		}
+		for _, sp := range ports {
+			group := groups[EndpointsKey{Service: svc.Key, Port: sp.Number, Family: family, UDP: udp}]
 			if sp.Name != name || group == nil {
 				continue
 			}
@@ -100,7 +116,7 @@ func addSlice(groups map[EndpointsKey]*candidates, svc *Service, slice *discover
 						continue
 					}
 					e := Endpoint{Addr: netip.AddrPortFrom(ip, uint16(*port.Port))}
-					if pods != nil {
+					if pods != nil && !udp {
 						identity, standing := pods.identityOf(slice, ep, e.Addr)
 						if standing == wrong {
 							problems = append(problems, problem(fmt.Sprintf("endpoints[%d].addresses", j), address, "an address of pod "+podKey(slice, ep.TargetRef).String()))

@@ -16,6 +16,8 @@ type filters struct {
 	rewrite           Rewrite
 	redirect          *Redirect
 	mirrors           []mirrorRef
+	cors              *CORS
+	auth              *authRef
 	// unresolved are extension filters, which Mizzen cannot run: "the filter MUST NOT be skipped. Instead,
 	// requests that would have been processed by that filter MUST receive a HTTP error response."
 	unresolved []unresolvedRef
@@ -27,7 +29,15 @@ type mirrorRef struct {
 	perMillion uint32
 }
 
-func readFilters(field string, list []gatewayv1.HTTPRouteFilter, f *faults) filters {
+// authRef is a filter ExternalAuth before its reference is resolved.
+type authRef struct {
+	field string
+	ref   gatewayv1.BackendObjectReference
+	ExternalAuth
+}
+
+// readFilters reads the filters of a rule or a backend, for a Gateway or for Services.
+func readFilters(field string, list []gatewayv1.HTTPRouteFilter, gateway bool, f *faults) filters {
 	var out filters
 	for i, o := range list {
 		name := fmt.Sprintf("%s.filters[%d]", field, i)
@@ -61,10 +71,22 @@ func readFilters(field string, list []gatewayv1.HTTPRouteFilter, f *faults) filt
 					Path:     readPathChange(name+".urlRewrite.path", o.URLRewrite.Path, f),
 				}
 			}
-		case gatewayv1.HTTPRouteFilterExtensionRef, gatewayv1.HTTPRouteFilterExternalAuth:
+		case gatewayv1.HTTPRouteFilterExtensionRef:
 			out.unresolved = append(out.unresolved, unresolvedRef{gatewayv1.RouteReasonInvalidKind, name, string(o.Type) + " is not supported"})
-		case gatewayv1.HTTPRouteFilterCORS: // not a mesh feature in v1.6: pkg/features/mesh.go
-			f.add(name+".type", o.Type, "a filter other than CORS, which Mizzen does not support")
+		case gatewayv1.HTTPRouteFilterExternalAuth:
+			switch {
+			case !gateway:
+				out.unresolved = append(out.unresolved, unresolvedRef{gatewayv1.RouteReasonInvalidKind, name, string(o.Type) + " is not supported for a Service"})
+			case !missing(o.ExternalAuth == nil):
+				out.auth = readExternalAuth(name+".externalAuth", *o.ExternalAuth, f)
+			}
+		case gatewayv1.HTTPRouteFilterCORS:
+			switch {
+			case !gateway: // not a mesh feature in v1.6: pkg/features/mesh.go
+				f.add(name+".type", o.Type, "a filter other than CORS, which Mizzen does not support for a Service")
+			case !missing(o.CORS == nil):
+				out.cors = readCORS(name+".cors", *o.CORS, f)
+			}
 		default:
 			f.unknown(name+".type", o.Type, "RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, RequestRedirect, URLRewrite or ExtensionRef")
 		}

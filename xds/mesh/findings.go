@@ -1,7 +1,7 @@
 package mesh
 
 import (
-	"fmt"
+	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -22,16 +22,23 @@ type Fault struct {
 func (f Fault) String() string { return fault{field: f.Field, value: f.Value, want: f.Want}.String() }
 
 // HTTPRouteFaults returns the faults of an HTTPRoute, in the order of its fields.
-func HTTPRouteFaults(o *gatewayv1.HTTPRoute) []Fault { return readHTTPRoute(o).found() }
+func HTTPRouteFaults(o *gatewayv1.HTTPRoute) []Fault {
+	return readHTTPRoute(o, ofGateway(o.Spec.ParentRefs)).found()
+}
 
 // GRPCRouteFaults is HTTPRouteFaults for a GRPCRoute.
-func GRPCRouteFaults(o *gatewayv1.GRPCRoute) []Fault { return readGRPCRoute(o).found() }
+func GRPCRouteFaults(o *gatewayv1.GRPCRoute) []Fault {
+	return readGRPCRoute(o, ofGateway(o.Spec.ParentRefs)).found()
+}
 
 // TLSRouteFaults is HTTPRouteFaults for a TLSRoute.
 func TLSRouteFaults(o *gatewayv1.TLSRoute) []Fault { return readTLSRoute(o).found() }
 
 // TCPRouteFaults is HTTPRouteFaults for a TCPRoute.
 func TCPRouteFaults(o *gatewayv1.TCPRoute) []Fault { return readTCPRoute(o).found() }
+
+// UDPRouteFaults is HTTPRouteFaults for a UDPRoute.
+func UDPRouteFaults(o *gatewayv1.UDPRoute) []Fault { return readUDPRoute(o).found() }
 
 func (r *route) found() []Fault {
 	var out []Fault
@@ -66,18 +73,31 @@ type Unresolved struct {
 // UnresolvedRefs returns the unresolved references of all routes that name the Service as a parent, in the order of
 // BuildRoutes. in is the argument of BuildRoutes.
 func UnresolvedRefs(parent Key, in RouteInputs) []Unresolved {
-	b := builder{in: in, parent: parent}
 	var out []Unresolved
-	for _, r := range readRoutes(in) {
-		for _, ref := range r.parents {
-			if key, ok := parentKey(r.Key, ref); !ok || key != parent {
-				continue
-			}
-			for _, u := range b.unresolved(r) {
-				out = append(out, Unresolved{r.ID, u.reason, u.field, u.problem})
-			}
-			break // each route once, even if several references name the Service
+	for _, r := range readRoutes(in, false) {
+		if slices.ContainsFunc(r.parents, func(ref gatewayv1.ParentReference) bool {
+			key, ok := parentKey(r.Key, ref)
+			return ok && key == parent
+		}) {
+			out = append(out, resolver{in.Services, in.Grants, &parent}.found(r)...)
 		}
+	}
+	return out
+}
+
+// GatewayUnresolvedRefs is UnresolvedRefs for a Gateway. in is the argument of BuildGateway.
+func GatewayUnresolvedRefs(in GatewayInputs) []Unresolved {
+	var out []Unresolved
+	for _, r := range readRoutes(in.Routes, true) {
+		out = append(out, resolver{in.Routes.Services, in.Routes.Grants, nil}.found(r)...)
+	}
+	return out
+}
+
+func (b resolver) found(r *route) []Unresolved {
+	var out []Unresolved
+	for _, u := range b.unresolved(r) {
+		out = append(out, Unresolved{r.ID, u.reason, u.field, u.problem})
 	}
 	return out
 }
@@ -94,28 +114,35 @@ type SaidBy struct {
 }
 
 // CallSources returns the places with settings for the calls of a rule, the strongest first. Each setting of a Rule comes
-// from the first place that has it. in is the argument of BuildRoutes.
-func CallSources(o Origin, svc *Service, in RouteInputs) []SaidBy {
+// from the first place that has it. parent and in are the arguments of BuildRoutes, or nil and the routes of GatewayInputs.
+func CallSources(o Origin, parent *Key, in RouteInputs) []SaidBy {
 	var out []SaidBy
-	route := o.Route.String()
-	add := func(annotations map[string]string, names []string) {
-		whole, byRule, _ := config.CallsOf(config.OnRoute, annotations, names)
+	add := func(annotations map[string]string, r *route) {
+		object := o.Route.String()
+		whole, byRule, _ := config.CallsOf(config.OnRoute, annotations, []string{o.Name})
 		if o.Name != "" {
-			out = append(out, SaidBy{Object: route, Suffix: "." + o.Name, Calls: byRule[o.Name]})
+			out = append(out, SaidBy{Object: object, Suffix: "." + o.Name, Calls: byRule[o.Name]})
 		}
-		out = append(out, SaidBy{Object: route, Calls: whole})
+		out = append(out, SaidBy{Object: object, Calls: whole})
+		for _, svc := range (resolver{in.Services, in.Grants, parent}).callServices(r, &r.rules[o.Rule]) {
+			out = append(out, SaidBy{Object: "Service " + svc.String(), Calls: svc.Calls})
+		}
 	}
 	for _, r := range in.HTTPRoutes {
-		if o.Route == (ID{KindHTTPRoute, Key{r.Namespace, r.Name}}) && o.Rule < len(r.Spec.Rules) {
-			own := readHTTPCalls("", r.Spec.Rules[o.Rule], &faults{})
-			out = append(out, SaidBy{Object: route, Fields: true, Calls: own})
-			add(r.Annotations, []string{o.Name})
+		if o.Route == (ID{KindHTTPRoute, Key{r.Namespace, r.Name}}) {
+			if o.Rule < len(r.Spec.Rules) {
+				out = append(out, SaidBy{Object: o.Route.String(), Fields: true, Calls: readHTTPCalls("", r.Spec.Rules[o.Rule], &faults{})})
+			}
+			add(r.Annotations, readHTTPRoute(r, parent == nil))
 		}
 	}
 	for _, r := range in.GRPCRoutes {
 		if o.Route == (ID{KindGRPCRoute, Key{r.Namespace, r.Name}}) {
-			add(r.Annotations, []string{o.Name})
+			add(r.Annotations, readGRPCRoute(r, parent == nil))
 		}
 	}
-	return append(out, SaidBy{Object: fmt.Sprintf("Service %s", svc.Key), Calls: svc.Calls})
+	if o.Route.Name == "" { // the rule of a Service without routes (Implicit)
+		out = append(out, SaidBy{Object: "Service " + parent.String(), Calls: in.Services[*parent].Calls})
+	}
+	return out
 }

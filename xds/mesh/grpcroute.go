@@ -8,9 +8,9 @@ import (
 )
 
 // readGRPCRoute reads a GRPCRoute. A GRPCRoute without rules attaches and matches nothing.
-func readGRPCRoute(o *gatewayv1.GRPCRoute) *route {
+func readGRPCRoute(o *gatewayv1.GRPCRoute, gateway bool) *route {
 	r := newRoute(KindGRPCRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
-	r.hostnames = o.Spec.Hostnames
+	r.hostnames, r.gateway = o.Spec.Hostnames, gateway
 	for i, rule := range o.Spec.Rules {
 		r.rules = append(r.rules, readGRPCRule(r, i, rule))
 	}
@@ -29,11 +29,11 @@ func readGRPCRule(r *route, i int, o gatewayv1.GRPCRouteRule) routeRule {
 	for j, m := range matches {
 		rule.matches = append(rule.matches, readGRPCMatch(fmt.Sprintf("%s.matches[%d]", field, j), m, f))
 	}
-	rule.filters = readFilters(field, asHTTP(o.Filters), f)
+	rule.filters = readFilters(field, asHTTP(o.Filters), r.gateway, f)
 	for j, b := range o.BackendRefs {
 		name := fmt.Sprintf("%s.backendRefs[%d]", field, j)
 		ref := newBackendRef(name, b.BackendRef, f)
-		ref.filters = readFilters(name, asHTTP(b.Filters), f)
+		ref.filters = readFilters(name, asHTTP(b.Filters), r.gateway, f)
 		rule.backends = append(rule.backends, ref)
 	}
 	rule.liftFilters(f)

@@ -14,8 +14,11 @@ import (
 
 // readHTTPRoute reads an HTTPRoute. It checks again what the schema checks, where Envoy would refuse the configuration:
 // objects also come from files, and from CRDs of other versions.
-func readHTTPRoute(o *gatewayv1.HTTPRoute) *route {
+//
+// gateway is true if it is read for a Gateway, which has filters that sidecars do not have.
+func readHTTPRoute(o *gatewayv1.HTTPRoute, gateway bool) *route {
 	r := newRoute(KindHTTPRoute, o.Namespace, o.Name, o.CreationTimestamp.Time, o.Generation, o.Spec.ParentRefs)
+	r.gateway = gateway
 	r.hostnames = o.Spec.Hostnames
 	rules := o.Spec.Rules
 	if len(rules) == 0 { // the default of the schema
@@ -39,11 +42,11 @@ func readHTTPRule(r *route, i int, o gatewayv1.HTTPRouteRule) routeRule {
 	for j, m := range matches {
 		rule.matches = append(rule.matches, readHTTPMatch(fmt.Sprintf("%s.matches[%d]", field, j), m, f))
 	}
-	rule.filters = readFilters(field, o.Filters, f)
+	rule.filters = readFilters(field, o.Filters, r.gateway, f)
 	for j, b := range o.BackendRefs {
 		name := fmt.Sprintf("%s.backendRefs[%d]", field, j)
 		ref := newBackendRef(name, b.BackendRef, f)
-		ref.filters = readFilters(name, b.Filters, f)
+		ref.filters = readFilters(name, b.Filters, r.gateway, f)
 		rule.backends = append(rule.backends, ref)
 	}
 	rule.liftFilters(f)

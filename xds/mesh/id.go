@@ -17,18 +17,27 @@ const (
 	KindServiceCIDR   Kind = "ServiceCIDR"
 	KindPod           Kind = "Pod"
 	KindNamespace     Kind = "Namespace"
+	KindSecret        Kind = "Secret"
+	KindConfigMap     Kind = "ConfigMap"
 
 	KindHTTPRoute           Kind = "HTTPRoute"
 	KindGRPCRoute           Kind = "GRPCRoute"
 	KindTLSRoute            Kind = "TLSRoute"
 	KindTCPRoute            Kind = "TCPRoute"
+	KindUDPRoute            Kind = "UDPRoute"
+	KindGatewayClass        Kind = "GatewayClass"
+	KindGateway             Kind = "Gateway"
+	KindListenerSet         Kind = "ListenerSet"
 	KindReferenceGrant      Kind = "ReferenceGrant"
+	KindBackendTLSPolicy    Kind = "BackendTLSPolicy"
 	KindTrafficPolicy       Kind = "XBackendTrafficPolicy"
 	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
 )
 
 // OfConnections reports whether routes of the kind match connections, not requests.
-func (k Kind) OfConnections() bool { return k == KindTLSRoute || k == KindTCPRoute }
+func (k Kind) OfConnections() bool {
+	return k == KindTLSRoute || k == KindTCPRoute || k == KindUDPRoute
+}
 
 // Key names a namespaced object.
 type Key struct{ Namespace, Name string }
@@ -44,6 +53,11 @@ func (k Key) Compare(other Key) int {
 type ID struct {
 	Kind Kind
 	Key  // without a namespace for a cluster-wide object
+}
+
+// Compare orders by kind, then namespace, then name.
+func (i ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(i.Kind, other.Kind), i.Key.Compare(other.Key))
 }
 
 // String returns, for example, "Service shop/cart" or "Namespace shop".

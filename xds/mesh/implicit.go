@@ -6,7 +6,7 @@ func Implicit(svc *Service, port uint16) Rule {
 	return Rule{
 		Match: Match{Path: TextMatch{Prefix, "/"}},
 		Action: &Action{
-			Backends: []Backend{{Target: svc.target(port), Weight: 1, Valid: true, Session: svc.Traffic.Session}},
+			Backends: []Backend{{Target: svc.target(Port{Number: port}), Weight: 1, Valid: true, Session: svc.Traffic.Session}},
 			Calls:    callPolicy(svc.Calls),
 		},
 	}

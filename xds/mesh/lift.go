@@ -8,8 +8,8 @@ func (r *routeRule) liftFilters(f *faults) {
 		own := b.filters
 		r.filters.unresolved = append(r.filters.unresolved, own.unresolved...)
 		if len(r.backends) > 1 {
-			if own.redirect != nil || own.rewrite != (Rewrite{}) || len(own.mirrors) > 0 {
-				f.add(b.field+".filters", "RequestRedirect, URLRewrite or RequestMirror",
+			if own.redirect != nil || own.rewrite != (Rewrite{}) || len(own.mirrors) > 0 || own.cors != nil || own.auth != nil {
+				f.add(b.field+".filters", "RequestRedirect, URLRewrite, RequestMirror, CORS or ExternalAuth",
 					"header modifiers, the only filters of one of several backends; put other filters on the rule")
 			}
 			continue
@@ -26,6 +26,12 @@ func (r *routeRule) liftFilters(f *faults) {
 			r.filters.rewrite.Path = own.rewrite.Path
 		}
 		r.filters.mirrors = append(r.filters.mirrors, own.mirrors...)
+		if own.cors != nil {
+			r.filters.cors = own.cors
+		}
+		if own.auth != nil {
+			r.filters.auth = own.auth
+		}
 		b.filters = filters{}
 	}
 }

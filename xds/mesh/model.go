@@ -5,6 +5,7 @@ package mesh
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/mizzen-mesh/mizzen/config"
 )
@@ -40,11 +41,14 @@ func FamilyOf(ip netip.Addr) Family {
 }
 
 // Service is a Service with at least one cluster IP and one TCP port. Headless and ExternalName Services have no cluster
-// IP: their traffic passes through to the addresses from DNS.
+// IP: their traffic passes through to the addresses from DNS. Only gateways send to Services without a cluster IP or without a TCP
+// port (Gateways).
 type Service struct {
 	Key
 	// ClusterIPs has one address for each family of the Service.
 	ClusterIPs []netip.Addr
+	// Headless are the IP families of a Service without a cluster IP.
+	Headless []Family
 	// Ports in ascending order of their number.
 	Ports []Port
 	// LocalOnly keeps calls on the caller's node (internalTrafficPolicy: Local).
@@ -63,6 +67,14 @@ type Service struct {
 	// Policies is a hash of the AuthorizationPolicies of its pods. When it changes, callers connect again, because
 	// connections are judged when they are made.
 	Policies string
+	// UDP are its UDP ports, in ascending order.
+	UDP []Port
+	// Gateways is true if a route of a Gateway sends to it.
+	Gateways bool
+	// BackendTLS has the ports with a BackendTLSPolicy, by number.
+	BackendTLS map[uint16]BackendTLS
+	// ClientCertificates are the Secrets that gateways show to ports with a BackendTLSPolicy, by Gateway.Owner.
+	ClientCertificates map[string]string
 }
 
 // HashBy returns the part of a call whose hash chooses the endpoint, or nil if calls are not hashed. The annotation wins
@@ -74,19 +86,31 @@ func (s *Service) HashBy() *config.HashBy {
 	return s.Policy.HashBy
 }
 
-// target returns one port of the Service as the target of routes.
-func (s *Service) target(port uint16) Target {
-	t := Target{Service: s.Key, Port: port, ClusterIPs: s.ClusterIPs, HashBy: s.HashBy(), Identities: s.Identities}
+// Captured reports whether sidecars recognize calls to the Service, by its cluster IP.
+func (s *Service) Captured() bool { return len(s.ClusterIPs) > 0 && len(s.Ports) > 0 }
+
+// Families returns the IP families of the Service.
+func (s *Service) Families() []Family {
+	out := slices.Clone(s.Headless)
 	for _, ip := range s.ClusterIPs {
-		t.Families = append(t.Families, FamilyOf(ip))
+		out = append(out, FamilyOf(ip))
 	}
-	return t
+	return out
+}
+
+// target returns one port of the Service as the target of routes.
+func (s *Service) target(port Port) Target {
+	return Target{
+		Service: s.Key, Port: port.Number, Families: s.Families(), ClusterIPs: s.ClusterIPs, HTTP2: port.HTTP2, HashBy: s.HashBy(), Identities: s.Identities,
+	}
 }
 
 // Port is one TCP port of a Service.
 type Port struct {
 	// Number is the Service's port, not the target port.
 	Number uint16
+	// HTTP2 is true if the port declares a protocol over HTTP/2 (h2c, grpc). Sidecars speak their client's version.
+	HTTP2 bool
 	// Name joins the port to the ports of EndpointSlices. It may be empty if the Service has only one port.
 	Name     string
 	Protocol Protocol

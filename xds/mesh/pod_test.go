@@ -16,6 +16,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar/contract"
 	"github.com/mizzen-mesh/mizzen/internal/sidecar/sidecartest"
 )
 
@@ -132,7 +133,7 @@ func identitiesOf(t *testing.T, port int32, pods *Pods, endpoints ...discoveryv1
 	}
 	byPort, problems := Endpoints(svc, []*discoveryv1.EndpointSlice{slice}, pods)
 	got := map[string]string{}
-	for _, e := range byPort[EndpointsKey{svc.Key, 80, IPv4}] {
+	for _, e := range byPort[EndpointsKey{Service: svc.Key, Port: 80, Family: IPv4}] {
 		got[e.Addr.Addr().String()] = e.Identity
 	}
 	return got, problems
@@ -143,6 +144,13 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 	const cart = "spiffe://cluster.local/ns/shop/sa/cart"
 	pod := injected("cart-0", "10.0.0.1")
 	bare := injected("bare-0", "10.0.0.2", func(p *corev1.Pod) { p.Spec.InitContainers = nil })
+	gateway := injected("edge-mizzen-0", "10.0.0.6", func(p *corev1.Pod) {
+		p.Spec.ServiceAccountName, p.Spec.InitContainers = "edge-mizzen", nil
+		p.Spec.Containers = []corev1.Container{{
+			Name: config.ProxyContainer, Args: contract.Run{IdentityAddress: "a:2", Gateway: true}.Args(contract.Captured{}),
+			Env: []corev1.EnvVar{{Name: contract.TrustBundleEnv, Value: "roots"}},
+		}}
+	})
 	host := injected("host-0", "192.168.0.1", func(p *corev1.Pod) { p.Spec.HostNetwork = true })
 	starting := injected("starting-0", "", func(p *corev1.Pod) { p.Status.PodIPs = nil })
 	ended := injected("ended-0", "10.0.0.1", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
@@ -157,7 +165,7 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 	nameless := podEndpoint(pod, "10.0.0.1")
 	nameless.TargetRef.UID, nameless.TargetRef.Namespace = "", ""
 	pods := NewPods("cluster.local")
-	for _, p := range []*corev1.Pod{pod, bare, host, starting, ended, other, successor, leaving, taken, alone} {
+	for _, p := range []*corev1.Pod{pod, bare, gateway, host, starting, ended, other, successor, leaving, taken, alone} {
 		pods.Set(BuildPod(p))
 	}
 	for name, c := range map[string]struct {
@@ -172,6 +180,7 @@ func TestIdentitiesOfEndpoints(t *testing.T) {
 		"not of the mesh":                            {endpoint: podEndpoint(bare, "10.0.0.2"), want: map[string]string{"10.0.0.2": PlainText}},
 		"not of the mesh, at another address":        {endpoint: podEndpoint(bare, "10.9.9.9"), want: map[string]string{"10.9.9.9": PlainText}},
 		"not of the mesh, at the address of one":     {endpoint: podEndpoint(bare, "10.0.0.1"), want: map[string]string{}},
+		"of a gateway":                               {endpoint: podEndpoint(gateway, "10.0.0.6"), want: map[string]string{"10.0.0.6": PlainText}},
 		"of a node":                                  {endpoint: podEndpoint(host, "192.168.0.1"), want: map[string]string{"192.168.0.1": PlainText}},
 		"a pod that is not known":                    {endpoint: podEndpoint(injected("new-0", ""), "10.0.0.3"), want: map[string]string{}},
 		"a pod that had the name before":             {endpoint: podEndpoint(reborn, "10.0.0.1"), want: map[string]string{}},

@@ -52,19 +52,7 @@ func compareGRPC(a, b Match) int {
 	)
 }
 
-func compareTLS(a, b Match) int {
-	rank := func(name string) int {
-		switch {
-		case name == "":
-			return 2
-		case isWildcard(name):
-			return 1
-		}
-		return 0
-	}
-	x, y := a.TLS.ServerName, b.TLS.ServerName
-	return cmp.Or(cmp.Compare(rank(x), rank(y)), -cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
-}
+func compareTLS(a, b Match) int { return CompareHosts(a.TLS.ServerName, b.TLS.ServerName) }
 
 // compareText orders texts, the more specific type first, then the longer one if byLength is set.
 func compareText(a, b *TextMatch, byLength bool) int {

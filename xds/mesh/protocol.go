@@ -65,6 +65,18 @@ func protocolOf(svc *corev1.Service, i int, opaquePorts []int32) (Protocol, *Pro
 	return Detect, nil
 }
 
+// overHTTP2 are those of the protocols that need HTTP/2.
+var overHTTP2 = []string{"http2", "h2c", "grpc", "kubernetes.io/h2c"}
+
+// declaresHTTP2 reports whether a port says by its appProtocol, or else by its name, that its server speaks HTTP/2.
+func declaresHTTP2(port corev1.ServicePort) bool {
+	if port.AppProtocol != nil && *port.AppProtocol != "" {
+		return slices.Contains(overHTTP2, strings.ToLower(*port.AppProtocol))
+	}
+	prefix, _, _ := strings.Cut(port.Name, "-")
+	return slices.Contains(overHTTP2, prefix)
+}
+
 // fromName reads "<protocol>" or "<protocol>-<anything>". The protocol grpc-web contains a hyphen, but its prefix grpc means
 // HTTP, too.
 func fromName(name string) (Protocol, bool) {

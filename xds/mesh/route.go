@@ -16,7 +16,9 @@ type route struct {
 	created    time.Time
 	generation int64
 	parents    []gatewayv1.ParentReference
-	// hostnames are not used: "GAMMA implementations SHOULD NOT infer any functionality" from them.
+	// gateway is true if the route is read for a Gateway, not for Services.
+	gateway bool
+	// hostnames have no effect on Services: "GAMMA implementations SHOULD NOT infer any functionality" from them.
 	// https://gateway-api.sigs.k8s.io/geps/gep-1294/#hostnames-field
 	hostnames []gatewayv1.Hostname
 	rules     []routeRule

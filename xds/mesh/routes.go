@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -15,10 +14,11 @@ type RouteInputs struct {
 	GRPCRoutes []*gatewayv1.GRPCRoute
 	TLSRoutes  []*gatewayv1.TLSRoute
 	TCPRoutes  []*gatewayv1.TCPRoute
+	UDPRoutes  []*gatewayv1.UDPRoute
 	// Grants in the namespaces of the backends.
 	Grants []*gatewayv1.ReferenceGrant
 	// Services that exist: the parent, and those the routes send to. The value is nil for a Service without a cluster IP or
-	// a TCP port, as BuildService returns it.
+	// a TCP port, as BuildService returns it, unless a Gateway sends to it.
 	Services map[Key]*Service
 	// Refused has the routes that must not be attached, each with the reason.
 	Refused map[ID]string
@@ -48,9 +48,9 @@ func (l Lost) String() string {
 // parent: sorted by route, then in the order of its parentRefs. Each such route gets a status, even if the Service does
 // not exist. A port without an attached route has no entry.
 func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []Status) {
-	b := builder{in: in, parent: parent, attached: map[group]*attachment{}}
+	b := builder{resolver: resolver{in.Services, in.Grants, &parent}, in: in, parent: parent, attached: map[group]*attachment{}}
 	var attempts []attempt
-	for _, r := range readRoutes(in) {
+	for _, r := range readRoutes(in, false) {
 		for _, ref := range r.parents {
 			if key, ok := parentKey(r.Key, ref); ok && key == parent {
 				attempts = append(attempts, b.attach(r, ref))
@@ -64,14 +64,14 @@ func BuildRoutes(parent Key, in RouteInputs) (map[uint16]PortRules, []Status) {
 	return b.rules(), statuses
 }
 
-// readRoutes reads all routes, in the order of their names.
-func readRoutes(in RouteInputs) []*route {
+// readRoutes reads all routes, in the order of their names. gateway is true if they are read for a Gateway.
+func readRoutes(in RouteInputs, gateway bool) []*route {
 	var routes []*route
 	for _, o := range in.GRPCRoutes {
-		routes = append(routes, readGRPCRoute(o))
+		routes = append(routes, readGRPCRoute(o, gateway))
 	}
 	for _, o := range in.HTTPRoutes {
-		routes = append(routes, readHTTPRoute(o))
+		routes = append(routes, readHTTPRoute(o, gateway))
 	}
 	for _, o := range in.TLSRoutes {
 		routes = append(routes, readTLSRoute(o))
@@ -79,7 +79,10 @@ func readRoutes(in RouteInputs) []*route {
 	for _, o := range in.TCPRoutes {
 		routes = append(routes, readTCPRoute(o))
 	}
-	slices.SortFunc(routes, func(a, b *route) int { return cmp.Compare(a.String(), b.String()) })
+	for _, o := range in.UDPRoutes {
+		routes = append(routes, readUDPRoute(o))
+	}
+	slices.SortFunc(routes, func(a, b *route) int { return a.Compare(b.ID) })
 	return routes
 }
 
@@ -95,8 +98,30 @@ func parentKey(route Key, ref gatewayv1.ParentReference) (Key, bool) {
 	return key, true
 }
 
+// GatewayParent returns the Gateway or ListenerSet that a parent reference names.
+func GatewayParent(route Key, ref gatewayv1.ParentReference) (ID, bool) {
+	id := ID{KindGateway, Key{route.Namespace, string(ref.Name)}} // the defaults of the schema
+	if ref.Kind != nil {
+		id.Kind = Kind(*ref.Kind)
+	}
+	if ref.Namespace != nil {
+		id.Namespace = string(*ref.Namespace)
+	}
+	group := ref.Group == nil || *ref.Group == gatewayv1.GroupName
+	return id, group && (id.Kind == KindGateway || id.Kind == KindListenerSet)
+}
+
+// ofGateway reports whether a route has no parent but Gateways and ListenerSets.
+func ofGateway(parents []gatewayv1.ParentReference) bool {
+	return len(parents) > 0 && !slices.ContainsFunc(parents, func(ref gatewayv1.ParentReference) bool {
+		_, ok := GatewayParent(Key{}, ref)
+		return !ok
+	})
+}
+
 // builder builds the rules of one Service.
 type builder struct {
+	resolver
 	in       RouteInputs
 	parent   Key
 	attached map[group]*attachment
@@ -140,7 +165,7 @@ func (b *builder) rules() map[uint16]PortRules {
 }
 
 // rulesOf returns one rule for each match of the route's rules, without dropped rules.
-func (b *builder) rulesOf(r *route) []Rule {
+func (b resolver) rulesOf(r *route) []Rule {
 	var out []Rule
 	for i := range r.rules {
 		rule := &r.rules[i]

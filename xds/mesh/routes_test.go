@@ -139,6 +139,27 @@ func TestRefs(t *testing.T) {
 	}
 }
 
+// Gateways send datagrams, and to Services without a cluster IP. Sidecars do neither, so such routes take nothing from others.
+func TestParentsThatOnlyGatewaysKnow(t *testing.T) {
+	headless := Key{"shop", "headless"}
+	in := routes(t, "HTTPRoute shop/web {port: 80}")
+	in.Services = map[Key]*Service{cart: services[cart], headless: {Key: headless, Headless: []Family{IPv4}, Ports: []Port{{Number: 80, Name: "http", Protocol: HTTP}}}}
+	in.UDPRoutes = []*gatewayv1.UDPRoute{read[gatewayv1.UDPRoute](t,
+		`{metadata: {namespace: shop, name: udp}, spec: {rules: [{backendRefs: [{name: cart, port: 80}]}], parentRefs: [{group: "", kind: Service, name: cart}]}}`)}
+	rules, statuses := BuildRoutes(cart, in)
+	if got := rules[80].Producer; len(rules) != 1 || len(got) != 1 || got[0].Origin.Route.Name != "web" {
+		t.Errorf("rules %+v, want those of the HTTPRoute", rules)
+	}
+	if !statuses[0].Conditions[0].True || statuses[1].Conditions[0].Reason != gatewayv1.RouteReasonNoMatchingParent {
+		t.Errorf("statuses %+v", statuses)
+	}
+	in.HTTPRoutes[0].Spec.ParentRefs[0].Name = "headless"
+	rules, statuses = BuildRoutes(headless, in)
+	if len(rules) != 0 || statuses[0].Conditions[0].Reason != gatewayv1.RouteReasonNoMatchingParent {
+		t.Errorf("headless: rules %+v, statuses %+v", rules, statuses)
+	}
+}
+
 func TestHeaderChangeThen(t *testing.T) {
 	set := func(name, value string) HeaderChange { return HeaderChange{Set: []Header{{name, value}}} }
 	add := func(name, value string) HeaderChange { return HeaderChange{Add: []Header{{name, value}}} }

@@ -119,8 +119,11 @@ type Action struct {
 
 	RequestHeaders, ResponseHeaders HeaderChange
 	Rewrite                         Rewrite
-	Mirrors                         []Mirror
-	Calls                           CallPolicy
+	// CORS and Auth are filters that only gateways have.
+	CORS    *CORS
+	Auth    *ExternalAuth
+	Mirrors []Mirror
+	Calls   CallPolicy
 }
 
 // Backend is a Service port that takes a share of the requests.
@@ -140,9 +143,11 @@ type Backend struct {
 type Target struct {
 	Service Key
 	Port    uint16
-	// Families are the IP families of the Service, and ClusterIPs its address in each.
+	// Families are the IP families of the Service, and ClusterIPs its address in each; a headless Service has none.
 	Families   []Family
 	ClusterIPs []netip.Addr
+	// HTTP2 is true if the port declares a protocol over HTTP/2.
+	HTTP2 bool
 	// HashBy of the Service.
 	HashBy *config.HashBy
 	// Identities of the Service.

@@ -23,9 +23,29 @@ type Options struct {
 // BuildService returns the model of a Service, or nil for a Service without a cluster IP or a TCP port. Problems are in the
 // order of the Service's fields.
 func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
+	out, problems := readService(svc, opt)
+	if !out.Captured() {
+		return nil, append(problems, withoutEffect(svc, problems)...)
+	}
+	return out, problems
+}
+
+// BuildUncaptured returns the model of a Service for which BuildService returns none: a headless one, or one with UDP ports alone.
+// Only gateways send to it. It returns nil for an ExternalName Service, which they do not follow, and for one without ports.
+// https://gateway-api.sigs.k8s.io/reference/spec/#backendref
+func BuildUncaptured(svc *corev1.Service, opt Options) *Service {
+	out, _ := readService(svc, opt)
+	if out.Captured() || len(out.Families()) == 0 || len(out.Ports)+len(out.UDP) == 0 {
+		return nil
+	}
+	return out
+}
+
+func readService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 	out := &Service{
 		Key:              Key{svc.Namespace, svc.Name},
 		ClusterIPs:       clusterIPs(svc),
+		Headless:         headless(svc),
 		LocalOnly:        svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
@@ -37,6 +57,9 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		problems = append(problems, badAnnotation(ID{KindService, out.Key}, string(svc.UID), e))
 	}
 	for i, p := range svc.Spec.Ports {
+		if p.Protocol == corev1.ProtocolUDP {
+			out.UDP = append(out.UDP, Port{Number: uint16(p.Port), Name: p.Name})
+		}
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
 			continue
 		}
@@ -44,12 +67,11 @@ func BuildService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		if problem != nil {
 			problems = append(problems, *problem)
 		}
-		out.Ports = append(out.Ports, Port{Number: uint16(p.Port), Name: p.Name, Protocol: protocol})
+		out.Ports = append(out.Ports, Port{Number: uint16(p.Port), Name: p.Name, Protocol: protocol, HTTP2: declaresHTTP2(p)})
 	}
-	if len(out.ClusterIPs) == 0 || len(out.Ports) == 0 {
-		return nil, append(problems, withoutEffect(svc, problems)...)
+	for _, ports := range [][]Port{out.Ports, out.UDP} {
+		slices.SortFunc(ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
 	}
-	slices.SortFunc(out.Ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
 	return out, problems
 }
 
@@ -70,6 +92,23 @@ func withoutEffect(svc *corev1.Service, known []Problem) []Problem {
 			Field: field, Value: svc.Annotations[key], Allowed: "a Service with a cluster IP and a TCP port",
 			Effect: "it has no effect, because calls go to the addresses from DNS",
 		})
+	}
+	return out
+}
+
+// headless returns the IP families of a headless Service.
+func headless(svc *corev1.Service) []Family {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName || svc.Spec.ClusterIP != corev1.ClusterIPNone {
+		return nil
+	}
+	var out []Family
+	for _, f := range svc.Spec.IPFamilies {
+		switch f {
+		case corev1.IPv4Protocol:
+			out = append(out, IPv4)
+		case corev1.IPv6Protocol:
+			out = append(out, IPv6)
+		}
 	}
 	return out
 }

@@ -71,11 +71,11 @@ func readSession(field string, o gatewayv1.SessionPersistence, origin string, f 
 }
 
 // session returns the session of a rule's backend: "the session persistence configuration in the Route takes precedence".
-func (b *builder) session(rule *routeRule, target Target) *Session {
+func (b resolver) session(rule *routeRule, target Target) *Session {
 	if rule.session != nil {
 		return rule.session
 	}
-	if svc := b.in.Services[target.Service]; svc != nil {
+	if svc := b.services[target.Service]; svc != nil {
 		return svc.Traffic.Session
 	}
 	return nil

@@ -45,10 +45,8 @@ func (t *TLSMatch) covers(u *TLSMatch) bool {
 		return true
 	case u == nil:
 		return false
-	case t.ServerName == "" || t.ServerName == u.ServerName:
-		return true
 	}
-	return isWildcard(t.ServerName) && strings.HasSuffix(u.ServerName, t.ServerName[1:])
+	return HostCovers(t.ServerName, u.ServerName)
 }
 
 // coverFields reports whether each condition of a follows from a condition of b on the same name.

@@ -1,6 +1,10 @@
 package server
 
-import "github.com/mizzen-mesh/mizzen/xds/envoy"
+import (
+	"sync"
+
+	"github.com/mizzen-mesh/mizzen/xds/envoy"
+)
 
 // delta works out the difference between what a proxy was sent of a type and what it is to have. What it returns
 // counts as sent.
@@ -25,8 +29,13 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 		asked := sub.asked.has(name)
 		version, has := sub.sent[name]
 		if !sub.wants(name) {
-			if !has {
+			switch {
+			case has:
+			case !asked:
 				sub.dirty.remove(name)
+			case !d.resumption.active():
+				missing = append(missing, name)
+				sub.done(name)
 			}
 			continue
 		}
@@ -42,7 +51,7 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 			}
 			e = d.absents.answer(sub, name, d.subs.scoped())
 		}
-		if e != nil && sub.typeURL == envoy.RouteType && !d.ordering.ready(e) {
+		if e != nil && !d.ordering.may(sub.typeURL, e) {
 			continue
 		}
 		if e == nil {
@@ -53,6 +62,9 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 				missing = append(missing, name)
 			}
 			delete(sub.sent, name)
+			if sub.typeURL == envoy.VirtualHostType {
+				d.subs.release(sub, name) // if it comes back, it is new in its collection
+			}
 		} else if asked || !has || version != e.version {
 			set = append(set, e)
 			size += e.wire.Len()
@@ -65,6 +77,7 @@ func (d *delta) additions(sub *subscription) (set []*entry, missing []string) {
 
 // removals takes from the dirty names everything that the proxy has and must not have any more.
 func (d *delta) removals(sub *subscription) (gone []string) {
+	referred := sync.OnceValue(d.subs.referred)
 	for _, name := range sub.dirty.sorted() {
 		if d.lookup.exists(envoy.ID{Type: sub.typeURL, Name: name}) || d.absents.answer(sub, name, d.subs.scoped()) != nil {
 			continue // it has come back: an addition
@@ -73,11 +86,14 @@ func (d *delta) removals(sub *subscription) (gone []string) {
 			break // the same change may have altered what refers to it, and that goes first; the stream has been woken
 		}
 		sub.dirty.remove(name)
+		if d.subs.leaves(sub, name) {
+			continue
+		}
 		if _, has := sub.sent[name]; has {
 			delete(sub.sent, name)
 			gone = append(gone, name)
 		}
-		if sub.typeURL != envoy.ClusterType || !d.subs.referred(name) {
+		if sub.typeURL != envoy.ClusterType || !referred().has(name) {
 			d.subs.release(sub, name)
 		}
 	}

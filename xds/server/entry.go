@@ -30,7 +30,7 @@ func newEntry(r envoy.Resource, now time.Time) (*entry, error) {
 	version := strconv.FormatUint(xxhash.Sum64(message), 36)
 	typeURL := "type.googleapis.com/" + string(r.Message.ProtoReflect().Descriptor().FullName())
 	return &entry{
-		name: r.Name, version: version, references: envoy.References(r.Message), published: now,
+		name: r.Name, version: version, references: r.Needs(), published: now,
 		wire: mem.SliceBuffer(wireResource(r.Name, version, typeURL, message)),
 	}, nil
 }

@@ -18,6 +18,13 @@ func (s *Store) Watched() (names, everything int) {
 	return names, everything
 }
 
+// WatchedOf counts the watched names of a type.
+func (s *Store) WatchedOf(typeURL string) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.table(typeURL).watchers)
+}
+
 // Names counts the names of all types that the store keeps something of.
 func (s *Store) Names() (names int) {
 	s.mu.RLock()

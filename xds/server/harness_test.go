@@ -362,10 +362,10 @@ func only[M proto.Message](t *testing.T, res *discoveryv3.DeltaDiscoveryResponse
 	return m
 }
 
-// secretType is one that Mizzen does not serve.
+// secretType is one of which sidecars get nothing.
 const secretType = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
-// quiet asserts that nothing was sent: it asks for a name that cannot exist, and the answer must be the next response.
+// quiet asserts that nothing was sent: it asks for a name that does not exist, and the answer must be the next response.
 func (p *proxy) quiet() {
 	p.t.Helper()
 	p.subscribe(secretType, "probe")

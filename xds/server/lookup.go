@@ -7,12 +7,13 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 )
 
-// lookup finds the resource that one proxy is to have under a name. It knows the three things by which proxies differ:
+// lookup finds the resource that one proxy is to have under a name. It knows the things by which proxies differ:
 //
 //   - The variant, by IP family, node and namespace.
 //   - The pod's class, for envoy.InboundListener. The proxy asks for that name like for any other, and the store
 //     reports a change of the class. A proxy must not choose what its pod accepts.
 //   - Whether the proxy may ask for one more resource that is made on demand.
+//   - The owner. What belongs to a gateway does not exist for any other proxy, whatever name the proxy asks for.
 type lookup struct {
 	store *Store
 	node  *node.Node
@@ -60,11 +61,16 @@ func (l *lookup) record(id envoy.ID) *record {
 	if !l.watches.awaits(id) && l.store.madeOnDemand(id) {
 		return nil // beyond the proxy's bound
 	}
-	return l.store.record(id)
+	if r := l.store.record(id); r != nil && r.visibleTo(envoy.OwnerOf(*l.node)) {
+		return r
+	}
+	return nil
 }
 
 // classed reports whether the resource under a name depends on the class.
-func (l *lookup) classed(id envoy.ID) bool { return l.classes && id == envoy.InboundListener }
+func (l *lookup) classed(id envoy.ID) bool {
+	return l.needsInbound(id.Type) && id == envoy.InboundListener
+}
 
 // exists reports whether there is, or may be, something under a name. A proxy keeps what it has while its pod's class
 // is not known, and while a resource on demand is not made. A class always has a resource.
@@ -77,11 +83,16 @@ func (l *lookup) exists(id envoy.ID) bool {
 
 // needsInbound reports whether a proxy that asks for everything of a type needs the inbound listener of its class.
 func (l *lookup) needsInbound(typeURL string) bool {
-	return l.classes && typeURL == envoy.InboundListener.Type
+	return l.classes && typeURL == envoy.InboundListener.Type && !l.node.Gateway
 }
 
-// unclassified reports whether the first answer of a type has to wait for the pod's class. Envoy takes a first answer
-// as complete, and would refuse connections to its pod.
-func (l *lookup) unclassified(typeURL string) bool {
+// unknown reports whether the first answer of a type has to wait: that with the listeners of a sidecar for the pod's class,
+// and that with the listeners of a gateway for the first of them. Envoy takes a first answer as complete. It would refuse
+// connections to its pod, and call itself ready. A gateway without listeners that is not ready gets no connections, and a rollout
+// that would bring it does not go on.
+func (l *lookup) unknown(typeURL string) bool {
+	if l.node.Gateway {
+		return typeURL == envoy.ListenerType && len(l.store.owned(typeURL, envoy.OwnerOf(*l.node))) == 0
+	}
 	return l.needsInbound(typeURL) && l.store.class(l.node.Of()) == ""
 }

@@ -16,14 +16,14 @@ import (
 func TestLookupByClass(t *testing.T) {
 	p := newParts(t)
 	p.apply(envoy.Change{Set: []envoy.Resource{inbound("open"), inbound("shut")}})
-	if p.lookup.exists(envoy.InboundListener) || p.lookup.unclassified(envoy.ListenerType) {
+	if p.lookup.exists(envoy.InboundListener) || p.lookup.unknown(envoy.ListenerType) {
 		t.Error("a class counts in a mesh without classes")
 	}
 	p.lookup.classes = true
 	if p.lookup.entry(envoy.InboundListener) != nil || !p.lookup.exists(envoy.InboundListener) {
 		t.Error("the listener of a pod whose class is not known may exist, but is not there")
 	}
-	if !p.lookup.unclassified(envoy.ListenerType) || p.lookup.unclassified(envoy.ClusterType) {
+	if !p.lookup.unknown(envoy.ListenerType) || p.lookup.unknown(envoy.ClusterType) {
 		t.Error("listeners wait for the class, and nothing else does")
 	}
 	versions := map[string]bool{}
@@ -31,7 +31,7 @@ func TestLookupByClass(t *testing.T) {
 		p.apply(envoy.Change{Classes: map[node.Pod]string{p.node.Of(): class}})
 		versions[p.entry(envoy.ListenerType, "inbound").version] = true
 	}
-	if len(versions) != 2 || p.lookup.unclassified(envoy.ListenerType) {
+	if len(versions) != 2 || p.lookup.unknown(envoy.ListenerType) {
 		t.Errorf("%d listeners for two classes", len(versions))
 	}
 }

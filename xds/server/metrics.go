@@ -79,7 +79,8 @@ func (m *metrics) sent(typeURL string, c cause, set []*entry) {
 // typeLabel returns the short name of a type that Mizzen serves, and "other" for any other that a client asks for.
 func typeLabel(typeURL string) string {
 	switch typeURL {
-	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType:
+	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType,
+		envoy.SecretType, envoy.VirtualHostType:
 		return shortType(typeURL)
 	default:
 		return "other"

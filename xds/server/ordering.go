@@ -9,13 +9,14 @@ import (
 // order is make before break: a resource is sent before those that refer to it. Listeners come last, because a new
 // listener may send connections to the HTTP chain, whose scopes must be there by then.
 //
-// Endpoints, scopes and routes stand apart. Endpoints and scopes wait only for the acknowledgement of earlier ones. A route
-// waits only for its own clusters, so that one first call does not wait for another's.
+// Endpoints, scopes, routes, virtual hosts and secrets stand apart. Routes and virtual hosts aside, they wait only for the
+// acknowledgement of earlier ones. A route waits only for its own clusters, so that one first call does not wait for another's, and a
+// virtual host for its route configuration, too.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
 var order = []string{envoy.ClusterType, envoy.ListenerType}
 
 // removalOrder is the reverse, for all types that Mizzen serves to Envoy.
-var removalOrder = []string{envoy.ListenerType, envoy.ScopedRouteType, envoy.RouteType, envoy.ClusterType, envoy.EndpointType}
+var removalOrder = []string{envoy.ListenerType, envoy.ScopedRouteType, envoy.RouteType, envoy.VirtualHostType, envoy.ClusterType, envoy.EndpointType, envoy.SecretType}
 
 // ordering decides which types may be sent to a proxy now.
 type ordering struct {
@@ -85,7 +86,7 @@ func (o *ordering) sendHeldUp(to sender) error {
 	return to.sendAdditions(envoy.ListenerType)
 }
 
-// sendApart sends endpoints, scopes, routes, and "does not exist" for types that Mizzen does not serve.
+// sendApart sends endpoints, scopes, routes, virtual hosts, secrets, and "does not exist" for types that Mizzen does not serve.
 func (o *ordering) sendApart(to sender) error {
 	for typeURL := range o.subs.byType {
 		if slices.Contains(order, typeURL) {
@@ -106,7 +107,18 @@ func (o *ordering) waiting(typeURL string) bool {
 	return typeURL == envoy.ClusterType && (o.warming.active() || o.waiting(envoy.ScopedRouteType) || o.resumption.expectsScopes())
 }
 
-// ready reports whether all clusters of a route are acknowledged and warm. A route does not wait for a cluster that
+// may reports whether the proxy has what it needs before a resource that stands apart.
+func (o *ordering) may(typeURL string, e *entry) bool {
+	switch typeURL {
+	case envoy.RouteType:
+		return o.ready(e)
+	case envoy.VirtualHostType:
+		return o.ready(e) && o.subs.hasRoutes(e.name)
+	}
+	return true
+}
+
+// ready reports whether all clusters of a route configuration or a virtual host are acknowledged and warm. A route does not wait for a cluster that
 // does not exist.
 func (o *ordering) ready(route *entry) bool {
 	clusters := o.subs.of(envoy.ClusterType)

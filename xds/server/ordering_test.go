@@ -59,7 +59,7 @@ func (o *ordering) sent(t *testing.T, unacknowledged string) string {
 }
 
 const (
-	allRemovals    = "-Listener -ScopedRouteConfiguration -RouteConfiguration -Cluster -ClusterLoadAssignment"
+	allRemovals    = "-Listener -ScopedRouteConfiguration -RouteConfiguration -VirtualHost -Cluster -ClusterLoadAssignment -Secret"
 	withoutWaiting = "+Cluster +ClusterLoadAssignment +ScopedRouteConfiguration"
 	allAdditions   = withoutWaiting + " +Listener"
 )

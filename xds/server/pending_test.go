@@ -40,7 +40,7 @@ func TestPendingChanges(t *testing.T) {
 		}
 	}
 	p.store.watch(envoy.ID{Type: envoy.ClusterType, Name: "a"}, &p.pending)
-	p.store.watchAll(envoy.RouteType, &p.pending)
+	p.store.watchAll(envoy.RouteType, "", &p.pending)
 	p.set("1", "a")
 	p.set("2", "a", "b")
 	if !woken() || woken() {

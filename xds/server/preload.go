@@ -26,6 +26,8 @@ type preload struct {
 
 // preloaded says what a proxy is sent before it asks, at one moment.
 type preloaded struct {
+	// owner is the gateway whose resources are sent, and no others; empty for a sidecar.
+	owner      string
 	everything bool
 	namespace  string
 	// used is what pods of the same workload have asked for.
@@ -35,7 +37,7 @@ type preloaded struct {
 // now returns what is preloaded at this moment.
 func (p *preload) now() preloaded {
 	out := p.bounded()
-	if p.node.ConfigScope != config.ScopeAll && p.node.ConfigScope != config.ScopeDemand {
+	if !p.node.Gateway && p.node.ConfigScope != config.ScopeAll && p.node.ConfigScope != config.ScopeDemand {
 		out.used = p.usage.of(*p.node)
 	}
 	return out
@@ -43,6 +45,9 @@ func (p *preload) now() preloaded {
 
 // bounded is now without what others have asked for.
 func (p *preload) bounded() preloaded {
+	if p.node.Gateway {
+		return preloaded{owner: envoy.OwnerOf(*p.node)}
+	}
 	switch p.node.ConfigScope {
 	case config.ScopeAll:
 		return preloaded{everything: true}
@@ -68,6 +73,14 @@ func (p *preload) names(typeURL string) iter.Seq[string] {
 		if now.everything {
 			namespaces = []string{wildcard}
 		}
+		if now.owner != "" {
+			for _, name := range p.store.owned(typeURL, now.owner) {
+				if !yield(name) {
+					return
+				}
+			}
+			return
+		}
 		for _, namespace := range namespaces {
 			for _, name := range p.store.preloadable(typeURL, namespace) {
 				if !yield(name) {
@@ -77,7 +90,7 @@ func (p *preload) names(typeURL string) iter.Seq[string] {
 		}
 		for id := range now.used {
 			r := p.store.record(id)
-			if r == nil {
+			if r == nil || !r.visibleTo(now.owner) {
 				continue
 			}
 			if id.Type == typeURL && !yield(id.Name) {
@@ -118,15 +131,18 @@ func (p *preload) noteUse(id envoy.ID) {
 	if !tracked(*p.node, id) || p.store.madeOnDemand(id) {
 		return
 	}
-	if r := p.store.record(id); r != nil && !p.bounded().has(id.Type, r) {
+	if r := p.store.record(id); r != nil && r.owner == "" && !p.bounded().has(id.Type, r) {
 		p.usage.note(*p.node, id)
 	}
 }
 
 // has reports whether a resource is preloaded: a cluster, or routes together with their scope.
 func (p preloaded) has(typeURL string, r *record) bool {
-	if r.lazy {
+	if r.lazy || r.owner != p.owner {
 		return false
+	}
+	if p.owner != "" {
+		return true
 	}
 	if r.namespace == "" || p.everything || r.namespace == p.namespace {
 		return true

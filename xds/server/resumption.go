@@ -25,9 +25,9 @@ type resumption struct {
 // active reports whether the proxy may still have to list something.
 func (r *resumption) active() bool { return r.over != nil }
 
-// expectsScopes reports whether the proxy has not listed its scopes yet.
+// expectsScopes reports whether the proxy has not listed its scopes yet. A gateway has none.
 func (r *resumption) expectsScopes() bool {
-	return r.active() && r.subs.of(envoy.ScopedRouteType) == nil
+	return !r.lookup.node.Gateway && r.active() && r.subs.of(envoy.ScopedRouteType) == nil
 }
 
 // end is called when over has fired.
@@ -44,6 +44,13 @@ func (r *resumption) take(sub *subscription, versions map[string]string) {
 	for name, version := range versions {
 		if sub.typeURL == envoy.ScopedRouteType && !isScope(name, version) {
 			continue // one of an older control plane (envoy/legacy.go): the proxy keeps it
+		}
+		if sub.typeURL == envoy.VirtualHostType {
+			if !r.subs.virtualHosts.of.has(collectionOf(name)) {
+				sub.askAgain(name) // it is called gone, unless the proxy still subscribes to its route configuration
+				continue
+			}
+			version = "" // Envoy lists what it was sent for earlier route configurations of this name, too, and may not have it in this one
 		}
 		id := envoy.ID{Type: sub.typeURL, Name: name}
 		e := r.lookup.entry(id)

@@ -224,7 +224,7 @@ func firstRequest(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResour
 // askPeers asks the other replicas what a new pod's workload uses, if that decides what the pod is sent.
 func (s *Server) askPeers(ctx context.Context, st *stream) {
 	n := st.node
-	decided := n.ConfigScope == config.ScopeDemand || st.preload.bounded().everything
+	decided := n.Gateway || n.ConfigScope == config.ScopeDemand || st.preload.bounded().everything
 	if s.opt.Peers == nil || n.Workload == "" || decided || s.usage.of(n) != nil {
 		return
 	}

@@ -86,7 +86,9 @@ func records(c envoy.Change) (map[envoy.ID]*record, error) {
 			return nil, err
 		}
 		if next[r.ID()] == nil {
-			next[r.ID()] = &record{name: r.ID().Name, namespace: r.Namespace, lazy: r.Lazy || r.Class != ""}
+			next[r.ID()] = &record{
+				name: r.ID().Name, namespace: r.Namespace, owner: r.Owner, collection: envoy.CollectionOf(r.ID()), lazy: r.Lazy || r.Class != "",
+			}
 		}
 		next[r.ID()].variants = append(next[r.ID()].variants, variant{r.Variant, e})
 	}
@@ -153,7 +155,7 @@ func (s *Store) leave(pod node.Pod, w watcher) {
 }
 
 func (s *Store) countPort(r *record, by int) {
-	if r.live() {
+	if r.live() && !r.lazy {
 		s.ports[""] += by
 		s.ports[r.namespace] += by
 	}
@@ -183,7 +185,35 @@ func (s *Store) record(id envoy.ID) *record {
 	return nil
 }
 
-// preloadable returns the names of a type in a namespace that may be preloaded; of all namespaces for "*".
+// owned returns the names of a type that belong to a gateway and are not lazy.
+func (s *Store) owned(typeURL, owner string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if t := s.tables[typeURL]; t != nil {
+		return slices.Collect(maps.Keys(t.owners[owner]))
+	}
+	return nil
+}
+
+// collection returns the names of a type in a collection.
+func (s *Store) collection(typeURL, name string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if t := s.tables[typeURL]; t != nil {
+		return slices.Collect(maps.Keys(t.collections[name]))
+	}
+	return nil
+}
+
+// hasCollection reports whether there is a name of a type in a collection.
+func (s *Store) hasCollection(typeURL, name string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tables[typeURL]
+	return t != nil && len(t.collections[name]) > 0
+}
+
+// preloadable returns the names of a type in a namespace that may be preloaded to sidecars; of all namespaces for "*".
 func (s *Store) preloadable(typeURL, namespace string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -223,11 +253,11 @@ func (s *Store) unwatchLocked(id envoy.ID, w watcher) {
 	}
 }
 
-// watchAll makes a watcher hear of each new name of a type.
-func (s *Store) watchAll(typeURL string, w watcher) {
+// watchAll makes a watcher hear of each new name of a type that belongs to a gateway, or to none for "".
+func (s *Store) watchAll(typeURL, owner string, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table(typeURL).everything[w] = struct{}{}
+	s.table(typeURL).everything[w] = owner
 }
 
 // forget ends all watches of a watcher. names are those that it watches, by type.

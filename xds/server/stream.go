@@ -133,8 +133,11 @@ func (s *stream) takePending() {
 		case sub == nil:
 		case sub.concerns(id.Name):
 			sub.dirty.add(id.Name)
-		case sub.all && s.preload.includes(id):
+		case id.Type != envoy.VirtualHostType && sub.all && s.preload.includes(id):
 			s.subs.need(sub, id.Name)
+		}
+		if sub != nil && id.Type == envoy.VirtualHostType {
+			s.subs.virtualHostChanged(sub, id.Name)
 		}
 		if id.Type == envoy.RouteType {
 			s.demands.changed(id.Name)
@@ -171,6 +174,9 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		} else if name != wildcard {
 			_, held := req.InitialResourceVersions[name]
 			s.subs.subscribe(sub, name, held)
+			if sub.typeURL == envoy.RouteType && s.node.Gateway {
+				s.subs.subscribeVirtualHosts(name)
+			}
 			if sub.typeURL == envoy.RouteType {
 				s.demands.changed(name) // until now, nobody said if the routes went
 			}
@@ -183,6 +189,9 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 		} else {
 			s.absents.forget(envoy.ID{Type: sub.typeURL, Name: name})
 			s.subs.unsubscribe(sub, name)
+			if sub.typeURL == envoy.RouteType {
+				s.subs.unsubscribeVirtualHosts(name)
+			}
 		}
 	}
 	if req.TypeUrl == envoy.EndpointType {
@@ -195,13 +204,18 @@ func (s *stream) request(req *discoveryv3.DeltaDiscoveryRequest) error {
 
 // subscribeAll starts a subscription to everything of a type. fresh is true if the proxy has nothing yet.
 func (s *stream) subscribeAll(sub *subscription, fresh bool) {
+	if sub.typeURL == envoy.VirtualHostType {
+		sub.all = true // Envoy waits for those of its route configurations, not for an answer
+		s.subs.subscribeAllVirtualHosts(sub)
+		return
+	}
 	sub.all, sub.firstAnswer = true, fresh
 	if sub.typeURL == envoy.ScopedRouteType {
-		s.store.watchAll(envoy.RouteType, &s.pending)
+		s.store.watchAll(envoy.RouteType, envoy.OwnerOf(s.node), &s.pending)
 		s.demands.begin(sub)
 		return
 	}
-	s.store.watchAll(sub.typeURL, &s.pending)
+	s.store.watchAll(sub.typeURL, envoy.OwnerOf(s.node), &s.pending)
 	for name := range s.preload.names(sub.typeURL) {
 		s.subs.needOnRequest(sub, name)
 	}
@@ -259,7 +273,7 @@ func (s *stream) answerDemands() error {
 // sendAdditions sends what is new of one type.
 func (s *stream) sendAdditions(typeURL string) error {
 	sub := s.subs.of(typeURL)
-	if sub == nil || sub.unacknowledged() || sub.firstAnswer && s.lookup.unclassified(typeURL) {
+	if sub == nil || sub.unacknowledged() || sub.firstAnswer && s.lookup.unknown(typeURL) {
 		return nil
 	}
 	first, asked := sub.firstAnswer, len(sub.asked)

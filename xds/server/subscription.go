@@ -135,5 +135,5 @@ func oldest(set []*entry) time.Time {
 // allowsWildcard reports whether a first request without names means all resources of the type. See
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func allowsWildcard(typeURL string) bool {
-	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || typeURL == envoy.ScopedRouteType
+	return typeURL == envoy.ClusterType || typeURL == envoy.ListenerType || typeURL == envoy.ScopedRouteType || typeURL == envoy.VirtualHostType
 }

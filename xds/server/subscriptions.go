@@ -17,6 +17,8 @@ type subscriptions struct {
 	byType  map[string]*subscription
 	watches *watches
 	lookup  *lookup
+	// virtualHosts are those of the route configurations of a gateway.
+	virtualHosts virtualHosts
 	// last is the number of the last response of any type.
 	last uint64
 }
@@ -121,46 +123,55 @@ func (s *subscriptions) release(sub *subscription, name string) {
 // needClusters adds the clusters of routes that are about to be sent, if the proxy leaves the choice of its clusters
 // to the server. Those of demanded destinations are sent before the proxy asks for the routes. A proxy keeps such a
 // cluster while the cluster exists: Envoy does not forget a route that it asked for, and a call that worked must go on
-// working without the control plane.
+// working without the control plane. A gateway also needs those of its listeners.
 func (s *subscriptions) needClusters(demanded set) {
 	clusters := s.of(envoy.ClusterType)
 	if clusters == nil || !clusters.all {
 		return
 	}
 	for destination := range demanded {
-		s.needClustersOf(clusters, destination)
+		s.needClustersOf(clusters, envoy.ID{Type: envoy.RouteType, Name: destination})
 	}
-	if routes := s.of(envoy.RouteType); routes != nil {
-		for name := range routes.dirty {
-			if routes.wants(name) {
-				s.needClustersOf(clusters, name)
+	for _, typeURL := range referring {
+		if sub := s.of(typeURL); sub != nil {
+			for name := range sub.dirty {
+				if sub.wants(name) {
+					s.needClustersOf(clusters, envoy.ID{Type: typeURL, Name: name})
+				}
 			}
 		}
 	}
 }
 
-func (s *subscriptions) needClustersOf(clusters *subscription, route string) {
-	if e := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: route}); e != nil {
+// referring are the types that refer to clusters.
+var referring = []string{envoy.RouteType, envoy.VirtualHostType, envoy.ListenerType}
+
+func (s *subscriptions) needClustersOf(clusters *subscription, id envoy.ID) {
+	if e := s.lookup.entry(id); e != nil {
 		for _, cluster := range e.references {
 			s.needOnRequest(clusters, cluster.Name)
 		}
 	}
 }
 
-// referred reports whether a route that the proxy holds refers to a cluster. The proxy then needs the cluster even
-// while it does not exist.
-func (s *subscriptions) referred(cluster string) bool {
-	routes := s.of(envoy.RouteType)
-	if routes == nil {
-		return false
-	}
-	id := envoy.ID{Type: envoy.ClusterType, Name: cluster}
-	for name := range routes.sent {
-		if e := s.lookup.entry(envoy.ID{Type: envoy.RouteType, Name: name}); e != nil && slices.Contains(e.references, id) {
-			return true
+// referred returns the clusters to which routes and listeners refer that the proxy holds. The proxy needs them even while they do not
+// exist.
+func (s *subscriptions) referred() set {
+	var out set
+	for _, typeURL := range referring {
+		sub := s.of(typeURL)
+		if sub == nil {
+			continue
+		}
+		for name := range sub.sent {
+			if e := s.lookup.entry(envoy.ID{Type: typeURL, Name: name}); e != nil {
+				for _, id := range e.references {
+					out.add(id.Name)
+				}
+			}
 		}
 	}
-	return false
+	return out
 }
 
 // scoped reports whether the proxy learns of routes from scopes. Such a proxy unsubscribes from a route by itself
@@ -191,5 +202,6 @@ func (s *subscriptions) watched() map[string][]string {
 	for typeURL, sub := range s.byType {
 		names[typeURL] = slices.AppendSeq(slices.Collect(maps.Keys(sub.names)), maps.Keys(sub.needed))
 	}
+	names[envoy.VirtualHostType] = slices.AppendSeq(names[envoy.VirtualHostType], maps.Keys(s.virtualHosts.of))
 	return names
 }

@@ -5,17 +5,18 @@ import "github.com/mizzen-mesh/mizzen/xds/envoy"
 // table holds the resources of one type.
 type table struct {
 	records map[string]*record
-	// namespaces has the names, except lazy ones, by namespace.
-	namespaces map[string]map[string]struct{}
-	// watchers hear of one name, those in everything of the whole type (Store.watchAll).
+	// namespaces has the names, except lazy ones, by namespace; owners those with an owner, by owner; collections those in a collection,
+	// by collection. Each name is in one of them at the most.
+	namespaces, owners, collections map[string]map[string]struct{}
+	// watchers hear of one name. Those of a collection hear of what is new in it. Those in everything hear of the whole type, for the owner that is the value (Store.watchAll).
 	watchers   map[string]map[watcher]struct{}
-	everything map[watcher]struct{}
+	everything map[watcher]string
 }
 
 // record is one name. It does not change.
 type record struct {
-	name, namespace string
-	lazy            bool
+	name, namespace, owner, collection string
+	lazy                               bool
 	// variants is empty once the resource is removed.
 	variants []variant
 }
@@ -27,10 +28,12 @@ type variant struct {
 
 func newTable() *table {
 	return &table{
-		records:    map[string]*record{},
-		namespaces: map[string]map[string]struct{}{},
-		watchers:   map[string]map[watcher]struct{}{},
-		everything: map[watcher]struct{}{},
+		records:     map[string]*record{},
+		namespaces:  map[string]map[string]struct{}{},
+		owners:      map[string]map[string]struct{}{},
+		collections: map[string]map[string]struct{}{},
+		watchers:    map[string]map[watcher]struct{}{},
+		everything:  map[watcher]string{},
 	}
 }
 
@@ -44,16 +47,25 @@ func (t *table) put(id envoy.ID, r *record) {
 	if !r.live() || r.lazy || old.live() && !old.lazy {
 		return // only its own watchers get a lazy resource
 	}
-	for w := range t.everything {
-		w.changed(id)
+	if r.collection != "" {
+		for w := range t.watchers[r.collection] {
+			w.changed(id)
+		}
+		return
+	}
+	for w, owner := range t.everything {
+		if owner == r.owner {
+			w.changed(id)
+		}
 	}
 }
 
 func (t *table) replace(old, r *record) {
 	if old != nil {
-		delete(t.namespaces[old.namespace], old.name)
-		if len(t.namespaces[old.namespace]) == 0 {
-			delete(t.namespaces, old.namespace)
+		names, group := t.group(old)
+		delete(names[group], old.name)
+		if len(names[group]) == 0 {
+			delete(names, group)
 		}
 	}
 	if !r.live() {
@@ -64,10 +76,22 @@ func (t *table) replace(old, r *record) {
 	if r.lazy {
 		return
 	}
-	if t.namespaces[r.namespace] == nil {
-		t.namespaces[r.namespace] = map[string]struct{}{}
+	names, group := t.group(r)
+	if names[group] == nil {
+		names[group] = map[string]struct{}{}
 	}
-	t.namespaces[r.namespace][r.name] = struct{}{}
+	names[group][r.name] = struct{}{}
+}
+
+// group returns where the table has the name of a record that is not lazy.
+func (t *table) group(r *record) (names map[string]map[string]struct{}, group string) {
+	switch {
+	case r.collection != "":
+		return t.collections, r.collection
+	case r.owner != "":
+		return t.owners, r.owner
+	}
+	return t.namespaces, r.namespace
 }
 
 // watch adds a watcher of a name, and reports whether it is the first.
@@ -93,12 +117,15 @@ func (t *table) unwatch(name string, w watcher) (last bool) {
 
 func (r *record) live() bool { return r != nil && len(r.variants) > 0 }
 
+// visibleTo reports whether proxies of an owner may have the record; those of "" are sidecars.
+func (r *record) visibleTo(owner string) bool { return r.owner == "" || r.owner == owner }
+
 // same reports whether two records have the same content. nil is the same as a removed record.
 func (r *record) same(other *record) bool {
 	if !r.live() || !other.live() {
 		return r.live() == other.live()
 	}
-	if len(r.variants) != len(other.variants) || r.lazy != other.lazy || r.namespace != other.namespace {
+	if len(r.variants) != len(other.variants) || r.lazy != other.lazy || r.namespace != other.namespace || r.owner != other.owner {
 		return false
 	}
 	for _, v := range r.variants {

@@ -35,9 +35,9 @@ func newLRU[K comparable, V any](size int) *simplelru.LRU[K, V] {
 }
 
 // tracked reports whether note remembers a name: it must be a route configuration or a cluster, and the pod must have a
-// workload.
+// workload. A gateway is sent what its routes name anyway.
 func tracked(n node.Node, id envoy.ID) bool {
-	return n.Workload != "" && (id.Type == envoy.RouteType && !envoy.IsLegacyRoute(id.Name) || id.Type == envoy.ClusterType)
+	return n.Workload != "" && !n.Gateway && (id.Type == envoy.RouteType && !envoy.IsLegacyRoute(id.Name) || id.Type == envoy.ClusterType)
 }
 
 // note remembers that a proxy asked for a route configuration or a cluster by name.

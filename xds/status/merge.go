@@ -18,6 +18,8 @@ import (
 // owned are the condition types that Mizzen sets and removes.
 var owned = []gatewayv1.RouteConditionType{
 	gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs, gatewayv1.RouteConditionPartiallyInvalid,
+	gatewayv1.RouteConditionType(gatewayv1.GatewayConditionProgrammed), gatewayv1.RouteConditionType(gatewayv1.GatewayConditionInsecureFrontendValidationMode),
+	gatewayv1.RouteConditionType(gatewayv1.ListenerConditionConflicted), gatewayv1.RouteConditionType(gatewayv1.ListenerConditionOverlappingTLSConfig),
 }
 
 // say sets a status to what is wanted, and reports whether that changed it.
@@ -28,6 +30,13 @@ func say(o client.Object, wanted []mesh.Status, now metav1.Time) (changed bool) 
 			policy.Status.Conditions = mergeConditions(before, w, now)
 		}
 		return !equality.Semantic.DeepEqual(before, policy.Status.Conditions)
+	}
+	if before, _, ok := statusOf(o); ok {
+		for _, w := range wanted {
+			sayGateway(o, w, now)
+		}
+		after, _, _ := statusOf(o)
+		return !equality.Semantic.DeepEqual(before, after)
 	}
 	before, most, set := entries(o)
 	after := merge(before, wanted, most, now)
@@ -41,6 +50,19 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 	ofRoute := func(s *gatewayv1.RouteStatus) ([]gatewayv1.RouteParentStatus, int, func([]gatewayv1.RouteParentStatus)) {
 		return s.Parents, 32, func(parents []gatewayv1.RouteParentStatus) { s.Parents = parents }
 	}
+	ofPolicy := func(s *gatewayv1.PolicyStatus) (current []gatewayv1.RouteParentStatus, most int, set func([]gatewayv1.RouteParentStatus)) {
+		for _, a := range s.Ancestors {
+			current = append(current, gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions})
+		}
+		return current, 16, func(list []gatewayv1.RouteParentStatus) {
+			s.Ancestors = []gatewayv1.PolicyAncestorStatus{}
+			for _, e := range list {
+				s.Ancestors = append(s.Ancestors, gatewayv1.PolicyAncestorStatus{
+					AncestorRef: e.ParentRef, ControllerName: e.ControllerName, Conditions: e.Conditions,
+				})
+			}
+		}
+	}
 	switch o := o.(type) {
 	case *gatewayv1.HTTPRoute:
 		return ofRoute(&o.Status.RouteStatus)
@@ -50,18 +72,12 @@ func entries(o client.Object) (current []gatewayv1.RouteParentStatus, most int, 
 		return ofRoute(&o.Status.RouteStatus)
 	case *gatewayv1.TCPRoute:
 		return ofRoute(&o.Status.RouteStatus)
+	case *gatewayv1.UDPRoute:
+		return ofRoute(&o.Status.RouteStatus)
 	case *gatewayxv1alpha1.XBackendTrafficPolicy:
-		for _, a := range o.Status.Ancestors {
-			current = append(current, gatewayv1.RouteParentStatus{ParentRef: a.AncestorRef, ControllerName: a.ControllerName, Conditions: a.Conditions})
-		}
-		return current, 16, func(list []gatewayv1.RouteParentStatus) {
-			o.Status.Ancestors = []gatewayv1.PolicyAncestorStatus{}
-			for _, e := range list {
-				o.Status.Ancestors = append(o.Status.Ancestors, gatewayv1.PolicyAncestorStatus{
-					AncestorRef: e.ParentRef, ControllerName: e.ControllerName, Conditions: e.Conditions,
-				})
-			}
-		}
+		return ofPolicy(&o.Status)
+	case *gatewayv1.BackendTLSPolicy:
+		return ofPolicy(&o.Status)
 	}
 	panic(fmt.Sprintf("status: %T has none of ours", o))
 }
@@ -74,6 +90,9 @@ func told(o client.Object, s mesh.Status, c mesh.Condition) bool {
 	}
 	if policy, ok := o.(*v1alpha1.AuthorizationPolicy); ok {
 		return has(policy.Status.Conditions)
+	}
+	if _, conditions, ok := statusOf(o); ok {
+		return has(conditions)
 	}
 	current, _, _ := entries(o)
 	return slices.ContainsFunc(current, func(e gatewayv1.RouteParentStatus) bool {

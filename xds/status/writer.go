@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/reference"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,10 +29,13 @@ import (
 )
 
 // ControllerName names Mizzen in the statuses of Gateway API objects.
-const ControllerName gatewayv1.GatewayController = config.Group + "/controller"
+const ControllerName gatewayv1.GatewayController = config.ControllerName
 
 // kinds are those whose status Mizzen writes.
-var kinds = []mesh.Kind{mesh.KindHTTPRoute, mesh.KindGRPCRoute, mesh.KindTLSRoute, mesh.KindTCPRoute, mesh.KindTrafficPolicy, mesh.KindAuthorizationPolicy}
+var kinds = []mesh.Kind{
+	mesh.KindHTTPRoute, mesh.KindGRPCRoute, mesh.KindTLSRoute, mesh.KindTCPRoute, mesh.KindUDPRoute, mesh.KindTrafficPolicy, mesh.KindBackendTLSPolicy,
+	mesh.KindGateway, mesh.KindListenerSet, mesh.KindAuthorizationPolicy,
+}
 
 // workers is how many requests run at the same time.
 const workers = 4
@@ -69,16 +74,17 @@ type Writer struct {
 	opt    Options
 	writes *prometheus.CounterVec
 
-	mu        sync.Mutex
-	byService map[mesh.Key][]mesh.ID // the objects with a wanted status for the Service
-	wanted    map[mesh.ID]map[mesh.Key][]mesh.Status
-	queue     workqueue.TypedRateLimitingInterface[mesh.ID] // nil while another replica leads
+	mu       sync.Mutex
+	byParent map[mesh.ID]map[mesh.ID][]mesh.Status         // by Service or Gateway, the wanted statuses of the objects that name it
+	wanted   map[mesh.ID]map[mesh.ID][]mesh.Status         // the same by object, and those of objects that name none
+	right    map[mesh.ID]types.UID                         // the objects whose status was as wanted when it was last looked at
+	queue    workqueue.TypedRateLimitingInterface[mesh.ID] // nil while another replica leads
 }
 
 // New returns a writer that writes while Lead runs.
 func New(o Options) *Writer {
 	w := &Writer{
-		opt: o, byService: map[mesh.Key][]mesh.ID{}, wanted: map[mesh.ID]map[mesh.Key][]mesh.Status{},
+		opt: o, byParent: map[mesh.ID]map[mesh.ID][]mesh.Status{}, wanted: map[mesh.ID]map[mesh.ID][]mesh.Status{}, right: map[mesh.ID]types.UID{},
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_status_writes_total",
 			Help: "Statuses written by this replica, by kind of object and result (ok, conflict, error).",
@@ -90,30 +96,51 @@ func New(o Options) *Writer {
 	return w
 }
 
-// Set replaces, for each of these Services, the wanted statuses of all objects that name the Service.
-func (w *Writer) Set(statuses map[mesh.Key][]mesh.Status) {
+// Set replaces, for each of these Services and Gateways, the wanted statuses of all objects that name it. Objects whose status is
+// as it is wanted, and was before, are not looked at again: a Gateway may have thousands.
+func (w *Writer) Set(statuses map[mesh.ID][]mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for service, list := range statuses {
-		for _, id := range w.byService[service] {
-			delete(w.wanted[id], service)
-			if len(w.wanted[id]) == 0 {
-				delete(w.wanted, id)
-			}
-			w.enqueue(id)
-		}
-		delete(w.byService, service)
+	for parent, list := range statuses {
+		next := map[mesh.ID][]mesh.Status{}
 		for _, s := range list {
-			if w.wanted[s.Object] == nil {
-				w.wanted[s.Object] = map[mesh.Key][]mesh.Status{}
+			next[s.Object] = append(next[s.Object], s)
+		}
+		for id := range w.byParent[parent] {
+			if next[id] == nil {
+				delete(w.wanted[id], parent)
+				if len(w.wanted[id]) == 0 {
+					delete(w.wanted, id)
+				}
+				w.enqueue(id)
 			}
-			if w.wanted[s.Object][service] == nil {
-				w.byService[service] = append(w.byService[service], s.Object)
+		}
+		w.byParent[parent] = next
+		if len(next) == 0 {
+			delete(w.byParent, parent)
+		}
+		for id, of := range next {
+			if w.wanted[id] == nil {
+				w.wanted[id] = map[mesh.ID][]mesh.Status{}
 			}
-			w.wanted[s.Object][service] = append(w.wanted[s.Object][service], s)
-			w.enqueue(s.Object)
+			same := reflect.DeepEqual(w.wanted[id][parent], of)
+			w.wanted[id][parent] = of
+			if !same || !w.isRight(id) {
+				w.enqueue(id)
+			}
 		}
 	}
+}
+
+// isRight reports whether the status of the object that there is now under a name has been found or made right. It may be another
+// object than before.
+func (w *Writer) isRight(id mesh.ID) bool {
+	if w.queue == nil {
+		return true // nobody would look
+	}
+	uid, ok := w.right[id]
+	o := w.opt.Source.Object(id)
+	return ok && o != nil && o.GetUID() == uid
 }
 
 // SetWhole replaces the wanted statuses of objects that name no Service.
@@ -121,7 +148,7 @@ func (w *Writer) SetWhole(statuses []mesh.Status) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range statuses {
-		w.wanted[s.Object] = map[mesh.Key][]mesh.Status{{}: {s}}
+		w.wanted[s.Object] = map[mesh.ID][]mesh.Status{{}: {s}}
 		w.enqueue(s.Object)
 	}
 }
@@ -131,10 +158,15 @@ func (w *Writer) Forget(id mesh.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.wanted, id)
+	delete(w.right, id)
 }
 
-// Written checks a status again, because Mizzen or another writer has changed it.
+// Written checks a status again, because Mizzen or another writer has changed it. Statuses of other kinds are not ours: those of
+// GatewayClasses, for example.
 func (w *Writer) Written(id mesh.ID) {
+	if !slices.Contains(kinds, id.Kind) {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.enqueue(id)
@@ -210,15 +242,16 @@ func (w *Writer) next(ctx context.Context, queue workqueue.TypedRateLimitingInte
 // write brings one status up to date, and reports whether it wrote.
 func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error) {
 	current := w.opt.Source.Object(id)
+	wanted := w.look(id)
 	if current == nil {
 		return false, nil
 	}
-	wanted := w.of(id)
 	if slices.ContainsFunc(wanted, func(s mesh.Status) bool { return s.Generation != current.GetGeneration() }) {
 		return false, nil // the object has changed since, and its new status will follow
 	}
 	object := current.DeepCopyObject().(client.Object)
 	if !say(object, wanted, metav1.Now()) {
+		w.found(id, current.GetUID())
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -226,6 +259,7 @@ func (w *Writer) write(ctx context.Context, id mesh.ID) (written bool, err error
 	if err := w.opt.Client.Status().Update(ctx, object); err != nil {
 		return true, err
 	}
+	w.found(id, current.GetUID())
 	w.warn(current, wanted)
 	return true, nil
 }
@@ -251,13 +285,21 @@ func (w *Writer) warn(before client.Object, wanted []mesh.Status) {
 	}
 }
 
-// of returns the wanted statuses of an object.
-func (w *Writer) of(id mesh.ID) []mesh.Status {
+// look returns the wanted statuses of an object that is about to be looked at.
+func (w *Writer) look(id mesh.ID) []mesh.Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.right, id)
 	var out []mesh.Status
-	for _, service := range slices.SortedFunc(maps.Keys(w.wanted[id]), mesh.Key.Compare) {
-		out = append(out, w.wanted[id][service]...)
+	for _, parent := range slices.SortedFunc(maps.Keys(w.wanted[id]), mesh.ID.Compare) {
+		out = append(out, w.wanted[id][parent]...)
 	}
 	return out
+}
+
+// found notes that the status of an object is as was wanted when it was looked at.
+func (w *Writer) found(id mesh.ID, uid types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.right[id] = uid
 }

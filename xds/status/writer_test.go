@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -95,7 +96,68 @@ func TestObjectThatComesWhileALeaderBegins(t *testing.T) {
 	await(t, "the status", func() bool { return a.written() == 1 })
 }
 
-var web = mesh.Key{Namespace: "shop", Name: "web"}
+// A status of a kind that is not ours may change as it likes.
+func TestStatusesOfOthers(t *testing.T) {
+	a := newAPI(t, route())
+	w := New(Options{Source: a, Client: a.Client, Log: logr.Discard()})
+	w.Set(statuses(2, true))
+	lead(t, w)
+	await(t, "the status", func() bool { return a.written() == 1 })
+	w.Written(mesh.ID{Kind: mesh.KindGatewayClass, Key: mesh.Key{Name: "mizzen"}})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.queue.Len(); n > 0 {
+		t.Errorf("%d objects are to be written", n)
+	}
+}
+
+// Of thousands of routes of a Gateway those are looked at again whose status shall be another one, or that are others under the same name.
+func TestUnchanged(t *testing.T) {
+	o := route()
+	o.UID = "first"
+	a := newAPI(t, o)
+	w := New(Options{Source: a, Client: a, Log: logr.Discard()})
+	w.Set(statuses(2, true))
+	lead(t, w)
+	await(t, "the status", a.accepted(metav1.ConditionTrue))
+	looked := func() (waiting int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.right) == 0 {
+			return 1
+		}
+		return w.queue.Len()
+	}
+	await(t, "the end of the write", func() bool { return looked() == 0 })
+
+	w.mu.Lock()
+	queue := w.queue
+	w.queue = &neverAdds{queue, t}
+	w.mu.Unlock()
+	w.Set(statuses(2, true))
+	w.setQueue(queue)
+
+	if err := a.Delete(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	o = route()
+	o.UID = "second"
+	if err := a.Create(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	w.Set(statuses(2, true))
+	await(t, "the status of the new object", a.accepted(metav1.ConditionTrue))
+}
+
+// neverAdds is a queue to which nothing may be added.
+type neverAdds struct {
+	workqueue.TypedRateLimitingInterface[mesh.ID]
+	t *testing.T
+}
+
+func (n *neverAdds) Add(id mesh.ID) { n.t.Errorf("%s is looked at again", id) }
+
+var web = mesh.ID{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 
 func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
 	return &gatewayv1.HTTPRoute{
@@ -105,10 +167,10 @@ func route(parents ...gatewayv1.RouteParentStatus) *gatewayv1.HTTPRoute {
 }
 
 // statuses say of route r what parent web thinks.
-func statuses(generation int64, accepted bool) map[mesh.Key][]mesh.Status {
+func statuses(generation int64, accepted bool) map[mesh.ID][]mesh.Status {
 	s := want(generation, accepted)
 	s.Object = mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}}
-	return map[mesh.Key][]mesh.Status{web: {s}}
+	return map[mesh.ID][]mesh.Status{web: {s}}
 }
 
 // lead lets the writer write until the test, or the function that it gives, ends it.
@@ -168,7 +230,7 @@ func TestWriter(t *testing.T) {
 	w.Written(mesh.ID{Kind: mesh.KindHTTPRoute, Key: mesh.Key{Namespace: "shop", Name: "r"}})
 	await(t, "restored after another took it away", a.accepted(metav1.ConditionFalse))
 
-	w.Set(map[mesh.Key][]mesh.Status{web: nil})
+	w.Set(map[mesh.ID][]mesh.Status{web: nil})
 	await(t, "taken away with the parent", func() bool { return len(a.parents()) == 0 })
 
 	stop()
@@ -183,7 +245,7 @@ func TestWriter(t *testing.T) {
 func TestNewLeader(t *testing.T) {
 	for name, test := range map[string]struct {
 		current []gatewayv1.RouteParentStatus
-		wanted  map[mesh.Key][]mesh.Status
+		wanted  map[mesh.ID][]mesh.Status
 		entries int
 		writes  int
 	}{

@@ -19,11 +19,13 @@ type dependencies struct {
 	byParent           multimap[mesh.Key, mesh.ID]
 	byBackend          multimap[mesh.Key, mesh.ID]
 	byBackendNamespace multimap[string, mesh.ID]
-	targets            map[mesh.Key][]mesh.Key // of each policy
-	byTarget           multimap[mesh.Key, mesh.Key]
-	refs               map[mesh.Key]endpointRefs // of the endpoints of each Service
-	byPod              multimap[mesh.Key, mesh.Key]
-	byAddr             multimap[netip.Addr, mesh.Key]
+	// byGateway has the routes that name a Gateway or a ListenerSet as a parent.
+	byGateway multimap[mesh.ID, mesh.ID]
+	targets   map[mesh.ID][]mesh.Key // of each policy
+	byTarget  multimap[mesh.Key, mesh.ID]
+	refs      map[mesh.Key]endpointRefs // of the endpoints of each Service
+	byPod     multimap[mesh.Key, mesh.Key]
+	byAddr    multimap[netip.Addr, mesh.Key]
 }
 
 // endpointRefs are the pods that endpoints name, and the addresses that they have without naming one.
@@ -39,17 +41,17 @@ func newDependencies() *dependencies {
 	return &dependencies{
 		routes:   map[mesh.ID]mesh.RouteRefs{},
 		byParent: multimap[mesh.Key, mesh.ID]{}, byBackend: multimap[mesh.Key, mesh.ID]{},
-		byBackendNamespace: multimap[string, mesh.ID]{},
-		targets:            map[mesh.Key][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.Key]{},
+		byBackendNamespace: multimap[string, mesh.ID]{}, byGateway: multimap[mesh.ID, mesh.ID]{},
+		targets: map[mesh.ID][]mesh.Key{}, byTarget: multimap[mesh.Key, mesh.ID]{},
 		refs: map[mesh.Key]endpointRefs{}, byPod: multimap[mesh.Key, mesh.Key]{}, byAddr: multimap[netip.Addr, mesh.Key]{},
 	}
 }
 
-// setRoute records the Services that a route names, none if the route is gone. It returns the old and the new parents.
-func (d *dependencies) setRoute(id mesh.ID, now mesh.RouteRefs) []mesh.Key {
-	before := d.routes[id]
-	if len(now.Parents) == 0 {
-		now = mesh.RouteRefs{} // the route belongs to a Gateway
+// setRoute records what a route names, nothing if the route is gone. It returns what the route named before.
+func (d *dependencies) setRoute(id mesh.ID, now mesh.RouteRefs) (before mesh.RouteRefs) {
+	before = d.routes[id]
+	if len(now.Parents)+len(now.Gateways) == 0 {
+		now = mesh.RouteRefs{} // the route belongs to others
 	}
 	for _, key := range before.Parents {
 		d.byParent.delete(key, id)
@@ -58,19 +60,25 @@ func (d *dependencies) setRoute(id mesh.ID, now mesh.RouteRefs) []mesh.Key {
 		d.byBackend.delete(key, id)
 		d.byBackendNamespace.delete(key.Namespace, id)
 	}
+	for _, gateway := range before.Gateways {
+		d.byGateway.delete(gateway, id)
+	}
 	for _, key := range now.Parents {
 		d.byParent.insert(key, id)
+	}
+	for _, gateway := range now.Gateways {
+		d.byGateway.insert(gateway, id)
 	}
 	for _, key := range now.Backends {
 		d.byBackend.insert(key, id)
 		d.byBackendNamespace.insert(key.Namespace, id)
 	}
-	if len(now.Parents) > 0 {
+	if len(now.Parents)+len(now.Gateways) > 0 {
 		d.routes[id] = now
 	} else {
 		delete(d.routes, id)
 	}
-	return slices.Concat(before.Parents, now.Parents)
+	return before
 }
 
 // ofService returns the Services that depend on a Service: itself and the parents of routes that send to it.
@@ -91,8 +99,8 @@ func (d *dependencies) parents(routes sets.Set[mesh.ID]) []mesh.Key {
 	return out
 }
 
-// setPolicy records the Services that a policy targets, none if the policy is gone. It returns the Services that depend on it.
-func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
+// setPolicy records the Services that a policy targets, none if the policy is gone. It returns the old and the new targets.
+func (d *dependencies) setPolicy(policy mesh.ID, now []mesh.Key) []mesh.Key {
 	before := d.targets[policy]
 	for _, target := range before {
 		d.byTarget.delete(target, policy)
@@ -104,11 +112,7 @@ func (d *dependencies) setPolicy(policy mesh.Key, now []mesh.Key) []mesh.Key {
 	if len(now) == 0 {
 		delete(d.targets, policy)
 	}
-	var out []mesh.Key
-	for _, target := range slices.Concat(before, now) {
-		out = append(out, d.ofService(target)...)
-	}
-	return out
+	return slices.Concat(before, now)
 }
 
 // setPods records the pods that the endpoints of a Service name, and the addresses of endpoints that name none.
@@ -138,7 +142,7 @@ func (d *dependencies) ofPod(pod mesh.Key) sets.Set[mesh.Key]     { return d.byP
 func (d *dependencies) ofAddr(addr netip.Addr) sets.Set[mesh.Key] { return d.byAddr[addr] }
 
 // policiesOf returns the policies that target a Service.
-func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.Key] { return d.byTarget[target] }
+func (d *dependencies) policiesOf(target mesh.Key) sets.Set[mesh.ID] { return d.byTarget[target] }
 
 // routesOf returns the routes that name a Service as a parent.
 func (d *dependencies) routesOf(parent mesh.Key) sets.Set[mesh.ID] { return d.byParent[parent] }

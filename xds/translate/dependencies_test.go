@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -10,14 +11,14 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// A policy concerns what it targets and has targeted, and the parents of routes that send there.
+// A policy concerns what it targets and has targeted.
 func TestPolicies(t *testing.T) {
 	key := func(name string) mesh.Key { return mesh.Key{Namespace: "shop", Name: name} }
 	d := newDependencies()
-	d.setRoute(mesh.ID{Kind: mesh.KindHTTPRoute, Key: key("r")}, mesh.RouteRefs{Parents: []mesh.Key{key("web")}, Backends: []mesh.Key{key("v1")}})
+	policy := mesh.ID{Kind: mesh.KindTrafficPolicy, Key: key("p")}
 	for i, step := range []struct{ targets, want []string }{
-		{[]string{"v1"}, []string{"v1", "web"}},
-		{[]string{"v2"}, []string{"v1", "web", "v2"}},
+		{[]string{"v1"}, []string{"v1"}},
+		{[]string{"v2"}, []string{"v1", "v2"}},
 		{nil, []string{"v2"}},
 		{nil, nil},
 	} {
@@ -25,7 +26,7 @@ func TestPolicies(t *testing.T) {
 		for _, name := range step.targets {
 			targets = append(targets, key(name))
 		}
-		got, want := sets.New(d.setPolicy(key("p"), targets)...), sets.Set[mesh.Key]{}
+		got, want := sets.New(d.setPolicy(policy, targets)...), sets.Set[mesh.Key]{}
 		for _, name := range step.want {
 			want.Insert(key(name))
 		}
@@ -33,7 +34,7 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("step %d: concerns %v, want %v", i, got, want)
 		}
 		for _, target := range targets {
-			if !d.policiesOf(target).Has(key("p")) {
+			if !d.policiesOf(target).Has(policy) {
 				t.Errorf("step %d: the policy is not found by its target", i)
 			}
 		}
@@ -69,11 +70,12 @@ func TestDependencies(t *testing.T) {
 			if random.IntN(3) == 0 {
 				now = mesh.RouteRefs{}
 			}
-			want := sets.New(model[id].Parents...).Insert(now.Parents...)
-			if got := sets.New(d.setRoute(id, now)...); !got.Equal(want) {
-				t.Fatalf("seed %d, step %d: the route concerns %v, want %v", seed, step, got, want)
+			if got := d.setRoute(id, now); !slices.Equal(got.Parents, model[id].Parents) {
+				t.Fatalf("seed %d, step %d: the route named %v, want %v", seed, step, got, model[id])
 			}
-			model[id] = now
+			if model[id] = now; len(now.Parents) == 0 {
+				model[id] = mesh.RouteRefs{}
+			}
 			compareDependencies(t, d, model, key())
 		}
 		for id := range model {

@@ -16,7 +16,14 @@ import (
 type serviceEndpoints struct {
 	resources  []envoy.Resource
 	identities []string
+	served     []servedPort // those with endpoints
 	problems   []mesh.Problem
+}
+
+// servedPort is a port of a Service in one family.
+type servedPort struct {
+	number    uint16
+	ipv6, udp bool
 }
 
 func (t *Translator) setSlice(o *discoveryv1.EndpointSlice) {
@@ -30,7 +37,7 @@ func (t *Translator) setSlice(o *discoveryv1.EndpointSlice) {
 		t.slices[service] = map[mesh.Key]*discoveryv1.EndpointSlice{}
 	}
 	t.slices[service][key] = o
-	t.changed.endpoints.Insert(service)
+	t.slicesChanged(service)
 }
 
 func (t *Translator) deleteSlice(key mesh.Key) {
@@ -42,7 +49,15 @@ func (t *Translator) deleteSlice(key mesh.Key) {
 	if delete(t.slices[service], key); len(t.slices[service]) == 0 {
 		delete(t.slices, service)
 	}
+	t.slicesChanged(service)
+}
+
+func (t *Translator) slicesChanged(service mesh.Key) {
 	t.changed.endpoints.Insert(service)
+	if t.lagging.Has(service) {
+		t.hold(service)
+	}
+	t.gatewayPodsChanged(service)
 }
 
 // slicesOf returns the EndpointSlices of a Service, sorted by name.
@@ -69,6 +84,9 @@ func (t *Translator) endpointsOf(svc *mesh.Service) serviceEndpoints {
 	byPort, problems := mesh.Endpoints(svc, t.slicesOf(svc.Key), t.pods)
 	out := serviceEndpoints{identities: mesh.Identities(byPort), problems: problems}
 	for key, endpoints := range byPort {
+		if len(endpoints) > 0 {
+			out.served = append(out.served, servedPort{key.Port, key.Family == mesh.IPv6, key.UDP})
+		}
 		out.resources = append(out.resources, envoy.EndpointResources(svc, key, endpoints)...)
 	}
 	return out
@@ -83,6 +101,10 @@ func (t *Translator) publishEndpoints(r *Result, building bool) {
 			continue // Build publishes its endpoints together with it
 		}
 		endpoints := t.endpointsOf(built.model)
+		if t.lost(built, built.model, endpoints) {
+			t.hold(key)
+			continue
+		}
 		if !within(endpoints.identities, built.model.Identities) {
 			t.hold(t.depend.ofService(key)...) // its clusters and those of its mirrors must know the identities first
 			continue
@@ -95,7 +117,7 @@ func (t *Translator) publishEndpoints(r *Result, building bool) {
 		}
 		built := t.services[key]
 		r.Change.Set = append(r.Change.Set, endpoints.resources...)
-		built.endpointProblems = endpoints.problems
+		built.endpointProblems, built.served = endpoints.problems, endpoints.served
 		t.changed.problems[mesh.ID{Kind: mesh.KindService, Key: key}] = built.allProblems()
 	}
 }
@@ -104,7 +126,7 @@ func (t *Translator) publishEndpoints(r *Result, building bool) {
 // routes may still send to it. Endpoints also wait when ports have changed, because the published ports would not match the
 // new names.
 func (t *Translator) waitsForBuild(published *mesh.Service) bool {
-	if !t.held.Has(published.Key) {
+	if !t.held.Has(published.Key) && !t.lagging.Has(published.Key) {
 		return false
 	}
 	now := t.parsed[published.Key].model

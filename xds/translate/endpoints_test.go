@@ -4,6 +4,8 @@ import (
 	"maps"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -26,12 +28,12 @@ func (f *follower) assignments() map[string]string {
 func TestEndpointsGoWithTheirService(t *testing.T) {
 	key := mesh.Key{Namespace: "shop", Name: "v1"}
 	for name, test := range map[string]struct {
-		// port names of the Service and of its slice; empty for none of them.
+		// port names of the Service and of its slice; "" if it is deleted.
 		service, slice string
 		// atOnce: what is published is another before the Service is; endpoints: there are some after it.
 		atOnce, endpoints bool
 	}{
-		"none ready": {service: "http", atOnce: true},
+		"none ready": {service: "http", slice: "empty", atOnce: true},
 		"deleted":    {},
 		"renamed":    {service: "http-web", slice: "http-web", endpoints: true},
 	} {
@@ -49,10 +51,15 @@ func TestEndpointsGoWithTheirService(t *testing.T) {
 			default:
 				f.Set(serviceOn(key, test.service))
 			}
-			if test.slice == "" {
+			switch test.slice {
+			case "":
 				id, _ := IDOf(slice)
 				f.Delete(id)
-			} else {
+			case "empty":
+				empty := sliceOf(key, "http", "", "10.1.0.1")
+				empty.Endpoints, empty.Ports = nil, nil // what Kubernetes leaves of a Service without pods
+				f.Set(empty)
+			default:
 				f.Set(sliceOf(key, test.slice, "", "10.1.0.1"))
 			}
 			f.urgent()
@@ -65,6 +72,100 @@ func TestEndpointsGoWithTheirService(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is told of a deleted Service may come in any order: its last EndpointSlice may go before the Service does, and before the route
+// that has sent there. While a slice of the address type is left, what is gone goes at once.
+func TestLastEndpointSlice(t *testing.T) {
+	key := mesh.Key{Namespace: "shop", Name: "v1"}
+	first, second := sliceOf(key, "http", "", "10.1.0.1"), sliceOf(key, "http", "", "10.1.0.2")
+	second.Name += "-2"
+	f := newFollower(t, config.Default(), serviceOn(key, "http"), first, second)
+	both := f.assignments()
+	gone := func(o metav1.Object) (held bool) {
+		id, _ := IDOf(o)
+		f.Delete(id)
+		return f.urgent()
+	}
+	if held := gone(first); held {
+		t.Error("with a slice left, the Service is held")
+	}
+	one := f.assignments()
+	if maps.Equal(one, both) {
+		t.Error("what is gone is still published, with a slice left")
+	}
+	if held := gone(second); !held {
+		t.Error("the Service is not held, and nothing would publish that it has no endpoints")
+	}
+	if now := f.assignments(); !maps.Equal(now, one) {
+		t.Errorf("without a slice: published at once: %v", now)
+	}
+	f.take(f.Build())
+	if now := f.assignments(); maps.Equal(now, one) {
+		t.Error("a Service without a slice keeps its endpoints")
+	}
+	f.urgent(second)
+	if now := f.assignments(); !maps.Equal(now, one) {
+		t.Errorf("a slice that comes again: published %v, want %v", now, one)
+	}
+}
+
+// Ports with new names may be heard of in the Service or in its EndpointSlices first. What is published stays until the other side is
+// heard of, and does not for ever.
+func TestRenamedPorts(t *testing.T) {
+	key := mesh.Key{Namespace: "shop", Name: "v1"}
+	before, after := serviceOn(key, "http"), serviceOn(key, "http-web")
+	lateSlice := sliceOf(key, "http-web", "", "10.1.0.2")
+	start := func(t *testing.T) (*follower, map[string]string) {
+		f := newFollower(t, config.Default(), before, sliceOf(key, "http", "", "10.1.0.1"))
+		return f, f.assignments()
+	}
+	t.Run("slice first", func(t *testing.T) {
+		f, published := start(t)
+		if held := f.urgent(lateSlice); !held || !maps.Equal(f.assignments(), published) {
+			t.Errorf("held: %v; published: %v", held, f.assignments())
+		}
+		f.Set(after)
+		f.take(f.Build())
+		if now := f.assignments(); maps.Equal(now, published) || f.Waiting() || f.Lagging() {
+			t.Errorf("the new endpoints are not published with the Service: %v", now)
+		}
+	})
+	t.Run("Service first", func(t *testing.T) {
+		f, published := start(t)
+		f.Set(after)
+		f.take(f.Build())
+		if now := f.assignments(); !maps.Equal(now, published) || !f.Lagging() || f.Waiting() {
+			t.Errorf("published before the slices follow: %v, lagging: %v", now, f.Lagging())
+		}
+		if held := f.urgent(lateSlice); !held || !maps.Equal(f.assignments(), published) {
+			t.Errorf("held: %v; published: %v", held, f.assignments())
+		}
+		f.take(f.Build())
+		if now := f.assignments(); maps.Equal(now, published) || f.Lagging() {
+			t.Errorf("the new endpoints are not published with the Service: %v", now)
+		}
+	})
+	t.Run("Service alone", func(t *testing.T) {
+		f, published := start(t)
+		f.Set(after)
+		f.take(f.Build())
+		f.Overdue()
+		f.take(f.Build())
+		if now := f.assignments(); maps.Equal(now, published) || f.Lagging() || f.Waiting() {
+			t.Errorf("a Service whose slices never follow: %v, lagging: %v", now, f.Lagging())
+		}
+	})
+	t.Run("back again", func(t *testing.T) {
+		f, published := start(t)
+		f.Set(after)
+		f.take(f.Build())
+		f.Set(before)
+		f.take(f.Build())
+		if now := f.assignments(); !maps.Equal(now, published) || f.Lagging() {
+			t.Errorf("published: %v, lagging: %v", now, f.Lagging())
+		}
+	})
 }
 
 // An endpoint with an identity that its clusters do not know waits for the clusters.

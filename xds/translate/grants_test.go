@@ -48,7 +48,7 @@ func TestGrants(t *testing.T) {
 	} {
 		step.change()
 		var got []gatewayv1.RouteConditionReason
-		for _, status := range tr.Build().Statuses[parent] {
+		for _, status := range tr.Build().Statuses[mesh.ID{Kind: mesh.KindService, Key: parent}] {
 			for _, c := range status.Conditions {
 				if c.Type == gatewayv1.RouteConditionResolvedRefs {
 					got = append(got, c.Reason)

@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -46,6 +47,17 @@ func (t *Translator) notePod(pod *mesh.Pod) {
 }
 
 func (t *Translator) setNamespace(ns *metav1.PartialObjectMetadata) {
+	now := labels.Set(ns.Labels)
+	if now == nil {
+		now = labels.Set{}
+	}
+	t.setNamespaceLabels(ns.Name, now)
+	if t.pods != nil {
+		t.setNamespaceMTLS(ns)
+	}
+}
+
+func (t *Translator) setNamespaceMTLS(ns *metav1.PartialObjectMetadata) {
 	now, problems := mesh.BuildNamespace(ns)
 	t.changed.problems[mesh.ID{Kind: mesh.KindNamespace, Key: mesh.Key{Name: ns.Name}}] = problems
 	before, known := t.namespaces[ns.Name]

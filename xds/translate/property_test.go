@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,6 +38,11 @@ func TestAccumulatedIsAll(t *testing.T) {
 				cfg = configtest.WithoutIdentity()
 			}
 			cluster, followed, got := translatetest.New(seed), New(cfg), newPublished()
+			check := envoy.Check
+			if seed%2 == 1 {
+				check = refusesSome
+			}
+			followed.check = check
 			take := func(r *Result) {
 				if err := got.apply(r); err != nil {
 					t.Fatal(err)
@@ -68,11 +77,14 @@ func TestAccumulatedIsAll(t *testing.T) {
 				if cluster.IntN(3) > 0 {
 					continue
 				}
+				followed.Overdue()
 				followed.Reconnect(got.reconnect.UnsortedList()...)
 				clear(got.reconnect)
 				take(followed.Build())
 				want := newPublished()
 				fresh := New(cfg)
+				fresh.check = check
+				fresh.gateways.parameters = maps.Clone(followed.gateways.parameters) // of which those with a mistake are as before
 				for _, addr := range called(cfg) {
 					fresh.Ask(addr)
 				}
@@ -84,7 +96,11 @@ func TestAccumulatedIsAll(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := want.apply(fresh.BuildInParts(1+cluster.IntN(5), parts)); err != nil {
+				all := fresh.BuildInParts(1+cluster.IntN(5), parts)
+				if len(all.GatewayErrors) > 0 {
+					continue // what is published for them is what it was
+				}
+				if err := want.apply(all); err != nil {
 					t.Fatal(err)
 				}
 				if diff := differ(fresh, followed, want.texts(), got.texts()); diff != "" {
@@ -108,13 +124,38 @@ func TestAccumulatedIsAll(t *testing.T) {
 				len(followed.policies), len(followed.grants), len(followed.objects), len(followed.services), len(followed.inbounds.classes),
 				len(followed.inbounds.policies), len(followed.inbounds.podsInClass), len(followed.policyStatus), len(followed.depend.refs), len(followed.depend.byPod),
 				len(followed.depend.byAddr), len(followed.depend.routes), len(followed.depend.byParent), len(followed.depend.byBackend),
-				len(followed.depend.byBackendNamespace), len(followed.depend.targets), len(followed.depend.byTarget), len(followed.held), len(got.statuses), len(got.whole), len(got.problems),
+				len(followed.depend.byBackendNamespace), len(followed.depend.targets), len(followed.depend.byTarget), len(followed.held), len(followed.lagging), len(followed.overdue), len(followed.depend.byGateway),
+				len(followed.gateways.classes), len(followed.gateways.sets), len(followed.gateways.secrets), len(followed.gateways.configMaps), len(followed.gateways.refs),
+				len(followed.gateways.byRef), len(followed.gateways.namespaces), len(followed.gateways.services), len(followed.gateways.service), len(followed.gateways.byService), len(followed.gateways.parameters), len(followed.gateways.built), len(followed.gateways.held), len(got.statuses), len(got.whole), len(got.problems),
 			}
 			if slices.Max(left) > 0 {
 				t.Errorf("of a cluster without objects is left: %v", left)
 			}
 		})
 	}
+}
+
+// refusesSome refuses routes with a path, many routes together, and a Gateway with a parameter.
+func refusesSome(resources []envoy.Resource) error {
+	for _, r := range resources {
+		if body, err := proto.Marshal(r.Message); err != nil || bytes.Contains(body, []byte(translatetest.RefusedPath)) {
+			return fmt.Errorf("%s: refused", r.Name)
+		}
+		if h, ok := r.Message.(*routev3.VirtualHost); ok && len(h.Routes) > 4 {
+			return fmt.Errorf("%s: %d routes", r.Name, len(h.Routes))
+		}
+		if l, ok := r.Message.(*listenerv3.Listener); ok && r.Owner != "" {
+			for _, c := range l.FilterChains {
+				for _, f := range c.Filters {
+					m := &hcmv3.HttpConnectionManager{}
+					if f.GetTypedConfig().MessageIs(m) && f.GetTypedConfig().UnmarshalTo(m) == nil && m.XffNumTrustedHops > 0 {
+						return fmt.Errorf("%s: refused", r.Name)
+					}
+				}
+			}
+		}
+	}
+	return envoy.Check(resources)
 }
 
 // called are the addresses that sidecars ask for.
@@ -177,7 +218,7 @@ type published struct {
 	built     bool
 	resources map[envoy.ID]map[string]string // by variant
 	classes   map[string]string
-	statuses  map[mesh.Key][]mesh.Status
+	statuses  map[mesh.ID][]mesh.Status
 	whole     map[mesh.ID]mesh.Status
 	problems  map[mesh.ID][]mesh.Problem
 	reconnect sets.Set[mesh.Key]
@@ -185,7 +226,7 @@ type published struct {
 
 func newPublished() *published {
 	return &published{
-		resources: map[envoy.ID]map[string]string{}, classes: map[string]string{}, statuses: map[mesh.Key][]mesh.Status{},
+		resources: map[envoy.ID]map[string]string{}, classes: map[string]string{}, statuses: map[mesh.ID][]mesh.Status{},
 		whole: map[mesh.ID]mesh.Status{}, problems: map[mesh.ID][]mesh.Problem{}, reconnect: sets.Set[mesh.Key]{},
 	}
 }

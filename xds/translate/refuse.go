@@ -26,27 +26,38 @@ type translated struct {
 	statuses  []mesh.Status // of its routes
 }
 
-// service translates a Service; svc is nil for one outside the mesh. Envoy refuses a route configuration or a listener
-// as a whole. Therefore a route whose resources Envoy would refuse is refused here, with the reason in its status, and
-// harms no other route. An error is about the Service itself.
+// service translates a Service; svc is nil for one outside the mesh. An error is about the Service itself.
 func (t serviceBuilder) service(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) (translated, error) {
-	out, err := t.try(key, svc, in)
+	return refusing(in, "Service "+key.String(), func(in mesh.RouteInputs) (translated, error) { return t.try(key, svc, in) })
+}
+
+// refusing translates a parent of routes by try. Envoy refuses a route configuration or a listener as a whole. Therefore a route
+// whose resources Envoy would refuse is refused here, with the reason in its status, and harms no other route. An error is about the
+// parent itself.
+func refusing[T any](in mesh.RouteInputs, parent string, try func(mesh.RouteInputs) (T, error)) (T, error) {
+	out, err := try(in)
 	if err == nil {
 		return out, nil
 	}
-	in.Refused = map[mesh.ID]string{}
-	for id, alone := range eachAlone(in) {
-		if _, err := t.try(key, svc, alone); err != nil {
-			in.Refused[id] = fmt.Sprintf("Envoy would refuse it: %v", err)
-		}
-	}
-	if out, again := t.try(key, svc, in); again == nil {
+	in.Refused = refusedAlone(in, try)
+	if out, again := try(in); again == nil {
 		return out, nil
 	}
 	for id := range eachAlone(in) { // Envoy accepts each route alone, but not all together
-		in.Refused[id] = fmt.Sprintf("Envoy would refuse the routes of Service %s: %v", key, err)
+		in.Refused[id] = fmt.Sprintf("Envoy would refuse the routes of %s: %v", parent, err)
 	}
-	return t.try(key, svc, in)
+	return try(in)
+}
+
+// refusedAlone returns the routes that Envoy would refuse even without the others, with the reason.
+func refusedAlone[T any](in mesh.RouteInputs, try func(mesh.RouteInputs) (T, error)) map[mesh.ID]string {
+	out := map[mesh.ID]string{}
+	for id, alone := range eachAlone(in) {
+		if _, err := try(alone); err != nil {
+			out[id] = fmt.Sprintf("Envoy would refuse it: %v", err)
+		}
+	}
+	return out
 }
 
 func (t serviceBuilder) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs) (translated, error) {
@@ -55,7 +66,7 @@ func (t serviceBuilder) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs
 	if svc == nil {
 		return out, nil
 	}
-	out.resources = envoy.ServiceResources(svc, rules, t.cfg)
+	out.resources = append(envoy.ServiceResources(svc, rules, t.cfg), envoy.GatewayClusters(svc, t.cfg)...)
 	// All Services share the listener of TLSRoutes. This is what it would be for this Service alone.
 	alone := envoy.NewProtocolTable()
 	alone.Routes.Set(key, svc, rules)
@@ -67,7 +78,7 @@ func (t serviceBuilder) try(key mesh.Key, svc *mesh.Service, in mesh.RouteInputs
 func eachAlone(in mesh.RouteInputs) map[mesh.ID]mesh.RouteInputs {
 	out := map[mesh.ID]mesh.RouteInputs{}
 	none := in
-	none.HTTPRoutes, none.GRPCRoutes, none.TLSRoutes, none.TCPRoutes = nil, nil, nil, nil
+	none.HTTPRoutes, none.GRPCRoutes, none.TLSRoutes, none.TCPRoutes, none.UDPRoutes = nil, nil, nil, nil, nil
 	add := func(kind mesh.Kind, o metav1.Object, set func(*mesh.RouteInputs)) {
 		alone := none
 		set(&alone)
@@ -84,6 +95,9 @@ func eachAlone(in mesh.RouteInputs) map[mesh.ID]mesh.RouteInputs {
 	}
 	for _, o := range in.TCPRoutes {
 		add(mesh.KindTCPRoute, o, func(in *mesh.RouteInputs) { in.TCPRoutes = []*gatewayv1.TCPRoute{o} })
+	}
+	for _, o := range in.UDPRoutes {
+		add(mesh.KindUDPRoute, o, func(in *mesh.RouteInputs) { in.UDPRoutes = []*gatewayv1.UDPRoute{o} })
 	}
 	return out
 }

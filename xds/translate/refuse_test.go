@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
@@ -101,4 +102,58 @@ func routeNames(resources []envoy.Resource) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// A route that Envoy would refuse costs its own refusal: later changes of others are built as without it.
+func TestRefusedOnce(t *testing.T) {
+	const many = 50
+	tr := New(configtest.WithoutIdentity())
+	checks := 0
+	tr.check = func(resources []envoy.Resource) error {
+		checks++
+		if slices.ContainsFunc(resources, func(r envoy.Resource) bool {
+			return r.Type == envoy.VirtualHostType && strings.HasSuffix(r.Name, "/bad.example.com")
+		}) {
+			return errors.New("bad")
+		}
+		return nil
+	}
+	class := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "mizzen"}}
+	class.Spec.ControllerName = config.ControllerName
+	gw := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "public"}}
+	gw.Spec.GatewayClassName = "mizzen"
+	gw.Spec.Listeners = []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: gatewayv1.HTTPProtocolType}}
+	route := func(name, path string) *gatewayv1.HTTPRoute {
+		r := routeTo(name)
+		r.Spec.ParentRefs = []gatewayv1.ParentReference{{Name: "public"}}
+		r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(name + ".example.com")}
+		r.Spec.Rules[0].Matches = []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Value: &path}}}
+		return r
+	}
+	tr.Set(class)
+	tr.Set(gw)
+	tr.Set(route("bad", "/"))
+	for i := range many {
+		tr.Set(route(fmt.Sprint("good-", i), "/"))
+	}
+	accepted := func(r *Result) map[string]bool {
+		out := map[string]bool{}
+		for _, s := range r.Statuses[mesh.ID{Kind: mesh.KindGateway, Key: mesh.Key{Namespace: "shop", Name: "public"}}] {
+			if s.Object.Kind == mesh.KindHTTPRoute {
+				out[s.Object.Name] = s.Conditions[0].True
+			}
+		}
+		return out
+	}
+	tr.Build()
+	for _, changed := range []string{"good-1", "bad", "good-2"} {
+		checks = 0
+		tr.Set(route(changed, "/new"))
+		if got := accepted(tr.Build()); got["bad"] || !got["good-1"] || len(got) != many+1 {
+			t.Errorf("after a change of %s: accepted %v", changed, got)
+		}
+		if checks > 5 {
+			t.Errorf("after a change of %s: %d checks", changed, checks)
+		}
+	}
 }

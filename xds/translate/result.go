@@ -12,8 +12,13 @@ import (
 // Result holds what has changed since the previous Result. Change is published first, then the statuses.
 type Result struct {
 	Change envoy.Change
-	// Statuses of the routes and policies that name a Service, by Service. They replace all earlier ones of that Service.
-	Statuses map[mesh.Key][]mesh.Status
+	// Statuses of the routes and policies that name a Service or a Gateway, by that object, and those of Gateways and ListenerSets, by
+	// the Gateway. They replace all earlier ones of that object.
+	Statuses map[mesh.ID][]mesh.Status
+	// GatewayPorts are those of the Services of Gateways of our controller; nil for a Gateway that is gone, and for no other.
+	GatewayPorts map[mesh.Key][]mesh.GatewayPort
+	// GatewayErrors says why a Gateway could not be built. What is published for it stays.
+	GatewayErrors map[mesh.Key]error
 	// PolicyStatuses are those of AuthorizationPolicies, which name no Service. They replace the policy's earlier one.
 	PolicyStatuses []mesh.Status
 	// DeletedPolicies are applied before PolicyStatuses: a policy that was deleted and created again is in both.
@@ -37,5 +42,5 @@ func All(cfg *config.Mesh, objects ...metav1.Object) *Result {
 }
 
 func newResult() *Result {
-	return &Result{Statuses: map[mesh.Key][]mesh.Status{}, Reconnect: sets.Set[mesh.Key]{}, Errors: map[mesh.Key]error{}}
+	return &Result{Statuses: map[mesh.ID][]mesh.Status{}, GatewayPorts: map[mesh.Key][]mesh.GatewayPort{}, GatewayErrors: map[mesh.Key]error{}, Reconnect: sets.Set[mesh.Key]{}, Errors: map[mesh.Key]error{}}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayxv1alpha1 "sigs.k8s.io/gateway-api/apisx/v1alpha1"
 
@@ -15,8 +16,10 @@ import (
 // parsedService is what mesh.BuildService returned.
 type parsedService struct {
 	// model is nil for a Service outside the mesh. Routes may still name it as a parent, and are refused.
-	model    *mesh.Service
-	problems []mesh.Problem
+	model *mesh.Service
+	// uncaptured is the model for gateways of a Service outside the mesh (mesh.BuildUncaptured).
+	uncaptured *mesh.Service
+	problems   []mesh.Problem
 }
 
 // builtService is a Service with what is published for it.
@@ -25,6 +28,7 @@ type builtService struct {
 	rules                      map[uint16]mesh.PortRules
 	resources                  []envoy.Resource
 	published                  []envoy.ID
+	served                     []servedPort // as published
 	problems, endpointProblems []mesh.Problem
 	statuses                   []mesh.Status
 }
@@ -32,16 +36,22 @@ type builtService struct {
 func (t *Translator) setService(o *corev1.Service) {
 	key := mesh.Key{Namespace: o.Namespace, Name: o.Name}
 	model, problems := mesh.BuildService(o, t.settings)
-	t.parsed[key] = parsedService{model, problems}
+	parsed := parsedService{model: model, problems: problems}
+	if model == nil {
+		parsed.uncaptured = mesh.BuildUncaptured(o, t.settings)
+	}
+	t.parsed[key] = parsed
 	t.declare(key, mesh.BuildDeclared(o, t.settings))
-	t.hold(t.depend.ofService(key)...)
+	t.holdServices(key)
+	t.setGatewayService(key, o)
 }
 
 func (t *Translator) deleteService(key mesh.Key) {
 	delete(t.parsed, key)
 	t.declare(key, mesh.Declared{})
 	t.declared.delete(key)
-	t.hold(t.depend.ofService(key)...)
+	t.holdServices(key)
+	t.setGatewayService(key, nil)
 }
 
 // declare takes the protocols that a Service declares for its pods.
@@ -70,7 +80,7 @@ func (t *Translator) build(key mesh.Key, seen buildCache) (*builtService, error)
 	}
 	return &builtService{
 		model: read.model, problems: read.problems, endpointProblems: read.endpoints.problems,
-		rules: out.rules, statuses: slices.Concat(out.statuses, read.policies), resources: append(out.resources, read.endpoints.resources...),
+		served: read.endpoints.served, rules: out.rules, statuses: slices.Concat(out.statuses, read.policies), resources: append(out.resources, read.endpoints.resources...),
 	}, nil
 }
 
@@ -112,27 +122,65 @@ func (t *Translator) resolve(key mesh.Key, seen buildCache) resolvedService {
 func (t *Translator) resolveObjects(key mesh.Key) resolvedService {
 	parsed, exists := t.parsed[key]
 	out := resolvedService{exists: exists, problems: parsed.problems}
-	if parsed.model != nil {
+	gateways := t.gatewaysOf(t.depend.byBackend[key])
+	switch {
+	case parsed.model != nil:
 		out.model = new(*parsed.model)
+	case parsed.uncaptured != nil && len(gateways) > 0:
+		out.model = new(*parsed.uncaptured)
 	}
-	var policies []*gatewayxv1alpha1.XBackendTrafficPolicy
+	var traffic []*gatewayxv1alpha1.XBackendTrafficPolicy
+	var tls []*gatewayv1.BackendTLSPolicy
 	for policy := range t.depend.policiesOf(key) {
-		if o, ok := t.objects[mesh.ID{Kind: mesh.KindTrafficPolicy, Key: policy}].(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
-			policies = append(policies, o)
+		switch o := t.objects[policy].(type) {
+		case *gatewayxv1alpha1.XBackendTrafficPolicy:
+			traffic = append(traffic, o)
+		case *gatewayv1.BackendTLSPolicy:
+			tls = append(tls, o)
 		}
 	}
-	traffic, statuses := mesh.BuildTrafficPolicies(key, out.model, policies)
-	if out.policies = statuses; out.model != nil {
-		out.model.Traffic = traffic
+	holds, statuses := mesh.BuildTrafficPolicies(key, parsed.model, traffic)
+	ports, tlsStatuses := mesh.BuildBackendTLS(key, out.model, tls, t.gateways.configMaps, gateways)
+	out.policies = slices.Concat(statuses, tlsStatuses)
+	if out.model != nil {
+		out.model.Traffic, out.model.BackendTLS, out.model.Gateways = holds, ports, len(gateways) > 0
+		if len(ports) > 0 {
+			out.model.ClientCertificates = t.clientCertificates(gateways)
+		}
+	}
+	return out
+}
+
+// clientCertificates returns the Secrets that gateways show to backends, by owner.
+func (t *Translator) clientCertificates(gateways []mesh.Key) map[string]string {
+	out := map[string]string{}
+	for _, key := range gateways {
+		if gw := t.ours(key); gw != nil {
+			grants := t.grantsOf(t.gateways.refs[mesh.ID{Kind: mesh.KindGateway, Key: key}])
+			in := mesh.GatewayInputs{Gateway: gw, Secrets: t.gateways.secrets, NoIdentities: t.pods == nil, Routes: mesh.RouteInputs{Grants: grants}}
+			if model := mesh.ClientCertificate(in); model.ClientCertificate != "" {
+				out[model.Owner()] = model.ClientCertificate
+			}
+		}
 	}
 	return out
 }
 
 // inputs returns everything that the rules of a Service depend on, and the Service itself.
 func (t *Translator) inputs(parent mesh.Key, seen buildCache) (mesh.RouteInputs, resolvedService) {
+	in := t.routeInputs(t.depend.routesOf(parent), seen)
+	read := t.resolve(parent, seen)
+	if read.exists {
+		in.Services[parent] = read.model
+	}
+	return in, read
+}
+
+// routeInputs returns routes with everything that they depend on.
+func (t *Translator) routeInputs(routes sets.Set[mesh.ID], seen buildCache) mesh.RouteInputs {
 	in := mesh.RouteInputs{Services: map[mesh.Key]*mesh.Service{}}
 	namespaces := map[string]bool{}
-	for id := range t.depend.routesOf(parent) {
+	for id := range routes {
 		switch o := t.objects[id].(type) {
 		case *gatewayv1.HTTPRoute:
 			in.HTTPRoutes = append(in.HTTPRoutes, o)
@@ -142,6 +190,8 @@ func (t *Translator) inputs(parent mesh.Key, seen buildCache) (mesh.RouteInputs,
 			in.TLSRoutes = append(in.TLSRoutes, o)
 		case *gatewayv1.TCPRoute:
 			in.TCPRoutes = append(in.TCPRoutes, o)
+		case *gatewayv1.UDPRoute:
+			in.UDPRoutes = append(in.UDPRoutes, o)
 		}
 		for _, backend := range t.depend.routes[id].Backends {
 			if svc := t.resolve(backend, seen); svc.exists {
@@ -153,11 +203,7 @@ func (t *Translator) inputs(parent mesh.Key, seen buildCache) (mesh.RouteInputs,
 			}
 		}
 	}
-	read := t.resolve(parent, seen)
-	if read.exists {
-		in.Services[parent] = read.model
-	}
-	return in, read
+	return in
 }
 
 // replace adds to the result what one Service needs now, and removes what it no longer needs.
@@ -168,7 +214,7 @@ func (t *Translator) replace(key mesh.Key, now *builtService, r *Result) {
 		delete(t.services, key)
 	}
 	t.protocols.Routes.Set(key, now.model, now.rules)
-	r.Statuses[key] = now.statuses
+	r.Statuses[mesh.ID{Kind: mesh.KindService, Key: key}] = now.statuses
 	if now.model != nil {
 		for _, res := range now.resources {
 			now.published = append(now.published, res.ID())

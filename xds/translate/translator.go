@@ -41,6 +41,7 @@ type Translator struct {
 	objects    map[mesh.ID]metav1.Object // routes and policies
 	depend     *dependencies
 	addresses  addresses
+	gateways   gateways
 
 	// What was built of them.
 	baseBuilt    bool // the resources that need the configuration alone
@@ -55,6 +56,8 @@ type Translator struct {
 	// held are the Services that Build builds. listenerHeld is set if it must build the outbound listener.
 	held         sets.Set[mesh.Key]
 	listenerHeld bool
+	// lagging are Services that Build has left as they are until their EndpointSlices follow; overdue are those that wait no longer.
+	lagging, overdue sets.Set[mesh.Key]
 }
 
 // changed collects what the next Urgent or Build looks at.
@@ -85,9 +88,9 @@ func New(cfg *config.Mesh) *Translator {
 		parsed: map[mesh.Key]parsedService{}, slices: map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice{}, serviceOf: map[mesh.Key]mesh.Key{},
 		cidrs: map[string]*networkingv1.ServiceCIDR{}, namespaces: map[string]config.MTLS{}, declared: byNamespace[mesh.Declared]{},
 		policies: byNamespace[mesh.PodPolicy]{}, grants: byNamespace[*gatewayv1.ReferenceGrant]{}, objects: map[mesh.ID]metav1.Object{},
-		depend: newDependencies(), addresses: addresses{wanted: multimap[netip.Addr, uint16]{}},
+		depend: newDependencies(), addresses: addresses{wanted: multimap[netip.Addr, uint16]{}}, gateways: newGateways(),
 		services: map[mesh.Key]*builtService{}, protocols: envoy.NewProtocolTable(), inbounds: newInbounds(), policyStatus: map[mesh.Key]mesh.Status{},
-		reconnectPending: sets.Set[mesh.Key]{}, changed: newChanged(), held: sets.Set[mesh.Key]{},
+		reconnectPending: sets.Set[mesh.Key]{}, changed: newChanged(), held: sets.Set[mesh.Key]{}, lagging: sets.Set[mesh.Key]{}, overdue: sets.Set[mesh.Key]{},
 	}
 	if cfg.MTLS.On() {
 		t.pods = mesh.NewPods(cfg.MTLS.TrustDomain)
@@ -122,6 +125,20 @@ func IDOf(o metav1.Object) (mesh.ID, bool) {
 		id.Kind = mesh.KindTLSRoute
 	case *gatewayv1.TCPRoute:
 		id.Kind = mesh.KindTCPRoute
+	case *gatewayv1.UDPRoute:
+		id.Kind = mesh.KindUDPRoute
+	case *gatewayv1.GatewayClass:
+		id.Kind = mesh.KindGatewayClass
+	case *gatewayv1.Gateway:
+		id.Kind = mesh.KindGateway
+	case *gatewayv1.ListenerSet:
+		id.Kind = mesh.KindListenerSet
+	case *gatewayv1.BackendTLSPolicy:
+		id.Kind = mesh.KindBackendTLSPolicy
+	case *corev1.Secret:
+		id.Kind = mesh.KindSecret
+	case *corev1.ConfigMap:
+		id.Kind = mesh.KindConfigMap
 	case *gatewayv1.ReferenceGrant, *gatewayv1beta1.ReferenceGrant:
 		id.Kind = mesh.KindReferenceGrant
 	case *gatewayxv1alpha1.XBackendTrafficPolicy:
@@ -155,9 +172,18 @@ func (t *Translator) Set(object metav1.Object) {
 		t.setNamespace(&metav1.PartialObjectMetadata{ObjectMeta: o.ObjectMeta})
 	case *metav1.PartialObjectMetadata:
 		t.setNamespace(o)
+	case *gatewayv1.GatewayClass:
+		t.setClass(id.Name, o)
+	case *corev1.Secret:
+		t.gateways.secrets[id.Key] = o
+		t.refChanged(id)
+	case *corev1.ConfigMap:
+		t.gateways.configMaps[id.Key] = o
+		t.refChanged(id)
 	case *gatewayv1.ReferenceGrant:
 		t.grants.set(id.Key, o)
 		t.hold(t.depend.ofGrants(id.Namespace)...)
+		t.grantsChanged(id.Namespace)
 	case *gatewayv1beta1.ReferenceGrant:
 		t.Set((*gatewayv1.ReferenceGrant)(o))
 	default:
@@ -165,9 +191,9 @@ func (t *Translator) Set(object metav1.Object) {
 	}
 }
 
-// ignores reports whether nothing depends on objects of a kind, for example on pods in a mesh without identities.
+// ignores reports whether nothing depends on objects of a kind: pods in a mesh without identities.
 func (t *Translator) ignores(k mesh.Kind) bool {
-	return t.pods == nil && (k == mesh.KindPod || k == mesh.KindNamespace)
+	return t.pods == nil && k == mesh.KindPod
 }
 
 // Delete removes an object.
@@ -187,11 +213,21 @@ func (t *Translator) Delete(id mesh.ID) {
 		t.deletePod(id.Key)
 	case mesh.KindNamespace:
 		delete(t.namespaces, id.Name)
+		t.setNamespaceLabels(id.Name, nil)
 		t.changed.problems[id] = nil
 		t.changePodsIn(id.Name)
+	case mesh.KindGatewayClass:
+		t.setClass(id.Name, nil)
+	case mesh.KindSecret:
+		delete(t.gateways.secrets, id.Key)
+		t.refChanged(id)
+	case mesh.KindConfigMap:
+		delete(t.gateways.configMaps, id.Key)
+		t.refChanged(id)
 	case mesh.KindReferenceGrant:
 		t.grants.delete(id.Key)
 		t.hold(t.depend.ofGrants(id.Namespace)...)
+		t.grantsChanged(id.Namespace)
 	default:
 		t.setObject(id, nil)
 	}
@@ -214,11 +250,42 @@ func (t *Translator) setObject(id mesh.ID, now metav1.Object) {
 		if o, ok := now.(*gatewayxv1alpha1.XBackendTrafficPolicy); ok {
 			targets = mesh.TrafficPolicyTargets(o)
 		}
-		t.hold(t.depend.setPolicy(id.Key, targets)...)
+		t.holdServices(t.depend.setPolicy(id, targets)...)
+	case mesh.KindBackendTLSPolicy:
+		var targets []mesh.Key
+		var refs []mesh.ID
+		if o, ok := now.(*gatewayv1.BackendTLSPolicy); ok {
+			targets, refs = mesh.BackendTLSTargets(o), mesh.BackendTLSRefs(o)
+		}
+		t.setRefs(id, refs)
+		t.holdServices(t.depend.setPolicy(id, targets)...)
+	case mesh.KindGateway:
+		t.setGateway(id, as[*gatewayv1.Gateway](now))
+	case mesh.KindListenerSet:
+		t.setListenerSet(id, as[*gatewayv1.ListenerSet](before), as[*gatewayv1.ListenerSet](now))
 	case mesh.KindAuthorizationPolicy:
 		t.setAuthorization(id, now)
 	default:
-		t.hold(t.depend.setRoute(id, refsOf(now))...)
+		t.setRoute(id, refsOf(now))
+	}
+}
+
+// setRoute takes what a route names.
+func (t *Translator) setRoute(id mesh.ID, now mesh.RouteRefs) {
+	before := t.depend.setRoute(id, now)
+	t.gateways.changed.Insert(id)
+	t.hold(slices.Concat(before.Parents, now.Parents)...)
+	t.holdGateways(t.gatewayKeys(slices.Concat(before.Gateways, now.Gateways))...)
+	if !slices.Equal(before.Gateways, now.Gateways) || (len(now.Gateways) > 0 && !slices.Equal(before.Backends, now.Backends)) {
+		t.hold(slices.Concat(before.Backends, now.Backends)...) // of whose clusters some are for gateways
+	}
+}
+
+// holdServices marks Services, and the Services and Gateways with routes that send to them.
+func (t *Translator) holdServices(keys ...mesh.Key) {
+	for _, key := range keys {
+		t.hold(t.depend.ofService(key)...)
+		t.holdRoutes(t.depend.byBackend[key])
 	}
 }
 
@@ -233,6 +300,8 @@ func refsOf(o metav1.Object) mesh.RouteRefs {
 		return mesh.TLSRouteRefs(o)
 	case *gatewayv1.TCPRoute:
 		return mesh.TCPRouteRefs(o)
+	case *gatewayv1.UDPRoute:
+		return mesh.UDPRouteRefs(o)
 	}
 	return mesh.RouteRefs{}
 }
@@ -240,6 +309,7 @@ func refsOf(o metav1.Object) mesh.RouteRefs {
 // hold marks Services for the next Build.
 func (t *Translator) hold(keys ...mesh.Key) {
 	t.held.Insert(keys...)
+	t.lagging.Delete(keys...)
 	t.changed.held = t.changed.held || len(keys) > 0
 }
 
@@ -250,7 +320,7 @@ func (t *Translator) holdListener() { t.listenerHeld, t.changed.held = true, tru
 func (t *Translator) HeldCount() int { return len(t.held) }
 
 // Waiting reports whether there is something for Build to do.
-func (t *Translator) Waiting() bool { return len(t.held) > 0 || t.listenerHeld }
+func (t *Translator) Waiting() bool { return len(t.held)+len(t.gateways.held) > 0 || t.listenerHeld }
 
 // ServiceCount returns the number of Services in the mesh.
 func (t *Translator) ServiceCount() int { return len(t.services) }
@@ -288,6 +358,7 @@ func (t *Translator) BuildInParts(n int, publish func(envoy.Change)) *Result {
 		t.baseBuilt = true
 	}
 	t.urgent(r, true)
+	t.setLagging()
 	held := slices.SortedFunc(maps.Keys(t.held), mesh.Key.Compare)
 	for len(held) > 0 {
 		part := held[:min(n, len(held))]
@@ -298,6 +369,7 @@ func (t *Translator) BuildInParts(n int, publish func(envoy.Change)) *Result {
 			r.Change = envoy.Change{}
 		}
 	}
+	t.buildGateways(r)
 	r.Change.Set = append(r.Change.Set, t.outboundListeners()...)
 	routes, gone := t.protocols.Routes.Resources(t.cfg)
 	r.Change.Set, r.Change.Remove = append(r.Change.Set, routes...), append(r.Change.Remove, gone...)
@@ -320,7 +392,8 @@ func (t *Translator) buildAll(keys []mesh.Key, r *Result) {
 	}
 	for key, now := range built {
 		t.replace(key, now, r)
-		delete(t.held, key)
+		t.held.Delete(key)
+		t.overdue.Delete(key)
 	}
 }
 

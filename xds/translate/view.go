@@ -1,6 +1,10 @@
 package translate
 
 import (
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -24,4 +28,26 @@ func (t *Translator) Rules(key mesh.Key) map[uint16]mesh.PortRules {
 func (t *Translator) Inputs(key mesh.Key) mesh.RouteInputs {
 	in, _ := t.inputs(key, buildCache{})
 	return in
+}
+
+// Class returns a GatewayClass of our controller, or nil.
+func (t *Translator) Class(name string) *gatewayv1.GatewayClass { return t.gateways.classes[name] }
+
+// Gateways returns the Gateways of our controller, sorted.
+func (t *Translator) Gateways() []mesh.Key {
+	var out []mesh.Key
+	for id := range t.objects {
+		if id.Kind == mesh.KindGateway && t.ours(id.Key) != nil {
+			out = append(out, id.Key)
+		}
+	}
+	slices.SortFunc(out, mesh.Key.Compare)
+	return out
+}
+
+// Gateway returns what the pods of one of Gateways serve, and what it is built from.
+func (t *Translator) Gateway(key mesh.Key) (mesh.Gateway, mesh.GatewayInputs, error) {
+	gw, seen := t.ours(key), buildCache{}
+	out, err := t.buildGateway(gw, &builtGateway{}, seen)
+	return out.model, t.gatewayInputs(gw, nil, seen), err
 }

@@ -36,6 +36,21 @@ test/chart gives the same values to the chart and to the control plane.
 {{- if or (gt $drain 3.6e12) (ne (mod (int64 $drain) 1000000000) 0) }}
 {{- fail (printf "mesh.sidecar.drainDelay: %q: want whole seconds from 0s to 1h, such as 5s" $mesh.sidecar.drainDelay) }}
 {{- end }}
+{{- $gateway := .Values.gateway.defaults }}
+{{- range list (list "drainDelay" $gateway.drainDelay "5s") (list "drainTimeout" $gateway.drainTimeout "30s") }}
+{{- $drain := include "mizzen.nanoseconds" (index . 1) | float64 }}
+{{- if or (gt $drain 3.6e12) (ne (mod (int64 $drain) 1000000000) 0) }}
+{{- fail (printf "gateway.defaults.%s: %q: want whole seconds from 0s to 1h, such as %s" (index . 0) (index . 1) (index . 2)) }}
+{{- end }}
+{{- end }}
+{{- with $gateway.autoscaling }}
+{{- if not .maxReplicas }}
+{{- fail "gateway.defaults.autoscaling.maxReplicas: \"\": want a whole number from 1 to 1000" }}
+{{- else if gt (int64 (.minReplicas | default 1)) (int64 .maxReplicas) }}
+{{- fail (printf "gateway.defaults.autoscaling.minReplicas: \"%d\": want a whole number from 1 to %d" (int64 .minReplicas) (int64 .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- include "mizzen.check.resources" (list "gateway.defaults.resources" (get $gateway "resources")) }}
 {{- if and (eq $mesh.mtls.mode "strict") (not $mesh.identity.enabled) }}
 {{- fail "mesh.mtls.mode: \"strict\": want permissive while mesh.identity.enabled is false, because strict would refuse every call" }}
 {{- end }}

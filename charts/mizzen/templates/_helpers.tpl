@@ -56,6 +56,13 @@ seccompProfile:
 {{- if .Values.cni.enabled }}
 {{- $_ := set $mesh "cni" (dict "enabled" true) }}
 {{- end }}
+{{- $gateway := deepCopy .Values.gateway }}
+{{- range list "affinity" "autoscaling" }}
+{{- if not (index $gateway.defaults .) }}
+{{- $_ := unset $gateway.defaults . }}
+{{- end }}
+{{- end }}
+{{- $_ := set $mesh "gateway" $gateway }}
 {{- toYaml $mesh }}
 {{- end }}
 

@@ -34,8 +34,8 @@ const usage = `usage: cluster COMMAND
   images [--load] [--only NAME]...
                           build images from them (and load them into the cluster);
                           NAME is a target of a Dockerfile
-  conformance             build the image that the Gateway API's conformance
-                          suite needs, and load it into the cluster
+  conformance             build the images that the Gateway API's conformance
+                          suite needs, and load them into the cluster
   programs                build the image with the real programs that the
                           end-to-end tests run, and load it into the cluster
 
@@ -88,9 +88,12 @@ func run(args []string) error {
 	case "images":
 		return buildImages(c, args)
 	case "conformance":
-		return extra(c, (*tools.Builder).Echo)
+		return extra(c, (*tools.Builder).Conformance)
 	case "programs":
-		return extra(c, (*tools.Builder).Programs)
+		return extra(c, func(b *tools.Builder) ([]string, error) {
+			path, err := b.Programs()
+			return []string{path}, err
+		})
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("no command %q", command)
@@ -156,17 +159,17 @@ func buildImages(c cluster.Cluster, args []string) error {
 	return c.Load(archives...)
 }
 
-// extra loads an image that one kind of test alone needs, and that takes a minute to build.
-func extra(c cluster.Cluster, archive func(*tools.Builder) (string, error)) error {
+// extra loads images that one kind of test alone needs, and that take a minute to build.
+func extra(c cluster.Cluster, archives func(*tools.Builder) ([]string, error)) error {
 	b, err := tools.NewBuilder(c.Hack(), c.Log)
 	if err != nil {
 		return err
 	}
-	path, err := archive(b)
+	paths, err := archives(b)
 	if err != nil {
 		return err
 	}
-	return c.Load(path)
+	return c.Load(paths...)
 }
 
 func logs(c cluster.Cluster, args []string) error {

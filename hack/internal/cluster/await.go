@@ -56,7 +56,7 @@ func (c Cluster) bootstrap(spec supervisor.Spec) error {
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", c.State("config", "bootstrap.yaml"), err)
 	}
-	for _, name := range []string{"kube-controller-manager", "kube-scheduler", "coredns", "kubelet", "kube-proxy"} {
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler", "coredns", "kubelet", "kube-proxy", "load-balancer"} {
 		if err := c.awaitComponent(name); err != nil {
 			return err
 		}

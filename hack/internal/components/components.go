@@ -113,6 +113,16 @@ func components(in Input) []Component {
 			After: []string{"kubelet"},
 			Ready: Probe{URL: "http://127.0.0.1:10256/healthz"},
 		},
+		{
+			Name: "load-balancer", Path: in.Tools.Bin("kube", "load-balancer"),
+			Args: []string{
+				"--kubeconfig=" + in.State("config", "load-balancer.kubeconfig"),
+				"--addresses=" + in.LoadBalancers4.String(),
+				"--healthz-bind-address=127.0.0.1:10260",
+			},
+			After: []string{"kube-apiserver"},
+			Ready: Probe{URL: "http://127.0.0.1:10260/healthz"},
+		},
 	}
 }
 

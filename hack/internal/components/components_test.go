@@ -43,6 +43,7 @@ func TestRenderFillsEveryTemplate(t *testing.T) {
 		"containerd.toml":        "BinaryName = '/cache/runc/runc'",
 		"kubelet.yaml":           "cgroupRoot: /mizzen-" + input().ID,
 		"kube-proxy.yaml":        "clusterCIDR: 10.129.0.0/18,fd6d:7a00:1:1::/64",
+		"bootstrap.yaml":         `data: {addresses: "10.129.192.0/24"}`,
 		"Corefile":               "bind 10.129.128.2 fd6d:7a00:1:3::2",
 		"cni/10-mizzen.conflist": `"subnet": "fd6d:7a00:1:1::/64"`,
 	} {

@@ -152,6 +152,8 @@ func users() map[string]pki.Leaf {
 		"kube-scheduler":          {File: "kube-scheduler", User: "system:kube-scheduler"},
 		"kube-proxy":              {File: "kube-proxy", User: "system:kube-proxy"},
 		"coredns":                 {File: "coredns", User: "system:coredns"},
+		// The default bindings have a role for a cloud's service controller, which this is.
+		"load-balancer": {File: "load-balancer", User: "system:serviceaccount:kube-system:service-controller"},
 	}
 }
 

@@ -105,7 +105,7 @@ type Network struct {
 	Link4, Link6               netip.Prefix // the veth pair
 	Host4, Host6, Node4, Node6 netip.Addr
 	API4, API6, DNS4, DNS6     netip.Addr   // ClusterIPs
-	LoadBalancers4             netip.Prefix // routed to the node, unused so far
+	LoadBalancers4             netip.Prefix // addresses of Services of type LoadBalancer
 }
 
 // NewNetwork returns the plan of a cluster in 10.(128+slot).0.0/16 and fd6d:7a00:slot::/48. Pod ranges hold 16,000

@@ -42,7 +42,10 @@ func Up(l layout.Layout, n layout.Network) error {
 	steps = append(steps,
 		append(in, "route", "add", "default", "via", n.Host4.String()),
 		append(in, "-6", "route", "add", "default", "via", n.Host6.String()),
-		// Tests on the host reach pods and ClusterIPs through the node.
+		// kube-proxy takes what comes for the address of a load balancer and for one of its ports. The rest would go
+		// back to the host, by the default route.
+		append(in, "route", "add", "unreachable", n.LoadBalancers4.String()),
+		// Tests on the host reach pods, ClusterIPs and load balancers through the node.
 		[]string{"route", "add", n.Block4.String(), "via", n.Node4.String()},
 		[]string{"-6", "route", "add", n.Block6.String(), "via", n.Node6.String()},
 	)

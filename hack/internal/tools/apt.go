@@ -25,6 +25,7 @@ var ClusterNeeds = []Need{
 	{Command: "nsenter", Package: "util-linux"},
 	{Command: "mount", Package: "mount"}, // the kubelet calls it
 	{Command: "jq", Package: "jq"},
+	{Command: "openssl", Package: "openssl"}, // makes certificates for tests
 }
 
 // ImageNeeds are the programs that the image build calls.

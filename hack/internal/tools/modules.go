@@ -40,6 +40,7 @@ var Modules = []Module{
 		Links: map[string]string{
 			"etcd": "kube", "kube-apiserver": "kube", "kube-controller-manager": "kube",
 			"kube-scheduler": "kube", "kubelet": "kube", "kube-proxy": "kube", "kubectl": "kube",
+			"load-balancer": "kube",
 		},
 	},
 	{
@@ -68,7 +69,11 @@ var Modules = []Module{
 
 // Helm returns the path of Helm.
 func (b *Builder) Helm() (string, error) {
-	i := slices.IndexFunc(Modules, func(m Module) bool { return m.Name == "helm" })
-	dir, err := b.Build(Modules[i])
+	dir, err := b.Build(module("helm"))
 	return filepath.Join(dir, "helm"), err
+}
+
+// module returns the one of Modules with that name.
+func module(name string) Module {
+	return Modules[slices.IndexFunc(Modules, func(m Module) bool { return m.Name == name })]
 }

@@ -69,6 +69,29 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
+// A pod gets its certificate for what the API server says of its token, not for a sidecar: that of a Gateway has none.
+func TestCertificateOfAGateway(t *testing.T) {
+	const id = "spiffe://cluster.local/ns/shop/sa/edge-mizzen"
+	edge := issuer.Caller{Namespace: "shop", ServiceAccount: "edge-mizzen", Pod: "edge-mizzen-5d8f-x2x", UID: "0f2f6a1c-0000-4000-8000-000000000002"}
+	w := start(t, func(o *issuer.Options) { o.Tokens = tokens{"good": edge} })
+	w.pods.set(edge.UID, issuer.Pod{ServiceAccount: "edge-mizzen", IPs: []netip.Addr{anyPool}})
+	status, answer, why := w.post(w.http(), body(t, csrFor(t, newKey(t, elliptic.P256()), nil, id)), bearer("good"))
+	if status != http.StatusOK {
+		t.Fatalf("%d: %s", status, why)
+	}
+	var got api.Certificate
+	if err := json.Unmarshal(answer, &got); err != nil {
+		t.Fatal(err)
+	}
+	certs, err := ca.ParseCertificates([]byte(got.Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf := certs[0]; len(leaf.URIs) != 1 || leaf.URIs[0].String() != id || leaf.Subject.CommonName != "shop/edge-mizzen-5d8f-x2x" {
+		t.Errorf("names %v, subject %v", leaf.URIs, leaf.Subject)
+	}
+}
+
 // advice is what a refusal says of what to do, by its reason.
 var advice = map[string]string{
 	"token": "recreate its pod", "request": "recreate the pod", "identity": "for its pod's own service account", "pod": "recreate it",

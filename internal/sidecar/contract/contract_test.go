@@ -131,7 +131,7 @@ func randomRun(r *rand.Rand) Run {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	return Run{
 		ControlPlane: pick("a:1", "[fd00::1]:15010"), IdentityAddress: pick("", "a:2"), LogLevel: pick("debug", "off"), LogAnswers: coin(r),
-		Concurrency: r.IntN(5), ConfigScope: pick(append([]string{""}, fixed.ConfigScopes...)...), AwaitCapture: coin(r), CaptureByCNI: coin(r),
+		Concurrency: r.IntN(5), ConfigScope: pick(append([]string{""}, fixed.ConfigScopes...)...), AwaitCapture: coin(r), CaptureByCNI: coin(r), Gateway: coin(r),
 	}
 }
 

@@ -28,6 +28,8 @@ type Run struct {
 	AwaitCapture bool
 	// CaptureByCNI says that the node's CNI plugin writes the capture rules, so they may be missing at the start.
 	CaptureByCNI bool
+	// Gateway says that the proxy is alone in a pod of a Gateway, without an application. Such a proxy takes no SidecarFlags.
+	Gateway bool
 }
 
 const (
@@ -37,7 +39,12 @@ const (
 	concurrencyFlag  = "concurrency"
 	configScopeFlag  = "config-scope"
 	awaitCaptureFlag = "await-capture"
+	gatewayFlag      = "gateway"
 )
+
+// SidecarFlags are the flags of Run and Captured that only a sidecar takes: traffic that is captured, and the Services that the
+// application may call.
+var SidecarFlags = []string{awaitCaptureFlag, CaptureByCNIFlag, inboundFlag, outboundFlag, outboundCIDRsFlag, ownCallsFlag, configScopeFlag}
 
 // Args returns the proxy's arguments. captured are the settings for the CNI plugin, used only with CaptureByCNI.
 func (r Run) Args(captured Captured) []string {
@@ -45,6 +52,7 @@ func (r Run) Args(captured Captured) []string {
 	args = set(args, configScopeFlag, r.ConfigScope)
 	args = turnOn(args, awaitCaptureFlag, r.AwaitCapture)
 	args = turnOn(args, logAnswersFlag, r.LogAnswers)
+	args = turnOn(args, gatewayFlag, r.Gateway)
 	if r.CaptureByCNI {
 		args = append(turnOn(args, CaptureByCNIFlag, true), captured.args()...)
 	}
@@ -57,7 +65,7 @@ func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 	f.StringVar(&r.IdentityAddress, IdentityAddressFlag, r.IdentityAddress,
 		"host:port of the control plane's identity server; empty means no certificate, and no TLS to the control plane")
 	f.StringVar(&r.LogLevel, logLevelFlag, r.LogLevel, "log level of Envoy and the agent: "+strings.Join(levels, ", "))
-	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "log a line for each request that the sidecar answers itself")
+	f.BoolVar(&r.LogAnswers, logAnswersFlag, r.LogAnswers, "log a line for each request that the proxy answers itself")
 	f.IntVar(&r.Concurrency, concurrencyFlag, r.Concurrency, "Envoy's worker threads; 0 means one per CPU of the node")
 	f.BoolVar(&r.AwaitCapture, awaitCaptureFlag, r.AwaitCapture,
 		"wait for the rules of \"capture --capture-own-calls\", which may run later, before starting Envoy")
@@ -65,4 +73,5 @@ func (r *Run) Add(f *pflag.FlagSet, levels []string) {
 		"Services to be sent ahead of the first call: "+strings.Join(fixed.ConfigScopes, ", ")+"; empty means automatic")
 	f.BoolVar(&r.CaptureByCNI, CaptureByCNIFlag, r.CaptureByCNI,
 		"wait until the node's CNI plugin has captured the pod's traffic before starting anything; the plugin reads the flags of \"capture\" from this command")
+	f.BoolVar(&r.Gateway, gatewayFlag, r.Gateway, "run in a pod of a Gateway: nothing is captured, and there is no application")
 }

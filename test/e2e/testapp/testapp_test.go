@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -198,13 +199,47 @@ func TestLoad(t *testing.T) {
 			if !r.Done || r.Failed != tc.failed || r.InFlight != 0 || r.Calls != r.Failed+r.Pods["pod-a"] {
 				t.Errorf("got %+v", r)
 			}
-			if tc.calls > 0 && r.Calls != tc.calls || tc.calls == 0 && (r.Calls < 10 || r.Calls > 22) {
+			if tc.calls > 0 && r.Calls != tc.calls || tc.calls == 0 && (r.Calls < 10 || r.Calls > 20) {
 				t.Errorf("%d calls, want %d", r.Calls, tc.calls)
 			}
 			if r.Max == 0 || r.P50 > r.Max || len(r.Failures) != r.Failed {
 				t.Errorf("latencies or failures: %+v", r)
 			}
 		})
+	}
+}
+
+// A server that ends each connection after one answer costs whoever connects again no call, and whoever does not all but one.
+func TestReconnect(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	go func() {
+		for {
+			c, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(c).ReadString('\n')
+			fmt.Fprintf(c, "pod-a %s", line)
+			c.Close()
+		}
+	}()
+	for _, tc := range []struct {
+		reconnect           bool
+		keep, failed, known int
+	}{{true, 0, 0, 0}, {false, 0, 4, 4}, {false, 3, 4, 3}} {
+		load := api.Load{Call: api.Call{Kind: api.Echo, Target: lis.Addr().String()}, Calls: 5, Rate: 20, Reconnect: tc.reconnect, Keep: tc.keep}
+		run, err := client.Start(t.Context(), load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Wait()
+		if r := run.Result(); r.Calls != 5 || r.Failed != tc.failed || len(r.Failures) != tc.known {
+			t.Errorf("%+v: %+v", tc, r)
+		}
 	}
 }
 

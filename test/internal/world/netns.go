@@ -33,7 +33,7 @@ const dirEnv = "MIZZEN_WORLD"
 // in them, and exits.
 func Main(f func() error) {
 	run := f
-	if os.Getenv(dirEnv) == "" {
+	if !Inside() {
 		run = again
 	}
 	if err := run(); err != nil {
@@ -44,6 +44,9 @@ func Main(f func() error) {
 		os.Exit(1)
 	}
 }
+
+// Inside tells whether the program runs in namespaces of its own, because Main has started it again.
+func Inside() bool { return os.Getenv(dirEnv) != "" }
 
 func again() error {
 	if os.Getuid() != 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -41,18 +42,6 @@ func (n NS) Bootstrap(
 	if err != nil {
 		return nil, err
 	}
-	secrets, err := cp.Secrets(certificate)
-	if err != nil {
-		return nil, err
-	}
-	path := identity.SocketPath(dir)
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil { // Envoy runs as another user
-		return nil, err
-	}
 	log := slog.New(slog.DiscardHandler)
 	who := addresses.New(addresses.Options{Node: s.Node.Proto(), Log: log, Registerer: r, Dial: func(ctx context.Context) (net.Conn, error) {
 		return n.dialTLS(ctx, address, cp.ClientTLS(certificate))
@@ -61,8 +50,28 @@ func (n NS) Bootstrap(
 	closer := ends.New(ends.Options{Callers: callers, Envoy: agent.InUse(dir), End: n.end, Registerer: prometheus.NewRegistry(), Log: log})
 	go who.Run(ctx)
 	go closer.Run(ctx)
-	go secrets.Serve(ctx, l, who.Register, callers.Register)
+	if err := serveSecrets(ctx, dir, cp, certificate, who.Register, callers.Register); err != nil {
+		return nil, err
+	}
 	return bootstraptest.Read(agent.Bootstrap(s))
+}
+
+// serveSecrets serves a certificate and the roots to Envoy, with further services, until ctx ends.
+func serveSecrets(ctx context.Context, dir string, cp *xdstest.ControlPlane, certificate *tls.Certificate, services ...func(grpc.ServiceRegistrar)) error {
+	secrets, err := cp.Secrets(certificate)
+	if err != nil {
+		return err
+	}
+	path := identity.SocketPath(dir)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // Envoy runs as another user
+		return err
+	}
+	go secrets.Serve(ctx, l, services...)
+	return nil
 }
 
 // end ends the connection of a caller as the sidecar's user does.

@@ -110,6 +110,11 @@ type Load struct {
 	Concurrency int
 	Duration    time.Duration
 	Fresh       bool
+	// Reconnect makes an Echo or a MySQL connect again when its connection has ended, as pools of connections do: before the next
+	// call. Without it all calls after the end fail.
+	Reconnect bool `json:",omitempty"`
+	// Keep is how many failures the Result holds in full; 0 is 100.
+	Keep int `json:",omitempty"`
 }
 
 // Failure of one call of a load.
@@ -128,7 +133,7 @@ type Result struct {
 	Pods        map[string]int
 	First, Last map[string]time.Time
 	Failed      int
-	// Failures holds the first 100, LastFailed when the latest one began.
+	// Failures holds the first ones, as many as Keep of the Load says; LastFailed is when the latest one began.
 	Failures           []Failure
 	LastFailed         time.Time
 	InFlight           int

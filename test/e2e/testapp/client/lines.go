@@ -3,11 +3,14 @@ package client
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 )
@@ -44,9 +47,10 @@ func sayLine(out io.Writer, in *bufio.Reader) (pod, text string, err error) {
 }
 
 // lineCaller says line after line over one connection, one at a time. When the connection is lost, so are all
-// calls after it: whoever holds one for long has no other.
+// calls after it: whoever holds one for long has no other. With reconnect the next call has another one.
 type lineCaller struct {
-	c api.Call
+	c         api.Call
+	reconnect bool
 
 	mu   sync.Mutex
 	conn net.Conn
@@ -57,6 +61,12 @@ type lineCaller struct {
 func (l *lineCaller) call(ctx context.Context) api.Answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.reconnect && (l.err != nil || l.ended()) {
+		if l.conn != nil {
+			l.conn.Close()
+		}
+		l.conn, l.err = nil, nil
+	}
 	if l.conn == nil && l.err == nil {
 		l.err = l.connect(ctx)
 	}
@@ -70,6 +80,16 @@ func (l *lineCaller) call(ctx context.Context) api.Answer {
 		return failed(l.err)
 	}
 	return api.Answer{OK: true, Pod: pod, Text: text}
+}
+
+// ended reports whether the other side has ended the connection, for which it looks for a moment.
+func (l *lineCaller) ended() bool {
+	if l.conn == nil {
+		return false
+	}
+	_ = l.conn.SetReadDeadline(time.Now().Add(time.Millisecond)) // a closed connection says so in Peek
+	_, err := l.in.Peek(1)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (l *lineCaller) connect(ctx context.Context) (err error) {

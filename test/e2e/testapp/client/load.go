@@ -12,7 +12,7 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 )
 
-// maxFailures is how many failures a result keeps in full.
+// maxFailures is how many failures a result keeps in full, unless the load says otherwise.
 const maxFailures = 100
 
 // Run is a load that is under way or done.
@@ -73,7 +73,7 @@ func caller(l api.Load) (func(context.Context) api.Answer, func(), error) {
 		}
 		return h.call, h.close, nil
 	case l.Kind == api.Echo || l.Kind == api.MySQL:
-		c := &lineCaller{c: l.Call}
+		c := &lineCaller{c: l.Call, reconnect: l.Reconnect}
 		return c.call, c.close, nil
 	default:
 		return func(ctx context.Context) api.Answer { return do(ctx, l.Call) }, nothing, nil
@@ -90,6 +90,9 @@ func (r *Run) paced(ctx context.Context, call func(context.Context) api.Answer) 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for i := 0; r.load.Calls == 0 || i < r.load.Calls; i++ {
+		if r.load.Duration > 0 && time.Duration(i)*gap >= r.load.Duration {
+			return // ctx may end late on a busy machine
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -153,7 +156,7 @@ func (r *Run) record(a api.Answer, start, end time.Time) {
 		if start.After(r.res.LastFailed) {
 			r.res.LastFailed = start
 		}
-		if len(r.res.Failures) < maxFailures {
+		if len(r.res.Failures) < cmp.Or(r.load.Keep, maxFailures) {
 			r.res.Failures = append(r.res.Failures, api.Failure{At: start, Elapsed: end.Sub(start), Error: a.Error})
 		}
 		return
