@@ -68,6 +68,7 @@ func (m *Mesh) setDefaults() {
 
 	setDefault(&m.Traffic.ConnectTimeout, &metav1.Duration{Duration: 5 * time.Second})
 	setDefault(&m.Traffic.PeerTimeout, &metav1.Duration{Duration: 12 * time.Second})
+	setDefault(&m.Traffic.ConnectFailures, new(int32(5)))
 	setDefault(&m.Traffic.Retry.Attempts, new(int32(4)))
 	setDefault(&m.Traffic.Retry.BudgetPercent, new(int32(100)))
 	setDefault(&m.Traffic.Retry.MinConcurrent, new(int32(10_000)))

@@ -38,6 +38,7 @@ const (
 	AnnotationMaxPendingRequests       = Group + "/max-pending-requests"
 	AnnotationMaxRequests              = Group + "/max-requests"
 	AnnotationPeerTimeout              = Group + "/peer-timeout"
+	AnnotationOutlierConnectFailures   = Group + "/outlier-connect-failures"
 	AnnotationOutlierConsecutiveErrors = Group + "/outlier-consecutive-errors"
 	AnnotationOutlierInterval          = Group + "/outlier-interval"
 	AnnotationOutlierEjectionTime      = Group + "/outlier-ejection-time"
@@ -262,9 +263,16 @@ var Keys = []Key{
 		setPolicy: setPeerTimeout,
 	},
 	{
+		Name: AnnotationOutlierConnectFailures, Kind: Annotation, On: []Object{OnService},
+		Values: wantConnectFailures, Default: "`traffic.connectFailures`",
+		Doc: "After so many failures to connect in a row, a sidecar leaves the endpoint out for 10 s, or for longer if it fails again, but never more than " +
+			"half of the endpoints. 0 never does.",
+		setPolicy: setConnectFailures,
+	},
+	{
 		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},
-		Values: wantLimit, Default: "endpoints are never ejected",
-		Doc: "Turns outlier detection on: after so many failures in a row, a sidecar sends no calls to the endpoint for a while. Failures are answers with " +
+		Values: wantLimit, Default: "only failures to connect count",
+		Doc: "Counts failed answers, too: after so many failures in a row, a sidecar sends no calls to the endpoint for a while. Failures are answers with " +
 			"status 5xx, gRPC codes that correspond to 5xx (if no message came before), timeouts of a try, and failures to connect.",
 		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.ConsecutiveErrors }, maxLimit),
 	},

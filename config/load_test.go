@@ -121,7 +121,7 @@ controlPlaneAddress: nowhere
 serviceCIDRs: [10.0.0.1/8]
 protocolDetection: {timeout: 0s, opaquePorts: [0]}
 mtls: {drainTime: 1s}
-traffic: {connectTimeout: 1h, peerTimeout: 2s, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}, routeRetry: {budgetPercent: 101, minConcurrent: -1}}
+traffic: {connectTimeout: 1h, peerTimeout: 2s, connectFailures: -1, retry: {attempts: 11, budgetPercent: 0, minConcurrent: -1}, routeRetry: {budgetPercent: 101, minConcurrent: -1}}
 onDemand: {timeout: 999ms, wholeMesh: 50001, namespace: -1}
 sidecar:
   image: "a b"
@@ -137,7 +137,7 @@ sidecar:
 `, []string{
 			"clusterDomain:", "controlPlaneAddress:", "serviceCIDRs[0]:", "protocolDetection.timeout:", "protocolDetection.opaquePorts[0]:",
 			"mtls.drainTime: Invalid value: \"1s\": want a duration from 2s to 1h0m0s",
-			"traffic.connectTimeout: Invalid value: \"1h0m0s\": want a duration from 1ms to 5m0s", "traffic.peerTimeout: Invalid value: \"2s\": want a duration from 3s to 24h, or 0s", "traffic.retry.attempts: Invalid value: 11: want a whole number from 0 to 10",
+			"traffic.connectTimeout: Invalid value: \"1h0m0s\": want a duration from 1ms to 5m0s", "traffic.peerTimeout: Invalid value: \"2s\": want a duration from 3s to 24h, or 0s", "traffic.connectFailures: Invalid value: -1: want a whole number from 0 to 1000000", "traffic.retry.attempts: Invalid value: 11: want a whole number from 0 to 10",
 			"traffic.retry.budgetPercent:", "traffic.retry.minConcurrent:", "traffic.routeRetry.budgetPercent:", "traffic.routeRetry.minConcurrent:", "sidecar.image:", "sidecar.imagePullPolicy:", "sidecar.logLevel:",
 			"sidecar.concurrency:", `sidecar.drainDelay: Invalid value: "1.5s": want whole seconds`, "sidecar.excludeInboundPorts[0]:",
 			"sidecar.excludeOutboundPorts[0]:", "sidecar.excludeOutboundCIDRs[0]:", "sidecar.resources.requests[memory]:",

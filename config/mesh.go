@@ -101,6 +101,9 @@ type Traffic struct {
 	// It sets TCP keepalive for all connections of sidecars, and TCP_USER_TIMEOUT for those that carry HTTP calls.
 	// From 3s to 24h; 0s keeps the kernel's defaults. Default 12s.
 	PeerTimeout *metav1.Duration `json:"peerTimeout,omitempty"`
+	// ConnectFailures is the number of failures to connect in a row after which a sidecar leaves an endpoint out for 10s,
+	// from 0 to 1000000; 0 means never. See ServicePolicy.ConnectFailures. Default 5.
+	ConnectFailures *int32 `json:"connectFailures,omitempty"`
 	// Retry bounds retries of calls that no server can have begun. See Envoy's
 	// "x-envoy-retry-on": connect-failure, refused-stream, reset-before-request.
 	Retry Retry `json:"retry,omitempty"`

@@ -9,13 +9,14 @@ import (
 )
 
 const (
-	wantLimit         = "a whole number from 1 to 1000000"
-	wantEjectInterval = "a Gateway API duration from 1ms to 1h, such as 10s"
-	wantEjectionTime  = "a Gateway API duration from 1ms to 24h, such as 30s"
-	wantPeerTimeout   = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's default"
-	wantEjected       = "a whole number from 1 to 50"
-	wantLoadBalancing = "least-request, round-robin, random, ring-hash or maglev"
-	wantHashBy        = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
+	wantLimit           = "a whole number from 1 to 1000000"
+	wantEjectInterval   = "a Gateway API duration from 1ms to 1h, such as 10s"
+	wantEjectionTime    = "a Gateway API duration from 1ms to 24h, such as 30s"
+	wantConnectFailures = "a whole number from 0 to 1000000"
+	wantPeerTimeout     = "a Gateway API duration from 3s to 24h, such as 30s, or 0s for the kernel's default"
+	wantEjected         = "a whole number from 1 to 50"
+	wantLoadBalancing   = "least-request, round-robin, random, ring-hash or maglev"
+	wantHashBy          = "source-ip, header:NAME, cookie:NAME or cookie:NAME:LIFETIME, the lifetime in whole seconds, such as cookie:cart:1h"
 )
 
 const (
@@ -43,7 +44,11 @@ type ServicePolicy struct {
 	MaxConnections, MaxPendingRequests, MaxRequests uint32
 	// PeerTimeout is nil if the mesh's value applies.
 	PeerTimeout *time.Duration
-	// Outliers is nil if endpoints are never ejected.
+	// ConnectFailures is the number of failures to connect in a row that eject an endpoint; nil if the mesh's value applies, 0
+	// for none. Timeouts and resets that follow a connection count only if they come together: Envoy starts
+	// again with each request that gets a connection.
+	ConnectFailures *uint32
+	// Outliers is nil if failed answers eject no endpoint.
 	Outliers *Outliers
 	// LoadBalancing is empty for the default, which is LeastRequest.
 	LoadBalancing string
@@ -104,6 +109,10 @@ func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) 
 		}
 	}
 	if outliers.ConsecutiveErrors > 0 {
+		if p.ConnectFailures != nil {
+			p.ConnectFailures = nil
+			refuse(AnnotationOutlierConnectFailures, "no "+AnnotationOutlierConsecutiveErrors+" beside it, which counts failures to connect as well")
+		}
 		setDefault(&outliers.Interval, 10*time.Second)
 		setDefault(&outliers.EjectionTime, 30*time.Second)
 		setDefault(&outliers.MaxEjectedPercent, maxEjected)
@@ -133,6 +142,15 @@ func setLimit(field func(*ServicePolicy) *uint32) func(*ServicePolicy, string) b
 		}
 		return ok
 	}
+}
+
+func setConnectFailures(p *ServicePolicy, value string) bool {
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || n > maxLimit {
+		return false
+	}
+	p.ConnectFailures = new(uint32(n))
+	return true
 }
 
 func setPeerTimeout(p *ServicePolicy, value string) bool {

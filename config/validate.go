@@ -117,6 +117,7 @@ func (d Detection) validate(path *field.Path) field.ErrorList {
 func (t Traffic) validate(path *field.Path) field.ErrorList {
 	errs := checkDuration(path.Child("connectTimeout"), t.ConnectTimeout, time.Millisecond, 5*time.Minute)
 	errs = append(errs, checkPeerTimeout(path.Child("peerTimeout"), t.PeerTimeout)...)
+	errs = append(errs, checkInt(path.Child("connectFailures"), t.ConnectFailures, 0, maxLimit)...)
 	retry := path.Child("retry")
 	errs = append(errs, checkInt(retry.Child("attempts"), t.Retry.Attempts, 0, maxRetries)...)
 	errs = append(errs, checkBudget(retry, t.Retry.BudgetPercent, t.Retry.MinConcurrent)...)

@@ -16,9 +16,17 @@ unit() {
 	local packages
 	packages=$({ go list ./test/mtls ./test/transparency ./xds ./xds/server ./cmd/mizzen-proxy; go list ./...; } |
 		grep -vE '/test/(e2e|feature)$' | awk '!seen[$0]++')
+	local log=.build/unit.log
 	# shellcheck disable=SC2086
-	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm go test $packages
+	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm go test $packages 2>&1 | tee "$log" || {
+		printf '\n── what failed\n'
+		without_passes "$log"
+		return 1
+	}
 }
+
+# What the output of `go test` has beside packages that pass, once more: it may be a small part of much.
+without_passes() { grep -vE '^(ok|\?) |^go: downloading ' "$1" | cut -c 1-600 | tail -n 200; }
 
 # They print figures, which Go shows with -v only.
 features() { MIZZEN_ENVOY=$tools/envoy go test -count=1 -v ./test/feature | grep -vE '^=== |^ *server\.go:'; }

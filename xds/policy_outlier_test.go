@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
@@ -143,13 +141,13 @@ func TestOutliersReturn(t *testing.T) {
 	eventually(t, "a call to the ejected one", func() bool { res, _ := f.get("/"); return res.StatusCode == 500 })
 }
 
-// Of bytes failures to connect count.
-func TestOutliersOfConnections(t *testing.T) {
+// greeting is the address of a server that says a byte to each connection.
+func greeting(t *testing.T) netip.AddrPort {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -160,29 +158,41 @@ func TestOutliersOfConnections(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	f := newFleet(t, ejecting(50))
-	f.set("cart", l.Addr().(*net.TCPAddr).AddrPort(), reserved(t))
-	f.load("10.0.0.1:80")
-	address := startListener(t, func(port uint32) *listenerv3.Listener { return bytesTo(t, port, "10.0.0.1:80") }, f.clusters...)
-	connects := func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-		_, err = io.ReadFull(conn, make([]byte, 1))
-		return err == nil
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// greeted connects, and reports whether the server's byte comes.
+func (f *fleet) greeted() bool {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.address)
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	eventually(t, "a failure", func() bool { return !connects() })
-	eventually(t, "a hundred connections in a row", func() bool {
-		for range 100 {
-			if !connects() {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err = io.ReadFull(conn, make([]byte, 1))
+	return err == nil
+}
+
+func (f *fleet) greetedInARow(n int) {
+	f.t.Helper()
+	eventually(f.t, "greetings in a row", func() bool {
+		for range n {
+			if !f.greeted() {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+// Of bytes failures to connect count.
+func TestOutliersOfConnections(t *testing.T) {
+	f := newFleet(t, ejecting(50))
+	f.set("cart", greeting(t), reserved(t))
+	f.outboundBytes()
+	eventually(t, "a failure", func() bool { return !f.greeted() })
+	f.greetedInARow(100)
 }
 
 // The status of a gRPC call counts like its equivalent in HTTP where it comes at once, as that of a failed

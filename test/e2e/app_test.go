@@ -33,9 +33,10 @@ func container(name string, args ...string) corev1.Container {
 	}
 }
 
-// readiness asks the control port, as often as Kubernetes can.
+// readiness asks the control port, as often as Kubernetes can. A slow answer is none of a pod that is not ready: where many pods start
+// beside it, all of a Service's would be taken out at once.
 func readiness() *corev1.Probe {
-	return &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 2, ProbeHandler: httpProbe("/healthz", api.ControlPort)}
+	return &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 10, FailureThreshold: 2, ProbeHandler: httpProbe("/healthz", api.ControlPort)}
 }
 
 func httpProbe(path string, port int) corev1.ProbeHandler {

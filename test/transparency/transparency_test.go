@@ -51,7 +51,6 @@ type outcome struct {
 	direct string
 	// seen is what comes out with sidecars, where it is something else.
 	seen map[way]string
-	took time.Duration
 }
 
 // Every exchange comes out the same with sidecars as without, but for the known differences.
@@ -79,9 +78,6 @@ func TestNothingElseChanges(t *testing.T) {
 	outcomes = append(outcomes, lost...)
 	n.makeAgain(t, outcomes)
 	for _, o := range outcomes {
-		if o.took > slow {
-			t.Logf("%s took %s", o.name, o.took.Round(time.Second))
-		}
 		if strings.Contains(o.direct, trouble) {
 			t.Errorf("%s does not come about without the mesh:\n%s", o.name, o.direct)
 			continue
@@ -93,9 +89,6 @@ func TestNothingElseChanges(t *testing.T) {
 	}
 	stale(t, outcomes)
 }
-
-// slow exchanges are told of.
-const slow = 30 * time.Second
 
 // stale complains of entries of the table that are not true any more.
 func stale(t *testing.T, outcomes []outcome) {
@@ -136,7 +129,6 @@ func (n *network) makeAll(ctx context.Context, exchanges []exchange) []outcome {
 	for i, x := range exchanges {
 		out[i] = outcome{exchange: x, seen: map[way]string{}}
 		wg.Go(func() {
-			began := time.Now()
 			want := n.make(ctx, x, direct, x.protocols[0], "")
 			out[i].direct = want
 			if strings.Contains(want, trouble) {
@@ -155,7 +147,6 @@ func (n *network) makeAll(ctx context.Context, exchanges []exchange) []outcome {
 				})
 			}
 			ways.Wait()
-			out[i].took = time.Since(began)
 		})
 	}
 	wg.Wait()

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"time"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -38,8 +40,14 @@ func limitConnections(breakers *clusterv3.CircuitBreakers, p config.ServicePolic
 // never the only one (always_eject_one_host is off). It does not check again when endpoints go, so the share of ejected
 // ones may become larger. Then the panic threshold makes Envoy send calls to all endpoints that Kubernetes reports as ready.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
-func detectOutliers(c *clusterv3.Cluster, o *config.Outliers) {
+func detectOutliers(c *clusterv3.Cluster, p config.ServicePolicy, cfg *config.Mesh) {
+	o := p.Outliers
 	if o == nil {
+		failures := uint32(*cfg.Traffic.ConnectFailures)
+		if p.ConnectFailures != nil {
+			failures = *p.ConnectFailures
+		}
+		detectUnreachable(c, failures)
 		return
 	}
 	c.OutlierDetection = &clusterv3.OutlierDetection{
@@ -50,6 +58,43 @@ func detectOutliers(c *clusterv3.Cluster, o *config.Outliers) {
 		EnforcingSuccessRate: wrapperspb.UInt32(0), // on by default in Envoy
 	}
 	c.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: float64(100 - o.MaxEjectedPercent)}
+}
+
+// Half of the endpoints are ejected at most, as a user may ask for with annotations.
+const unreachablePercent = 50
+
+// Bounds of the time for which an unreachable endpoint is left out. Kubernetes takes those of a lost node out within a minute. A
+// container that starts again in place must not wait long.
+const (
+	unreachableCheck = 5 * time.Second
+	unreachableFirst = 10 * time.Second
+	unreachableMost  = time.Minute
+)
+
+// detectUnreachable ejects an endpoint after several failures to connect in a row; 0 turns that off. Each call would wait for the
+// connect timeout before it is retried elsewhere, until Kubernetes knows that the node is gone.
+//
+// Envoy counts timeouts and resets as well, and starts again with each request that gets a connection. So they count where a burst
+// of calls fails together with no call in between (findings/envoy-local-origin-failures-in-bursts.sh).
+func detectUnreachable(c *clusterv3.Cluster, failures uint32) {
+	if failures == 0 {
+		return
+	}
+	none := wrapperspb.UInt32(0)
+	c.OutlierDetection = &clusterv3.OutlierDetection{
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(failures),
+		EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		Interval:                               durationpb.New(unreachableCheck),
+		BaseEjectionTime:                       durationpb.New(unreachableFirst),
+		MaxEjectionTime:                        durationpb.New(unreachableMost),
+		MaxEjectionPercent:                     wrapperspb.UInt32(unreachablePercent),
+		EnforcingConsecutive_5Xx:               none,
+		EnforcingConsecutiveGatewayFailure:     none,
+		EnforcingSuccessRate:                   none,
+		EnforcingLocalOriginSuccessRate:        none,
+	}
+	c.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: 100 - unreachablePercent}
 }
 
 var lbPolicies = map[string]clusterv3.Cluster_LbPolicy{
