@@ -58,7 +58,7 @@ func TestRotation(t *testing.T) {
 		e.shows(w, oldRoot)
 	}
 	life := oldRoot.NotAfter.Sub(oldRoot.NotBefore) / 10 * 31 // a third of it is more than the old one
-	if life > 876000*time.Hour { // as long as a root may live
+	if life > 876000*time.Hour {                              // as long as a root may live
 		t.Fatalf("the root of this cluster is from a rotation before and lives too long for another one: make cluster-down first")
 	}
 	leaked := e.issued(old, c.workloads[0])
