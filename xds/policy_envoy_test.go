@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,15 +52,22 @@ func (f *fleet) set(name string, members ...netip.AddrPort) {
 	f.t.Helper()
 	f.members[name] = members
 	f.version++
-	svc := f.services[name]
 	var endpoints []mesh.Endpoint
 	for _, m := range members {
 		endpoints = append(endpoints, mesh.Endpoint{Addr: m, Identity: f.identities[m]})
 	}
+	f.setVariant(name, "", endpoints)
+}
+
+// setVariant is set for proxies of a variant.
+func (f *fleet) setVariant(name, variant string, endpoints []mesh.Endpoint) {
+	f.t.Helper()
+	svc := f.services[name]
 	key := mesh.EndpointsKey{Service: svc.Key, Port: 80, Family: mesh.IPv4}
+	resources := envoy.EndpointResources(svc, key, endpoints)
+	i := slices.IndexFunc(resources, func(r envoy.Resource) bool { return r.Variant == variant })
 	json, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{
-		VersionInfo: fmt.Sprint(f.version),
-		Resources:   []*anypb.Any{pack(f.t, envoy.EndpointResources(svc, key, endpoints)[0].Message)},
+		VersionInfo: fmt.Sprint(f.version), Resources: []*anypb.Any{pack(f.t, resources[i].Message)},
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -159,16 +159,18 @@ func TestConnectionsAboveTheLimit(t *testing.T) {
 
 // bytesTo is a listener that passes bytes to a cluster.
 func bytesTo(t *testing.T, port uint32, cluster string) *listenerv3.Listener {
+	return bytesBy(t, port, &tcpv3.TcpProxy{StatPrefix: "bytes", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster}})
+}
+
+func bytesBy(t *testing.T, port uint32, proxy *tcpv3.TcpProxy) *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name: "bytes",
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 			Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
 		}}},
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name: "envoy.filters.network.tcp_proxy",
-			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(t, &tcpv3.TcpProxy{
-				StatPrefix: "bytes", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},
-			})},
+			Name:       "envoy.filters.network.tcp_proxy",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(t, proxy)},
 		}}}},
 	}
 }

@@ -8,8 +8,12 @@ import (
 	"testing"
 	"time"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
+	"github.com/mizzen-mesh/mizzen/xds/translate"
 )
 
 // ejecting is Service cart, whose endpoints are ejected for an hour after two failures.
@@ -172,6 +176,29 @@ func (f *fleet) greeted() bool {
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	_, err = io.ReadFull(conn, make([]byte, 1))
 	return err == nil
+}
+
+// serveBytes is outboundBytes with the attempts that sidecars make.
+func (f *fleet) serveBytes() {
+	f.t.Helper()
+	f.load("10.0.0.1:80")
+	var proxy *tcpv3.TcpProxy
+	for _, r := range translate.All(f.cfg).Change.Set {
+		l, ok := r.Message.(*listenerv3.Listener)
+		if !ok {
+			continue
+		}
+		for _, chain := range append(l.FilterChains, l.DefaultFilterChain) {
+			for _, filter := range chain.GetFilters() {
+				p := &tcpv3.TcpProxy{}
+				if filter.GetTypedConfig().MessageIs(p) && filter.GetTypedConfig().UnmarshalTo(p) == nil && p.StatPrefix == "outbound_tcp" {
+					proxy = p
+				}
+			}
+		}
+	}
+	proxy.OnDemand, proxy.ClusterSpecifier = nil, &tcpv3.TcpProxy_Cluster{Cluster: "10.0.0.1:80"}
+	f.address = startListener(f.t, func(port uint32) *listenerv3.Listener { return bytesBy(f.t, port, proxy) }, f.clusters...)
 }
 
 func (f *fleet) greetedInARow(n int) {

@@ -27,6 +27,7 @@ import (
 func Options() cache.Options {
 	byObject := gateway.CacheOptions()
 	byObject[kube.CRDMetadata()] = cache.ByObject{Transform: crd}
+	byObject[kube.NodeMetadata()] = cache.ByObject{Transform: nodeMetadata}
 	byObject[&corev1.Pod{}] = cache.ByObject{Transform: Pod}
 	byObject[&corev1.Secret{}] = cache.ByObject{Field: fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)), Transform: secret}
 	byObject[&corev1.ConfigMap{}] = cache.ByObject{Transform: configMap}
@@ -40,6 +41,18 @@ func crd(object any) (any, error) {
 		crd.Annotations, crd.Labels, crd.ManagedFields = nil, nil, nil
 		if ok {
 			crd.Annotations = map[string]string{consts.BundleVersionAnnotation: version}
+		}
+	}
+	return object, nil
+}
+
+// nodeMetadata leaves the zone of a node.
+func nodeMetadata(object any) (any, error) {
+	if o, ok := object.(*metav1.PartialObjectMetadata); ok {
+		zone, ok := o.Labels[corev1.LabelTopologyZone]
+		o.Annotations, o.Labels, o.ManagedFields = nil, nil, nil
+		if ok {
+			o.Labels = map[string]string{corev1.LabelTopologyZone: zone}
 		}
 	}
 	return object, nil

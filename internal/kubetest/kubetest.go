@@ -48,6 +48,7 @@ var kinds = []struct {
 	{corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace, ""},
 	{corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace, ""},
 	{corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot, ""},
+	{corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot, ""},
 	{discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), meta.RESTScopeNamespace, ""},
 	{networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"), meta.RESTScopeRoot, ""},
 	{crdKind, meta.RESTScopeRoot, ""},

@@ -70,7 +70,7 @@ func TestApply(t *testing.T) {
 	if again := apply(service("web", "10.0.0.1")); again.GetUID() == first.GetUID() || again.GetGeneration() != 1 {
 		t.Errorf("made anew: UID %s, generation %d", again.GetUID(), again.GetGeneration())
 	}
-	if err := c.Apply(&corev1.Node{}); err == nil {
+	if err := c.Apply(&corev1.Event{}); err == nil {
 		t.Error("a kind that is not served is taken")
 	}
 }

@@ -84,6 +84,7 @@ var rights = map[string]string{
 	"cluster /namespaces":                                         "get list watch", // get: cmd/mizzen-controller/namespaces.go, where the cache is behind
 	"cluster /resourcequotas":                                     "list watch",     // cmd/mizzen-controller/namespaces.go: what injected pods have to keep to
 	"cluster /limitranges":                                        "list watch",
+	"cluster /nodes":                                              "list watch",
 	"cluster /pods":                                               "get list watch", // get: internal/identity/kube, where the cache is behind
 	"cluster discovery.k8s.io/endpointslices":                     "list watch",
 	"cluster networking.k8s.io/servicecidrs":                      "list watch",

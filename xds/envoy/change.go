@@ -10,6 +10,8 @@ type Change struct {
 	Remove []ID
 	// Classes has the new classes of pods, by which they get resources (Resource.Class). An empty class forgets the pod.
 	Classes map[node.Pod]string
+	// Zones has the new zones of Kubernetes nodes, by which proxies get endpoints. An empty zone forgets the node.
+	Zones map[string]string
 }
 
 // Classify sets a pod's class.
@@ -21,4 +23,4 @@ func (c *Change) Classify(pod node.Pod, class string) {
 }
 
 // Empty reports whether the change changes nothing.
-func (c *Change) Empty() bool { return len(c.Set)+len(c.Remove)+len(c.Classes) == 0 }
+func (c *Change) Empty() bool { return len(c.Set)+len(c.Remove)+len(c.Classes)+len(c.Zones) == 0 }

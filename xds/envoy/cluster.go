@@ -125,7 +125,7 @@ func edsCluster(name string, svc *mesh.Service, key mesh.EndpointsKey, speaks st
 		// Kubernetes decides which endpoints are ready. Envoy must not send to unready ones only because there are many.
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 	}
-	detectOutliers(c, svc.Policy, cfg)
+	detectOutliers(c, svc.Policy, speaks, cfg)
 	secure(c, svc, speaks, cfg.MTLS)
 	watchPeers(c, peerTimeout(svc, cfg))
 	return c

@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"maps"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -10,16 +11,25 @@ import (
 )
 
 // EndpointResources returns the load assignment of one Service port in one family. For a Service that keeps calls on the
-// caller's node, it returns a variant for each node with endpoints, and an empty one for all other nodes.
+// caller's node, it returns a variant for each node with endpoints, and an empty one for all other nodes. Where Kubernetes recommends
+// endpoints to nodes or zones, it returns a variant for each of these.
 func EndpointResources(svc *mesh.Service, key mesh.EndpointsKey, endpoints []mesh.Endpoint) []Resource {
 	name := OutboundName(key)
-	assignment := func(variant string, eps []mesh.Endpoint) Resource {
+	assignment := func(variant string, levels ...[]mesh.Endpoint) Resource {
 		return Resource{
-			Type: EndpointType, Name: name, Variant: variant, Namespace: svc.Namespace, Lazy: key.UDP || !svc.Captured(), Message: loadAssignment(name, eps),
+			Type: EndpointType, Name: name, Variant: variant, Namespace: svc.Namespace, Lazy: key.UDP || !svc.Captured(), Message: loadAssignment(name, levels),
 		}
 	}
 	if !svc.LocalOnly {
-		return []Resource{assignment("", endpoints)}
+		out := []Resource{assignment("", endpoints)}
+		nodes, zones := mesh.Near(endpoints)
+		for _, n := range slices.Sorted(maps.Keys(nodes)) {
+			out = append(out, assignment(n, nodes[n]...))
+		}
+		for _, z := range slices.Sorted(maps.Keys(zones)) {
+			out = append(out, assignment(zoneVariant(z), zones[z]...))
+		}
+		return out
 	}
 	byNode := map[string][]mesh.Endpoint{}
 	for _, e := range endpoints {
@@ -27,23 +37,30 @@ func EndpointResources(svc *mesh.Service, key mesh.EndpointsKey, endpoints []mes
 			byNode[e.Node] = append(byNode[e.Node], e)
 		}
 	}
-	nodes := make([]string, 0, len(byNode))
-	for n := range byNode {
-		nodes = append(nodes, n)
-	}
-	slices.Sort(nodes)
-	out := []Resource{assignment("", nil)}
-	for _, n := range nodes {
+	out := []Resource{assignment("")}
+	for _, n := range slices.Sorted(maps.Keys(byNode)) {
 		out = append(out, assignment(n, byNode[n]))
 	}
 	return out
 }
 
-func loadAssignment(name string, endpoints []mesh.Endpoint) *endpointv3.ClusterLoadAssignment {
+// zoneVariant is the variant for callers of a zone. No node has such a name.
+func zoneVariant(zone string) string { return "zone/" + zone }
+
+// loadAssignment has a priority for each level. Envoy sends to the next one as far as less than 1/1.4 of the endpoints of those before can
+// be reached, so that the calls to each of these never become more than 1.4 times as many.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/priority
+func loadAssignment(name string, levels [][]mesh.Endpoint) *endpointv3.ClusterLoadAssignment {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	if len(endpoints) == 0 {
-		return out
+	for priority, endpoints := range levels {
+		if len(endpoints) > 0 {
+			out.Endpoints = append(out.Endpoints, &endpointv3.LocalityLbEndpoints{Priority: uint32(priority), LbEndpoints: lbEndpoints(endpoints)})
+		}
 	}
+	return out
+}
+
+func lbEndpoints(endpoints []mesh.Endpoint) []*endpointv3.LbEndpoint {
 	lb := make([]*endpointv3.LbEndpoint, len(endpoints))
 	for i, e := range endpoints {
 		lb[i] = &endpointv3.LbEndpoint{
@@ -54,6 +71,5 @@ func loadAssignment(name string, endpoints []mesh.Endpoint) *endpointv3.ClusterL
 			}},
 		}
 	}
-	out.Endpoints = []*endpointv3.LocalityLbEndpoints{{LbEndpoints: lb}}
-	return out
+	return lb
 }

@@ -14,6 +14,7 @@ import (
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	preservecasev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -54,6 +55,14 @@ var asSent = &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 var previousHosts = &routev3.RetryPolicy_RetryHostPredicate{
 	Name:       "envoy.retry_host_predicates.previous_hosts",
 	ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
+}
+
+// previousLevels makes retries go on to further endpoints (loadAssignment) after two tries at those near the caller: there may be but one, which
+// Envoy ejects only after more failures.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/http/http_routing#retry-semantics
+var previousLevels = &routev3.RetryPolicy_RetryPriority{
+	Name:       "envoy.retry_priorities.previous_priorities",
+	ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{TypedConfig: toAny(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 2})},
 }
 
 // How long Envoy waits for a client to read its answer, if it closes the connection after the answer. What the client has

@@ -1,6 +1,8 @@
 package envoy
 
 import (
+	"time"
+
 	"net/netip"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -96,6 +98,10 @@ func opaqueFilters(cfg *config.Mesh) []*listenerv3.Filter {
 	}
 }
 
+// attemptBackoff is the wait between attempts to connect. Without one all attempts may meet the same dead endpoint before Envoy has ejected
+// it (detectUnreachable), because nothing keeps an attempt from where the one before has failed.
+var attemptBackoff = &corev3.BackoffStrategy{BaseInterval: durationpb.New(10 * time.Millisecond), MaxInterval: durationpb.New(100 * time.Millisecond)}
+
 func outboundTCP(cfg *config.Mesh) *tcpv3.TcpProxy {
 	return &tcpv3.TcpProxy{
 		StatPrefix: "outbound_tcp",
@@ -104,6 +110,7 @@ func outboundTCP(cfg *config.Mesh) *tcpv3.TcpProxy {
 		OnDemand:           &tcpv3.TcpProxy_OnDemand{OdcdsConfig: ads(), Timeout: durationpb.New(cfg.OnDemand.Timeout.Duration)},
 		IdleTimeout:        durationpb.New(0),
 		MaxConnectAttempts: wrapperspb.UInt32(uint32(*cfg.Traffic.Retry.Attempts) + 1),
+		BackoffOptions:     attemptBackoff,
 		HashPolicy: []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{
 			SourceIp: &typev3.HashPolicy_SourceIp{}, // read only by clusters that hash
 		}}},

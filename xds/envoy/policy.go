@@ -40,12 +40,15 @@ func limitConnections(breakers *clusterv3.CircuitBreakers, p config.ServicePolic
 // never the only one (always_eject_one_host is off). It does not check again when endpoints go, so the share of ejected
 // ones may become larger. Then the panic threshold makes Envoy send calls to all endpoints that Kubernetes reports as ready.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
-func detectOutliers(c *clusterv3.Cluster, p config.ServicePolicy, cfg *config.Mesh) {
+func detectOutliers(c *clusterv3.Cluster, p config.ServicePolicy, speaks string, cfg *config.Mesh) {
 	o := p.Outliers
 	if o == nil {
 		failures := uint32(*cfg.Traffic.ConnectFailures)
 		if p.ConnectFailures != nil {
 			failures = *p.ConnectFailures
+		}
+		if speaks == speaksBytes {
+			failures = min(failures, unreachableOpaque)
 		}
 		detectUnreachable(c, failures)
 		return
@@ -62,6 +65,9 @@ func detectOutliers(c *clusterv3.Cluster, p config.ServicePolicy, cfg *config.Me
 
 // Half of the endpoints are ejected at most, as a user may ask for with annotations.
 const unreachablePercent = 50
+
+// unreachableOpaque is the most failures of opaque TCP: of the five attempts of a connection, the last two go elsewhere.
+const unreachableOpaque = 3
 
 // Bounds of the time for which an unreachable endpoint is left out. Kubernetes takes those of a lost node out within a minute. A
 // container that starts again in place must not wait long.

@@ -109,10 +109,10 @@ func CollectionOf(id ID) string {
 //
 //   - of the inbound listener, by its IP families and by whether it can call from callers' addresses
 //   - of other listeners, by its IP families and by its namespace, which may have routes of connections
-//   - of endpoints, by its Kubernetes node
+//   - of endpoints, by its Kubernetes node and by the zone of that
 //   - of route configurations, by its namespace
 //   - of clusters, by the gateway that the proxy belongs to, which may have a client certificate
-func Variants(id ID, n node.Node) []string {
+func Variants(id ID, n node.Node, zone string) []string {
 	switch {
 	case id == ID{ListenerType, tlsRoutesName}:
 		return []string{n.Namespace}
@@ -121,7 +121,7 @@ func Variants(id ID, n node.Node) []string {
 	case id.Type == ListenerType:
 		return []string{familiesOf(n).of(n.Namespace), familiesOf(n).of("")}
 	case id.Type == EndpointType:
-		return []string{n.NodeName}
+		return []string{n.NodeName, zoneVariant(zone)}
 	case id.Type == RouteType:
 		return []string{n.Namespace}
 	case id.Type == ClusterType && n.Gateway:

@@ -107,8 +107,12 @@ func (t translation) routeAction(r mesh.Rule, grpc bool) *routev3.RouteAction {
 	if t.edge != nil {
 		action.IdleTimeout = durationpb.New(streamIdleTime(r))
 	}
-	if ownRetries(a.Calls) {
+	near := slices.ContainsFunc(a.Backends, func(b mesh.Backend) bool { return b.Near })
+	if ownRetries(a.Calls) || near {
 		action.RetryPolicy = retryPolicy(a.Calls, t.cfg)
+	}
+	if near && action.RetryPolicy.GetRetryOn() != "" {
+		action.RetryPolicy.RetryPriority = previousLevels
 	}
 	if a.Calls.OptedIn() {
 		action.Priority = corev3.RoutingPriority_HIGH

@@ -32,7 +32,7 @@ type Changes struct {
 	Since time.Time
 }
 
-// Source watches Services, EndpointSlices, ServiceCIDRs, namespaces, Secrets and ConfigMaps, and the optional kinds while they are
+// Source watches Services, EndpointSlices, ServiceCIDRs, namespaces, nodes, Secrets and ConfigMaps, and the optional kinds while they are
 // served.
 type Source struct {
 	cache  cache.Cache
@@ -72,6 +72,7 @@ func NewSource(ctx context.Context, c cache.Cache, mapper meta.RESTMapper, watch
 	}
 	watches := map[mesh.Kind]client.Object{
 		mesh.KindService: &corev1.Service{}, mesh.KindEndpointSlice: &discoveryv1.EndpointSlice{}, mesh.KindNamespace: NamespaceMetadata(),
+		mesh.KindNode: NodeMetadata(),
 	}
 	if watch.Pods {
 		watches[mesh.KindPod] = &corev1.Pod{}
@@ -202,6 +203,13 @@ func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
 func NamespaceMetadata() *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
 	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return o
+}
+
+// NodeMetadata returns what a cache keeps of a node.
+func NodeMetadata() *metav1.PartialObjectMetadata {
+	o := &metav1.PartialObjectMetadata{}
+	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
 	return o
 }
 

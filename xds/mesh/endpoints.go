@@ -146,6 +146,7 @@ func (c *candidates) add(ep discoveryv1.Endpoint, e Endpoint) {
 	cond := ep.Conditions
 	switch {
 	case isTrue(cond.Ready, true):
+		e.ForNodes, e.ForZones = hints(ep.Hints)
 		c.ready = append(c.ready, e)
 	case isTrue(cond.Serving, false) && isTrue(cond.Terminating, false):
 		c.draining = append(c.draining, e)

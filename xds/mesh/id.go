@@ -15,6 +15,7 @@ const (
 	KindService       Kind = "Service"
 	KindEndpointSlice Kind = "EndpointSlice"
 	KindServiceCIDR   Kind = "ServiceCIDR"
+	KindNode          Kind = "Node"
 	KindPod           Kind = "Pod"
 	KindNamespace     Kind = "Namespace"
 	KindSecret        Kind = "Secret"

@@ -53,6 +53,9 @@ type Service struct {
 	Ports []Port
 	// LocalOnly keeps calls on the caller's node (internalTrafficPolicy: Local).
 	LocalOnly bool
+	// Near is true if the Service asks for endpoints near the caller (trafficDistribution, or the annotation topology-mode). Kubernetes
+	// then writes hints into its EndpointSlices.
+	Near bool
 	// ClientIPAffinity sends all calls of one client pod to one endpoint (sessionAffinity: ClientIP).
 	ClientIPAffinity bool
 	// Calls are the settings of the Service's annotations for calls to it. They apply under every rule.
@@ -102,6 +105,7 @@ func (s *Service) Families() []Family {
 func (s *Service) target(port Port) Target {
 	return Target{
 		Service: s.Key, Port: port.Number, Families: s.Families(), ClusterIPs: s.ClusterIPs, HTTP2: port.HTTP2, HashBy: s.HashBy(), Identities: s.Identities,
+		Near: s.Near,
 	}
 }
 
@@ -123,6 +127,8 @@ type Endpoint struct {
 	Node string
 	// Identity is its SPIFFE ID, or PlainText; empty in a mesh without identities.
 	Identity string
+	// ForNodes and ForZones are the nodes and zones whose callers the EndpointSlice recommends it to; see Near.
+	ForNodes, ForZones []string
 }
 
 // Problem is something in a user's object that Mizzen works around and reports.

@@ -152,6 +152,8 @@ type Target struct {
 	HashBy *config.HashBy
 	// Identities of the Service.
 	Identities []string
+	// Near of the Service.
+	Near bool
 }
 
 // Header is a header field; the name is in lower case.

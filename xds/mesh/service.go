@@ -47,6 +47,7 @@ func readService(svc *corev1.Service, opt Options) (*Service, []Problem) {
 		ClusterIPs:       clusterIPs(svc),
 		Headless:         headless(svc),
 		LocalOnly:        svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		Near:             prefersNear(svc),
 		ClientIPAffinity: svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}
 	var problems []Problem

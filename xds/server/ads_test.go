@@ -304,6 +304,50 @@ func TestVariants(t *testing.T) {
 	}
 }
 
+// A proxy has the endpoints for its node, or else for the zone of its node, also when that becomes known later and changes.
+func TestZones(t *testing.T) {
+	c := start(t)
+	of := func(variant string, priority uint32) envoy.Resource {
+		r := endpoints("near", priority)
+		r.Variant = variant
+		return r
+	}
+	c.apply(t, envoy.Change{
+		Set:   []envoy.Resource{of("", 0), of("n1", 1), of("zone/east", 2), of("zone/west", 3), endpoints("other", 0)},
+		Zones: map[string]string{"n1": "east", "n2": "east", "n4": "north"},
+	})
+	expect := func(p *proxy, want uint32) {
+		t.Helper()
+		var got endpointv3.ClusterLoadAssignment
+		res := p.expect(envoy.EndpointType, "near")
+		if err := res.Resources[0].Resource.UnmarshalTo(&got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.Endpoints[0].Priority); diff != "" {
+			t.Error(diff)
+		}
+		p.ack(res)
+	}
+	proxies := map[string]*proxy{}
+	for kubernetesNode, want := range map[string]uint32{"n1": 1, "n2": 2, "n3": 0, "n4": 0} {
+		p := c.connect(t, pod("one-on-"+kubernetesNode, kubernetesNode))
+		p.subscribe(envoy.EndpointType, "near")
+		expect(p, want)
+		p.subscribe(envoy.EndpointType, "other")
+		p.ack(p.expect(envoy.EndpointType, "other"))
+		proxies[kubernetesNode] = p
+	}
+	c.apply(t, envoy.Change{Zones: map[string]string{"n1": "west", "n2": "", "n3": "west"}})
+	expect(proxies["n2"], 0)
+	expect(proxies["n3"], 3)
+	proxies["n1"].quiet() // it has a variant of its own
+	proxies["n4"].quiet()
+	c.apply(t, envoy.Change{Set: []envoy.Resource{of("", 4), of("zone/west", 5)}})
+	for kubernetesNode, want := range map[string]uint32{"n1": 5, "n2": 4, "n3": 5, "n4": 4} {
+		expect(proxies[kubernetesNode], want)
+	}
+}
+
 func TestUnreadableNodeIsRefused(t *testing.T) {
 	c := start(t)
 	p := c.connect(t, &corev3.Node{Id: "no-slash"})

@@ -9,7 +9,7 @@ import (
 
 // lookup finds the resource that one proxy is to have under a name. It knows the things by which proxies differ:
 //
-//   - The variant, by IP family, node and namespace.
+//   - The variant, by IP family, node, zone and namespace.
 //   - The pod's class, for envoy.InboundListener. The proxy asks for that name like for any other, and the store
 //     reports a change of the class. A proxy must not choose what its pod accepts.
 //   - Whether the proxy may ask for one more resource that is made on demand.
@@ -35,7 +35,7 @@ func (l *lookup) entry(id envoy.ID) *entry {
 	if r == nil {
 		return nil
 	}
-	return r.entry(envoy.Variants(envoy.ID{Type: id.Type, Name: r.name}, *l.node)...)
+	return r.entry(envoy.Variants(envoy.ID{Type: id.Type, Name: r.name}, *l.node, l.store.zone(l.node.NodeName))...)
 }
 
 // scopeEntry returns the scope of this name. A scope is a function of its name, so the store has none.

@@ -22,6 +22,9 @@ type Store struct {
 	// classes has the class of each pod. members are the watchers that are told when their pod's class changes.
 	classes map[node.Pod]string
 	members map[node.Pod]map[watcher]struct{}
+	// zones has the zone of each Kubernetes node that has one. residents are the watchers on a node.
+	zones     map[string]string
+	residents map[string]map[watcher]struct{}
 }
 
 // watcher is told of changed names. It must not block or call the store.
@@ -32,6 +35,7 @@ func NewStore() *Store {
 	return &Store{
 		tables: map[string]*table{}, ports: map[string]int{},
 		classes: map[node.Pod]string{}, members: map[node.Pod]map[watcher]struct{}{},
+		zones: map[string]string{}, residents: map[string]map[watcher]struct{}{},
 	}
 }
 
@@ -55,6 +59,7 @@ func (s *Store) Apply(c envoy.Change) ([]envoy.ID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.classify(c.Classes)
+	defer s.setZones(c.Zones)
 	var changed []envoy.ID
 	for id, r := range next {
 		if !s.table(id.Type).records[id.Name].same(r) {
@@ -117,6 +122,32 @@ func (s *Store) classify(classes map[node.Pod]string) {
 	}
 }
 
+// setZones sets the zones of nodes, and tells the proxies of a node whose zone is another one of all endpoints that they watch. s.mu is held.
+func (s *Store) setZones(zones map[string]string) {
+	for name, zone := range zones {
+		if s.zones[name] == zone {
+			continue
+		}
+		if s.zones[name] = zone; zone == "" {
+			delete(s.zones, name)
+		}
+		for w := range s.residents[name] {
+			for watched, watchers := range s.table(envoy.EndpointType).watchers {
+				if _, ok := watchers[w]; ok {
+					w.changed(envoy.ID{Type: envoy.EndpointType, Name: watched})
+				}
+			}
+		}
+	}
+}
+
+// zone returns the zone of a Kubernetes node, or "" if it has none.
+func (s *Store) zone(nodeName string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.zones[nodeName]
+}
+
 // class returns the class of a pod, or "" if it is not known.
 func (s *Store) class(pod node.Pod) string {
 	s.mu.RLock()
@@ -135,22 +166,32 @@ func (s *Store) recordOfClass(id envoy.ID, pod node.Pod) *record {
 	return t.records[id.Of(class).Name]
 }
 
-// join makes a watcher hear of changes of a pod's class, until leave.
-func (s *Store) join(pod node.Pod, w watcher) {
+// join makes a watcher hear of changes of its pod's class and of its node's zone, until leave.
+func (s *Store) join(n node.Node, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.members[pod] == nil {
-		s.members[pod] = map[watcher]struct{}{}
-	}
-	s.members[pod][w] = struct{}{}
+	joinGroup(s.members, n.Of(), w)
+	joinGroup(s.residents, n.NodeName, w)
 }
 
-func (s *Store) leave(pod node.Pod, w watcher) {
+func (s *Store) leave(n node.Node, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.members[pod], w)
-	if len(s.members[pod]) == 0 {
-		delete(s.members, pod)
+	leaveGroup(s.members, n.Of(), w)
+	leaveGroup(s.residents, n.NodeName, w)
+}
+
+func joinGroup[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) {
+	if groups[group] == nil {
+		groups[group] = map[watcher]struct{}{}
+	}
+	groups[group][w] = struct{}{}
+}
+
+func leaveGroup[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) {
+	delete(groups[group], w)
+	if len(groups[group]) == 0 {
+		delete(groups, group)
 	}
 }
 

@@ -74,7 +74,7 @@ func newStream(n node.Node, s *Server, send func(*response) error) *stream {
 
 // run serves the stream until ctx ends, requests is closed, the proxy asks for too much or sending fails.
 func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
-	s.store.join(s.node.Of(), &s.pending)
+	s.store.join(s.node, &s.pending)
 	defer s.end()
 	var left <-chan time.Time
 	for {
@@ -111,7 +111,7 @@ func (s *stream) run(ctx context.Context, requests <-chan *discoveryv3.DeltaDisc
 func (s *stream) end() {
 	s.warming.timer.Stop()
 	s.demands.timer.Stop()
-	s.store.leave(s.node.Of(), &s.pending)
+	s.store.leave(s.node, &s.pending)
 	s.store.forget(&s.pending, s.subs.watched())
 }
 

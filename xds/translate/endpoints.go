@@ -60,6 +60,17 @@ func (t *Translator) slicesChanged(service mesh.Key) {
 	t.gatewayPodsChanged(service)
 }
 
+// setZone sets the zone of a Kubernetes node; "" if it has none.
+func (t *Translator) setZone(name, zone string) {
+	if t.zones[name] == zone {
+		return
+	}
+	if t.zones[name] = zone; zone == "" {
+		delete(t.zones, name)
+	}
+	t.changed.zones[name] = zone
+}
+
 // slicesOf returns the EndpointSlices of a Service, sorted by name.
 func (t *Translator) slicesOf(service mesh.Key) []*discoveryv1.EndpointSlice {
 	return slices.SortedFunc(maps.Values(t.slices[service]), func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })

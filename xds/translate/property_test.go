@@ -218,6 +218,7 @@ type published struct {
 	built     bool
 	resources map[envoy.ID]map[string]string // by variant
 	classes   map[string]string
+	zones     map[string]string
 	statuses  map[mesh.ID][]mesh.Status
 	whole     map[mesh.ID]mesh.Status
 	problems  map[mesh.ID][]mesh.Problem
@@ -226,7 +227,7 @@ type published struct {
 
 func newPublished() *published {
 	return &published{
-		resources: map[envoy.ID]map[string]string{}, classes: map[string]string{}, statuses: map[mesh.ID][]mesh.Status{},
+		resources: map[envoy.ID]map[string]string{}, classes: map[string]string{}, zones: map[string]string{}, statuses: map[mesh.ID][]mesh.Status{},
 		whole: map[mesh.ID]mesh.Status{}, problems: map[mesh.ID][]mesh.Problem{}, reconnect: sets.Set[mesh.Key]{},
 	}
 }
@@ -260,6 +261,11 @@ func (p *published) apply(r *Result) error {
 			delete(p.classes, fmt.Sprint(pod))
 		}
 	}
+	for name, zone := range r.Change.Zones {
+		if p.zones[name] = zone; zone == "" {
+			delete(p.zones, name)
+		}
+	}
 	for key, list := range r.Statuses {
 		if p.statuses[key] = list; len(list) == 0 {
 			delete(p.statuses, key)
@@ -288,6 +294,9 @@ func (p *published) texts() map[string]string {
 	}
 	for pod, class := range p.classes {
 		out["class of "+pod] = class
+	}
+	for name, zone := range p.zones {
+		out["zone of "+name] = zone
 	}
 	for key, list := range p.statuses {
 		for i, s := range list {

@@ -33,7 +33,8 @@ type Translator struct {
 	slices     map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice // by Service
 	serviceOf  map[mesh.Key]mesh.Key                                // of each EndpointSlice
 	cidrs      map[string]*networkingv1.ServiceCIDR
-	pods       *mesh.Pods // nil in a mesh without identities
+	zones      map[string]string // of the nodes that have one
+	pods       *mesh.Pods        // nil in a mesh without identities
 	namespaces map[string]config.MTLS
 	declared   byNamespace[mesh.Declared] // the protocols that Services declare for their pods
 	policies   byNamespace[mesh.PodPolicy]
@@ -70,6 +71,7 @@ type changed struct {
 	endpoints sets.Set[mesh.Key] // of these Services
 	policies  sets.Set[string]   // namespaces whose AuthorizationPolicies may have another effect
 	deleted   []mesh.ID          // AuthorizationPolicies
+	zones     map[string]string  // of nodes
 	problems  map[mesh.ID][]mesh.Problem
 	held      bool
 }
@@ -78,6 +80,7 @@ func newChanged() changed {
 	return changed{
 		pods: sets.Set[mesh.Key]{}, addrs: sets.Set[netip.Addr]{}, asked: sets.Set[netip.AddrPort]{}, unasked: sets.Set[netip.AddrPort]{},
 		endpoints: sets.Set[mesh.Key]{}, policies: sets.Set[string]{}, problems: map[mesh.ID][]mesh.Problem{},
+		zones: map[string]string{},
 	}
 }
 
@@ -86,7 +89,7 @@ func New(cfg *config.Mesh) *Translator {
 	t := &Translator{
 		cfg: cfg, settings: mesh.Options{OpaquePorts: cfg.Detection.OpaquePorts, ServiceCIDRs: cfg.ServiceCIDRs}, check: envoy.Check,
 		parsed: map[mesh.Key]parsedService{}, slices: map[mesh.Key]map[mesh.Key]*discoveryv1.EndpointSlice{}, serviceOf: map[mesh.Key]mesh.Key{},
-		cidrs: map[string]*networkingv1.ServiceCIDR{}, namespaces: map[string]config.MTLS{}, declared: byNamespace[mesh.Declared]{},
+		cidrs: map[string]*networkingv1.ServiceCIDR{}, zones: map[string]string{}, namespaces: map[string]config.MTLS{}, declared: byNamespace[mesh.Declared]{},
 		policies: byNamespace[mesh.PodPolicy]{}, grants: byNamespace[*gatewayv1.ReferenceGrant]{}, objects: map[mesh.ID]metav1.Object{},
 		depend: newDependencies(), addresses: addresses{wanted: multimap[netip.Addr, uint16]{}}, gateways: newGateways(),
 		services: map[mesh.Key]*builtService{}, protocols: envoy.NewProtocolTable(), inbounds: newInbounds(), policyStatus: map[mesh.Key]mesh.Status{},
@@ -112,11 +115,12 @@ func IDOf(o metav1.Object) (mesh.ID, bool) {
 		id.Kind = mesh.KindPod
 	case *corev1.Namespace:
 		id.Kind = mesh.KindNamespace
+	case *corev1.Node:
+		id.Kind = mesh.KindNode
 	case *metav1.PartialObjectMetadata:
-		if o.Kind != string(mesh.KindNamespace) {
+		if id.Kind = mesh.Kind(o.Kind); id.Kind != mesh.KindNamespace && id.Kind != mesh.KindNode {
 			return id, false
 		}
-		id.Kind = mesh.KindNamespace
 	case *gatewayv1.HTTPRoute:
 		id.Kind = mesh.KindHTTPRoute
 	case *gatewayv1.GRPCRoute:
@@ -170,8 +174,14 @@ func (t *Translator) Set(object metav1.Object) {
 		t.setPod(mesh.BuildPod(o))
 	case *corev1.Namespace:
 		t.setNamespace(&metav1.PartialObjectMetadata{ObjectMeta: o.ObjectMeta})
+	case *corev1.Node:
+		t.setZone(id.Name, o.Labels[corev1.LabelTopologyZone])
 	case *metav1.PartialObjectMetadata:
-		t.setNamespace(o)
+		if id.Kind == mesh.KindNode {
+			t.setZone(id.Name, o.Labels[corev1.LabelTopologyZone])
+		} else {
+			t.setNamespace(o)
+		}
 	case *gatewayv1.GatewayClass:
 		t.setClass(id.Name, o)
 	case *corev1.Secret:
@@ -211,6 +221,8 @@ func (t *Translator) Delete(id mesh.ID) {
 		t.holdListener()
 	case mesh.KindPod:
 		t.deletePod(id.Key)
+	case mesh.KindNode:
+		t.setZone(id.Name, "")
 	case mesh.KindNamespace:
 		delete(t.namespaces, id.Name)
 		t.setNamespaceLabels(id.Name, nil)
@@ -337,6 +349,7 @@ func (t *Translator) Urgent() (now *Result, held bool) {
 func (t *Translator) urgent(r *Result, building bool) {
 	t.updateRefs()
 	t.classify(r)
+	r.Change.Zones = t.changed.zones
 	t.podAddresses(r)
 	t.publishEndpoints(r, building)
 	t.policyStatuses(r)

@@ -71,8 +71,7 @@ func clients(ns string, rate float64) []*client {
 		through("gRPC by the Gateway", api.Call{Kind: api.GRPC, Target: edge, Host: "grpc.example.com", Delay: work}),
 	}
 	for _, c := range all {
-		c.tcp = c.Kind == api.Echo
-		c.held = c.tcp && !c.Fresh
+		c.held = c.Kind == api.Echo && !c.Fresh
 	}
 	return all
 }

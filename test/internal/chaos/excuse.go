@@ -17,8 +17,8 @@ type caller struct {
 	servers []string
 	// direct says that the client calls addresses of pods, not that of a Service: nobody can send its call to another pod.
 	direct bool
-	// tcp says that the client's calls are bytes for the mesh, and held that it has one TCP connection, which ends with its server.
-	tcp, held bool
+	// held says that the client has one TCP connection, which ends with its server.
+	held bool
 	// onTheWay is how long the end of a connection takes to reach the client on a busy machine.
 	onTheWay time.Duration
 }
@@ -65,11 +65,6 @@ func directlyTo(deployment string) func(caller) bool {
 // heldBy selects those of them that have one TCP connection.
 func heldBy(deployment string) func(caller) bool {
 	return func(c caller) bool { return c.held && answeredBy(deployment)(c) }
-}
-
-// bytesTo selects those of them whose calls are bytes for the mesh.
-func bytesTo(deployment string) func(caller) bool {
-	return func(c caller) bool { return c.tcp && answeredBy(deployment)(c) }
 }
 
 // madeBy selects the clients in a pod.

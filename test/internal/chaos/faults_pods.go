@@ -106,12 +106,10 @@ func ending(deployment string, from time.Time, pods int) []excuse {
 }
 
 // killed is what a process that dies excuses: calls that are in flight there. Until the pod is not ready any more, new connections are
-// refused there. A sidecar makes five attempts, and none of an HTTP call at an endpoint that has refused it. Of bytes it may choose the same
-// endpoint five times: one of three in one of 243 cases.
+// refused there, and a sidecar tries another endpoint.
 func killed(deployment string, at time.Time) []excuse {
 	return []excuse{
 		{why: "in flight", of: answeredBy(deployment), from: at, until: at, atOnce: true},
-		{why: "five attempts at the same pod", of: bytesTo(deployment), from: at, most: 1},
 		{why: "the address of a pod that does not answer", of: directlyTo(deployment), from: at},
 	}
 }

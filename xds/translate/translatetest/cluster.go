@@ -60,7 +60,7 @@ var Kinds = []mesh.Kind{
 	mesh.KindService, mesh.KindService, mesh.KindEndpointSlice, mesh.KindHTTPRoute, mesh.KindHTTPRoute, mesh.KindHTTPRoute, mesh.KindGRPCRoute,
 	mesh.KindReferenceGrant, mesh.KindTrafficPolicy, mesh.KindTCPRoute, mesh.KindTLSRoute, mesh.KindPod, mesh.KindPod, mesh.KindPod, mesh.KindPod,
 	mesh.KindNamespace, mesh.KindAuthorizationPolicy, mesh.KindServiceCIDR, mesh.KindGatewayClass, mesh.KindGateway, mesh.KindGateway,
-	mesh.KindListenerSet, mesh.KindUDPRoute, mesh.KindBackendTLSPolicy, mesh.KindConfigMap, mesh.KindSecret,
+	mesh.KindListenerSet, mesh.KindUDPRoute, mesh.KindBackendTLSPolicy, mesh.KindConfigMap, mesh.KindSecret, mesh.KindNode,
 }
 
 // Change creates, changes or deletes one object of the kinds, and calls tell for each step. before is nil for a new
@@ -181,6 +181,13 @@ func (c *Cluster) object(kind mesh.Kind, meta metav1.ObjectMeta) Object {
 	if kind == mesh.KindServiceCIDR {
 		return &networkingv1.ServiceCIDR{ObjectMeta: named("cidr", 2), Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{pick(c, "10.0.0.0/16", "10.96.0.0/12")}}}
 	}
+	if kind == mesh.KindNode {
+		node := &corev1.Node{ObjectMeta: named("n", 3)}
+		if zone := pick(c, "", "east", "west"); zone != "" {
+			node.Labels[corev1.LabelTopologyZone] = zone
+		}
+		return node
+	}
 	meta.Name = c.namespace()
 	ns := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: string(mesh.KindNamespace)}, ObjectMeta: meta}
 	if mode := pick(c, "", "strict", "permissive", "no mode"); mode != "" {
@@ -278,6 +285,9 @@ func (c *Cluster) newService(meta metav1.ObjectMeta) Object {
 	if c.IntN(4) == 0 {
 		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "udp", Port: 80, Protocol: corev1.ProtocolUDP})
 	}
+	if c.IntN(4) == 0 {
+		svc.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferSameNode)
+	}
 	if c.IntN(3) == 0 {
 		svc.Annotations = map[string]string{config.AnnotationTimeout: pick(c, "1s", "2s", "x")}
 	}
@@ -298,6 +308,9 @@ func (c *Cluster) newSlice(meta metav1.ObjectMeta) Object {
 // endpoint returns an endpoint that names a pod, or has only an address.
 func (c *Cluster) endpoint(namespace string) discoveryv1.Endpoint {
 	ep := discoveryv1.Endpoint{Addresses: []string{PodIPs[c.IntN(len(PodIPs))]}}
+	if c.IntN(2) > 0 {
+		ep.Hints = &discoveryv1.EndpointHints{ForNodes: []discoveryv1.ForNode{{Name: fmt.Sprint("n", c.IntN(3))}}, ForZones: []discoveryv1.ForZone{{Name: pick(c, "east", "west")}}}
+	}
 	if c.IntN(3) > 0 {
 		ep.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: fmt.Sprint("pod-", c.IntN(4))}
 		pod, ok := c.Objects[mesh.ID{Kind: mesh.KindPod, Key: mesh.Key{Namespace: namespace, Name: ep.TargetRef.Name}}].(*corev1.Pod)
