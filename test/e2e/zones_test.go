@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
+	"github.com/mizzen-mesh/mizzen/test/internal/figures"
 )
 
 // Calls stay in the caller's zone while an endpoint there can be reached, follow the zone of the node, and none fails meanwhile.
@@ -83,17 +85,6 @@ func TestZones(t *testing.T) {
 	zone("west")
 	stop("in zone west", all("west"))
 	start()
-	e.must(e.Scale(e.ctx, e.ns, "west", 1)) // the slice of the test knows nothing of it: the pod is only gone
-	e.eventually(time.Minute, func() (string, error) {
-		if n := len(e.podsOf("west")); n != 1 {
-			return fmt.Sprintf("%d pods are left", n), nil
-		}
-		return "", nil
-	})
-	for name, l := range loads {
-		e.noFailures(name+", a pod of the zone is gone", l.stop(), 100)
-	}
-	start()
 	zone("")
 	stop("without a zone", all("east", "west"))
 }
@@ -115,11 +106,28 @@ func TestSameNode(t *testing.T) {
 	for _, slice := range slices.Items {
 		for _, ep := range slice.Endpoints {
 			if ep.Hints == nil || len(ep.Hints.ForNodes) == 0 {
-				t.Logf("Kubernetes gives no hints for nodes: %+v", ep.Hints)
+				t.Errorf("%s on %s has no hint for a node: %+v", ep.Addresses[0], *ep.NodeName, ep.Hints)
 			}
 		}
 	}
-	e.noFailures("gRPC", e.startLoad(client, api.Load{Call: grpcCall, Calls: 200}).wait(time.Minute), 200)
+	caller, err := e.CoreV1().Pods(e.ns).Get(e.ctx, client.Name, metav1.GetOptions{})
+	e.must(err)
+	pods, err := e.Pods(e.ctx, e.ns, "app=server")
+	e.must(err)
+	near := 0
+	for _, p := range pods {
+		if p.Spec.NodeName == caller.Spec.NodeName {
+			near++
+		}
+	}
+	r := e.startLoad(client, api.Load{Call: grpcCall, Calls: 1000, Concurrency: 4}).wait(time.Minute)
+	e.noFailures("gRPC", r, 1000)
+	if near == 0 {
+		near = len(pods)
+	}
+	if err := figures.Even(r.Pods, near, 5); err != nil {
+		t.Errorf("%d pods on the caller's node: %v", near, err)
+	}
 }
 
 // recommend makes an EndpointSlice of a Service with the pods of a Deployment, which are recommended to the zone of its name.
@@ -150,16 +158,16 @@ func (e *env) zoneOf(p cluster.Pod) func(zone string) {
 	e.must(err)
 	node, err := e.CoreV1().Nodes().Get(e.ctx, pod.Spec.NodeName, metav1.GetOptions{})
 	e.must(err)
-	set := func(zone string) {
+	set := func(ctx context.Context, zone string) {
 		e.Helper()
 		value := "null"
 		if zone != "" {
 			value = fmt.Sprintf("%q", zone)
 		}
 		patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, corev1.LabelTopologyZone, value)
-		_, err := e.CoreV1().Nodes().Patch(e.ctx, node.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		_, err := e.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 		e.must(err)
 	}
-	e.Cleanup(func() { set(node.Labels[corev1.LabelTopologyZone]) })
-	return set
+	e.Cleanup(func() { set(context.Background(), node.Labels[corev1.LabelTopologyZone]) })
+	return func(zone string) { e.Helper(); set(e.ctx, zone) }
 }
