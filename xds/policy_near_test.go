@@ -8,10 +8,10 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
-// setZones makes a Service prefer callers' zones. The proxy is in the zone of here.
-func (f *fleet) setZones(name string, here, there []netip.AddrPort) {
+// setZones makes the Service prefer callers' zones. The proxy is in the zone of here.
+func (f *fleet) setZones(here, there []netip.AddrPort) {
 	f.t.Helper()
-	f.services[name].Near = true
+	f.services["cart"].Near = true
 	f.version++
 	var endpoints []mesh.Endpoint
 	for zone, members := range map[string][]netip.AddrPort{"here": here, "there": there} {
@@ -19,7 +19,7 @@ func (f *fleet) setZones(name string, here, there []netip.AddrPort) {
 			endpoints = append(endpoints, mesh.Endpoint{Addr: m, ForZones: []string{zone}})
 		}
 	}
-	f.setVariant(name, "zone/here", endpoints)
+	f.setVariant("cart", "zone/here", endpoints)
 }
 
 func addressesOf(backends ...*backend) []netip.AddrPort {
@@ -34,7 +34,7 @@ func addressesOf(backends ...*backend) []netip.AddrPort {
 func TestCallsStayInTheZone(t *testing.T) {
 	one, two, bad, far := named(t, "good"), named(t, "good"), failing(t), named(t, "far")
 	f := newFleet(t, service("cart"))
-	f.setZones("cart", addressesOf(one, two, bad), addressesOf(far, named(t, "far"), named(t, "far")))
+	f.setZones(addressesOf(one, two, bad), addressesOf(far, named(t, "far"), named(t, "far")))
 	f.serve(nil)
 	for range 300 {
 		f.get("/")
@@ -54,7 +54,7 @@ func TestCallsLeaveTheZone(t *testing.T) {
 	for name, here := range map[string][]netip.AddrPort{"one": {reserved(t)}, "two": {reserved(t), reserved(t)}} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, service("cart"))
-			f.setZones("cart", here, addressesOf(named(t, "far"), named(t, "far"), named(t, "far")))
+			f.setZones(here, addressesOf(named(t, "far"), named(t, "far"), named(t, "far")))
 			f.serve(nil)
 			for range 100 {
 				if res, body := f.get("/"); res.StatusCode != 200 || body != "far" {
@@ -69,7 +69,7 @@ func TestCallsLeaveTheZone(t *testing.T) {
 func TestCallsOfAnUnreachableEndpoint(t *testing.T) {
 	one, far := named(t, "one"), named(t, "far")
 	f := newFleet(t, service("cart"))
-	f.setZones("cart", append(addressesOf(one), reserved(t)), addressesOf(far, named(t, "far")))
+	f.setZones(append(addressesOf(one), reserved(t)), addressesOf(far, named(t, "far")))
 	f.serve(nil)
 	goodInARow(t, f, 20)
 	for range 10 { // the one that refuses is ejected by then
@@ -89,7 +89,7 @@ func TestCallsOfAnUnreachableEndpoint(t *testing.T) {
 
 func TestConnectionsLeaveTheZone(t *testing.T) {
 	f := newFleet(t, service("cart"))
-	f.setZones("cart", []netip.AddrPort{reserved(t)}, []netip.AddrPort{greeting(t), greeting(t)})
+	f.setZones([]netip.AddrPort{reserved(t)}, []netip.AddrPort{greeting(t), greeting(t)})
 	f.serveBytes()
 	for i := range 200 {
 		began := time.Now()
