@@ -38,7 +38,7 @@ import (
 
 // fakeCluster is an API server with the Gateway API, watched by a real cache.
 type fakeCluster struct {
-	services, slices, http, grpc, tls, tcp, grants, policies, pods, namespaces, authorization, cidrs, crds,
+	services, slices, http, grpc, tls, tcp, grants, policies, pods, namespaces, authorization, cidrs, nodes, crds,
 	udp, classes, gateways, listenerSets, backendTLS, configMaps *toolstesting.FakeControllerSource
 
 	source *kube.Source
@@ -75,7 +75,7 @@ func newLateCluster(t *testing.T, times int32, first ...func(*fakeCluster)) *fak
 		http: api.Source(&gatewayv1.HTTPRoute{}), grpc: api.Source(&gatewayv1.GRPCRoute{}),
 		tls: api.Source(&gatewayv1.TLSRoute{}), tcp: api.Source(&gatewayv1.TCPRoute{}),
 		grants: api.Source(&gatewayv1beta1.ReferenceGrant{}), policies: api.Source(&gatewayxv1alpha1.XBackendTrafficPolicy{}),
-		authorization: api.Source(&v1alpha1.AuthorizationPolicy{}), cidrs: api.Source(&networkingv1.ServiceCIDR{}),
+		authorization: api.Source(&v1alpha1.AuthorizationPolicy{}), cidrs: api.Source(&networkingv1.ServiceCIDR{}), nodes: api.Source(kube.NodeMetadata()),
 		namespaces: api.Source(kube.NamespaceMetadata()), crds: api.Source(kube.CRDMetadata()), configMaps: api.Source(&corev1.ConfigMap{}),
 		udp: api.Source(&gatewayv1.UDPRoute{}), classes: api.Source(&gatewayv1.GatewayClass{}), gateways: api.Source(&gatewayv1.Gateway{}),
 		listenerSets: api.Source(&gatewayv1.ListenerSet{}), backendTLS: api.Source(&gatewayv1.BackendTLSPolicy{}),
@@ -170,7 +170,7 @@ func (f *fakeCluster) of(kind mesh.Kind) *toolstesting.FakeControllerSource {
 	return map[mesh.Kind]*toolstesting.FakeControllerSource{
 		mesh.KindService: f.services, mesh.KindEndpointSlice: f.slices, mesh.KindHTTPRoute: f.http, mesh.KindGRPCRoute: f.grpc,
 		mesh.KindTLSRoute: f.tls, mesh.KindTCPRoute: f.tcp, mesh.KindReferenceGrant: f.grants, mesh.KindTrafficPolicy: f.policies,
-		mesh.KindPod: f.pods, mesh.KindNamespace: f.namespaces, mesh.KindAuthorizationPolicy: f.authorization, mesh.KindServiceCIDR: f.cidrs,
+		mesh.KindPod: f.pods, mesh.KindNamespace: f.namespaces, mesh.KindAuthorizationPolicy: f.authorization, mesh.KindServiceCIDR: f.cidrs, mesh.KindNode: f.nodes,
 		mesh.KindUDPRoute: f.udp, mesh.KindGatewayClass: f.classes, mesh.KindGateway: f.gateways, mesh.KindListenerSet: f.listenerSets,
 		mesh.KindBackendTLSPolicy: f.backendTLS, mesh.KindConfigMap: f.configMaps,
 	}[kind]

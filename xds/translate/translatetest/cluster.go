@@ -182,7 +182,7 @@ func (c *Cluster) object(kind mesh.Kind, meta metav1.ObjectMeta) Object {
 		return &networkingv1.ServiceCIDR{ObjectMeta: named("cidr", 2), Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{pick(c, "10.0.0.0/16", "10.96.0.0/12")}}}
 	}
 	if kind == mesh.KindNode {
-		node := &corev1.Node{ObjectMeta: named("n", 3)}
+		node := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: string(mesh.KindNode)}, ObjectMeta: named("n", 3)}
 		if zone := pick(c, "", "east", "west"); zone != "" {
 			node.Labels[corev1.LabelTopologyZone] = zone
 		}
