@@ -28,11 +28,16 @@ const (
 	agentTimeout = 15 * time.Second
 	// maxAgentAnswer bounds the size of an agent's answer, in bytes. The answer is only as trustworthy as the pod.
 	maxAgentAnswer = 1 << 20
+	// maxPage bounds a page of a replica of the control plane: it has some 1 kB for each proxy.
+	maxPage = 64 << 20
 )
 
-// agents requests the pages that the sidecars' agents serve on their pods' loopback (internal/agentapi).
+// agents requests the pages that are served on pods' loopback: those of the sidecars' agents (internal/agentapi), and of the control plane.
 type agents interface {
+	// ask reads a page of an agent.
 	ask(ctx context.Context, pod mesh.Key, path string, into any) error
+	// page returns any page of a port.
+	page(ctx context.Context, pod mesh.Key, port int, path string) ([]byte, error)
 }
 
 // agentConnector returns the agents of the cluster that the flags name.
@@ -58,26 +63,44 @@ type forwardedAgents struct {
 }
 
 func (a *forwardedAgents) ask(ctx context.Context, pod mesh.Key, path string, into any) error {
+	return a.through(ctx, pod, config.AgentPort, func(ctx context.Context, address string) error {
+		return askAgent(ctx, "http://"+address+path, into)
+	})
+}
+
+func (a *forwardedAgents) page(ctx context.Context, pod mesh.Key, port int, path string) (body []byte, err error) {
+	err = a.through(ctx, pod, port, func(ctx context.Context, address string) error {
+		var status int
+		if status, body, err = fetch(ctx, "http://"+address+path, maxPage); err == nil && status != http.StatusOK {
+			err = fmt.Errorf("answered %d: %s", status, printable(strings.TrimSpace(string(body))))
+		}
+		return err
+	})
+	return body, err
+}
+
+// through calls f with a local address that is forwarded to a pod's port.
+func (a *forwardedAgents) through(ctx context.Context, pod mesh.Key, port int, f func(ctx context.Context, address string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	failure := &forwardFailure{}
-	address, err := a.forward(klog.NewContext(ctx, logr.New(failure)), pod)
+	address, err := a.forward(klog.NewContext(ctx, logr.New(failure)), pod, port)
 	if err == nil {
-		err = askAgent(ctx, "http://"+address+path, into)
+		err = f(ctx, address)
 	}
 	switch why := failure.get(); {
 	case err == nil:
 		return nil
 	case why != nil: // the end of the connection is only what follows from it
-		return fmt.Errorf("port %d: %w", config.AgentPort, why)
+		return fmt.Errorf("port %d: %w", port, why)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer within %s", agentTimeout)
 	}
 	return err
 }
 
-// forward returns a local address that is forwarded to the agent until ctx ends.
-func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, error) {
+// forward returns a local address that is forwarded to a pod's port until ctx ends.
+func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key, port int) (string, error) {
 	url := a.pods.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(a.config)
 	if err != nil {
@@ -91,7 +114,7 @@ func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, er
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
 		func(err error) bool { return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) })
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", config.AgentPort)}, ready, nil, nil)
+	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, nil, nil)
 	if err != nil {
 		return "", err
 	}
@@ -110,27 +133,34 @@ func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key) (string, er
 	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local), nil
 }
 
-func askAgent(ctx context.Context, url string, into any) error {
+// fetch returns the status and the body of a page.
+func fetch(ctx context.Context, url string, most int64) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy of the environment
 	res, err := client.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAgentAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
+	if err == nil && int64(len(body)) > most {
+		err = fmt.Errorf("the answer has more than %d bytes", most)
+	}
+	return res.StatusCode, body, err
+}
+
+func askAgent(ctx context.Context, url string, into any) error {
+	status, body, err := fetch(ctx, url, maxAgentAnswer)
 	switch {
 	case err != nil:
-		return err
-	case len(body) > maxAgentAnswer:
-		return fmt.Errorf("the agent's answer has more than %d bytes", maxAgentAnswer)
-	case res.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("agent: %w", err)
+	case status == http.StatusNotFound:
 		return errors.New("the agent does not have this page: its sidecar has an older version, or no identity")
-	case res.StatusCode != http.StatusOK:
-		return fmt.Errorf("the agent answered %d: %s", res.StatusCode, printable(strings.TrimSpace(string(body))))
+	case status != http.StatusOK:
+		return fmt.Errorf("the agent answered %d: %s", status, printable(strings.TrimSpace(string(body))))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("cannot read the agent's answer: %w", err)

@@ -46,6 +46,10 @@ func (c *crowd) ask(_ context.Context, pod mesh.Key, path string, into any) erro
 	return nil
 }
 
+func (c *crowd) page(context.Context, mesh.Key, int, string) ([]byte, error) {
+	return nil, errors.New("nobody asks for it")
+}
+
 func TestAskAll(t *testing.T) {
 	inv := newInventory("mizzen-system")
 	for i := range 100 {

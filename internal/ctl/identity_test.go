@@ -46,10 +46,27 @@ func (f fakeAgents) ask(_ context.Context, pod mesh.Key, path string, into any) 
 	return json.Unmarshal(answers[path], into)
 }
 
-// A case has cmd.txt, the command lines; cluster.yaml, the objects of the cluster; agents.yaml, what the sidecars say;
+// page is ask of any port. A page that is no JSON is a text.
+func (f fakeAgents) page(ctx context.Context, pod mesh.Key, _ int, path string) ([]byte, error) {
+	var answer json.RawMessage
+	if err := f.ask(ctx, pod, path, &answer); err != nil {
+		return nil, err
+	}
+	var text string
+	if json.Unmarshal(answer, &text) == nil {
+		return []byte(text), nil
+	}
+	return answer, nil
+}
+
+// A case has cmd.txt, the command lines; cluster.yaml, the objects of the cluster; agents.yaml, what the pods say;
 // forbidden.txt, the kinds of which no list may be read; and out.txt, what the commands write and how they end.
-func TestIdentityGolden(t *testing.T) {
-	golden.Run(t, "testdata/identity", func(t *testing.T, c *golden.Case) {
+func TestIdentityGolden(t *testing.T) { runWithAgents(t, "testdata/identity") }
+
+func TestStatusGolden(t *testing.T) { runWithAgents(t, "testdata/status") }
+
+func runWithAgents(t *testing.T, root string) {
+	golden.Run(t, root, func(t *testing.T, c *golden.Case) {
 		answers := fakeAgents{}
 		if text, ok := c.ReadOptional(t, "agents.yaml"); ok {
 			if err := yaml.UnmarshalStrict(text, &answers); err != nil {

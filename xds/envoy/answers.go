@@ -151,8 +151,8 @@ func all(conditions ...*accesslogv3.AccessLogFilter) []*accesslogv3.AccessLogFil
 	return conditions
 }
 
-// on reports whether a side answers with this reason.
-func (r Reason) on(s Side) bool {
+// On reports whether a side answers with this reason.
+func (r Reason) On(s Side) bool {
 	for _, side := range r.Sides {
 		if side == s {
 			return true
@@ -177,7 +177,7 @@ func (r Reason) header(s Side) string {
 func localReplies(s Side, own ...*hcmv3.ResponseMapper) *hcmv3.LocalReplyConfig {
 	mappers := own
 	for _, r := range Reasons {
-		if r.on(s) {
+		if r.On(s) {
 			text := r.Text
 			if s == Inbound { // the cluster is the application, at the caller's address
 				text = strings.NewReplacer("%UPSTREAM_CLUSTER%", "the application", "%UPSTREAM_HOST%", destinationAddress).Replace(text)

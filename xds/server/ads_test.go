@@ -274,13 +274,21 @@ func TestNACKHarmsNobody(t *testing.T) {
 		if want := p.Proxy == "shop/bad"; refused != want {
 			t.Fatalf("%s: NACKs %v", p.Proxy, p.NACKs)
 		}
-		if refused && (nack.Count != 1 || !slices.Equal(nack.Resources, []string{"bad"}) || !strings.Contains(nack.Error, "no address")) {
+		if refused && (nack.Count != 1 || nack.Over != nil || !slices.Equal(nack.Resources, []string{"bad"}) || !strings.Contains(nack.Error, "no address")) {
 			t.Errorf("got %+v", nack)
 		}
 	}
 	c.apply(t, envoy.Change{Remove: []envoy.ID{{Type: envoy.ListenerType, Name: "bad"}}})
 	bad.ack(bad.expect(envoy.ListenerType, "-bad"))
 	good.ack(good.expect(envoy.ListenerType, "-bad"))
+	await(t, "the end of the refusal", func() bool {
+		for _, p := range c.Proxies() {
+			if p.Proxy == "shop/bad" {
+				return p.NACKs["Listener"].Over != nil
+			}
+		}
+		return false
+	})
 }
 
 func TestVariants(t *testing.T) {

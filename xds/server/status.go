@@ -2,6 +2,7 @@ package server
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,8 @@ type NACK struct {
 	Count     int       `json:"count"`
 	Resources []string  `json:"resources"`
 	Error     string    `json:"error"`
+	// Over is when the proxy accepted a later version of one of the resources, or its removal.
+	Over *time.Time `json:"over,omitempty"`
 }
 
 // Bounds of what is kept and logged of a refused response.
@@ -109,6 +112,18 @@ func (p *liveStatus) refused(sub *subscription, resources []string, message stri
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.status.NACKs[short] = NACK{Time: time.Now(), Count: p.status.NACKs[short].Count + 1, Resources: resources, Error: message}
+}
+
+// accepted notes that the response in flight is accepted.
+func (p *liveStatus) accepted(sub *subscription) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	short := shortType(sub.typeURL)
+	nack, ok := p.status.NACKs[short]
+	if ok && nack.Over == nil && slices.ContainsFunc(sub.namesInFlight(), func(name string) bool { return slices.Contains(nack.Resources, name) }) {
+		nack.Over = new(time.Now())
+		p.status.NACKs[short] = nack
+	}
 }
 
 func (p *liveStatus) snapshot() ProxyStatus {

@@ -229,8 +229,11 @@ func (s *stream) subscribeAll(sub *subscription, fresh bool) {
 func (s *stream) answered(sub *subscription, req *discoveryv3.DeltaDiscoveryRequest) {
 	if req.ErrorDetail != nil {
 		s.refused(sub, req.ErrorDetail.Message)
-	} else if !sub.changedAt.IsZero() {
-		s.metrics.convergence.WithLabelValues(typeLabel(sub.typeURL)).Observe(time.Since(sub.changedAt).Seconds())
+	} else {
+		s.status.accepted(sub)
+		if !sub.changedAt.IsZero() {
+			s.metrics.convergence.WithLabelValues(typeLabel(sub.typeURL)).Observe(time.Since(sub.changedAt).Seconds())
+		}
 	}
 	switch sub.typeURL {
 	case envoy.ClusterType:

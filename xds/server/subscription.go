@@ -102,10 +102,7 @@ func (s *subscription) sentSince(number uint64, name string) bool {
 
 // mentioned returns the names in flight that an error message contains, or the first ones if it contains none.
 func (s *subscription) mentioned(message string) []string {
-	names := slices.Clone(s.inFlightGone)
-	for _, e := range s.inFlight {
-		names = append(names, e.name)
-	}
+	names := s.namesInFlight()
 	var out []string
 	for _, n := range names {
 		if strings.Contains(message, n) {
@@ -116,6 +113,15 @@ func (s *subscription) mentioned(message string) []string {
 		out = names
 	}
 	return out[:min(len(out), namesInNACK)]
+}
+
+// namesInFlight returns the names that the response has which the proxy has not acknowledged.
+func (s *subscription) namesInFlight() []string {
+	names := slices.Clone(s.inFlightGone)
+	for _, e := range s.inFlight {
+		names = append(names, e.name)
+	}
+	return names
 }
 
 // size counts names for the limit of a stream.
