@@ -57,6 +57,7 @@ var faults = []fault{
 	{"leader-deleted", "the replica that leads is deleted", false, nil, leaderDeleted},
 	{"control-plane-away", "all replicas are taken away for some seconds", false, nil, controlPlaneAway},
 	{"api-server-paused", "the API server stands still for some seconds", false, []need{ownAPIServer}, apiServerPaused},
+	{"etcd-paused", "etcd stands still for some seconds", false, []need{ownAPIServer}, etcdPaused},
 	{"pod-cut", "all packets of a server's pod are lost for some seconds", true, []need{thisMachine, dropping}, podCut},
 	{"packets-lost", "some of the packets of a server's pod are lost for some seconds", false, []need{thisMachine, dropping}, packetsLost},
 	{"packets-delayed", "the packets of a server's pod are late for some seconds", false, []need{thisMachine, delaying}, packetsDelayed},

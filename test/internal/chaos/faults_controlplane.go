@@ -141,12 +141,22 @@ func controlPlaneAway(ctx context.Context, s *suite, draw *rand.Rand) (*harm, er
 
 // apiServerPaused stops the API server of the embedded cluster. After ten seconds the control plane has no leader.
 func apiServerPaused(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
-	pid, err := s.Component(ctx, apiServer)
+	return s.componentPaused(ctx, draw, apiServer)
+}
+
+// etcdPaused leaves an API server that answers some requests from its caches, and others not.
+func etcdPaused(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
+	return s.componentPaused(ctx, draw, "etcd")
+}
+
+// componentPaused stops a component of the embedded cluster for a while.
+func (s *suite) componentPaused(ctx context.Context, draw *rand.Rand, component string) (*harm, error) {
+	pid, err := s.Component(ctx, component)
 	if err != nil {
 		return nil, err
 	}
 	length := seconds(draw, 3, 20)
-	h := &harm{target: fmt.Sprintf("%s for %s", apiServer, length), settle: func(ctx context.Context) error {
+	h := &harm{target: fmt.Sprintf("%s for %s", component, length), settle: func(ctx context.Context) error {
 		if err := s.WaitAPI(ctx, time.Minute); err != nil {
 			return err
 		}
@@ -154,7 +164,7 @@ func apiServerPaused(ctx context.Context, s *suite, draw *rand.Rand) (*harm, err
 	}}
 	h.undo = func(context.Context) error { return syscall.Kill(pid, syscall.SIGCONT) }
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return h, fmt.Errorf("%s, process %d: %w", apiServer, pid, err)
+		return h, fmt.Errorf("%s, process %d: %w", component, pid, err)
 	}
 	return h, hold(ctx, length)
 }

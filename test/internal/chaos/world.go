@@ -53,7 +53,7 @@ spec:
           imagePullPolicy: IfNotPresent
           args: [server, "--http=:8080", "--grpc=:50051", "--echo=:4445"]
           resources: {requests: {cpu: 1m}}
-          readinessProbe: {periodSeconds: 1, failureThreshold: 2, httpGet: {path: /healthz, port: 9090}}
+          readinessProbe: {periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2, httpGet: {path: /healthz, port: 9090}}
 ---
 `
 
@@ -77,7 +77,7 @@ spec:
       imagePullPolicy: IfNotPresent
       args: [server]
       resources: {requests: {cpu: 1m}}
-      readinessProbe: {periodSeconds: 1, failureThreshold: 2, httpGet: {path: /healthz, port: 9090}}
+      readinessProbe: {periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2, httpGet: {path: /healthz, port: 9090}}
 ---
 `
 
