@@ -47,6 +47,9 @@ type agent struct {
 // Run starts Envoy and the agent's HTTP server. When ctx ends, it drains and stops Envoy and returns nil. If Envoy ends
 // by itself, the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
+	if s.MemoryLimit == 0 {
+		s.MemoryLimit = containerLimit(cgroups)
+	}
 	listener, err := s.kind().listen(ctx, &s, log)
 	if err != nil || listener == nil {
 		return err

@@ -46,6 +46,8 @@ func TestBootstrapGolden(t *testing.T) {
 	edge.Gateway, edge.Node.Gateway = true, true
 	limited := edge
 	limited.MemoryLimit = 512 << 20
+	small := testSettings(service, "10.1.2.3")
+	small.MemoryLimit = 128 << 20
 	for _, tt := range []struct {
 		name     string
 		settings Settings
@@ -53,6 +55,7 @@ func TestBootstrapGolden(t *testing.T) {
 		{"gateway", edge},
 		{"gateway-with-memory-limit", limited},
 		{"log-answers", logging},
+		{"memory-limit", small},
 		{"ipv4", testSettings(service, "10.1.2.3")},
 		{"ipv6", testSettings(service, "fd00::3")},
 		{"dual-stack", testSettings(service, "10.1.2.3", "fd00::3")},

@@ -21,9 +21,7 @@ func (gateway) name() string { return "gateway" }
 // listen waits for nothing.
 func (gateway) listen(ctx context.Context, s *Settings, log *slog.Logger) (net.Listener, error) {
 	if s.MemoryLimit == 0 {
-		if s.MemoryLimit = containerLimit(cgroups); s.MemoryLimit == 0 {
-			log.Info("the container has no memory limit, so Envoy refuses nothing when it uses much memory")
-		}
+		log.Info("the container has no memory limit, so Envoy refuses nothing when it uses much memory")
 	}
 	if err := writeLeaving(*s, false); err != nil {
 		return nil, err
@@ -126,16 +124,7 @@ const leastIdle = time.Second
 // overloadManager bounds what strangers can make Envoy use: the number of connections, and the heap if the container's memory
 // is limited. Connections above the bound are closed at once.
 func (gateway) overloadManager(s Settings) object {
-	const heap, leaving = "envoy.resource_monitors.fixed_heap", "envoy.resource_monitors.injected_resource"
-	at := func(resource string, share float64) object {
-		return object{"name": resource, "threshold": object{"value": share}}
-	}
-	between := func(resource string, from, to float64) object {
-		return object{"name": resource, "scaled": object{"scaling_threshold": from, "saturation_threshold": to}}
-	}
-	action := func(name string, triggers ...object) object {
-		return object{"name": "envoy.overload_actions." + name, "triggers": triggers}
-	}
+	const leaving = "envoy.resource_monitors.injected_resource"
 	monitors := []object{maxConnections(s.MaxConnections), {
 		"name":         leaving,
 		"typed_config": typed("envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig", object{"filename": s.leavingFile()}),
@@ -143,17 +132,15 @@ func (gateway) overloadManager(s Settings) object {
 	reduce := []object{between(leaving, 0, 1)}
 	var actions []object
 	if s.MemoryLimit > 0 {
-		monitors = append(monitors, object{"name": heap, "typed_config": typed("envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", object{
-			"max_heap_size_bytes": uint64(heapShare * float64(s.MemoryLimit)),
-		})})
-		reduce = append(reduce, between(heap, reduceFrom, reduceTo))
+		monitors = append(monitors, maxHeap(uint64(heapShare*float64(s.MemoryLimit))))
+		reduce = append(reduce, between(heapMonitor, reduceFrom, reduceTo))
 		actions = []object{
-			action("shrink_heap", at(heap, shrinkAt)),
-			action("stop_accepting_requests", at(heap, refuseRequestsAt)),
-			action("stop_accepting_connections", at(heap, refuseAt)),
+			overloadAction("shrink_heap", aboveHeap(shrinkAt)),
+			overloadAction("stop_accepting_requests", aboveHeap(refuseRequestsAt)),
+			overloadAction("stop_accepting_connections", aboveHeap(refuseAt)),
 		}
 	}
-	shorten := action("reduce_timeouts", reduce...)
+	shorten := overloadAction("reduce_timeouts", reduce...)
 	shorten["typed_config"] = typed("envoy.config.overload.v3.ScaleTimersOverloadActionConfig", object{
 		"timer_scale_factors": []object{{"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": seconds(leastIdle)}},
 	})

@@ -27,7 +27,7 @@ type Settings struct {
 	// DrainDelay is how long a gateway goes on as before when it is no longer ready. MaxConnections bounds its connections.
 	DrainDelay     time.Duration
 	MaxConnections int
-	// MemoryLimit is that of a gateway's container in bytes; 0 for what its cgroup says.
+	// MemoryLimit is that of the container in bytes; 0 for what its cgroup says.
 	MemoryLimit uint64
 	// Node is the pod that the agent runs in. Its ConfigScope is that of Run.
 	Node node.Node

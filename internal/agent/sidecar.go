@@ -178,11 +178,43 @@ func (sidecar) runtime() object {
 	}
 }
 
-// overloadManager deliberately sets no limit: the application could have accepted a connection that the sidecar
+// Limits of a sidecar's heap, as shares of the largest: where the container's memory is limited, the kernel would kill it with
+// all its connections. Envoy first gives free memory back, then answers new requests itself, then resets those that hold the most
+// memory, and at last closes new connections.
+const (
+	sidecarShrinkAt  = 0.85
+	sidecarRefuseAt  = 0.90
+	sidecarResetFrom = 0.92
+	sidecarResetTo   = 1.0
+	sidecarCloseAt   = 0.98
+)
+
+// besideHeap is what the container needs beside Envoy's heap: the agent, Envoy's stacks and its program.
+const besideHeap = 32 << 20
+
+// trackedStream is the logarithm of the memory from which Envoy knows a stream by what it holds.
+const trackedStream = 15
+
+// overloadManager sets no limit without one of the container: the application could have accepted a connection that the sidecar
 // refuses. The container's number of file descriptors limits connections. (Without an explicit setting, Envoy warns at
 // every start.)
-func (sidecar) overloadManager(Settings) object {
-	return object{"resource_monitors": []object{maxConnections(math.MaxInt32)}}
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/operations/overload_manager/overload_manager
+func (sidecar) overloadManager(s Settings) object {
+	monitors := []object{maxConnections(math.MaxInt32)}
+	if s.MemoryLimit == 0 {
+		return object{"resource_monitors": monitors}
+	}
+	return object{
+		"refresh_interval":  seconds(100 * time.Millisecond),
+		"resource_monitors": append(monitors, maxHeap(max(s.MemoryLimit/2, s.MemoryLimit-min(besideHeap, s.MemoryLimit)))),
+		"actions": []object{
+			overloadAction("shrink_heap", aboveHeap(sidecarShrinkAt)),
+			overloadAction("stop_accepting_requests", aboveHeap(sidecarRefuseAt)),
+			overloadAction("reset_high_memory_stream", between(heapMonitor, sidecarResetFrom, sidecarResetTo)),
+			overloadAction("reject_incoming_connections", aboveHeap(sidecarCloseAt)),
+		},
+		"buffer_factory_config": object{"minimum_account_to_track_power_of_two": trackedStream},
+	}
 }
 
 // statistics are those of few listeners, and of many clusters that are seldom called.

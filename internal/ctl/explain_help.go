@@ -17,6 +17,10 @@ var help = map[string][]string{
 		"`kubectl get service SERVICE -o yaml`: one of `mizzen.dev/max-connections`, `max-pending-requests` and `max-requests` is reached. They count for each calling pod.",
 		"More replicas, or a larger limit. The client may repeat the call: no server has seen it.",
 	},
+	"overloaded": {
+		"Raise `mizzen.dev/proxy-memory-limit` of the pod, or the memory limit of the Gateway's parameters.",
+		"A server that reads slowly, or many calls at a time, make a proxy hold what it cannot pass on: more replicas, or a limit (`mizzen.dev/max-requests`).",
+	},
 	"timeout": {
 		"`mizzenctl routes SERVICE` shows the timeout and where it is from: a rule of a route, or `mizzen.dev/timeout`.",
 		"A server may have begun the call. Repeat it only if it may be executed twice.",

@@ -22,6 +22,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/config/configtest"
+	"github.com/mizzen-mesh/mizzen/internal/agent"
 	"github.com/mizzen-mesh/mizzen/internal/envoytest"
 	"github.com/mizzen-mesh/mizzen/internal/kubetest"
 	"github.com/mizzen-mesh/mizzen/internal/xdstest"
@@ -35,6 +36,8 @@ type testMesh struct {
 	cfg         *config.Mesh
 	pod         *corev1.Pod
 	concurrency int
+	// memory is the limit of the sidecar's container in bytes; 0 for none.
+	memory uint64
 	*xdstest.ControlPlane
 	server *xdstest.Server
 	// address is where Envoy finds the control plane: the server, or the tap before it.
@@ -344,7 +347,7 @@ func (w *testMesh) startEnvoy() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	w.envoy, err = here.StartEnvoy(w.concurrency, func(dir string) ([]byte, error) {
-		return world.JSON(here.Bootstrap(ctx, dir, w.ControlPlane, w.pod, w.address, nil))
+		return world.JSON(here.Bootstrap(ctx, dir, w.ControlPlane, w.pod, w.address, nil, func(s *agent.Settings) { s.MemoryLimit = w.memory }))
 	})
 	w.must(err)
 	t.Cleanup(w.envoy.Stop)

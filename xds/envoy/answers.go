@@ -70,6 +70,10 @@ var Reasons = []Reason{
 		Text: "a limit of %UPSTREAM_CLUSTER% is reached: overflow", Doc: "A limit such as `mizzen.dev/max-requests` was reached (traffic.md). No server has seen the call.",
 	},
 	{
+		Name: "overloaded", Error: "proxy_internal_error", status: 503, when: all(celFilter(`response.code_details == 'overload'`)),
+		Text: "the proxy is near the memory limit of its container", Doc: "The proxy is near the memory limit of its container, and answers new calls itself rather than being killed. No server has seen the call.",
+	},
+	{
 		Name: "timeout", Error: "http_response_timeout", when: all(or(flags("UT", "DT", "UMSDR"), celFilter(`response.code_details == 'max_duration_timeout'`))),
 		Text: "the timeout of the route or of the Service %UPSTREAM_CLUSTER% is over", Doc: "`timeouts` of a rule or `mizzen.dev/timeout` ended the call. A server may have begun it.",
 	},

@@ -30,10 +30,13 @@ import (
 // Bootstrap returns that of a pod's sidecar in the namespace, with its control plane at the address. With identities it also
 // runs the parts of the agent that Envoy talks to, until ctx ends. Their metrics are registered if r is not nil.
 func (n NS) Bootstrap(
-	ctx context.Context, dir string, cp *xdstest.ControlPlane, pod *corev1.Pod, address string, r prometheus.Registerer,
+	ctx context.Context, dir string, cp *xdstest.ControlPlane, pod *corev1.Pod, address string, r prometheus.Registerer, change ...func(*agent.Settings),
 ) (*bootstrapv3.Bootstrap, error) {
 	s := agent.Defaults()
 	s.ControlPlane, s.Dir, s.Node = address, dir, nodeOfPod(pod)
+	for _, f := range change {
+		f(&s)
+	}
 	if cp.Authority == nil {
 		return bootstraptest.Read(agent.Bootstrap(s))
 	}
