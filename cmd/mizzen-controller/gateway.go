@@ -54,7 +54,7 @@ func (c *controller) setupGateways(cfg *config.Mesh, identity *identity) (func(m
 	o := gateway.Options{
 		Ports:  ports.get,
 		Config: cfg, Client: c.mgr.GetClient(), Live: c.mgr.GetAPIReader(), Cache: c.mgr.GetCache(),
-		Events: kube.NewEvents(c.mgr.GetEventRecorder("mizzen-controller")), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
+		Events: kube.NewEvents(c.mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(context.Background(), c.mgr.GetCache())), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
 	}
 	if identity != nil {
 		o.TrustBundle = func() (string, <-chan struct{}) {

@@ -55,7 +55,7 @@ type xdsOptions struct {
 func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
 	log := mgr.GetLogger().WithName("xds")
 	source := o.Source
-	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"))
+	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(context.Background(), mgr.GetCache()))
 	reporter := kube.NewReporter(log, events, o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
 	statuses := status.New(status.Options{

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // The events of one replica are bounded: eventBurst at once, and eventRate a second after that. Further events wait, for
@@ -27,19 +29,37 @@ const maxNote = 1024
 type Events struct {
 	recorder events.EventRecorder
 	limiter  *rate.Limiter
+	ending   func(namespace string) bool
 }
 
-// NewEvents returns an Events that writes to a recorder.
-func NewEvents(recorder events.EventRecorder) *Events {
-	return &Events{recorder: recorder, limiter: rate.NewLimiter(eventRate, eventBurst)}
+// NewEvents returns an Events that writes to a recorder. ending reports whether a namespace is being deleted: its objects go one after
+// the other, so that those which are left have problems for a moment, and the API server takes no events there any more.
+func NewEvents(recorder events.EventRecorder, ending func(namespace string) bool) *Events {
+	return &Events{recorder: recorder, limiter: rate.NewLimiter(eventRate, eventBurst), ending: ending}
+}
+
+// NamespaceEnding returns the function for NewEvents that reads a cache.
+func NamespaceEnding(ctx context.Context, c client.Reader) func(namespace string) bool {
+	return func(namespace string) bool {
+		ns := NamespaceMetadata()
+		// One that is not known may be new.
+		return namespace != "" && c.Get(ctx, client.ObjectKey{Name: namespace}, ns) == nil && ns.DeletionTimestamp != nil
+	}
 }
 
 // Warn writes an event on an object; action is what was done when its problem was found. field and what distinguish the
 // problem from others of the object. Without them the recorder would treat events with the same reason as repetitions of
 // one event, whatever their notes say.
 func (e *Events) Warn(object corev1.ObjectReference, reason, action, field, what, note string) {
+	if e.ending(object.Namespace) {
+		return
+	}
 	object.FieldPath = fmt.Sprintf("%s=%.256s", field, what)
-	write := func() { e.recorder.Eventf(&object, nil, corev1.EventTypeWarning, reason, action, "%s", shorten(note)) }
+	write := func() {
+		if !e.ending(object.Namespace) {
+			e.recorder.Eventf(&object, nil, corev1.EventTypeWarning, reason, action, "%s", shorten(note))
+		}
+	}
 	reservation := e.limiter.Reserve()
 	switch delay := reservation.Delay(); {
 	case delay == 0:

@@ -22,7 +22,7 @@ import (
 func TestReporter(t *testing.T) {
 	recorder := events.NewFakeRecorder(10)
 	leader := false
-	r := NewReporter(testr.New(t), NewEvents(recorder), func() bool { return leader }, prometheus.NewRegistry())
+	r := NewReporter(testr.New(t), NewEvents(recorder, goesOn), func() bool { return leader }, prometheus.NewRegistry())
 	web := mesh.ID{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := mesh.Problem{
 		Object: web, Reason: "UnknownAppProtocol", Field: "spec.ports[0].appProtocol", Value: "x", Allowed: "one of a, b", Effect: "treated as opaque TCP",
@@ -66,7 +66,7 @@ func TestEventsOfOneObject(t *testing.T) {
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
 	broadcaster.StartRecordingToSink(t.Context().Done())
 	t.Cleanup(broadcaster.Shutdown)
-	r := NewReporter(testr.New(t), NewEvents(broadcaster.NewRecorder(scheme.Scheme, "test")), func() bool { return true }, prometheus.NewRegistry())
+	r := NewReporter(testr.New(t), NewEvents(broadcaster.NewRecorder(scheme.Scheme, "test"), goesOn), func() bool { return true }, prometheus.NewRegistry())
 	web := mesh.ID{Kind: mesh.KindService, Key: mesh.Key{Namespace: "shop", Name: "web"}}
 	problem := func(key, value string) mesh.Problem {
 		return mesh.Problem{Object: web, Reason: "BadAnnotation", Field: "metadata.annotations[" + key + "]", Value: value}

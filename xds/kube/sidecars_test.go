@@ -16,7 +16,7 @@ import (
 // Streams of one sidecar overlap when it goes to another replica and comes back.
 func TestReporterSidecar(t *testing.T) {
 	recorder := events.NewFakeRecorder(10)
-	r := NewReporter(testr.New(t), NewEvents(recorder), func() bool { return false }, prometheus.NewRegistry())
+	r := NewReporter(testr.New(t), NewEvents(recorder, goesOn), func() bool { return false }, prometheus.NewRegistry())
 	n := Sidecar{Pod: mesh.Key{Namespace: "shop", Name: "cart-0"}, UID: "uid-1", NodeName: "node-1"}
 	translated := n
 	translated.SocketLoadBalancing = true
