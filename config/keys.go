@@ -266,14 +266,14 @@ var Keys = []Key{
 		Name: AnnotationOutlierConnectFailures, Kind: Annotation, On: []Object{OnService},
 		Values: wantConnectFailures, Default: "`traffic.connectFailures`",
 		Doc: "After so many failures to connect in a row, a sidecar leaves the endpoint out for 10 s, or for longer if it fails again, but never more than " +
-			"half of the endpoints. 0 never does.",
+			"half of the endpoints. For opaque TCP 3 are enough. 0 never does.",
 		setPolicy: setConnectFailures,
 	},
 	{
 		Name: AnnotationOutlierConsecutiveErrors, Kind: Annotation, On: []Object{OnService},
 		Values: wantLimit, Default: "only failures to connect count",
 		Doc: "Counts failed answers, too: after so many failures in a row, a sidecar sends no calls to the endpoint for a while. Failures are answers with " +
-			"status 5xx, gRPC codes that correspond to 5xx (if no message came before), timeouts of a try, and failures to connect.",
+			"status 5xx, gRPC codes that correspond to 5xx (if no message came before), timeouts of a try, and failures to connect; it replaces `mizzen.dev/outlier-connect-failures`.",
 		setOutliers: setOutlierNumber(func(o *Outliers) *uint32 { return &o.ConsecutiveErrors }, maxLimit),
 	},
 	{

@@ -4,7 +4,6 @@ package ctl
 var help = map[string][]string{
 	"no-endpoint": {
 		"`kubectl get endpointslices -l kubernetes.io/service-name=SERVICE -n NAMESPACE`: is a pod ready, and does the selector of the Service fit?",
-		"All ready, with `mizzen.dev/outlier-consecutive-errors` on the Service? Then the sidecar has ejected them: see why they fail.",
 	},
 	"no-service": {
 		"The client uses an old address: let it resolve the name again. `kubectl get services -A` shows the addresses that there are.",

@@ -34,6 +34,8 @@ type inventory struct {
 	byKey      map[mesh.Key]*podInfo
 	byIP       map[netip.Addr][]*podInfo // without those that share their node's addresses
 	namespaces map[string]*corev1.Namespace
+	// namespacesErr is why there are none.
+	namespacesErr error
 	nodes      []corev1.Node
 	system     string
 	// partial is set if not all pods and nodes were readable.
@@ -85,6 +87,7 @@ func (c clusterReader) inventory(ctx context.Context, namespace string) (*invent
 	slices.SortFunc(inv.pods, func(a, b *podInfo) int { return a.Compare(b.Key) })
 	var namespaces corev1.NamespaceList
 	if err := c.List(ctx, &namespaces); err != nil {
+		inv.namespacesErr = fmt.Errorf("list Namespaces: %w", err)
 		inv.note("cannot read labels and annotations of namespaces: list Namespaces: %w", err)
 	}
 	for i := range namespaces.Items {

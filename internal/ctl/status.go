@@ -75,6 +75,12 @@ func (o *statusOptions) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	s := readStatus(ctx, c, a, o.system)
+	for range looks {
+		if len(s.unconnected()) == 0 || !waited(ctx, lookAgain) {
+			break
+		}
+		s.look(ctx, a)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -83,6 +89,22 @@ func (o *statusOptions) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	return v.exit()
+}
+
+// A proxy may be between two connections, or between two replicas of which one was asked before it came and the other after it left.
+// So status looks again before it calls a proxy not connected.
+const looks = 2
+
+var lookAgain = 3 * time.Second
+
+// waited reports whether the time has passed before ctx ended.
+func waited(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // read is something of a cluster, or why it could not be read.
@@ -100,6 +122,8 @@ type meshStatus struct {
 	classes    read[*gatewayv1.GatewayClassList]
 	gateways   read[*gatewayv1.GatewayList]
 	replicas   []replicaStatus
+	// proxies are those that a replica has had in one of the looks, by pod.
+	proxies map[string]connectedProxy
 }
 
 // replicaStatus is what one replica of the control plane says.
@@ -118,7 +142,6 @@ type connectedProxy struct {
 		Unacknowledged bool `json:"unacknowledged"`
 	} `json:"types"`
 	NACKs map[string]struct {
-		Time      time.Time `json:"time"`
 		Resources []string  `json:"resources"`
 		Error     string    `json:"error"`
 		// Over is set once the proxy has accepted a later version.
@@ -135,15 +158,32 @@ func readStatus(ctx context.Context, c client.Client, a agents, system string) *
 	s.classes.err = listOptional(ctx, c, s.classes.is, "GatewayClasses")
 	s.gateways = read[*gatewayv1.GatewayList]{is: &gatewayv1.GatewayList{}}
 	s.gateways.err = listOptional(ctx, c, s.gateways.is, "Gateways")
+	s.look(ctx, a)
+	return s
+}
+
+// look asks all replicas that run. One that is not ready may still serve proxies; that it does not answer says nothing.
+func (s *meshStatus) look(ctx context.Context, a agents) {
 	if s.inventory.err != nil {
-		return s
+		return
 	}
+	s.replicas = nil
 	for _, p := range s.inventory.is.pods {
-		if p.Namespace == system && p.source.Labels["app.kubernetes.io/name"] == "mizzen-controller" && p.running() && ready(p.source) {
-			s.replicas = append(s.replicas, askReplica(ctx, a, p))
+		if p.Namespace != s.system || p.source.Labels["app.kubernetes.io/name"] != "mizzen-controller" || !p.running() {
+			continue
+		}
+		if r := askReplica(ctx, a, p); r.err == nil || ready(p.source) {
+			s.replicas = append(s.replicas, r)
 		}
 	}
-	return s
+	if s.proxies == nil {
+		s.proxies = map[string]connectedProxy{}
+	}
+	for _, r := range s.replicas {
+		for _, p := range r.proxies {
+			s.proxies[p.Proxy] = p
+		}
+	}
 }
 
 func get[T client.Object](ctx context.Context, c client.Client, key client.ObjectKey, into T) read[T] {
@@ -177,22 +217,36 @@ func askReplica(ctx context.Context, a agents, p *podInfo) replicaStatus {
 	return r
 }
 
-// ready reports whether Kubernetes calls a pod ready.
+// ready reports whether Kubernetes calls a pod ready, and does not end it.
 func ready(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }
 
-// proxies returns the connected proxies of all replicas, by pod. A proxy that has just changed its replica may be on both.
-func (s *meshStatus) proxies() map[string]connectedProxy {
-	out := map[string]connectedProxy{}
-	for _, r := range s.replicas {
-		for _, p := range r.proxies {
-			out[p.Proxy] = p
+// unconnected returns the pods with a proxy that are ready and that no replica has.
+func (s *meshStatus) unconnected() []*podInfo {
+	if s.unheard() != nil {
+		return nil
+	}
+	var out []*podInfo
+	for _, p := range append(s.inventory.is.sidecars(), s.gatewayPods()...) {
+		if _, connected := s.proxies[p.Key.String()]; !connected && p.running() && ready(p.source) {
+			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// gatewayPods returns the pods of Gateways of our classes that have not ended.
+func (s *meshStatus) gatewayPods() []*podInfo {
+	ours := map[string]bool{}
+	for class := range s.ourClasses() {
+		ours[mesh.GatewayLabel(string(class))] = true
+	}
+	return slices.DeleteFunc(slices.Clone(s.inventory.is.pods), func(p *podInfo) bool {
+		return !ours[p.source.Labels[gatewayv1.GatewayClassNameLabelKey]] || p.ended()
+	})
 }
 
 // unheard returns why not all replicas could be asked, or nil.

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
@@ -153,7 +156,7 @@ func (s *meshStatus) checkProxies(c *statusCheck) {
 		c.unknown(err)
 		return
 	}
-	proxies := s.proxies()
+	proxies := s.proxies
 	refuses, behind := map[string]bool{}, 0
 	for _, name := range slices.Sorted(maps.Keys(proxies)) {
 		p := proxies[name]
@@ -177,10 +180,8 @@ func (s *meshStatus) checkProxies(c *statusCheck) {
 	if refused > 0 {
 		c.Text += fmt.Sprintf(", %d refused a configuration", refused)
 	}
-	for _, p := range s.inventory.is.sidecars() {
-		if _, connected := proxies[p.Key.String()]; !connected && p.running() && ready(p.source) {
-			c.add(stateError, podName(p.Key), "is ready and not connected to the control plane: it goes on with what it has", fmt.Sprintf("kubectl logs -n %s %s -c mizzen-proxy", p.Namespace, p.Name))
-		}
+	for _, p := range s.unconnected() {
+		c.add(stateError, podName(p.Key), "is ready and not connected to the control plane: it goes on with what it has", fmt.Sprintf("kubectl logs -n %s %s -c mizzen-proxy", p.Namespace, p.Name))
 	}
 }
 
@@ -198,11 +199,15 @@ func (s *meshStatus) checkPods(c *statusCheck) {
 		c.unknown(s.inventory.err)
 		return
 	}
+	if err := s.inventory.is.namespacesErr; err != nil {
+		c.unknown(err)
+		return
+	}
 	c.Text = fmt.Sprintf("%d with a sidecar", len(s.inventory.is.sidecars()))
 	lacking := map[string]int{} // by namespace
 	for _, p := range s.inventory.is.pods {
 		ns := s.inventory.is.namespaces[p.Namespace]
-		if p.injected || p.ended() || ns == nil || !webhook.Decide(ns.Labels, p.source, s.system).Inject {
+		if p.injected || p.ended() || p.source.DeletionTimestamp != nil || ns == nil || !webhook.Decide(ns.Labels, p.source, s.system).Inject || !s.selects(ns.Labels) {
 			continue
 		}
 		lacking[p.Namespace]++
@@ -241,8 +246,19 @@ func (s *meshStatus) checkVersions(c *statusCheck) {
 	}
 }
 
-// soon is when the end of a certificate is worth a warning: the control plane renews it long before.
-const soon = 7 * 24 * time.Hour
+// selects reports whether the webhook is asked about pods of a namespace with these labels. It leaves some namespaces out.
+func (s *meshStatus) selects(namespace map[string]string) bool {
+	if s.webhook.err != nil {
+		return true
+	}
+	return slices.ContainsFunc(s.webhook.is.Webhooks, func(w admissionv1.MutatingWebhook) bool {
+		selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+		return err == nil && (w.NamespaceSelector == nil || selector.Matches(labels.Set(namespace)))
+	})
+}
+
+// soon is when the end of a certificate is worth a warning: of one that lives longer, the control plane makes the next long before.
+const soon = 24 * time.Hour
 
 func (s *meshStatus) checkCertificates(c *statusCheck, now time.Time) {
 	if err := s.unheard(); err != nil {
@@ -270,9 +286,9 @@ func (s *meshStatus) checkCertificates(c *statusCheck, now time.Time) {
 			}
 			switch {
 			case ends.Before(now):
-				c.add(stateError, object, m.what+" has expired, "+when(ends, now), "docs/security.md, certificates")
+				c.add(stateError, object, m.what+" has expired, "+when(ends, now), "kubectl logs -n "+s.system+" "+r.pod+" says why there is no new one")
 			case ends.Before(now.Add(soon)) && m.usable != "":
-				c.add(stateWarning, object, m.what+" expires "+when(ends, now), "the control plane renews it at a third of its life: kubectl logs -n "+s.system+" "+r.pod)
+				c.add(stateWarning, object, m.what+" expires "+when(ends, now), "the control plane makes the next when a third of its life is left: kubectl logs -n "+s.system+" "+r.pod)
 			}
 		}
 		if !first.IsZero() {

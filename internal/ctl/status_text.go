@@ -42,7 +42,7 @@ func renderDetails(c statusCheck, state string, p paint) string {
 		}
 		shown++
 		mark := stateCells[state]
-		fmt.Fprintf(&b, "\n%s %s: %s\n", p.in(mark.colour, mark.text), p.in(bold, d.Object), d.Text)
+		fmt.Fprintf(&b, "\n%s %s: %s\n", p.in(mark.colour, mark.text), p.in(bold, printable(d.Object)), printable(d.Text))
 		if d.Help != "" {
 			fmt.Fprintf(&b, "  %s\n", p.in(dim, d.Help))
 		}

@@ -45,7 +45,7 @@ func TestOverload(t *testing.T) {
 	body := bytes.Repeat([]byte("x"), size)
 	ctx, stop := context.WithCancel(t.Context())
 	var sending sync.WaitGroup
-	var shed, reset atomic.Int64
+	var sent, shed, reset atomic.Int64
 	reasons := sync.Map{}
 	for range 10 {
 		c := client(t, true)
@@ -56,6 +56,7 @@ func TestOverload(t *testing.T) {
 				case <-ctx.Done():
 					return
 				}
+				sent.Add(1)
 				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://10.96.0.90/stuck", bytes.NewReader(body))
 				if err != nil {
 					t.Error(err)
@@ -74,8 +75,9 @@ func TestOverload(t *testing.T) {
 		}
 	}
 	most := 0
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for sent.Load() < calls { // each call is on its way, answered or held
 		most = max(most, resident(t, w.envoy.PID()))
+		time.Sleep(20 * time.Millisecond)
 	}
 	stop()
 	close(release)

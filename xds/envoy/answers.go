@@ -53,7 +53,7 @@ const toEndpoint = " %UPSTREAM_HOST% of %UPSTREAM_CLUSTER%: %UPSTREAM_TRANSPORT_
 var Reasons = []Reason{
 	{
 		Name: reasonNoEndpoint, Error: "destination_unavailable", when: all(flags("UH")),
-		Text: "%UPSTREAM_CLUSTER% has no ready endpoint", Doc: "The Service has no ready pod, or all of its pods are ejected. Check its EndpointSlices.",
+		Text: "%UPSTREAM_CLUSTER% has no ready endpoint", Doc: "The Service has no ready pod. Check its EndpointSlices.",
 	},
 	{
 		Name: reasonNoService, Sides: []Side{Outbound}, Error: "destination_not_found",

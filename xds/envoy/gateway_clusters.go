@@ -95,7 +95,7 @@ func gatewayHTTPCluster(kind string, mirror bool, svc *mesh.Service, key mesh.En
 
 // edgeMirror has no policy of the Service, and no part in what ejects its endpoints.
 func edgeMirror(svc *mesh.Service, key mesh.EndpointsKey, cfg *config.Mesh) *clusterv3.Cluster {
-	plain := &mesh.Service{Key: svc.Key, ClusterIPs: svc.ClusterIPs, Headless: svc.Headless, Identities: svc.Identities}
+	plain := &mesh.Service{Key: svc.Key, ClusterIPs: svc.ClusterIPs, Headless: svc.Headless, Identities: svc.Identities, Policy: ejectsNone}
 	c := edsCluster("", plain, key, SpeaksHTTP, cfg)
 	c.CircuitBreakers = mirrorBounds()
 	watchCalls(c, cfg.Traffic.PeerTimeout.Duration)

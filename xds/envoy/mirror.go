@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -67,9 +68,12 @@ func (t translation) mirrorClusters(rules mesh.PortRules) []Resource {
 	return out
 }
 
+// ejectsNone is the policy of copies: what comes of them ejects no endpoint.
+var ejectsNone = config.ServicePolicy{ConnectFailures: new(uint32(0))}
+
 // mirrorCluster returns a cluster with the target's endpoints, identities and statistics, but without its policy.
 func (t translation) mirrorCluster(name string, target mesh.Target) *clusterv3.Cluster {
-	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities}, t.endpoints(target), SpeaksHTTP, t.cfg)
+	c := edsCluster(name, &mesh.Service{Key: target.Service, Identities: target.Identities, Policy: ejectsNone}, t.endpoints(target), SpeaksHTTP, t.cfg)
 	c.CircuitBreakers = mirrorBounds()
 	watchCalls(c, t.cfg.Traffic.PeerTimeout.Duration)
 	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsKey: mirrorOptions}

@@ -53,8 +53,12 @@ func detectOutliers(c *clusterv3.Cluster, p config.ServicePolicy, speaks string,
 		detectUnreachable(c, failures)
 		return
 	}
+	failures := o.ConsecutiveErrors
+	if speaks == speaksBytes {
+		failures = min(failures, unreachableOpaque)
+	}
 	c.OutlierDetection = &clusterv3.OutlierDetection{
-		Consecutive_5Xx:      wrapperspb.UInt32(o.ConsecutiveErrors),
+		Consecutive_5Xx:      wrapperspb.UInt32(failures),
 		Interval:             durationpb.New(o.Interval),
 		BaseEjectionTime:     durationpb.New(o.EjectionTime),
 		MaxEjectionPercent:   wrapperspb.UInt32(o.MaxEjectedPercent),

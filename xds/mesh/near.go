@@ -1,10 +1,11 @@
 package mesh
 
 import (
-	"hash/fnv"
+	"cmp"
 	"maps"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -75,16 +76,32 @@ func split(endpoints []Endpoint, in func(Endpoint) bool) (yes, no []Endpoint) {
 }
 
 // some returns a few of the endpoints, others for each node, so that those nodes whose own endpoints fail do not meet at the same ones.
+// They are those with the least hashes (rendezvous hashing): an endpoint that comes or goes changes few nodes' choices, and Envoy keeps
+// what it knows of the others.
 func some(endpoints []Endpoint, node string) []Endpoint {
 	if len(endpoints) <= fallbacks {
 		return endpoints
 	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(node))
-	first := int(h.Sum32() % uint32(len(endpoints)))
-	around := slices.Concat(endpoints[first:], endpoints[:first])[:fallbacks]
-	slices.SortFunc(around, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
-	return around
+	type ranked struct {
+		hash uint64
+		Endpoint
+	}
+	least := make([]ranked, 0, fallbacks+1)
+	for _, e := range endpoints {
+		r := ranked{xxhash.Sum64String(node + "@" + e.Addr.String()), e}
+		if len(least) == fallbacks && r.hash >= least[fallbacks-1].hash {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(least, r.hash, func(a ranked, hash uint64) int { return cmp.Compare(a.hash, hash) })
+		least = slices.Insert(least, i, r)
+		least = least[:min(len(least), fallbacks)]
+	}
+	out := make([]Endpoint, len(least))
+	for i, r := range least {
+		out[i] = r.Endpoint
+	}
+	slices.SortFunc(out, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
+	return out
 }
 
 // hints returns the nodes and zones of an endpoint's hints, sorted.
@@ -107,6 +124,9 @@ func prefersNear(svc *corev1.Service) bool {
 	if svc.Spec.TrafficDistribution != nil {
 		return true
 	}
-	mode := svc.Annotations[corev1.AnnotationTopologyMode]
+	mode, ok := svc.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints] // comes first in Kubernetes, too
+	if !ok {
+		mode = svc.Annotations[corev1.AnnotationTopologyMode]
+	}
 	return mode == "Auto" || mode == "auto"
 }

@@ -94,6 +94,16 @@ func TestNearOfManyNodes(t *testing.T) {
 	if want := n * (1 + fallbacks); len(nodes) != n || total != want {
 		t.Errorf("%d nodes with %d endpoints, want %d and %d", len(nodes), total, n, want)
 	}
+	fewer, _ := Near(hinted(hints...)[1:])
+	moved := 0
+	for node, levels := range fewer {
+		if before := nodes[node]; !slices.EqualFunc(before, levels, func(a, b []Endpoint) bool { return slices.EqualFunc(a, b, func(a, b Endpoint) bool { return a.Addr == b.Addr }) }) {
+			moved++
+		}
+	}
+	if moved > 3*fallbacks {
+		t.Errorf("without one endpoint %d nodes have others", moved)
+	}
 	if most := slices.Max(slices.Collect(maps.Values(counts))); most > 5*fallbacks || len(counts) < n*3/4 {
 		t.Errorf("%d endpoints are fallbacks, one of them of %d nodes", len(counts), most)
 	}
@@ -136,6 +146,10 @@ func TestPrefersNear(t *testing.T) {
 		"no":            {},
 		"same zone":     {corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: new(corev1.ServiceTrafficDistributionPreferSameZone)}}, true},
 		"auto":          {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.AnnotationTopologyMode: "Auto"}}}, true},
+		"hints": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.DeprecatedAnnotationTopologyAwareHints: "auto"}}}, true},
+		"hints come first": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+			corev1.DeprecatedAnnotationTopologyAwareHints: "disabled", corev1.AnnotationTopologyMode: "Auto",
+		}}}, false},
 		"auto disabled": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.AnnotationTopologyMode: "Disabled"}}}, false},
 	} {
 		if got := prefersNear(&c.svc); got != c.want {

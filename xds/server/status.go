@@ -2,7 +2,6 @@ package server
 
 import (
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +41,7 @@ type NACK struct {
 	Count     int       `json:"count"`
 	Resources []string  `json:"resources"`
 	Error     string    `json:"error"`
-	// Over is when the proxy accepted a later version of one of the resources, or its removal.
+	// Over is when the proxy had accepted a later version of each resource that it has refused, or its removal.
 	Over *time.Time `json:"over,omitempty"`
 }
 
@@ -58,10 +57,12 @@ type liveStatus struct {
 	status ProxyStatus
 	// dirty counts the names that wait after the last advance.
 	dirty int
+	// refusing are the names that the proxy has refused and of which it has accepted no later version, by type.
+	refusing map[string]set
 }
 
 func newLiveStatus(n node.Node) liveStatus {
-	return liveStatus{status: ProxyStatus{
+	return liveStatus{refusing: map[string]set{}, status: ProxyStatus{
 		Proxy:          n.ID(),
 		ServiceAccount: n.ServiceAccount,
 		KubernetesNode: n.NodeName,
@@ -111,6 +112,12 @@ func (p *liveStatus) refused(sub *subscription, resources []string, message stri
 	short := shortType(sub.typeURL)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	refusing := p.refusing[short]
+	for _, name := range resources {
+		refusing.add(name)
+	}
+	p.refusing[short] = refusing
+	resources = resources[:min(len(resources), namesInNACK)]
 	p.status.NACKs[short] = NACK{Time: time.Now(), Count: p.status.NACKs[short].Count + 1, Resources: resources, Error: message}
 }
 
@@ -119,8 +126,14 @@ func (p *liveStatus) accepted(sub *subscription) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	short := shortType(sub.typeURL)
-	nack, ok := p.status.NACKs[short]
-	if ok && nack.Over == nil && slices.ContainsFunc(sub.namesInFlight(), func(name string) bool { return slices.Contains(nack.Resources, name) }) {
+	refusing := p.refusing[short]
+	if len(refusing) == 0 {
+		return
+	}
+	for _, name := range sub.namesInFlight() {
+		delete(refusing, name)
+	}
+	if nack := p.status.NACKs[short]; len(refusing) == 0 {
 		nack.Over = new(time.Now())
 		p.status.NACKs[short] = nack
 	}

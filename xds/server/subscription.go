@@ -100,7 +100,7 @@ func (s *subscription) sentSince(number uint64, name string) bool {
 		(slices.Contains(s.inFlightGone, name) || slices.ContainsFunc(s.inFlight, func(e *entry) bool { return e.name == name }))
 }
 
-// mentioned returns the names in flight that an error message contains, or the first ones if it contains none.
+// mentioned returns the names in flight that an error message contains, or all if it contains none.
 func (s *subscription) mentioned(message string) []string {
 	names := s.namesInFlight()
 	var out []string
@@ -112,7 +112,7 @@ func (s *subscription) mentioned(message string) []string {
 	if out == nil {
 		out = names
 	}
-	return out[:min(len(out), namesInNACK)]
+	return out
 }
 
 // namesInFlight returns the names that the response has which the proxy has not acknowledged.
