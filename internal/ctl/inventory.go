@@ -36,8 +36,8 @@ type inventory struct {
 	namespaces map[string]*corev1.Namespace
 	// namespacesErr is why there are none.
 	namespacesErr error
-	nodes      []corev1.Node
-	system     string
+	nodes         []corev1.Node
+	system        string
 	// partial is set if not all pods and nodes were readable.
 	partial bool
 	// notes say what could not be read, and what is missing because of that.

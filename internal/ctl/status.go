@@ -142,8 +142,8 @@ type connectedProxy struct {
 		Unacknowledged bool `json:"unacknowledged"`
 	} `json:"types"`
 	NACKs map[string]struct {
-		Resources []string  `json:"resources"`
-		Error     string    `json:"error"`
+		Resources []string `json:"resources"`
+		Error     string   `json:"error"`
 		// Over is set once the proxy has accepted a later version.
 		Over *time.Time `json:"over"`
 	} `json:"nacks"`

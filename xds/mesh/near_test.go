@@ -97,7 +97,9 @@ func TestNearOfManyNodes(t *testing.T) {
 	fewer, _ := Near(hinted(hints...)[1:])
 	moved := 0
 	for node, levels := range fewer {
-		if before := nodes[node]; !slices.EqualFunc(before, levels, func(a, b []Endpoint) bool { return slices.EqualFunc(a, b, func(a, b Endpoint) bool { return a.Addr == b.Addr }) }) {
+		if before := nodes[node]; !slices.EqualFunc(before, levels, func(a, b []Endpoint) bool {
+			return slices.EqualFunc(a, b, func(a, b Endpoint) bool { return a.Addr == b.Addr })
+		}) {
 			moved++
 		}
 	}
@@ -143,10 +145,10 @@ func TestPrefersNear(t *testing.T) {
 		svc  corev1.Service
 		want bool
 	}{
-		"no":            {},
-		"same zone":     {corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: new(corev1.ServiceTrafficDistributionPreferSameZone)}}, true},
-		"auto":          {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.AnnotationTopologyMode: "Auto"}}}, true},
-		"hints": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.DeprecatedAnnotationTopologyAwareHints: "auto"}}}, true},
+		"no":        {},
+		"same zone": {corev1.Service{Spec: corev1.ServiceSpec{TrafficDistribution: new(corev1.ServiceTrafficDistributionPreferSameZone)}}, true},
+		"auto":      {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.AnnotationTopologyMode: "Auto"}}}, true},
+		"hints":     {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{corev1.DeprecatedAnnotationTopologyAwareHints: "auto"}}}, true},
 		"hints come first": {corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
 			corev1.DeprecatedAnnotationTopologyAwareHints: "disabled", corev1.AnnotationTopologyMode: "Auto",
 		}}}, false},
