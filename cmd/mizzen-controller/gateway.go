@@ -46,7 +46,7 @@ func (g *gatewayPorts) get(name types.NamespacedName) ([]mesh.GatewayPort, bool)
 
 // setupGateways has the leader deploy Gateways and make the GatewayClass. identity is nil in a mesh without identities. It returns
 // what takes changes of their ports, or nil.
-func (c *controller) setupGateways(cfg *config.Mesh, identity *identity) (func(map[mesh.Key][]mesh.GatewayPort), error) {
+func (c *controller) setupGateways(ctx context.Context, cfg *config.Mesh, identity *identity) (func(map[mesh.Key][]mesh.GatewayPort), error) {
 	if !*cfg.Gateways.Enabled {
 		return nil, nil
 	}
@@ -54,7 +54,7 @@ func (c *controller) setupGateways(cfg *config.Mesh, identity *identity) (func(m
 	o := gateway.Options{
 		Ports:  ports.get,
 		Config: cfg, Client: c.mgr.GetClient(), Live: c.mgr.GetAPIReader(), Cache: c.mgr.GetCache(),
-		Events: kube.NewEvents(c.mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(context.Background(), c.mgr.GetCache())), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
+		Events: kube.NewEvents(c.mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(ctx, c.mgr.GetCache())), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
 	}
 	if identity != nil {
 		o.TrustBundle = func() (string, <-chan struct{}) {

@@ -104,10 +104,10 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err := c.setupWebhook(ctx, mesh, x.Identity); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	if x.GatewayPorts, err = c.setupGateways(mesh, x.Identity); err != nil {
+	if x.GatewayPorts, err = c.setupGateways(ctx, mesh, x.Identity); err != nil {
 		return nil, fmt.Errorf("gateways: %w", err)
 	}
-	if err := setupXDS(mgr, x); err != nil {
+	if err := setupXDS(ctx, mgr, x); err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
 	c.status = newServer("status", o.httpPort, pages.handler(), nil, log)

@@ -52,10 +52,10 @@ type xdsOptions struct {
 }
 
 // setupXDS adds the mesh's translation and its ADS server to the manager; every replica runs both.
-func setupXDS(mgr ctrl.Manager, o xdsOptions) error {
+func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) error {
 	log := mgr.GetLogger().WithName("xds")
 	source := o.Source
-	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(context.Background(), mgr.GetCache()))
+	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(ctx, mgr.GetCache()))
 	reporter := kube.NewReporter(log, events, o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
 	statuses := status.New(status.Options{

@@ -231,7 +231,7 @@ func (s *meshStatus) unconnected() []*podInfo {
 	}
 	var out []*podInfo
 	for _, p := range append(s.inventory.is.sidecars(), s.gatewayPods()...) {
-		if _, connected := s.proxies[p.Key.String()]; !connected && p.running() && ready(p.source) {
+		if _, connected := s.proxies[p.String()]; !connected && p.running() && ready(p.source) {
 			out = append(out, p)
 		}
 	}

@@ -38,7 +38,7 @@ func NewEvents(recorder events.EventRecorder, ending func(namespace string) bool
 	return &Events{recorder: recorder, limiter: rate.NewLimiter(eventRate, eventBurst), ending: ending}
 }
 
-// NamespaceEnding returns the function for NewEvents that reads a cache.
+// NamespaceEnding returns the function for NewEvents that reads a cache until ctx ends.
 func NamespaceEnding(ctx context.Context, c client.Reader) func(namespace string) bool {
 	return func(namespace string) bool {
 		ns := NamespaceMetadata()
