@@ -75,7 +75,7 @@ var registeredMetrics = sync.OnceValues(func() (*metricsdoc.Recorder, error) {
 	}()
 
 	recorder, registry := metricsdoc.NewRecorder(), ctrlmetrics.Registry
-	recorder.MustRegister(refusedRequests)
+	recorder.MustRegister(refusedRequests, buildInfo)
 	ctrlmetrics.Registry = recorder
 	defer func() { ctrlmetrics.Registry = registry }()
 	o := defaultOptions()

@@ -17,6 +17,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/mizzen-mesh/mizzen/internal/netlimit"
+	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
 // finishTimeout bounds the wait for admissions in flight at shutdown. The chart's webhooks time out after 10 s, so no
@@ -42,7 +43,17 @@ var refusedRequests = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Help: "Refused requests and connections, by server (webhook, status, xds) and reason: too many connections (connections), a debug page for a client that may not see it (debug).",
 }, []string{"server", "reason"})
 
-func init() { ctrlmetrics.Registry.MustRegister(refusedRequests) }
+// buildInfo says which version the process has. Sidecars have the version of the control plane that injected them.
+var buildInfo = prometheus.NewGauge(prometheus.GaugeOpts{
+	Name:        "mizzen_controller_build_info",
+	Help:        "Always 1; the label is the version of the control plane.",
+	ConstLabels: prometheus.Labels{"version": version.Version},
+})
+
+func init() {
+	buildInfo.Set(1)
+	ctrlmetrics.Registry.MustRegister(refusedRequests, buildInfo)
+}
 
 // limit bounds the connections of a listener.
 func limit(l net.Listener, server string, all, perAddress int, log logr.Logger) net.Listener {

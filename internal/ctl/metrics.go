@@ -30,6 +30,18 @@ func (m metrics) gauge(name string) (float64, bool) {
 	return 0, false
 }
 
+// label returns the label of a metric with one series, or "".
+func (m metrics) label(name, label string) string {
+	if f := m[name]; f != nil && len(f.Metric) == 1 {
+		for _, l := range f.Metric[0].Label {
+			if l.GetName() == label {
+				return l.GetValue()
+			}
+		}
+	}
+	return ""
+}
+
 // time returns the time of a gauge of Unix time, and whether the process has one that is not 0.
 func (m metrics) time(name string) (time.Time, bool) {
 	seconds, ok := m.gauge(name)

@@ -214,6 +214,9 @@ func askReplica(ctx context.Context, a agents, p *podInfo) replicaStatus {
 	if body := page("/metrics"); r.err == nil {
 		r.metrics, r.err = readMetrics(body)
 	}
+	if v := r.metrics.label("mizzen_controller_build_info", "version"); v != "" {
+		r.version = v // the pod's label has the chart's
+	}
 	return r
 }
 
