@@ -132,13 +132,18 @@ func conclusion(problems []string, colour bool, took time.Duration) string {
 
 // next is what to type now. The commands can be pasted as they are.
 func next(kubeconfig, root, namespace string) string {
-	kubectl := "kubectl"
-	if path := filepath.Join(root, ".build", "tools", "kubectl"); exists(path) {
-		kubectl = path
+	built := func(otherwise string, path ...string) string {
+		if path := filepath.Join(append([]string{root, ".build"}, path...)...); exists(path) {
+			return path
+		}
+		return otherwise
 	}
+	kubectl, mizzenctl := built("kubectl", "tools", "kubectl"), built("go run ./cmd/mizzenctl", "bin", "mizzenctl")
 	return fmt.Sprintf(`
 Try next:
   export KUBECONFIG=%[1]s
+  # is the mesh well?
+  %[6]s status
   # the sidecar, in a pod that nobody changed
   %[2]s get pod -n %[3]s -o json | jq -r '.items[].spec | (.initContainers + .containers)[].name'
   # more pods: they get their share within two seconds
@@ -148,5 +153,5 @@ Try next:
   %[2]s label namespace NAMESPACE mizzen.dev/injection=enabled && %[2]s rollout restart deployment -n NAMESPACE
   # measure again at any time
   make demo
-`, kubeconfig, kubectl, namespace, story.Server, story.Client)
+`, kubeconfig, kubectl, namespace, story.Server, story.Client, mizzenctl)
 }
