@@ -35,9 +35,25 @@ func (c *Cluster) InstallGatewayAPI(ctx context.Context) error {
 }
 
 // InstallExperimentalGatewayAPI is InstallGatewayAPI for the experimental channel, without the policy, which
-// forbids to go back to the standard one.
+// forbids to go from one channel to the other. That of an earlier call is removed.
 func (c *Cluster) InstallExperimentalGatewayAPI(ctx context.Context) error {
-	return c.installGatewayAPI(ctx, experimentalChannel, isCRD)
+	err := c.eachOfGatewayAPI(standardChannel, func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
+		if isCRD(obj) {
+			return nil
+		}
+		return removeOwn(ctx, r, obj.GetName())
+	})
+	if err != nil {
+		return err
+	}
+	// The API server goes by the policy for a moment after it is gone.
+	return Poll(ctx, 30*time.Second, func(ctx context.Context) (string, error) {
+		err := c.installGatewayAPI(ctx, experimentalChannel, isCRD)
+		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+			return err.Error(), nil
+		}
+		return "", err
+	})
 }
 
 // ForeignGatewayAPI reports whether the cluster has CRDs of the Gateway API that are not of an earlier
@@ -88,22 +104,27 @@ func (c *Cluster) installGatewayAPI(ctx context.Context, channel string, wanted 
 // until it is gone.
 func (c *Cluster) RemoveGatewayAPI(ctx context.Context) error {
 	return c.eachOfGatewayAPI(experimentalChannel, func(r dynamic.ResourceInterface, obj *unstructured.Unstructured) error {
-		switch now, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{}); {
-		case apierrors.IsNotFound(err) || err == nil && now.GetLabels()[ownedLabel] == "":
-			return nil
-		case err != nil:
-			return err
+		return removeOwn(ctx, r, obj.GetName())
+	})
+}
+
+// removeOwn removes an object that InstallGatewayAPI has made, and waits until it is gone.
+func removeOwn(ctx context.Context, r dynamic.ResourceInterface, name string) error {
+	switch now, err := r.Get(ctx, name, metav1.GetOptions{}); {
+	case apierrors.IsNotFound(err) || err == nil && now.GetLabels()[ownedLabel] == "":
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := r.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	return Poll(ctx, time.Minute, func(ctx context.Context) (string, error) {
+		_, err := r.Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return "", nil
 		}
-		if err := r.Delete(ctx, obj.GetName(), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-		return Poll(ctx, time.Minute, func(ctx context.Context) (string, error) {
-			_, err := r.Get(ctx, obj.GetName(), metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return "", nil
-			}
-			return "still there", err
-		})
+		return "still there", err
 	})
 }
 
