@@ -30,6 +30,9 @@ import (
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 )
 
+// endpointsTime is within which a ready pod is called.
+const endpointsTime = 3 * time.Second
+
 // edgeHost is the name by which the clients of gateways call.
 const edgeHost = "shop.example.com"
 
@@ -79,6 +82,18 @@ func TestGateway(t *testing.T) {
 			return "", nil
 		})
 	}
+
+	// Kubernetes writes at most one change a second of an EndpointSlice, so the last pod may be ready a moment before the gateway knows it. One
+	// that the gateway cannot reach would be left out for ten seconds.
+	called := map[string]bool{}
+	e.eventually(endpointsTime, func() (string, error) {
+		pod, err := plain.get(e.ctx)
+		called[pod] = true
+		if len(called) < 3 {
+			return fmt.Sprintf("%d of 3 pods called", len(called)), err
+		}
+		return "", err
+	})
 
 	t.Run("balanced", func(t *testing.T) {
 		for _, c := range []*edgeClient{plain, secure} {

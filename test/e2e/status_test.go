@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +37,15 @@ func TestStatus(t *testing.T) {
 		}
 		return byName, code
 	}
+	number := func(c check) (n int) {
+		t.Helper()
+		if _, err := fmt.Sscan(c.Text, &n); err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+		return n
+	}
+	before, _ := status()
+	pods, proxies := number(before["pods"])+2, number(before["proxies"])+2
 	e.server("server", 2)
 	e.ready("server")
 	e.eventually(time.Minute, func() (string, error) {
@@ -47,7 +55,7 @@ func TestStatus(t *testing.T) {
 				return fmt.Sprintf("%s: %+v", name, c), nil
 			}
 		}
-		if code != 0 || len(got) < 8 || !strings.Contains(got["proxies"].Text, "2 connected, 2 in sync") || got["pods"].Text != "2 with a sidecar" {
+		if code != 0 || len(got) < 8 || got["proxies"].Text != fmt.Sprintf("%d connected, %[1]d in sync", proxies) || got["pods"].Text != fmt.Sprintf("%d with a sidecar", pods) {
 			return fmt.Sprintf("all is well: %d, %+v", code, got), nil
 		}
 		return "", nil
