@@ -129,14 +129,14 @@ func ServicePolicyOf(annotations map[string]string) (ServicePolicy, []KeyError) 
 	return p, errs
 }
 
-func wholeNumber(value string, most uint64) (uint32, bool) {
+func wholeNumber(value string, least, most uint64) (uint32, bool) {
 	n, err := strconv.ParseUint(value, 10, 32)
-	return uint32(n), err == nil && n >= 1 && n <= most
+	return uint32(n), err == nil && n >= least && n <= most
 }
 
 func setLimit(field func(*ServicePolicy) *uint32) func(*ServicePolicy, string) bool {
 	return func(p *ServicePolicy, value string) bool {
-		n, ok := wholeNumber(value, maxLimit)
+		n, ok := wholeNumber(value, 1, maxLimit)
 		if ok {
 			*field(p) = n
 		}
@@ -145,12 +145,11 @@ func setLimit(field func(*ServicePolicy) *uint32) func(*ServicePolicy, string) b
 }
 
 func setConnectFailures(p *ServicePolicy, value string) bool {
-	n, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || n > maxLimit {
-		return false
+	n, ok := wholeNumber(value, 0, maxLimit)
+	if ok {
+		p.ConnectFailures = &n
 	}
-	p.ConnectFailures = new(uint32(n))
-	return true
+	return ok
 }
 
 func setPeerTimeout(p *ServicePolicy, value string) bool {
@@ -163,7 +162,7 @@ func setPeerTimeout(p *ServicePolicy, value string) bool {
 
 func setOutlierNumber(field func(*Outliers) *uint32, most uint64) func(*Outliers, string) bool {
 	return func(o *Outliers, value string) bool {
-		n, ok := wholeNumber(value, most)
+		n, ok := wholeNumber(value, 1, most)
 		if ok {
 			*field(o) = n
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/gateway"
-	"github.com/mizzen-mesh/mizzen/xds/kube"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -54,7 +53,7 @@ func (c *controller) setupGateways(ctx context.Context, cfg *config.Mesh, identi
 	o := gateway.Options{
 		Ports:  ports.get,
 		Config: cfg, Client: c.mgr.GetClient(), Live: c.mgr.GetAPIReader(), Cache: c.mgr.GetCache(),
-		Events: kube.NewEvents(c.mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(ctx, c.mgr.GetCache())), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
+		Events: newEvents(ctx, c.mgr), Log: c.log.WithName("gateway"), ClassOwner: c.clusterOwner,
 	}
 	if identity != nil {
 		o.TrustBundle = func() (string, <-chan struct{}) {

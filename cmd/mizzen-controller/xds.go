@@ -51,11 +51,16 @@ type xdsOptions struct {
 	Ready func(name string, check func() (note string, err error))
 }
 
+// newEvents returns a writer of events on users' objects, with bounds of its own.
+func newEvents(ctx context.Context, mgr ctrl.Manager) *kube.Events {
+	return kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(ctx, mgr.GetCache()))
+}
+
 // setupXDS adds the mesh's translation and its ADS server to the manager; every replica runs both.
 func setupXDS(ctx context.Context, mgr ctrl.Manager, o xdsOptions) error {
 	log := mgr.GetLogger().WithName("xds")
 	source := o.Source
-	events := kube.NewEvents(mgr.GetEventRecorder("mizzen-controller"), kube.NamespaceEnding(ctx, mgr.GetCache()))
+	events := newEvents(ctx, mgr)
 	reporter := kube.NewReporter(log, events, o.Leader.IsLeader, ctrlmetrics.Registry)
 	o.Leader.OnLead(reporter.Lead)
 	statuses := status.New(status.Options{

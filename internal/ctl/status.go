@@ -152,7 +152,7 @@ type connectedProxy struct {
 func readStatus(ctx context.Context, c client.Client, a agents, system string) *meshStatus {
 	s := &meshStatus{system: system}
 	s.inventory.is, s.inventory.err = clusterReader{Client: c, system: system}.inventory(ctx, "")
-	s.controller = get(ctx, c, client.ObjectKey{Namespace: system, Name: "mizzen-controller"}, &appsv1.Deployment{})
+	s.controller = get(ctx, c, client.ObjectKey{Namespace: system, Name: controllerName}, &appsv1.Deployment{})
 	s.webhook = get(ctx, c, client.ObjectKey{Name: "mizzen"}, &admissionv1.MutatingWebhookConfiguration{})
 	s.classes = read[*gatewayv1.GatewayClassList]{is: &gatewayv1.GatewayClassList{}}
 	s.classes.err = listOptional(ctx, c, s.classes.is, "GatewayClasses")
@@ -169,7 +169,7 @@ func (s *meshStatus) look(ctx context.Context, a agents) {
 	}
 	s.replicas = nil
 	for _, p := range s.inventory.is.pods {
-		if p.Namespace != s.system || p.source.Labels["app.kubernetes.io/name"] != "mizzen-controller" || !p.running() {
+		if !isReplica(p.source, s.system) || !p.running() {
 			continue
 		}
 		if r := askReplica(ctx, a, p); r.err == nil || ready(p.source) {
@@ -191,7 +191,7 @@ func get[T client.Object](ctx context.Context, c client.Client, key client.Objec
 }
 
 func askReplica(ctx context.Context, a agents, p *podInfo) replicaStatus {
-	r := replicaStatus{pod: p.Name, version: p.source.Labels["app.kubernetes.io/version"]}
+	r := replicaStatus{pod: p.Name, version: p.source.Labels[versionLabel]}
 	page := func(path string) []byte {
 		if r.err != nil {
 			return nil

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
@@ -233,7 +232,7 @@ func (s *meshStatus) checkVersions(c *statusCheck) {
 	}
 	sidecars := map[string]int{}
 	for _, p := range s.inventory.is.sidecars() {
-		sidecars[cmp.Or(p.source.Annotations[config.AnnotationInjected], unknownVersion)]++
+		sidecars[sidecarVersion(p.source)]++
 	}
 	c.Text = "control plane " + byVersion(control) + "; sidecars " + byVersion(sidecars)
 	if len(control) > 1 {

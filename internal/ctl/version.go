@@ -91,13 +91,29 @@ func (v *versionView) read(ctx context.Context, c client.Client, system string) 
 	for i := range pods.Items {
 		switch p := &pods.Items[i]; {
 		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
-		case p.Namespace == system && p.Labels["app.kubernetes.io/name"] == "mizzen-controller":
-			v.ControlPlane[cmp.Or(p.Labels["app.kubernetes.io/version"], unknownVersion)]++
+		case isReplica(p, system):
+			v.ControlPlane[cmp.Or(p.Labels[versionLabel], unknownVersion)]++
 		case sidecar.Has(p):
-			v.Sidecars[cmp.Or(p.Annotations[config.AnnotationInjected], unknownVersion)]++
+			v.Sidecars[sidecarVersion(p)]++
 		}
 	}
 	return nil
+}
+
+// controllerName is the name of the control plane's Deployment, and versionLabel the chart's label with its version.
+const (
+	controllerName = "mizzen-controller"
+	versionLabel   = "app.kubernetes.io/version"
+)
+
+// isReplica reports whether a pod is one of the control plane's.
+func isReplica(p *corev1.Pod, system string) bool {
+	return p.Namespace == system && p.Labels["app.kubernetes.io/name"] == controllerName
+}
+
+// sidecarVersion returns the version of the control plane that injected a pod's sidecar.
+func sidecarVersion(p *corev1.Pod) string {
+	return cmp.Or(p.Annotations[config.AnnotationInjected], unknownVersion)
 }
 
 func renderVersion(v versionView, p paint) string {

@@ -62,9 +62,7 @@ var crdKind = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v
 
 // CRDMetadata returns what a cache keeps of a CRD.
 func CRDMetadata() *metav1.PartialObjectMetadata {
-	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(crdKind)
-	return o
+	return metadataOf(crdKind)
 }
 
 // Object returns an object of an optional kind, or nil. The object is the cache's own: read only.

@@ -14,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -201,15 +202,18 @@ func (s *Source) policiesSynced(ctx context.Context) toolscache.InformerSynced {
 
 // NamespaceMetadata returns what a cache keeps of a namespace.
 func NamespaceMetadata() *metav1.PartialObjectMetadata {
-	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	return o
+	return metadataOf(corev1.SchemeGroupVersion.WithKind(string(mesh.KindNamespace)))
 }
 
 // NodeMetadata returns what a cache keeps of a node.
 func NodeMetadata() *metav1.PartialObjectMetadata {
+	return metadataOf(corev1.SchemeGroupVersion.WithKind(string(mesh.KindNode)))
+}
+
+// metadataOf returns an empty object of a kind of which the cache keeps metadata alone.
+func metadataOf(kind schema.GroupVersionKind) *metav1.PartialObjectMetadata {
 	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	o.SetGroupVersionKind(kind)
 	return o
 }
 

@@ -170,29 +170,15 @@ func (s *Store) recordOfClass(id envoy.ID, pod node.Pod) *record {
 func (s *Store) join(n node.Node, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	joinGroup(s.members, n.Of(), w)
-	joinGroup(s.residents, n.NodeName, w)
+	join(s.members, n.Of(), w)
+	join(s.residents, n.NodeName, w)
 }
 
 func (s *Store) leave(n node.Node, w watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	leaveGroup(s.members, n.Of(), w)
-	leaveGroup(s.residents, n.NodeName, w)
-}
-
-func joinGroup[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) {
-	if groups[group] == nil {
-		groups[group] = map[watcher]struct{}{}
-	}
-	groups[group][w] = struct{}{}
-}
-
-func leaveGroup[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) {
-	delete(groups[group], w)
-	if len(groups[group]) == 0 {
-		delete(groups, group)
-	}
+	leave(s.members, n.Of(), w)
+	leave(s.residents, n.NodeName, w)
 }
 
 func (s *Store) countPort(r *record, by int) {

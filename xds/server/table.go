@@ -95,22 +95,30 @@ func (t *table) group(r *record) (names map[string]map[string]struct{}, group st
 }
 
 // watch adds a watcher of a name, and reports whether it is the first.
-func (t *table) watch(name string, w watcher) (first bool) {
-	if first = t.watchers[name] == nil; first {
-		t.watchers[name] = map[watcher]struct{}{}
-	}
-	t.watchers[name][w] = struct{}{}
-	return first
-}
+func (t *table) watch(name string, w watcher) (first bool) { return join(t.watchers, name, w) }
 
 // unwatch removes a watcher of a name, and reports whether it was the last.
 func (t *table) unwatch(name string, w watcher) (last bool) {
-	if t.watchers[name] == nil {
+	return leave(t.watchers, name, w)
+}
+
+// join adds a watcher to a group, and reports whether it is the first.
+func join[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) (first bool) {
+	if first = groups[group] == nil; first {
+		groups[group] = map[watcher]struct{}{}
+	}
+	groups[group][w] = struct{}{}
+	return first
+}
+
+// leave removes a watcher from a group, and reports whether it was the last.
+func leave[K comparable](groups map[K]map[watcher]struct{}, group K, w watcher) (last bool) {
+	if groups[group] == nil {
 		return false
 	}
-	delete(t.watchers[name], w)
-	if last = len(t.watchers[name]) == 0; last {
-		delete(t.watchers, name)
+	delete(groups[group], w)
+	if last = len(groups[group]) == 0; last {
+		delete(groups, group)
 	}
 	return last
 }
