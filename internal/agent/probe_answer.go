@@ -25,7 +25,8 @@ const patience = 5 * time.Second
 //
 //   - The application's status is passed on: "HTTP probe failed with statuscode: 500".
 //   - Where nobody listens the kubelet is sent there, and is refused itself: "dial tcp 10.0.0.7:8080: connect: connection
-//     refused". It takes the key along, which nobody is there to hear.
+//     refused". It takes the key along. If somebody listens by then, the kubelet's call is answered, and is none of a caller
+//     in plain text (plaintext.Callers.Redirected).
 //   - Where the application says nothing in time the kubelet gets nothing either: "context deadline exceeded".
 //   - Where it closes or resets the connection, so does the agent: "EOF", "connection reset by peer".
 //
@@ -63,20 +64,16 @@ func applicationURL(r *http.Request, h appprobe.Handler) string {
 	if name, _, err := net.SplitHostPort(r.Host); err == nil {
 		host = name
 	}
-	at := func(port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
-	switch {
-	case h.HTTPGet != nil:
-		u, err := url.Parse(h.HTTPGet.Path)
-		if err != nil {
-			u = &url.URL{Path: h.HTTPGet.Path}
-		}
-		u.Scheme, u.Host = scheme(h.HTTPGet), at(h.HTTPGet.Port)
-		return u.String()
-	case h.TCPSocket != nil:
-		return "http://" + at(h.TCPSocket.Port) + "/"
-	default:
-		return "http://" + at(h.GRPC.Port) + "/"
+	at := net.JoinHostPort(host, strconv.Itoa(int(h.Port())))
+	if h.HTTPGet == nil {
+		return "http://" + at + "/"
 	}
+	u, err := url.Parse(h.HTTPGet.Path)
+	if err != nil {
+		u = &url.URL{Path: h.HTTPGet.Path}
+	}
+	u.Scheme, u.Host = scheme(h.HTTPGet), at
+	return u.String()
 }
 
 func scheme(get *appprobe.HTTPGet) string {

@@ -2,11 +2,15 @@ package agent
 
 import (
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/probe"
 	"github.com/mizzen-mesh/mizzen/internal/agentapi"
@@ -66,6 +70,11 @@ func (a *agent) serveProbe(w http.ResponseWriter, r *http.Request) {
 	a.metrics.probes.WithLabelValues(container, string(kind), probeResult(err)).Inc()
 	if err != nil {
 		a.log.Info("the application failed", "container", container, "kind", kind, "error", err)
+	}
+	if errors.Is(err, unix.ECONNREFUSED) {
+		if kubelet, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			a.plain.Redirected(r.URL.Path, kubelet.Addr(), uint16(h.Port())) //nolint:gosec // Kubernetes admits 1 to 65535
+		}
 	}
 	answerProbe(w, r, h, kind, err)
 }

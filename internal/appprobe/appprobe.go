@@ -51,6 +51,18 @@ type Handler struct {
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 }
 
+// Port is the application's port that is called.
+func (h Handler) Port() int32 {
+	switch {
+	case h.HTTPGet != nil:
+		return h.HTTPGet.Port
+	case h.TCPSocket != nil:
+		return h.TCPSocket.Port
+	default:
+		return h.GRPC.Port
+	}
+}
+
 // HTTPGet is corev1.HTTPGetAction.
 type HTTPGet struct {
 	Path string `json:"path,omitempty"`

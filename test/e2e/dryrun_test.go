@@ -55,7 +55,7 @@ func TestDryRunProcedure(t *testing.T) {
 			}
 			slices.Sort(callers)
 			if callers = slices.Compact(callers); got != code || !slices.Equal(callers, want) {
-				return fmt.Sprintf("exit code %d, %q, want %d, %q", got, callers, code, want), nil
+				return fmt.Sprintf("exit code %d, %q, want %d, %q, of:\n%s", got, callers, code, want, out), nil
 			}
 			return "", nil
 		})

@@ -22,6 +22,7 @@ type meshed struct {
 	refused *prometheus.CounterVec
 	known   map[[3]string]bool
 	would   map[refusedKey]*agentapi.Refusal
+	sentOn  *redirects
 }
 
 type refusedKey struct {
@@ -35,11 +36,12 @@ const (
 	otherCaller = "other"
 )
 
-func newMeshed(o Options, since time.Time, heard chan struct{}) *meshed {
+func newMeshed(o Options, since time.Time, heard chan struct{}, sentOn *redirects) *meshed {
 	m := &meshed{
 		callers: &Callers{now: o.Now, since: since, seen: map[key]*agentapi.Caller{}, ports: map[uint16]bool{}, live: live{}, heard: heard},
 		known:   map[[3]string]bool{},
 		would:   map[refusedKey]*agentapi.Refusal{},
+		sentOn:  sentOn,
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_dry_run_refusals_total",
 			Help: "Connections (requests where the sidecar reads HTTP) that policies in dry run would refuse, by caller, port and the Deny that " +
@@ -87,12 +89,15 @@ func (m *meshed) judged(e *accessdatav3.AccessLogCommon) {
 		return
 	}
 	id := peerID(e)
-	m.callers.mu.Lock()
-	defer m.callers.mu.Unlock()
 	at := refusedKey{key{id: id, port: to.Port()}, policy}
 	if id == "" {
 		at.source = from.Addr()
 	}
+	if m.sentOn.judged(at.key) {
+		return
+	}
+	m.callers.mu.Lock()
+	defer m.callers.mu.Unlock()
 	r := m.would[at]
 	if r == nil && len(m.would) < agentapi.MaxCallers {
 		r = &agentapi.Refusal{ID: id, Source: at.source, Port: at.port, Policy: policy}

@@ -44,6 +44,8 @@ type Options struct {
 type Callers struct {
 	// meshed are nil in those with mTLS themselves.
 	meshed *meshed
+	// sentOn is nil in those with mTLS.
+	sentOn *redirects
 
 	now   func() time.Time
 	calls *prometheus.CounterVec
@@ -79,7 +81,8 @@ func New(o Options) *Callers {
 		}, []string{"port", "kind"}),
 	}
 	o.Registerer.MustRegister(c.calls)
-	c.meshed = newMeshed(o, c.since, c.heard)
+	c.sentOn = &redirects{now: o.Now, by: map[string]*redirect{}}
+	c.meshed = newMeshed(o, c.since, c.heard, c.sentOn)
 	return c
 }
 
@@ -113,6 +116,9 @@ func (c *Callers) saw(from, to netip.AddrPort, id, kind string) {
 	at, socket := key{source: from.Addr(), port: to.Port()}, peer{from, to.Port()}
 	if id != "" {
 		at = key{id: id, port: to.Port()}
+	}
+	if (kind == connection || kind == request) && c.sentOn.called(at) {
+		return
 	}
 	switch kind {
 	case ending:
