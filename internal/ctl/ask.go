@@ -25,19 +25,27 @@ type heard struct {
 	err error
 }
 
-// askAll asks pods for their callers, several at a time. It reports progress on stderr if it takes long.
+// askAll asks pods for their callers.
 func askAll(ctx context.Context, a agents, pods []*podInfo, stderr io.Writer) map[mesh.Key]heard {
+	return askEach(pods, stderr, func(p *podInfo) heard {
+		var h heard
+		h.err = a.ask(ctx, p.Key, agentapi.PlainTextPath, &h.PlainText)
+		return h
+	})
+}
+
+// askEach asks several pods at a time. It reports progress on stderr if it takes long.
+func askEach[T any](pods []*podInfo, stderr io.Writer, ask func(*podInfo) T) map[mesh.Key]T {
 	var mu sync.Mutex
-	out := map[mesh.Key]heard{}
+	out := map[mesh.Key]T{}
 	work := make(chan *podInfo)
 	var asking sync.WaitGroup
 	for range min(parallelAsks, len(pods)) {
 		asking.Go(func() {
 			for p := range work {
-				var h heard
-				h.err = a.ask(ctx, p.Key, agentapi.PlainTextPath, &h.PlainText)
+				answer := ask(p)
 				mu.Lock()
-				out[p.Key] = h
+				out[p.Key] = answer
 				mu.Unlock()
 			}
 		})

@@ -70,6 +70,8 @@ func TestStatusGolden(t *testing.T) {
 	runWithAgents(t, "testdata/status")
 }
 
+func TestStatGolden(t *testing.T) { runWithAgents(t, "testdata/stat") }
+
 func runWithAgents(t *testing.T, root string) {
 	golden.Run(t, root, func(t *testing.T, c *golden.Case) {
 		answers := fakeAgents{}

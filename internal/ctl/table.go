@@ -37,6 +37,14 @@ func (p paint) in(c colour, text string) string {
 	return string(c) + text + off
 }
 
+// clear begins a table in the place of the one before, or below it where there is no terminal.
+func (p paint) clear() string {
+	if p {
+		return "\x1b[H\x1b[2J"
+	}
+	return "\n"
+}
+
 // cell is a one-line text in a table.
 type cell struct {
 	text   string

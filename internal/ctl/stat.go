@@ -1,0 +1,257 @@
+package ctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/internal/gateway"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// statOptions are those of stat and top.
+type statOptions struct {
+	clusterFlags
+	connect connector
+	agents  agentConnector
+	now     func() time.Time
+	all     bool
+	from    string
+	window  time.Duration
+	output  string
+}
+
+const (
+	defaultWindow = 10 * time.Second
+	// minWindow is the shortest time over which a rate says something.
+	minWindow   = time.Second
+	topInterval = 5 * time.Second
+	// topRows are the calls that top shows.
+	topRows = 20
+)
+
+const statRights = `Kubernetes must allow you to list pods, and to get and create pods/portforward. A sidecar that cannot be asked is
+named, and the rest is shown.`
+
+func newStatCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
+	o := statOptions{connect: connect, agents: agents, now: now}
+	cmd := &cobra.Command{
+		Use:   "stat [SERVICE] [-n NAMESPACE]",
+		Short: "Show who calls which Service, how often, how much of it fails, why, and how long it takes",
+		Long: `Show the calls of the mesh, by Service and caller: requests a second, the part that succeeds, latencies, and why the
+others failed. It asks the sidecars of the callers, and gateways, twice, and shows what came between; --window 0 shows all since
+each sidecar's start.
+
+A request has failed if its answer was a 5xx, or a gRPC status that says so: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+INTERNAL, UNAVAILABLE or DATA_LOSS. One that a retry has saved has not. Why has the reasons of answers that the sidecar
+made itself (mizzenctl explain REASON), and the other statuses from 400 on.
+
+` + statRights + `
+
+The exit code is 0, and 1 if nothing could be found out.`,
+		Example: `  # All calls of the mesh, for ten seconds
+  mizzenctl stat
+
+  # Who calls Service cart, and how does it go?
+  mizzenctl stat cart.shop
+
+  # What namespace web calls, since its sidecars started
+  mizzenctl stat --from web --window 0
+
+  # The failed part, in a script
+  mizzenctl stat cart.shop --window 1m -o json | jq '[.calls[] | .failed / .requests]'`,
+		Args: serviceOrNone,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	o.addFlags(flags)
+	flags.DurationVarP(&o.window, "window", "w", defaultWindow, "time to look at, such as 1m; 0 is all since each sidecar's start")
+	flags.StringVarP(&o.output, "output", "o", "table", wantOutput)
+	return cmd
+}
+
+func newTopCommand(connect connector, agents agentConnector, now func() time.Time) *cobra.Command {
+	o := statOptions{connect: connect, agents: agents, now: now, output: "table"}
+	cmd := &cobra.Command{
+		Use:   "top [SERVICE] [-n NAMESPACE]",
+		Short: "Show the calls with the most requests, again and again",
+		Long: fmt.Sprintf(`Show the %d calls of the mesh with the most requests, as stat does, again and again until it is interrupted.
+
+%s`, topRows, statRights),
+		Example: `  mizzenctl top
+  mizzenctl top -n shop --interval 2s`,
+		Args: serviceOrNone,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.repeat(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	o.addFlags(cmd.Flags())
+	cmd.Flags().DurationVar(&o.window, "interval", topInterval, "time between two tables")
+	return cmd
+}
+
+func serviceOrNone(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%q: want one Service", args)
+	}
+	return nil
+}
+
+func (o *statOptions) addFlags(flags *pflag.FlagSet) {
+	o.add(flags, "namespace of the Services (default: all)")
+	flags.BoolVarP(&o.all, "all-namespaces", "A", false, "all namespaces, which is the default")
+	flags.StringVar(&o.from, "from", "", "callers of this NAMESPACE, or WORKLOAD.NAMESPACE such as deploy/web.shop (default: all)")
+}
+
+// traffic is what is looked at: by whom, and who is asked.
+type traffic struct {
+	agents agents
+	pods   []*podInfo
+	wanted func(destination) bool
+}
+
+// open checks the flags, and finds the pods to ask.
+func (o *statOptions) open(ctx context.Context, args []string) (*traffic, error) {
+	t := &traffic{wanted: func(to destination) bool { return o.namespace == "" || to.Namespace == o.namespace }}
+	switch {
+	case !slices.Contains(outputs, o.output):
+		return nil, fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	case o.all && o.namespace != "":
+		return nil, errors.New("--all-namespaces: want no --namespace")
+	}
+	if len(args) == 1 {
+		service, err := o.service(args[0])
+		if err != nil {
+			return nil, err
+		}
+		t.wanted = func(to destination) bool { return to.Key == service }
+	}
+	namespace, isCaller, err := callers(o.from)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.connect(&o.clusterFlags)
+	if err != nil {
+		return nil, err
+	}
+	if t.agents, err = o.agents(&o.clusterFlags); err != nil {
+		return nil, err
+	}
+	var list corev1.PodList
+	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list Pods: %w", err)
+	}
+	inv := newInventory("")
+	for i := range list.Items {
+		inv.addPod(&list.Items[i])
+	}
+	for _, p := range inv.pods {
+		if p.running() && (p.injected || isGateway(p)) && isCaller(p) {
+			t.pods = append(t.pods, p)
+		}
+	}
+	switch {
+	case len(t.pods) > 0:
+		return t, nil
+	case o.from != "":
+		return nil, fmt.Errorf("--from: %q: no running pod of it has a sidecar", o.from)
+	default:
+		return nil, errors.New("no running pod has a sidecar")
+	}
+}
+
+// service reads the name of a Service.
+func (o *statOptions) service(text string) (mesh.Key, error) {
+	t, err := o.parseTarget(text, ofService, o.defaultNamespace)
+	if err == nil && t.kind != "" && t.kind != ofService {
+		err = fmt.Errorf("%q: want a Service; --from names callers", text)
+	}
+	return t.Key, err
+}
+
+// callers reads the flag --from, a namespace or a workload of one. The namespace is empty for all.
+func callers(text string) (namespace string, is func(*podInfo) bool, err error) {
+	everybody := func(*podInfo) bool { return true }
+	if !strings.ContainsAny(text, "./") {
+		return text, everybody, nil
+	}
+	t, err := (&clusterFlags{}).parseTarget(text, "deploy", func() string { return "" })
+	switch {
+	case err != nil || t.kind == ofService || t.kind == string(mesh.KindGateway):
+		return "", nil, fmt.Errorf("--from: %q: want NAMESPACE, WORKLOAD.NAMESPACE or KIND/WORKLOAD.NAMESPACE, such as deploy/web.shop", text)
+	case t.kind != "":
+		return t.Namespace, func(p *podInfo) bool { return t.means(p.source) }, nil
+	}
+	return t.Namespace, func(p *podInfo) bool {
+		_, name, _ := strings.Cut(p.workload, "/")
+		return name == t.Name
+	}, nil
+}
+
+func isGateway(p *podInfo) bool {
+	return p.source.Labels["app.kubernetes.io/managed-by"] == gateway.FieldManager
+}
+
+func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if o.window != 0 && o.window < minWindow {
+		return fmt.Errorf("--window: %s: want %s or more, or 0 for all since each sidecar's start", o.window, minWindow)
+	}
+	t, err := o.open(ctx, args)
+	if err != nil {
+		return err
+	}
+	var before map[mesh.Key]sample
+	if o.window > 0 {
+		began := o.now()
+		before = t.read(ctx, o.now, stderr)
+		waited(ctx, o.window-o.now().Sub(began))
+	}
+	v := t.between(before, t.read(ctx, o.now, stderr))
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(v.Unanswered) == len(t.pods) {
+		return fmt.Errorf("no sidecar could be asked: %s: %s", v.Unanswered[0].Pod, v.Unanswered[0].Problem)
+	}
+	return write(stdout, o.output, v, func(p paint) string { return renderStat(v, p) })
+}
+
+// repeat shows a table again and again until ctx ends.
+func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if o.window < minWindow {
+		return fmt.Errorf("--interval: %s: want %s or more", o.window, minWindow)
+	}
+	t, err := o.open(ctx, args)
+	if err != nil {
+		return err
+	}
+	p := paintFor(stdout)
+	before := t.read(ctx, o.now, stderr)
+	for waited(ctx, o.window) {
+		if t, err = o.open(ctx, args); err != nil { // pods come and go
+			return err
+		}
+		after := t.read(ctx, o.now, io.Discard)
+		if ctx.Err() != nil {
+			break
+		}
+		v := t.between(before, after)
+		v.busiest(topRows)
+		if _, err := io.WriteString(stdout, p.clear()+renderStat(v, p)); err != nil {
+			return err
+		}
+		before = after
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package ctl
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/answers"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// destination is a port of a Service.
+type destination struct {
+	mesh.Key
+	port uint16
+}
+
+// counts of the calls to one destination, as counters that only grow.
+type counts struct {
+	// codes are requests by the status of their answer ("503"), or its class ("5xx") where only that is known. grpc are those by a gRPC status that is an error, and reasons the answers
+	// that the sidecar made itself.
+	codes, grpc, reasons map[string]float64
+	retries              float64
+	// latency has the requests that took at most so long, by milliseconds.
+	latency map[float64]float64
+	// Connections, and bytes over them.
+	opened, failedToConnect, sent, received float64
+	// open is no counter: the connections that are open now.
+	open float64
+}
+
+func newCounts() *counts {
+	return &counts{codes: map[string]float64{}, grpc: map[string]float64{}, reasons: map[string]float64{}, latency: map[float64]float64{}}
+}
+
+// sample is what one sidecar has counted up to a time.
+type sample struct {
+	at   time.Time
+	by   map[destination]*counts
+	fail error
+}
+
+// read asks all sidecars.
+func (t *traffic) read(ctx context.Context, now func() time.Time, stderr io.Writer) map[mesh.Key]sample {
+	return askEach(t.pods, stderr, func(p *podInfo) sample {
+		body, err := t.agents.page(ctx, p.Key, config.AgentPort, "/metrics")
+		at := now()
+		if err != nil {
+			return sample{at: at, fail: err}
+		}
+		m, err := readMetrics(body)
+		if err == nil && m["mizzen_agent_build_info"] == nil {
+			err = errors.New("port " + strconv.Itoa(config.AgentPort) + " has no metrics of a sidecar")
+		}
+		return sample{at: at, by: m.calls(), fail: err}
+	})
+}
+
+// calls reads the counts of all destinations.
+func (m metrics) calls() map[destination]*counts {
+	out := map[destination]*counts{}
+	of := func(to destination) *counts {
+		if out[to] == nil {
+			out[to] = newCounts()
+		}
+		return out[to]
+	}
+	each := func(name string, f func(c *counts, labels map[string]string, series *dto.Metric)) {
+		for _, series := range m[name].GetMetric() {
+			labels := map[string]string{}
+			for _, l := range series.Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if to, ok := destinationOf(labels); ok {
+				f(of(to), labels, series)
+			}
+		}
+	}
+	value := func(series *dto.Metric) float64 {
+		return series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
+	}
+	add := func(name string, field func(*counts) *float64) {
+		each(name, func(c *counts, _ map[string]string, series *dto.Metric) { *field(c) += value(series) })
+	}
+	each("envoy_cluster_upstream_rq", func(c *counts, labels map[string]string, series *dto.Metric) {
+		c.codes[labels["envoy_response_code"]] += value(series)
+	})
+	classes := map[*counts]map[string]float64{}
+	each("envoy_cluster_upstream_rq_xx", func(c *counts, labels map[string]string, series *dto.Metric) {
+		if classes[c] == nil {
+			classes[c] = map[string]float64{}
+		}
+		classes[c][labels["envoy_response_code_class"]+"xx"] += value(series)
+	})
+	for c, by := range classes {
+		if len(c.codes) == 0 { // a gateway, which has few series
+			c.codes = by
+		}
+	}
+	each("envoy_outbound_grpc_errors", func(c *counts, labels map[string]string, series *dto.Metric) {
+		c.grpc[grpcName(labels["grpc_status"])] += value(series)
+	})
+	each(answers.Metric, func(c *counts, labels map[string]string, series *dto.Metric) {
+		if labels["side"] == "outbound" {
+			c.reasons[labels["reason"]] += value(series)
+		}
+	})
+	each("envoy_cluster_upstream_rq_time", func(c *counts, _ map[string]string, series *dto.Metric) {
+		for _, b := range series.GetHistogram().GetBucket() {
+			c.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
+		}
+	})
+	add("envoy_cluster_upstream_rq_retry", func(c *counts) *float64 { return &c.retries })
+	add("envoy_cluster_upstream_cx_total", func(c *counts) *float64 { return &c.opened })
+	add("envoy_cluster_upstream_cx_connect_fail", func(c *counts) *float64 { return &c.failedToConnect })
+	add("envoy_cluster_upstream_cx_tx_bytes_total", func(c *counts) *float64 { return &c.sent })
+	add("envoy_cluster_upstream_cx_rx_bytes_total", func(c *counts) *float64 { return &c.received })
+	add("envoy_cluster_upstream_cx_active", func(c *counts) *float64 { return &c.open })
+	return out
+}
+
+// destinationOf reads the labels of Mizzen's metrics, or the name of a cluster.
+func destinationOf(labels map[string]string) (destination, bool) {
+	namespace, service, port := labels["destination_namespace"], labels["destination_service"], labels["destination_port"]
+	if cluster, ok := strings.CutPrefix(labels["destination"], "outbound/"); ok {
+		if parts := strings.Split(cluster, "/"); len(parts) == 3 {
+			namespace, service, port = parts[0], parts[1], parts[2]
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return destination{mesh.Key{Namespace: namespace, Name: service}, uint16(n)}, err == nil && service != ""
+}
+
+// less returns what came since before. Counters that went down were set back by a start of the sidecar.
+func (c *counts) less(before *counts) *counts {
+	if before == nil || c.total() < before.total() || c.opened < before.opened {
+		return c
+	}
+	return &counts{
+		codes: lessEach(c.codes, before.codes), grpc: lessEach(c.grpc, before.grpc), reasons: lessEach(c.reasons, before.reasons), retries: c.retries - before.retries,
+		latency: lessEach(c.latency, before.latency), opened: c.opened - before.opened, failedToConnect: c.failedToConnect - before.failedToConnect,
+		sent: c.sent - before.sent, received: c.received - before.received, open: c.open,
+	}
+}
+
+func lessEach[K comparable](after, before map[K]float64) map[K]float64 {
+	out := map[K]float64{}
+	for k, v := range after {
+		out[k] = v - before[k]
+	}
+	return out
+}
+
+// add adds the counts of another pod of the same workload.
+func (c *counts) add(other *counts) {
+	addEach(c.codes, other.codes)
+	addEach(c.grpc, other.grpc)
+	addEach(c.reasons, other.reasons)
+	addEach(c.latency, other.latency)
+	c.retries, c.opened, c.failedToConnect = c.retries+other.retries, c.opened+other.opened, c.failedToConnect+other.failedToConnect
+	c.sent, c.received, c.open = c.sent+other.sent, c.received+other.received, c.open+other.open
+}
+
+func addEach[K comparable](to, from map[K]float64) {
+	for k, v := range from {
+		to[k] += v
+	}
+}
+
+func (c *counts) total() float64 {
+	sum := 0.0
+	for _, n := range c.codes {
+		sum += n
+	}
+	return sum
+}
+
+// failed returns the requests that failed. Where a sidecar answers a gRPC call itself, the same call has the status 503 and
+// a gRPC status; so has one of a server's that speaks HTTP. A port has seldom both HTTP and gRPC, so the larger number counts.
+func (c *counts) failed() float64 {
+	var http, grpc float64
+	for code, n := range c.codes {
+		if strings.HasPrefix(code, "5") {
+			http += n
+		}
+	}
+	for _, status := range grpcFailures {
+		grpc += c.grpc[status]
+	}
+	return max(http, grpc)
+}
+
+// quantile returns the time in milliseconds within which this part of the requests was answered, between the bounds of a bucket
+// as Prometheus's histogram_quantile does it, and false if there was none.
+func (c *counts) quantile(q float64) (float64, bool) {
+	bounds := slices.Sorted(maps.Keys(c.latency))
+	if len(bounds) == 0 || c.latency[bounds[len(bounds)-1]] <= 0 {
+		return 0, false
+	}
+	rank := q * c.latency[bounds[len(bounds)-1]]
+	at, _ := slices.BinarySearchFunc(bounds, rank, func(bound, rank float64) int { return cmp.Compare(c.latency[bound], rank) })
+	lower, below := 0.0, 0.0
+	if at > 0 {
+		lower, below = bounds[at-1], c.latency[bounds[at-1]]
+	}
+	if math.IsInf(bounds[at], 1) {
+		return lower, true
+	}
+	return lower + (bounds[at]-lower)*(rank-below)/(c.latency[bounds[at]]-below), true
+}

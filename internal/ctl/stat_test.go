@@ -1,0 +1,186 @@
+package ctl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
+)
+
+// What came between two samples is counted, whatever happens to a sidecar meanwhile.
+func TestStatBetween(t *testing.T) {
+	cart := destination{mesh.Key{Namespace: "shop", Name: "cart"}, 8080}
+	other := destination{mesh.Key{Namespace: "shop", Name: "other"}, 1}
+	counted := func(ok, failed float64) map[destination]*counts {
+		c := newCounts()
+		c.codes["200"], c.codes["503"], c.opened = ok, failed, 1
+		return map[destination]*counts{cart: c, other: newCounts()}
+	}
+	at := func(seconds int) time.Time { return goldenNow().Add(time.Duration(seconds) * time.Second) }
+	down := errors.New("away")
+	key := func(name string) mesh.Key { return mesh.Key{Namespace: "web", Name: name} }
+	for name, tt := range map[string]struct {
+		before, after    map[mesh.Key]sample
+		requests, failed int64
+		perSecond        float64
+		sidecars         int
+	}{
+		"all since the start": {
+			nil, map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(0), counted(5, 0), nil}},
+			105, 10, 0, 2,
+		},
+		"over times that differ": {
+			map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(1), counted(0, 0), nil}},
+			map[mesh.Key]sample{key("a"): {at(10), counted(180, 20), nil}, key("b"): {at(21), counted(20, 0), nil}},
+			120, 10, 11, 2,
+		},
+		"set back by a start": {
+			map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(0), counted(0, 0), nil}},
+			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(0, 0), nil}},
+			10, 0, 1, 2,
+		},
+		"come since": {
+			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}},
+			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(900, 0), nil}},
+			10, 0, 1, 2,
+		},
+		"gone since": {
+			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}, key("b"): {at(0), counted(0, 0), nil}},
+			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), nil, down}},
+			10, 0, 1, 1,
+		},
+		"did not answer at first": {
+			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}, key("b"): {at(0), nil, down}},
+			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(900, 0), nil}},
+			10, 0, 1, 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reads := &traffic{wanted: func(destination) bool { return true }}
+			for _, name := range []string{"a", "b"} {
+				source := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
+				reads.pods = append(reads.pods, &podInfo{Pod: mesh.BuildPod(source), source: source, workload: "Deployment/web"})
+			}
+			v := reads.between(tt.before, tt.after)
+			if len(v.Calls) != 1 {
+				t.Fatalf("%+v, want calls to one Service", v.Calls)
+			}
+			got := v.Calls[0]
+			if got.Requests != tt.requests || got.Failed != tt.failed || got.PerSecond != tt.perSecond || v.Sidecars != tt.sidecars || len(v.Unanswered) != 2-tt.sidecars {
+				t.Errorf("%+v of %d sidecars, want %d requests, %d failed, %g per second, of %d", got, v.Sidecars, tt.requests, tt.failed, tt.perSecond, tt.sidecars)
+			}
+		})
+	}
+}
+
+// A gRPC call that the sidecar answers has a status of HTTP and one of gRPC, and has failed once.
+func TestStatFailed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		codes, grpc map[string]float64
+		want        float64
+	}{
+		"none":                    {map[string]float64{"200": 9, "404": 3}, nil, 0},
+		"HTTP":                    {map[string]float64{"200": 9, "500": 1, "503": 2}, nil, 3},
+		"gRPC":                    {map[string]float64{"200": 9}, map[string]float64{"UNAVAILABLE": 2, "INTERNAL": 1}, 3},
+		"the client's fault":      {map[string]float64{"200": 9}, map[string]float64{"NOT_FOUND": 2, "CANCELLED": 1}, 0},
+		"gRPC without an answer":  {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2}, 2},
+		"gRPC of server and mesh": {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2, "UNKNOWN": 1}, 3},
+	} {
+		if got := (&counts{codes: tt.codes, grpc: tt.grpc}).failed(); got != tt.want {
+			t.Errorf("%s: %g have failed, want %g", name, got, tt.want)
+		}
+	}
+}
+
+func TestStatQuantile(t *testing.T) {
+	inf := math.Inf(1)
+	for name, tt := range map[string]struct {
+		latency map[float64]float64
+		q, want float64
+		none    bool
+	}{
+		"nothing":             {nil, 0.5, 0, true},
+		"no requests":         {map[float64]float64{1: 0, inf: 0}, 0.5, 0, true},
+		"within a bucket":     {map[float64]float64{1: 0, 5: 100, inf: 100}, 0.5, 3, false},
+		"in the first":        {map[float64]float64{1: 100, 5: 100, inf: 100}, 0.5, 0.5, false},
+		"beyond the last":     {map[float64]float64{1: 10, 5: 20, inf: 100}, 0.99, 5, false},
+		"at a bucket's bound": {map[float64]float64{1: 50, 5: 100, inf: 100}, 0.5, 1, false},
+		"after an empty one":  {map[float64]float64{1: 50, 5: 50, 10: 100, inf: 100}, 0.75, 7.5, false},
+	} {
+		if got, ok := (&counts{latency: tt.latency}).quantile(tt.q); ok == tt.none || math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("%s: %g, %t, want %g", name, got, ok, tt.want)
+		}
+	}
+}
+
+// growing counts a request more at each look.
+type growing struct{ looks int }
+
+func (g *growing) ask(context.Context, mesh.Key, string, any) error { return nil }
+
+func (g *growing) page(context.Context, mesh.Key, int, string) ([]byte, error) {
+	g.looks++
+	return []byte("# TYPE mizzen_agent_build_info gauge\nmizzen_agent_build_info 1\n# TYPE envoy_cluster_upstream_rq counter\n" +
+		`envoy_cluster_upstream_rq{destination_namespace="shop",destination_service="cart",destination_port="80",envoy_response_code="200"} ` +
+		strings.Repeat("1", g.looks) + "\n"), nil
+}
+
+// top goes on until it is interrupted, which is no failure.
+func TestTop(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var out interrupting
+	out.after, out.stop = 2, stop
+	asked := &growing{}
+	cmd := newCommand(anyClusterOf(t, []byte(meshedPod), nil), func(*clusterFlags) (agents, error) { return asked, nil }, time.Now)
+	cmd.SetArgs([]string{"top", "--interval", minWindow.String()})
+	cmd.SetOut(&out)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.text.String(), "shop/cart:80  web/Pod/web-1"); got != 2 {
+		t.Errorf("%d tables, want 2:\n%s", got, out.text.String())
+	}
+}
+
+// interrupting stops after so many writes.
+type interrupting struct {
+	text  bytes.Buffer
+	after int
+	stop  func()
+}
+
+func (i *interrupting) Write(b []byte) (int, error) {
+	if i.after--; i.after == 0 {
+		i.stop()
+	}
+	return i.text.Write(b)
+}
+
+const meshedPod = `apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: web, annotations: {mizzen.dev/injected: "0.2.0"}}
+spec:
+  initContainers:
+  - {name: mizzen-proxy, image: proxy, args: [run], restartPolicy: Always}
+  - {name: mizzen-capture, image: proxy, args: [capture]}
+  containers: [{name: app, image: app}]
+status: {phase: Running}
+`
+
+func TestBusiest(t *testing.T) {
+	v := statView{Calls: []callsView{{PerSecond: 1}, {Connections: connectionsView{Sent: 5}}, {PerSecond: 3}, {}}}
+	v.busiest(3)
+	want := []callsView{{PerSecond: 3}, {PerSecond: 1}, {Connections: connectionsView{Sent: 5}}}
+	if diff := cmp.Diff(want, v.Calls); diff != "" || v.left != 1 {
+		t.Errorf("%d left, diff (-want +got):\n%s", v.left, diff)
+	}
+}
