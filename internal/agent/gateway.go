@@ -151,13 +151,13 @@ func (gateway) overloadManager(s Settings) object {
 	}
 }
 
-// statistics are fewer than in a sidecar, so that a gateway has at most some 600 series with 50 clusters that are all in use.
-// Histograms have 17 series each, so there is one for each connection manager and none for each cluster.
+// statistics are fewer than in a sidecar, so that a gateway has at most some 600 series with 50 clusters that are all in use, and
+// none for the others, of which there may be thousands: Envoy makes the statistics of traffic when there is some, but those of
+// membership with the cluster. Histograms have 17 series each, so there is one for each connection manager and none for each cluster.
 func (gateway) statistics() (prefixes, patterns []string) {
 	return []string{answers.StatPrefix + "." + answers.Stat}, []string{
 		`cluster\.([^.]+|[0-9.]+_[0-9]+)\.(` +
-			`membership_healthy` +
-			`|upstream_cx_connect_fail` +
+			`upstream_cx_connect_fail` +
 			`|upstream_rq_([0-9]xx|pending_overflow|timeout)` +
 			// See keptPatterns.
 			`|ClusterTrafficStats\.initialized)`,

@@ -144,6 +144,8 @@ Try next:
   export KUBECONFIG=%[1]s
   # is the mesh well?
   %[6]s status
+  # who calls whom, and how does it go?
+  %[6]s stat --window 0
   # the sidecar, in a pod that nobody changed
   %[2]s get pod -n %[3]s -o json | jq -r '.items[].spec | (.initContainers + .containers)[].name'
   # more pods: they get their share within two seconds

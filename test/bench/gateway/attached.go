@@ -6,6 +6,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
@@ -44,6 +46,14 @@ func attached(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, fmt.Errorf("after the last apply: %w", err)
 	}
 	b.log("%d routes made in %s, statuses right %s later, writes %v", n, show(made.took), show(made.right), made.writes)
+	bare, err := b.writeStatuses(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("status by a bare client: %w", err)
+	}
+	b.log("a bare client has written %d statuses in %s", n, show(bare))
+	if _, err := s.settled(ctx, quiet); err != nil {
+		return nil, err
+	}
 	deleted, err := b.until(ctx, s, failed, n, 0, func(ctx context.Context, i int) error {
 		return b.Dynamic.Resource(httpRoutes).Namespace(b.ns).Delete(ctx, fmt.Sprintf("route-%04d", i), metav1.DeleteOptions{})
 	})
@@ -55,11 +65,41 @@ func attached(ctx context.Context, b *bench) ([]figure, error) {
 	return []figure{
 		plain(fmt.Sprintf("%d HTTPRoutes applied in", n), show(made.took)),
 		most("after the last apply attachedRoutes and all routes are right", made.right, wantAttached),
+		plain(fmt.Sprintf("a bare client, which does nothing else meanwhile, writes %d statuses in", n), show(bare)),
 		plain("deleted in", show(deleted.took)),
 		most("after the last delete attachedRoutes is 0", deleted.right, wantDetached),
 		atMost("status writes of the Gateway, for both", ofGateway, wantGatewayWrites),
 		plain("in all", fmt.Sprint(ofGateway+made.writes[routeKind]+deleted.writes[routeKind])),
 	}, nil
+}
+
+// writeStatuses adds the word of another controller to the status of each route, and returns how long that took: what the API
+// server needs for as many writes.
+func (b *bench) writeStatuses(ctx context.Context, n int) (time.Duration, error) {
+	routes := b.Dynamic.Resource(httpRoutes).Namespace(b.ns)
+	list, err := routes.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return 0, err
+	}
+	if len(list.Items) != n {
+		return 0, fmt.Errorf("%d routes, want %d", len(list.Items), n)
+	}
+	start := time.Now()
+	err = cluster.Each(ctx, n, func(ctx context.Context, i int) error {
+		route := &list.Items[i]
+		parents, _, err := unstructured.NestedSlice(route.Object, "status", "parents")
+		if err != nil || len(parents) == 0 {
+			return fmt.Errorf("HTTPRoute %s: status.parents: %v, %w", route.GetName(), parents, err)
+		}
+		other := runtime.DeepCopyJSON(parents[0].(map[string]any))
+		other["controllerName"] = "example.com/bench"
+		if err := unstructured.SetNestedSlice(route.Object, append(parents, other), "status", "parents"); err != nil {
+			return err
+		}
+		_, err = routes.UpdateStatus(ctx, route, metav1.UpdateOptions{})
+		return err
+	})
+	return time.Since(start), err
 }
 
 // wave is what many changes took, and how much later the statuses were right.

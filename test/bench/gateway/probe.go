@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
 
 // What is wanted of a new route: so long until it answers.
@@ -29,14 +31,25 @@ func probe(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: dialer(address)}, Timeout: 10 * time.Second}
+	// The nodes learn the address after the status has it.
+	err = cluster.Poll(ctx, readyTimeout, func(ctx context.Context) (string, error) {
+		if status, _, err := ask(ctx, client, "http://nobody.example.com/", ""); err != nil || status != http.StatusNotFound {
+			return fmt.Sprintf("%s: status %d, error %v", address, status, err), nil
+		}
+		return "", nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	answers := map[int]int{}
+	failed := func(host string, err error) { b.log("%s: no answer: %s", host, err) }
 	var times []time.Duration
 	for i := range b.probe {
 		r := route(b.ns, fmt.Sprintf("route-%04d", i), b.ns, hostOf(i), serverName, httpPort)
 		if err := b.makeRoute(ctx, r); err != nil {
 			return nil, err
 		}
-		took, err := firstAnswer(ctx, client, hostOf(i), answers)
+		took, err := firstAnswer(ctx, client, hostOf(i), answers, failed)
 		if err != nil {
 			return nil, err
 		}
@@ -49,8 +62,8 @@ func probe(ctx context.Context, b *bench) ([]figure, error) {
 }
 
 // firstAnswer asks until the answer is 200 and returns how long that took from now. It counts the answers by their status; one
-// that does not come is 0.
-func firstAnswer(ctx context.Context, client *http.Client, host string, answers map[int]int) (time.Duration, error) {
+// that does not come is 0, and told.
+func firstAnswer(ctx context.Context, client *http.Client, host string, answers map[int]int, failed func(string, error)) (time.Duration, error) {
 	start := time.Now()
 	for {
 		status, _, err := ask(ctx, client, "http://"+host+"/", "")
@@ -59,6 +72,7 @@ func firstAnswer(ctx context.Context, client *http.Client, host string, answers 
 		}
 		if err != nil {
 			status = 0
+			failed(host, err)
 		}
 		answers[status]++
 		took := time.Since(start)

@@ -45,7 +45,13 @@ func scale(ctx context.Context, b *bench) ([]figure, error) {
 	if err := m.take(ctx, b, "empty"); err != nil {
 		return nil, err
 	}
-	made, err := b.fill(ctx, s, failed, pods[0].Status.PodIP)
+	if err := b.fillServices(ctx, pods[0].Status.PodIP); err != nil {
+		return nil, err
+	}
+	if err := m.take(ctx, b, fmt.Sprintf("%d Services", b.routes)); err != nil {
+		return nil, err
+	}
+	made, err := b.fillRoutes(ctx, s, failed)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +67,7 @@ func scale(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, err
 	}
 	figures := []figure{
-		plain(fmt.Sprintf("%d routes, Services and EndpointSlices in %d namespaces made in", b.routes, b.namespaces), show(made.took)),
+		plain(fmt.Sprintf("%d routes in %d namespaces made in", b.routes, b.namespaces), show(made.took)),
 		plain("all statuses right after the last one", show(made.right)),
 		plain("status writes of the Gateway; of the routes", fmt.Sprintf("%d; %d", made.writes[gatewayKind], made.writes[routeKind])),
 		plain(fmt.Sprintf("%d changes, one a second: in effect after p50; p99", len(times)), show(quantile(times, 0.5))+"; "+show(quantile(times, 0.99))),
@@ -72,25 +78,36 @@ func scale(ctx context.Context, b *bench) ([]figure, error) {
 
 func (b *bench) scaleNamespace(i int) string { return fmt.Sprintf("%s-%02d", b.ns, i%b.namespaces) }
 
-// fill makes the namespaces and then for each route its endpoints, its Service and the route itself.
-func (b *bench) fill(ctx context.Context, s *statuses, failed <-chan error, endpoint string) (wave, error) {
+// fillServices makes the namespaces, and for each route its endpoints and its Service.
+func (b *bench) fillServices(ctx context.Context, endpoint string) error {
 	if err := cluster.Each(ctx, b.namespaces, func(ctx context.Context, i int) error { return b.namespace(ctx, b.scaleNamespace(i), nil) }); err != nil {
-		return wave{}, err
+		return err
 	}
-	return b.until(ctx, s, failed, b.routes, b.routes, func(ctx context.Context, i int) error {
-		ns, name := b.scaleNamespace(i), fmt.Sprintf("shop-%04d", i)
+	return cluster.Each(ctx, b.routes, func(ctx context.Context, i int) error {
+		ns, name := b.scaleNamespace(i), scaleName(i)
 		if _, err := b.DiscoveryV1().EndpointSlices(ns).Create(ctx, slice(ns, name, endpoint), metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("EndpointSlice %s/%s: %w", ns, name, err)
 		}
 		if _, err := b.CoreV1().Services(ns).Create(ctx, unmanaged(ns, name), metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("service %s/%s: %w", ns, name, err)
 		}
+		return nil
+	})
+}
+
+// fillRoutes makes the routes.
+func (b *bench) fillRoutes(ctx context.Context, s *statuses, failed <-chan error) (wave, error) {
+	return b.until(ctx, s, failed, b.routes, b.routes, func(ctx context.Context, i int) error {
+		ns, name := b.scaleNamespace(i), scaleName(i)
 		if err := b.makeRoute(ctx, route(ns, name, b.ns, hostOf(i), name, httpPort)); err != nil {
 			return fmt.Errorf("HTTPRoute %s/%s: %w", ns, name, err)
 		}
 		return nil
 	})
 }
+
+// scaleName returns the name of a route, its Service and its EndpointSlice.
+func scaleName(i int) string { return fmt.Sprintf("shop-%04d", i) }
 
 // oneASecond adds to a route each second a header of its answers, and measures how soon it comes.
 func (b *bench) oneASecond(ctx context.Context, address string) (times []time.Duration, answers map[int]int, err error) {
@@ -106,7 +123,7 @@ func (b *bench) oneASecond(ctx context.Context, address string) (times []time.Du
 		}
 		i, value := turn*79%b.routes, fmt.Sprint(turn)
 		patch := fmt.Sprintf(`[{"op":"add","path":"/spec/rules/0/filters","value":[{"type":"ResponseHeaderModifier","responseHeaderModifier":{"set":[{"name":"x-turn","value":%q}]}}]}]`, value)
-		ns, name := b.scaleNamespace(i), fmt.Sprintf("shop-%04d", i)
+		ns, name := b.scaleNamespace(i), scaleName(i)
 		if _, err := b.Dynamic.Resource(httpRoutes).Namespace(ns).Patch(ctx, name, types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 			return nil, nil, fmt.Errorf("HTTPRoute %s/%s: %w", ns, name, err)
 		}
