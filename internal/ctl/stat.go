@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/mizzen-mesh/mizzen/internal/gateway"
+	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -200,7 +200,7 @@ func callers(text string) (namespace string, is func(*podInfo) bool, err error) 
 }
 
 func isGateway(p *podInfo) bool {
-	return p.source.Labels["app.kubernetes.io/managed-by"] == gateway.FieldManager
+	return p.source.Labels["app.kubernetes.io/managed-by"] == config.GatewayFieldManager
 }
 
 func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -239,14 +239,13 @@ func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr 
 	p := paintFor(stdout)
 	before := t.read(ctx, o.now, stderr)
 	for waited(ctx, o.window) {
-		if t, err = o.open(ctx, args); err != nil { // pods come and go
+		after, v, err := o.since(ctx, args, before)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // to be interrupted is how it ends
+		case err != nil:
 			return err
 		}
-		after := t.read(ctx, o.now, io.Discard)
-		if ctx.Err() != nil {
-			break
-		}
-		v := t.between(before, after)
 		v.busiest(topRows)
 		if _, err := io.WriteString(stdout, p.clear()+renderStat(v, p)); err != nil {
 			return err
@@ -254,4 +253,14 @@ func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr 
 		before = after
 	}
 	return nil
+}
+
+// since asks the pods that there are now.
+func (o *statOptions) since(ctx context.Context, args []string, before map[mesh.Key]sample) (map[mesh.Key]sample, statView, error) {
+	t, err := o.open(ctx, args)
+	if err != nil {
+		return nil, statView{}, err
+	}
+	after := t.read(ctx, o.now, io.Discard)
+	return after, t.between(before, after), nil
 }

@@ -27,7 +27,7 @@ import (
 )
 
 // FieldManager owns the fields of all objects that Render returns. It is also the value of labelManagedBy.
-const FieldManager = "mizzen-gateway"
+const FieldManager = config.GatewayFieldManager
 
 // Labels of all objects and pods.
 // https://gateway-api.sigs.k8s.io/geps/gep-1762/
