@@ -8,6 +8,9 @@ const Group = "mizzen.dev"
 // ControllerName names Mizzen in GatewayClasses, and in the statuses of Gateway API objects.
 const ControllerName = Group + "/controller"
 
+// GatewayAPIVersions begins the versions of the Gateway API's CRDs that Mizzen is made for.
+const GatewayAPIVersions = "v1.6."
+
 // GatewayFieldManager owns the fields of what a Gateway consists of, and is the label app.kubernetes.io/managed-by of it.
 const GatewayFieldManager = "mizzen-gateway"
 

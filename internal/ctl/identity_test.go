@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -72,6 +73,8 @@ func TestStatusGolden(t *testing.T) {
 
 func TestStatGolden(t *testing.T) { runWithAgents(t, "testdata/stat") }
 
+func TestInstallCheckGolden(t *testing.T) { runWithAgents(t, "testdata/install-check") }
+
 func runWithAgents(t *testing.T, root string) {
 	golden.Run(t, root, func(t *testing.T, c *golden.Case) {
 		answers := fakeAgents{}
@@ -107,6 +110,9 @@ func runWithAgents(t *testing.T, root string) {
 func anyClusterOf(t *testing.T, content []byte, forbidden []string) connector {
 	t.Helper()
 	scheme := kubescheme.New()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	builder := fake.NewClientBuilder().WithScheme(scheme)
 	for _, doc := range splitDocuments(content) {

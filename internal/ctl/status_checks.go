@@ -85,16 +85,21 @@ func (s *meshStatus) view(now time.Time) statusView {
 
 // exit is the error with which status ends.
 func (v statusView) exit() error {
+	if bad := v.bad(); bad != "" {
+		return &ExitError{exitNotWell, "not well, or not known to be: " + bad}
+	}
+	return nil
+}
+
+// bad names the checks that found something wrong, or could not look.
+func (v statusView) bad() string {
 	var names []string
 	for _, c := range v.Checks {
 		if c.State == stateError || c.State == stateUnknown {
 			names = append(names, c.Name)
 		}
 	}
-	if names == nil {
-		return nil
-	}
-	return &ExitError{exitNotWell, "not well, or not known to be: " + strings.Join(names, ", ")}
+	return strings.Join(names, ", ")
 }
 
 func (s *meshStatus) checkControlPlane(c *statusCheck) {

@@ -20,9 +20,6 @@ import (
 	"github.com/mizzen-mesh/mizzen/xds/status"
 )
 
-// supported begins the versions of the Gateway API's CRDs that Mizzen is made for.
-const supported = "v1.6."
-
 // ReconcileClass makes Mizzen's GatewayClass if it is missing, and writes the status of one of ours. It changes no
 // GatewayClass otherwise.
 func (d *Deployer) ReconcileClass(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
@@ -110,10 +107,10 @@ func writeClassStatus(class *gatewayv1.GatewayClass, parametersErr error, versio
 		Type: string(gatewayv1.GatewayClassConditionStatusSupportedVersion), Status: metav1.ConditionTrue,
 		Reason: string(gatewayv1.GatewayClassReasonSupportedVersion), Message: "The CRDs of the Gateway API have a supported version: " + strings.Join(versions, ", ") + ".",
 	}
-	others := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return strings.HasPrefix(v, supported) })
+	others := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return strings.HasPrefix(v, config.GatewayAPIVersions) })
 	if len(others) > 0 {
 		version.Status, version.Reason = metav1.ConditionFalse, string(gatewayv1.GatewayClassReasonUnsupportedVersion)
-		version.Message = fmt.Sprintf("CRDs of the Gateway API have the versions %q; want %sx. Gateways are served as far as they can be.", others, supported)
+		version.Message = fmt.Sprintf("CRDs of the Gateway API have the versions %q; want %sx. Gateways are served as far as they can be.", others, config.GatewayAPIVersions)
 	}
 	for _, condition := range []metav1.Condition{accepted, version} {
 		old := meta.FindStatusCondition(class.Status.Conditions, condition.Type)

@@ -44,6 +44,9 @@ func TestStatus(t *testing.T) {
 		}
 		return n
 	}
+	if out, code, err := run("install-check"); err != nil || code != 0 {
+		t.Errorf("install-check: exit code %d, %v\n%s", code, err, out)
+	}
 	before, _ := status()
 	pods, proxies := number(before["pods"])+2, number(before["proxies"])+2
 	e.server("server", 2)

@@ -1,0 +1,230 @@
+package ctl
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/version"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/consts"
+
+	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/webhook"
+)
+
+// oldestKubernetes is that of the chart (kubeVersion).
+const oldestKubernetes = "1.30.0"
+
+// architectures are those of the proxy's image.
+var architectures = []string{"amd64", "arm64"}
+
+func (p *platform) view() statusView {
+	v := statusView{}
+	for _, c := range []struct {
+		name  string
+		check func(*statusCheck)
+	}{
+		{"kubernetes", p.checkKubernetes},
+		{"nodes", p.checkNodes},
+		{"gateway api", p.checkGatewayAPI},
+		{"namespaces", p.checkNamespaces},
+		{"other meshes", p.checkOtherMeshes},
+		{"kube-proxy", p.checkSockets},
+		{"cni plugin", p.checkCNI},
+		{"mizzen", p.checkMizzen},
+	} {
+		check := statusCheck{Name: c.name, State: stateOK}
+		c.check(&check)
+		v.Checks = append(v.Checks, check)
+	}
+	return v
+}
+
+// checkKubernetes looks at the kubelets: none is newer than the API server, and sidecars need both.
+// https://kubernetes.io/releases/version-skew-policy/#kubelet
+func (p *platform) checkKubernetes(c *statusCheck) {
+	if p.nodes.err != nil {
+		c.unknown(p.nodes.err)
+		return
+	}
+	oldest := version.MustParseGeneric(oldestKubernetes)
+	versions := map[string]bool{}
+	for _, n := range p.nodes.is.Items {
+		kubelet := n.Status.NodeInfo.KubeletVersion
+		versions[kubelet] = true
+		if v, err := version.ParseGeneric(kubelet); err != nil || v.LessThan(oldest) {
+			c.add(stateError, "node "+n.Name, fmt.Sprintf("kubelet %s: pods with a sidecar do not start there; want %s or later", kubelet, oldest), "")
+		}
+	}
+	c.Text = "kubelets " + strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+}
+
+func (p *platform) checkNodes(c *statusCheck) {
+	if p.nodes.err != nil {
+		c.unknown(p.nodes.err)
+		return
+	}
+	kinds := map[string]int{}
+	for _, n := range p.nodes.is.Items {
+		info := n.Status.NodeInfo
+		kinds[info.OperatingSystem+"/"+info.Architecture]++
+		switch {
+		case info.OperatingSystem != string(corev1.Linux):
+			c.add(stateWarning, "node "+n.Name, fmt.Sprintf("runs %s: there is no sidecar for its pods; want them in namespaces without injection", info.OperatingSystem), "")
+		case !slices.Contains(architectures, info.Architecture):
+			c.add(stateError, "node "+n.Name, fmt.Sprintf("has the architecture %s; the images have %s", info.Architecture, strings.Join(architectures, " and ")), "")
+		}
+	}
+	var of []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		of = append(of, fmt.Sprintf("%d of %s", kinds[kind], kind))
+	}
+	c.Text = cmp.Or(strings.Join(of, ", "), "none")
+}
+
+// gatewayCRDs is how to install the CRDs of the Gateway API.
+const gatewayCRDs = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/" + consts.BundleVersion + "/standard-install.yaml"
+
+func (p *platform) checkGatewayAPI(c *statusCheck) {
+	if p.crds.err != nil {
+		c.unknown(p.crds.err)
+		return
+	}
+	versions := map[string]bool{}
+	for _, crd := range p.crds.is.Items {
+		if !strings.HasSuffix(crd.Name, "."+gatewayv1.GroupName) {
+			continue
+		}
+		is := cmp.Or(crd.Annotations[consts.BundleVersionAnnotation], "unknown version")
+		versions[strings.TrimSpace(is+" "+crd.Annotations[consts.ChannelAnnotation])] = true
+		if !strings.HasPrefix(is, config.GatewayAPIVersions) {
+			c.add(stateWarning, "customresourcedefinition "+crd.Name, fmt.Sprintf("is of %s; want %sx. Routes and Gateways are served as far as they can be", is, config.GatewayAPIVersions), gatewayCRDs)
+		}
+	}
+	if len(versions) == 0 {
+		c.Text = "not installed"
+		c.add(stateWarning, "cluster", "has no CRDs of the Gateway API: calls are balanced, but there are no routes and no Gateways. They may come at any time", gatewayCRDs)
+		return
+	}
+	c.Text = strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+}
+
+// otherMesh is a mesh whose sidecars or node proxies take the traffic of pods, too.
+type otherMesh struct {
+	name string
+	// webhook begins the name of its MutatingWebhookConfiguration.
+	webhook string
+	// takes returns what of a namespace says that its pods are in the mesh, or "".
+	takes func(*corev1.Namespace) string
+}
+
+func labelled(key string, values ...string) func(*corev1.Namespace) string {
+	return func(n *corev1.Namespace) string {
+		if value, ok := n.Labels[key]; ok && (len(values) == 0 || slices.Contains(values, value)) {
+			return "label " + key + "=" + value
+		}
+		return ""
+	}
+}
+
+// Sources:
+//   - https://istio.io/latest/docs/reference/config/labels/
+//   - https://linkerd.io/2/features/proxy-injection/
+//   - https://kuma.io/docs/latest/reference/kubernetes-annotations/
+var otherMeshes = []otherMesh{
+	{"Istio", "istio-sidecar-injector", func(n *corev1.Namespace) string {
+		return cmp.Or(labelled("istio-injection", "enabled")(n), labelled("istio.io/rev")(n), labelled("istio.io/dataplane-mode", "ambient")(n))
+	}},
+	{"Linkerd", "linkerd-proxy-injector", func(n *corev1.Namespace) string {
+		if value := n.Annotations["linkerd.io/inject"]; value == "enabled" || value == "ingress" {
+			return "annotation linkerd.io/inject=" + value
+		}
+		return ""
+	}},
+	{"Kuma", "kuma-admission-mutating", labelled("kuma.io/sidecar-injection", "enabled", "true")},
+}
+
+// checkNamespaces looks at the namespaces of the mesh.
+func (p *platform) checkNamespaces(c *statusCheck) {
+	if p.namespaces.err != nil {
+		c.unknown(p.namespaces.err)
+		return
+	}
+	ours := 0
+	for i := range p.namespaces.is.Items {
+		n := &p.namespaces.is.Items[i]
+		if n.Labels[config.LabelInjection] != config.InjectionEnabled {
+			continue
+		}
+		ours++
+		if why, want := webhook.RefusesCapture(n.Labels); why != "" && apierrors.IsNotFound(p.cni.err) {
+			c.add(stateError, "namespace "+n.Name, why+": the API server refuses its pods", "helm upgrade --set cni.enabled=true, or "+want)
+		}
+		for _, mesh := range otherMeshes {
+			if said := mesh.takes(n); said != "" {
+				c.add(stateError, "namespace "+n.Name, fmt.Sprintf("is in %s, too (%s): its pods would get two proxies", mesh.name, said), "take one of the two away")
+			}
+		}
+	}
+	c.Text = fmt.Sprintf("%d of %d in the mesh", ours, len(p.namespaces.is.Items))
+}
+
+func (p *platform) checkOtherMeshes(c *statusCheck) {
+	if p.webhooks.err != nil {
+		c.unknown(p.webhooks.err)
+		return
+	}
+	var found []string
+	for _, mesh := range otherMeshes {
+		for _, w := range p.webhooks.is.Items {
+			if strings.HasPrefix(w.Name, mesh.webhook) {
+				found = append(found, fmt.Sprintf("%s (%s)", mesh.name, w.Name))
+			}
+		}
+	}
+	c.Text = "none"
+	if len(found) > 0 { // each may have namespaces of its own
+		c.Text = strings.Join(found, ", ") + ", for other namespaces"
+	}
+}
+
+func (p *platform) checkSockets(c *statusCheck) {
+	c.Text = "no replacement that translates Services in the sockets of pods is known"
+	for _, f := range p.sockets {
+		c.Text = "replaced"
+		c.add(stateWarning, f.Object, fmt.Sprintf("%s: %q: %s", f.Field, f.Value, f.Problem), "want "+f.Want)
+	}
+}
+
+func (p *platform) checkCNI(c *statusCheck) {
+	switch {
+	case apierrors.IsNotFound(p.cni.err):
+		c.Text = "not installed: pods get an init container with NET_ADMIN"
+		return
+	case p.cni.err != nil:
+		c.unknown(p.cni.err)
+		return
+	}
+	s := p.cni.is.Status
+	c.Text = fmt.Sprintf("%d of %d nodes ready", s.NumberReady, s.DesiredNumberScheduled)
+	if s.NumberReady < s.DesiredNumberScheduled {
+		c.add(stateError, fmt.Sprintf("daemonset %s/%s", p.system, cniName), fmt.Sprintf("is not ready on %d nodes: pods with a sidecar wait there", s.DesiredNumberScheduled-s.NumberReady),
+			fmt.Sprintf("kubectl get pods -n %s -l app.kubernetes.io/name=%s -o wide", p.system, cniName))
+	}
+}
+
+func (p *platform) checkMizzen(c *statusCheck) {
+	switch {
+	case apierrors.IsNotFound(p.controller.err):
+		c.Text = "not installed yet in namespace " + p.system
+	case p.controller.err != nil:
+		c.unknown(p.controller.err)
+	default:
+		c.Text = "installed; mizzenctl status says how it is"
+	}
+}
