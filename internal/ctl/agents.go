@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
@@ -30,6 +31,8 @@ const (
 	maxAgentAnswer = 1 << 20
 	// maxPage bounds a page of a replica of the control plane: it has some 1 kB for each proxy.
 	maxPage = 64 << 20
+	// maxLogLines and maxLog bound a log, in lines and bytes.
+	maxLogLines, maxLog = 10_000, 5 << 20
 )
 
 // agents requests the pages that are served on pods' loopback: those of the sidecars' agents (internal/agentapi), and of the control plane.
@@ -38,6 +41,8 @@ type agents interface {
 	ask(ctx context.Context, pod mesh.Key, path string, into any) error
 	// page returns any page of a port.
 	page(ctx context.Context, pod mesh.Key, port int, path string) ([]byte, error)
+	// log returns the end of a container's log, or of that from before its last restart.
+	log(ctx context.Context, pod mesh.Key, container string, previous bool) ([]byte, error)
 }
 
 // agentConnector returns the agents of the cluster that the flags name.
@@ -54,11 +59,12 @@ func (f *clusterFlags) connectAgents() (agents, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &forwardedAgents{config: cfg, pods: pods.RESTClient()}, nil
+	return &forwardedAgents{config: cfg, client: pods, pods: pods.RESTClient()}, nil
 }
 
 type forwardedAgents struct {
 	config *rest.Config
+	client typedcorev1.PodsGetter
 	pods   rest.Interface
 }
 
@@ -77,6 +83,14 @@ func (a *forwardedAgents) page(ctx context.Context, pod mesh.Key, port int, path
 		return err
 	})
 	return body, err
+}
+
+func (a *forwardedAgents) log(ctx context.Context, pod mesh.Key, container string, previous bool) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	return a.client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
+		Container: container, Previous: previous, TailLines: new(int64(maxLogLines)), LimitBytes: new(int64(maxLog)),
+	}).DoRaw(ctx)
 }
 
 // through calls f with a local address that is forwarded to a pod's port.

@@ -46,6 +46,8 @@ func (c *crowd) ask(_ context.Context, pod mesh.Key, path string, into any) erro
 	return nil
 }
 
+func (c *crowd) log(context.Context, mesh.Key, string, bool) ([]byte, error) { return nil, nil }
+
 func (c *crowd) page(context.Context, mesh.Key, int, string) ([]byte, error) {
 	return nil, errors.New("nobody asks for it")
 }

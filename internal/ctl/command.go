@@ -29,6 +29,7 @@ func newCommand(connect connector, agents agentConnector, now func() time.Time) 
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
+		newBugReportCommand(connect, agents, now),
 		newCheckCommand(connect), newIdentityCommand(connect, agents, now), newInjectCommand(), newInstallCheckCommand(connect), newPlaintextCommand(connect, agents, now),
 		newDryRunCommand(connect, agents, now), newExplainCommand(),
 		newRoutesCommand(connect), newStatCommand(connect, agents, now), newStatusCommand(connect, agents, now), newTopCommand(connect, agents, now), newVersionCommand(connect),

@@ -60,6 +60,14 @@ func (f fakeAgents) page(ctx context.Context, pod mesh.Key, _ int, path string) 
 	return answer, nil
 }
 
+func (f fakeAgents) log(ctx context.Context, pod mesh.Key, container string, previous bool) ([]byte, error) {
+	name := container
+	if previous {
+		name += " before"
+	}
+	return f.page(ctx, pod, 0, "log of "+name)
+}
+
 // A case has cmd.txt, the command lines; cluster.yaml, the objects of the cluster; agents.yaml, what the pods say;
 // forbidden.txt, the kinds of which no list may be read; and out.txt, what the commands write and how they end.
 func TestIdentityGolden(t *testing.T) { runWithAgents(t, "testdata/identity") }

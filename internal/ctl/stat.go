@@ -157,7 +157,7 @@ func (o *statOptions) open(ctx context.Context, args []string) (*traffic, error)
 		inv.addPod(&list.Items[i])
 	}
 	for _, p := range inv.pods {
-		if p.running() && (p.injected || isGateway(p)) && isCaller(p) {
+		if isProxy(p) && isCaller(p) {
 			t.pods = append(t.pods, p)
 		}
 	}
@@ -199,8 +199,9 @@ func callers(text string) (namespace string, is func(*podInfo) bool, err error) 
 	}, nil
 }
 
-func isGateway(p *podInfo) bool {
-	return p.source.Labels["app.kubernetes.io/managed-by"] == config.GatewayFieldManager
+// isProxy reports whether a pod has a sidecar, or is one of a Gateway, and can be asked.
+func isProxy(p *podInfo) bool {
+	return p.running() && (p.injected || p.source.Labels["app.kubernetes.io/managed-by"] == config.GatewayFieldManager)
 }
 
 func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

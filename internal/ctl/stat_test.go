@@ -127,6 +127,8 @@ type growing struct{ looks int }
 
 func (g *growing) ask(context.Context, mesh.Key, string, any) error { return nil }
 
+func (g *growing) log(context.Context, mesh.Key, string, bool) ([]byte, error) { return nil, nil }
+
 func (g *growing) page(context.Context, mesh.Key, int, string) ([]byte, error) {
 	g.looks++
 	return []byte("# TYPE mizzen_agent_build_info gauge\nmizzen_agent_build_info 1\n# TYPE envoy_cluster_upstream_rq counter\n" +
