@@ -1,5 +1,5 @@
 // Package ctl holds the commands of mizzenctl. It may import api, config, webhook, xds/envoy, xds/mesh, xds/translate, internal/agentapi,
-// internal/answers and internal/version of this module, and controller-runtime's client: routes and check read the
+// internal/answers, internal/dashboard and internal/version of this module, and controller-runtime's client: routes and check read the
 // cluster of the kubeconfig, unless they are given files only. No command writes to a cluster. The results for routes come from
 // the functions that the control plane runs. identity, plaintext, dryrun, stat and top also ask the agents of pods, and status the
 // replicas of the control plane, through forwarded ports.
@@ -31,7 +31,7 @@ func newCommand(connect connector, agents agentConnector, now func() time.Time) 
 	root.AddCommand(
 		newBugReportCommand(connect, agents, now),
 		newCheckCommand(connect), newIdentityCommand(connect, agents, now), newInjectCommand(), newInstallCheckCommand(connect), newPlaintextCommand(connect, agents, now),
-		newDryRunCommand(connect, agents, now), newExplainCommand(),
+		newDashboardCommand(connect, agents, now), newDryRunCommand(connect, agents, now), newExplainCommand(),
 		newRoutesCommand(connect), newStatCommand(connect, agents, now), newStatusCommand(connect, agents, now), newTopCommand(connect, agents, now), newVersionCommand(connect),
 	)
 	helpWithErrors(root)

@@ -116,14 +116,19 @@ func (o *statOptions) addFlags(flags *pflag.FlagSet) {
 
 // traffic is what is looked at: by whom, and who is asked.
 type traffic struct {
+	client client.Client
 	agents agents
-	pods   []*podInfo
-	wanted func(destination) bool
+	// from is the flag --from, namespace that of it, and isCaller whether it means a pod.
+	from, namespace string
+	isCaller        func(*podInfo) bool
+	wanted          func(destination) bool
+	// pods are asked; all are others, too.
+	pods, all []*podInfo
 }
 
 // open checks the flags, and finds the pods to ask.
 func (o *statOptions) open(ctx context.Context, args []string) (*traffic, error) {
-	t := &traffic{wanted: func(to destination) bool { return o.namespace == "" || to.Namespace == o.namespace }}
+	t := &traffic{from: o.from, wanted: func(to destination) bool { return o.namespace == "" || to.Namespace == o.namespace }}
 	switch {
 	case !slices.Contains(outputs, o.output):
 		return nil, fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
@@ -137,38 +142,42 @@ func (o *statOptions) open(ctx context.Context, args []string) (*traffic, error)
 		}
 		t.wanted = func(to destination) bool { return to.Key == service }
 	}
-	namespace, isCaller, err := callers(o.from)
-	if err != nil {
+	var err error
+	if t.namespace, t.isCaller, err = callers(o.from); err != nil {
 		return nil, err
 	}
-	c, err := o.connect(&o.clusterFlags)
-	if err != nil {
+	if t.client, err = o.connect(&o.clusterFlags); err != nil {
 		return nil, err
 	}
 	if t.agents, err = o.agents(&o.clusterFlags); err != nil {
 		return nil, err
 	}
+	return t, t.list(ctx)
+}
+
+// list finds the pods that there are now.
+func (t *traffic) list(ctx context.Context) error {
 	var list corev1.PodList
-	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("list Pods: %w", err)
+	if err := t.client.List(ctx, &list, client.InNamespace(t.namespace)); err != nil {
+		return fmt.Errorf("list Pods: %w", err)
 	}
 	inv := newInventory("")
 	for i := range list.Items {
 		inv.addPod(&list.Items[i])
 	}
+	t.all, t.pods = inv.pods, nil
 	for _, p := range inv.pods {
-		if isProxy(p) && isCaller(p) {
+		if isProxy(p) && t.isCaller(p) {
 			t.pods = append(t.pods, p)
 		}
 	}
 	switch {
 	case len(t.pods) > 0:
-		return t, nil
-	case o.from != "":
-		return nil, fmt.Errorf("--from: %q: no running pod of it has a sidecar", o.from)
-	default:
-		return nil, errors.New("no running pod has a sidecar")
+		return nil
+	case t.from != "":
+		return fmt.Errorf("--from: %q: no running pod of it has a sidecar", t.from)
 	}
+	return errors.New("no running pod has a sidecar")
 }
 
 // service reads the name of a Service.
@@ -240,13 +249,15 @@ func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr 
 	p := paintFor(stdout)
 	before := t.read(ctx, o.now, stderr)
 	for waited(ctx, o.window) {
-		after, v, err := o.since(ctx, args, before)
+		err := t.list(ctx) // pods come and go
+		after := t.read(ctx, o.now, io.Discard)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // to be interrupted is how it ends
 		case err != nil:
 			return err
 		}
+		v := t.between(before, after)
 		v.busiest(topRows)
 		if _, err := io.WriteString(stdout, p.clear()+renderStat(v, p)); err != nil {
 			return err
@@ -254,14 +265,4 @@ func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr 
 		before = after
 	}
 	return nil
-}
-
-// since asks the pods that there are now.
-func (o *statOptions) since(ctx context.Context, args []string, before map[mesh.Key]sample) (map[mesh.Key]sample, statView, error) {
-	t, err := o.open(ctx, args)
-	if err != nil {
-		return nil, statView{}, err
-	}
-	after := t.read(ctx, o.now, io.Discard)
-	return after, t.between(before, after), nil
 }
