@@ -29,8 +29,9 @@ const (
 	agentTimeout = 15 * time.Second
 	// maxAgentAnswer bounds the size of an agent's answer, in bytes. The answer is only as trustworthy as the pod.
 	maxAgentAnswer = 1 << 20
-	// maxPage bounds a page of a replica of the control plane: it has some 1 kB for each proxy.
-	maxPage = 64 << 20
+	// maxPage bounds a page of a replica of the control plane, which has some 1 kB for each proxy, and maxAgentPage one of an agent,
+	// whose metrics have some 5 kB for each Service that is called.
+	maxPage, maxAgentPage = 64 << 20, 8 << 20
 	// maxLogLines and maxLog bound a log, in lines and bytes.
 	maxLogLines, maxLog = 10_000, 5 << 20
 )
@@ -75,9 +76,13 @@ func (a *forwardedAgents) ask(ctx context.Context, pod mesh.Key, path string, in
 }
 
 func (a *forwardedAgents) page(ctx context.Context, pod mesh.Key, port int, path string) (body []byte, err error) {
+	most := int64(maxPage)
+	if port == config.AgentPort {
+		most = maxAgentPage
+	}
 	err = a.through(ctx, pod, port, func(ctx context.Context, address string) error {
 		var status int
-		if status, body, err = fetch(ctx, "http://"+address+path, maxPage); err == nil && status != http.StatusOK {
+		if status, body, err = fetch(ctx, "http://"+address+path, most); err == nil && status != http.StatusOK {
 			err = fmt.Errorf("answered %d: %s", status, printable(strings.TrimSpace(string(body))))
 		}
 		return err

@@ -89,7 +89,7 @@ func TestBugReport(t *testing.T) {
 			"/debug/proxies": json.RawMessage(`[{"proxy": "shop/web-1"}]`), "/debug/problems": json.RawMessage(`{}`), "/metrics": page("# TYPE x gauge\nx 1\n"),
 			"log of controller": page("serving"), "log of controller before": page("panic"),
 		},
-		"shop/cart-1": {"/metrics": page("# TYPE mizzen_agent_build_info gauge\nmizzen_agent_build_info 1\n"), agentapi.IdentityPath: json.RawMessage(`{}`), "log of mizzen-proxy": page("waiting")},
+		"shop/cart-1": {"/metrics": page("# TYPE mizzen_agent_envoy_up gauge\nmizzen_agent_envoy_up 1\n"), agentapi.IdentityPath: json.RawMessage(`{}`), "log of mizzen-proxy": page("waiting")},
 		"shop/web-1":  {"error": page("away")},
 	}
 	always := []string{

@@ -170,7 +170,8 @@ func (o *checkOptions) cluster(ctx context.Context, stderr io.Writer) (surroundi
 	}
 	switch {
 	case err == nil:
-		found.findings, found.client = checkSockets(ctx, c), c
+		found.findings, _ = checkSockets(ctx, c) // check is about the files: what may not be read there is none of them
+		found.client = c
 		return found, nil
 	case o.kubeconfig != "" || o.context != "":
 		return alone, err

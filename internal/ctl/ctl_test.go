@@ -193,3 +193,19 @@ func FuzzCheckAndRoutes(f *testing.F) {
 		}
 	})
 }
+
+// install-check repeats what the chart says.
+func TestInstallCheckKnowsTheChart(t *testing.T) {
+	for file, want := range map[string]string{
+		"Chart.yaml":         `kubeVersion: ">=` + oldestKubernetes + "-0\"\n",
+		"templates/cni.yaml": "\nkind: DaemonSet\nmetadata:\n  name: " + cniName + "\n",
+	} {
+		b, err := os.ReadFile(filepath.Join("../../charts/mizzen", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%s has no %q", file, want)
+		}
+	}
+}

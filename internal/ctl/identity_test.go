@@ -140,6 +140,12 @@ func anyClusterOf(t *testing.T, content []byte, forbidden []string) connector {
 		return nil
 	}
 	c := builder.WithInterceptorFuncs(interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if kinds, _, err := scheme.ObjectKinds(o); err == nil && no(kinds[0].Kind) != nil {
+				return no(kinds[0].Kind)
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			kind := strings.TrimSuffix(gvkOf(t, list).Kind, "List")
 			if err := no(kind); err != nil && len(opts) == 0 { // those of one namespace may be read

@@ -34,7 +34,8 @@ of its nodes, the CRDs of the Gateway API, namespaces of the mesh that refuse it
 meshes that inject sidecars, a replacement of kube-proxy that translates Services in the sockets of pods, and Mizzen's CNI plugin.
 
 Kubernetes must allow you to list nodes, namespaces, CustomResourceDefinitions and MutatingWebhookConfigurations, and to get
-the Deployment mizzen-controller and the DaemonSet mizzen-cni. What may not be read is unknown, and the rest is shown.
+the Deployment mizzen-controller, the DaemonSet mizzen-cni, the ConfigMap cilium-config of kube-system and Calico's
+FelixConfiguration. What may not be read is unknown, and the rest is shown.
 
 The exit code is 0 if the cluster is fit or there are warnings only, 2 if it is not or not all is known, and 1 if there is no
 cluster.`,
@@ -78,7 +79,7 @@ type platform struct {
 	namespaces read[*corev1.NamespaceList]
 	crds       read[*metav1.PartialObjectMetadataList]
 	webhooks   read[*admissionv1.MutatingWebhookConfigurationList]
-	sockets    []finding
+	sockets    read[[]finding]
 	// controller and cni are Mizzen's own, if it is installed.
 	controller read[*appsv1.Deployment]
 	cni        read[*appsv1.DaemonSet]
@@ -90,13 +91,14 @@ const cniName = "mizzen-cni"
 func readPlatform(ctx context.Context, c client.Client, system string) *platform {
 	crds := &metav1.PartialObjectMetadataList{}
 	crds.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinitionList"})
+	sockets, err := checkSockets(ctx, c)
 	return &platform{
 		system:     system,
 		nodes:      list(ctx, c, &corev1.NodeList{}, "Nodes"),
 		namespaces: list(ctx, c, &corev1.NamespaceList{}, "Namespaces"),
 		crds:       list(ctx, c, crds, "CustomResourceDefinitions"),
 		webhooks:   list(ctx, c, &admissionv1.MutatingWebhookConfigurationList{}, "MutatingWebhookConfigurations"),
-		sockets:    checkSockets(ctx, c),
+		sockets:    read[[]finding]{sockets, err},
 		controller: get(ctx, c, client.ObjectKey{Namespace: system, Name: controllerName}, &appsv1.Deployment{}),
 		cni:        get(ctx, c, client.ObjectKey{Namespace: system, Name: cniName}, &appsv1.DaemonSet{}),
 	}

@@ -58,10 +58,13 @@ func (p *platform) checkKubernetes(c *statusCheck) {
 		kubelet := n.Status.NodeInfo.KubeletVersion
 		versions[kubelet] = true
 		if v, err := version.ParseGeneric(kubelet); err != nil || v.LessThan(oldest) {
-			c.add(stateError, "node "+n.Name, fmt.Sprintf("kubelet %s: pods with a sidecar do not start there; want %s or later", kubelet, oldest), "")
+			c.add(stateError, "node "+n.Name, fmt.Sprintf("has kubelet %s; want %s or later", kubelet, oldest), "")
 		}
 	}
 	c.Text = "kubelets " + strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+	if len(versions) == 0 {
+		c.State, c.Text = stateUnknown, "cannot be told: there are no nodes"
+	}
 }
 
 func (p *platform) checkNodes(c *statusCheck) {
@@ -87,31 +90,57 @@ func (p *platform) checkNodes(c *statusCheck) {
 	c.Text = cmp.Or(strings.Join(of, ", "), "none")
 }
 
-// gatewayCRDs is how to install the CRDs of the Gateway API.
-const gatewayCRDs = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/" + consts.BundleVersion + "/standard-install.yaml"
+// gatewayCRDs is how to install the CRDs of a channel of the Gateway API.
+func gatewayCRDs(channel string) string {
+	return "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/" + consts.BundleVersion + "/" + channel + "-install.yaml"
+}
+
+// bundle is a version of the CRDs of the Gateway API and a channel, as their annotations say.
+type bundle struct{ version, channel string }
+
+// upgrade is how to come from it to the version that Mizzen is made for. There is no way back from a later one.
+func (b bundle) upgrade() string {
+	is, err := version.ParseGeneric(b.version)
+	if err != nil || !is.LessThan(version.MustParseGeneric(consts.BundleVersion)) || b.channel == "" {
+		return ""
+	}
+	return gatewayCRDs(b.channel)
+}
 
 func (p *platform) checkGatewayAPI(c *statusCheck) {
 	if p.crds.err != nil {
 		c.unknown(p.crds.err)
 		return
 	}
-	versions := map[string]bool{}
+	bundles := map[bundle][]string{}
 	for _, crd := range p.crds.is.Items {
-		if !strings.HasSuffix(crd.Name, "."+gatewayv1.GroupName) {
-			continue
-		}
-		is := cmp.Or(crd.Annotations[consts.BundleVersionAnnotation], "unknown version")
-		versions[strings.TrimSpace(is+" "+crd.Annotations[consts.ChannelAnnotation])] = true
-		if !strings.HasPrefix(is, config.GatewayAPIVersions) {
-			c.add(stateWarning, "customresourcedefinition "+crd.Name, fmt.Sprintf("is of %s; want %sx. Routes and Gateways are served as far as they can be", is, config.GatewayAPIVersions), gatewayCRDs)
+		if strings.HasSuffix(crd.Name, "."+gatewayv1.GroupName) {
+			b := bundle{crd.Annotations[consts.BundleVersionAnnotation], crd.Annotations[consts.ChannelAnnotation]}
+			bundles[b] = append(bundles[b], crd.Name)
 		}
 	}
-	if len(versions) == 0 {
+	if len(bundles) == 0 {
 		c.Text = "not installed"
-		c.add(stateWarning, "cluster", "has no CRDs of the Gateway API: calls are balanced, but there are no routes and no Gateways. They may come at any time", gatewayCRDs)
+		c.add(stateWarning, "cluster", "has no CRDs of the Gateway API: calls are balanced, but there are no routes and no Gateways. They may come at any time", gatewayCRDs("standard"))
 		return
 	}
-	c.Text = strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+	var names []string
+	for _, b := range slices.SortedFunc(maps.Keys(bundles), func(a, b bundle) int {
+		return cmp.Or(cmp.Compare(a.version, b.version), cmp.Compare(a.channel, b.channel))
+	}) {
+		name := strings.TrimSpace(cmp.Or(b.version, "no version") + " " + b.channel)
+		names = append(names, name)
+		if !strings.HasPrefix(b.version, config.GatewayAPIVersions) {
+			crds := bundles[b]
+			slices.Sort(crds)
+			text := fmt.Sprintf("is of %s; want %sx. Routes and Gateways are served as far as they can be", name, config.GatewayAPIVersions)
+			if len(crds) > 1 {
+				text += fmt.Sprintf(". So are %d more", len(crds)-1)
+			}
+			c.add(stateWarning, "customresourcedefinition "+crds[0], text, b.upgrade())
+		}
+	}
+	c.Text = strings.Join(names, ", ")
 }
 
 // otherMesh is a mesh whose sidecars or node proxies take the traffic of pods, too.
@@ -138,6 +167,9 @@ func labelled(key string, values ...string) func(*corev1.Namespace) string {
 //   - https://kuma.io/docs/latest/reference/kubernetes-annotations/
 var otherMeshes = []otherMesh{
 	{"Istio", "istio-sidecar-injector", func(n *corev1.Namespace) string {
+		if n.Labels["istio-injection"] == "disabled" { // it comes before istio.io/rev
+			return labelled("istio.io/dataplane-mode", "ambient")(n)
+		}
 		return cmp.Or(labelled("istio-injection", "enabled")(n), labelled("istio.io/rev")(n), labelled("istio.io/dataplane-mode", "ambient")(n))
 	}},
 	{"Linkerd", "linkerd-proxy-injector", func(n *corev1.Namespace) string {
@@ -162,8 +194,12 @@ func (p *platform) checkNamespaces(c *statusCheck) {
 			continue
 		}
 		ours++
-		if why, want := webhook.RefusesCapture(n.Labels); why != "" && apierrors.IsNotFound(p.cni.err) {
-			c.add(stateError, "namespace "+n.Name, why+": the API server refuses its pods", "helm upgrade --set cni.enabled=true, or "+want)
+		switch why, want := webhook.RefusesCapture(n.Labels); {
+		case why == "" || p.cni.err == nil:
+		case apierrors.IsNotFound(p.cni.err):
+			c.add(stateError, "namespace "+n.Name, why+": the API server refuses its pods", "install the CNI plugin (cni.enabled=true in the chart's values), or "+want)
+		default:
+			c.add(stateUnknown, "namespace "+n.Name, why+", unless the CNI plugin is installed, which cannot be told: "+p.cni.err.Error(), "")
 		}
 		for _, mesh := range otherMeshes {
 			if said := mesh.takes(n); said != "" {
@@ -188,15 +224,19 @@ func (p *platform) checkOtherMeshes(c *statusCheck) {
 		}
 	}
 	c.Text = "none"
-	if len(found) > 0 { // each may have namespaces of its own
-		c.Text = strings.Join(found, ", ") + ", for other namespaces"
+	if len(found) > 0 { // each may have namespaces of its own: see namespaces
+		c.Text = strings.Join(found, ", ")
 	}
 }
 
 func (p *platform) checkSockets(c *statusCheck) {
-	c.Text = "no replacement that translates Services in the sockets of pods is known"
-	for _, f := range p.sockets {
-		c.Text = "replaced"
+	if p.sockets.err != nil {
+		c.unknown(p.sockets.err)
+	} else {
+		c.Text = "no socket load balancing found"
+	}
+	for _, f := range p.sockets.is {
+		c.Text = "replaced, and Services are translated in the sockets of pods"
 		c.add(stateWarning, f.Object, fmt.Sprintf("%s: %q: %s", f.Field, f.Value, f.Problem), "want "+f.Want)
 	}
 }
@@ -213,7 +253,7 @@ func (p *platform) checkCNI(c *statusCheck) {
 	s := p.cni.is.Status
 	c.Text = fmt.Sprintf("%d of %d nodes ready", s.NumberReady, s.DesiredNumberScheduled)
 	if s.NumberReady < s.DesiredNumberScheduled {
-		c.add(stateError, fmt.Sprintf("daemonset %s/%s", p.system, cniName), fmt.Sprintf("is not ready on %d nodes: pods with a sidecar wait there", s.DesiredNumberScheduled-s.NumberReady),
+		c.add(stateError, fmt.Sprintf("daemonset %s/%s", p.system, cniName), fmt.Sprintf("is not ready on %s: pods with a sidecar wait there", plural(int(s.DesiredNumberScheduled-s.NumberReady), "node")),
 			fmt.Sprintf("kubectl get pods -n %s -l app.kubernetes.io/name=%s -o wide", p.system, cniName))
 	}
 }

@@ -2,8 +2,11 @@ package ctl
 
 import (
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,15 +21,17 @@ const unbalanced = "calls to Services are not balanced, because sidecars see a p
 // https://docs.tigera.io/calico/latest/reference/resources/felixconfig
 var felix = schema.GroupVersionKind{Group: "crd.projectcalico.org", Version: "v1", Kind: "FelixConfiguration"}
 
-// checkSockets reports a kube-proxy replacement that translates Services' addresses in the sockets of pods. It ignores
-// configurations that it cannot read: they may not exist, or the user may not read them.
-func checkSockets(ctx context.Context, c client.Client) []finding {
-	var found []finding
+// checkSockets reports a kube-proxy replacement that translates Services' addresses in the sockets of pods. The error is about
+// configurations that it could not read, unless they do not exist.
+func checkSockets(ctx context.Context, c client.Client) (found []finding, err error) {
 	add := func(object, field, value, want string) {
 		found = append(found, finding{Severity: severityWarning, Object: object, Field: field, Value: value, Problem: unbalanced, Want: want + " (" + config.SocketLoadBalancingRemedy + ")"})
 	}
 	var cilium corev1.ConfigMap
-	if c.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "cilium-config"}, &cilium) == nil {
+	switch failed := c.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "cilium-config"}, &cilium); {
+	case failed != nil:
+		err = unless(apierrors.IsNotFound, failed)
+	default:
 		// https://docs.cilium.io/en/stable/network/kubernetes/kubeproxy-free/
 		const hostOnly = "bpf-lb-sock-hostns-only"
 		replaces := cilium.Data["kube-proxy-replacement"] == "true" || cilium.Data["kube-proxy-replacement"] == "strict"
@@ -36,12 +41,23 @@ func checkSockets(ctx context.Context, c client.Client) []finding {
 	}
 	var calico unstructured.Unstructured
 	calico.SetGroupVersionKind(felix)
-	if c.Get(ctx, client.ObjectKey{Name: "default"}, &calico) == nil {
+	switch failed := c.Get(ctx, client.ObjectKey{Name: "default"}, &calico); {
+	case failed != nil:
+		err = errors.Join(err, unless(func(err error) bool { return apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) }, failed))
+	default:
 		on, _, _ := unstructured.NestedBool(calico.Object, "spec", "bpfEnabled")
 		balancing, _, _ := unstructured.NestedString(calico.Object, "spec", "bpfConnectTimeLoadBalancing")
 		if on && balancing != "Disabled" {
 			add("FelixConfiguration default", "spec.bpfConnectTimeLoadBalancing", balancing, `"Disabled"`)
 		}
 	}
-	return found
+	return found, err
+}
+
+// unless returns an error that is not of a kind.
+func unless(is func(error) bool, err error) error {
+	if is(err) {
+		return nil
+	}
+	return err
 }

@@ -37,13 +37,13 @@ func TestCheckSockets(t *testing.T) {
 		"neither":                                       {&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "coredns"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := checkSockets(t.Context(), fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(c.there).Build())
+			got, err := checkSockets(t.Context(), fake.NewClientBuilder().WithScheme(kubescheme.New()).WithObjects(c.there).Build())
 			var said string
 			if len(got) == 1 {
 				said = got[0].Object + " " + got[0].Field + " " + got[0].Value
 			}
-			if len(got) > 1 || said != c.want {
-				t.Errorf("got %+v, want %q", got, c.want)
+			if len(got) > 1 || said != c.want || err != nil {
+				t.Errorf("got %+v, %v, want %q", got, err, c.want)
 			}
 		})
 	}

@@ -52,8 +52,10 @@ others failed. It asks the sidecars of the callers, and gateways, twice, and sho
 each sidecar's start.
 
 A request has failed if its answer was a 5xx, or a gRPC status that says so: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
-INTERNAL, UNAVAILABLE or DATA_LOSS. One that a retry has saved has not. Why has the reasons of answers that the sidecar
-made itself (mizzenctl explain REASON), and the other statuses from 400 on.
+INTERNAL, UNAVAILABLE or DATA_LOSS. One that a retry has saved has not. WHY has the reasons of answers that the sidecar
+made itself (mizzenctl explain REASON), and other statuses from 400 on. Copies of requests (RequestMirror) are calls, too.
+
+Gateways keep few metrics: of their calls there are the classes of HTTP statuses alone, and of connections without HTTP nothing.
 
 ` + statRights + `
 
@@ -68,7 +70,7 @@ The exit code is 0, and 1 if nothing could be found out.`,
   mizzenctl stat --from web --window 0
 
   # The failed part, in a script
-  mizzenctl stat cart.shop --window 1m -o json | jq '[.calls[] | .failed / .requests]'`,
+  mizzenctl stat cart.shop --window 1m -o json | jq '[.calls[] | select(.requests > 0) | .failed / .requests]'`,
 		Args: serviceOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -90,7 +92,7 @@ func newTopCommand(connect connector, agents agentConnector, now func() time.Tim
 
 %s`, topRows, statRights),
 		Example: `  mizzenctl top
-  mizzenctl top -n shop --interval 2s`,
+  mizzenctl top -n shop --interval 10s`,
 		Args: serviceOrNone,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.repeat(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -197,7 +199,7 @@ func callers(text string) (namespace string, is func(*podInfo) bool, err error) 
 	}
 	t, err := (&clusterFlags{}).parseTarget(text, "deploy", func() string { return "" })
 	switch {
-	case err != nil || t.kind == ofService || t.kind == string(mesh.KindGateway):
+	case err != nil || t.kind == ofService:
 		return "", nil, fmt.Errorf("--from: %q: want NAMESPACE, WORKLOAD.NAMESPACE or KIND/WORKLOAD.NAMESPACE, such as deploy/web.shop", text)
 	case t.kind != "":
 		return t.Namespace, func(p *podInfo) bool { return t.means(p.source) }, nil
@@ -232,7 +234,8 @@ func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.
 		return err
 	}
 	if len(v.Unanswered) == len(t.pods) {
-		return fmt.Errorf("no sidecar could be asked: %s: %s", v.Unanswered[0].Pod, v.Unanswered[0].Problem)
+		first := v.Unanswered[0]
+		return fmt.Errorf("no sidecar could be asked: pod %s/%s: %s", first.Namespace, first.Pod, printable(first.Problem))
 	}
 	return write(stdout, o.output, v, func(p paint) string { return renderStat(v, p) })
 }

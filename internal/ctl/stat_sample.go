@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math"
@@ -27,8 +28,8 @@ type destination struct {
 
 // counts of the calls to one destination, as counters that only grow.
 type counts struct {
-	// codes are requests by the status of their answer ("503"), or its class ("5xx") where only that is known. grpc are those by a gRPC status that is an error, and reasons the answers
-	// that the sidecar made itself.
+	// codes are requests by the status of their answer ("503"), or its class ("5xx") where only that is known: in a gateway. grpc
+	// are those by a gRPC status that is an error, and reasons the answers that the sidecar made itself.
 	codes, grpc, reasons map[string]float64
 	retries              float64
 	// latency has the requests that took at most so long, by milliseconds.
@@ -45,9 +46,11 @@ func newCounts() *counts {
 
 // sample is what one sidecar has counted up to a time.
 type sample struct {
-	at   time.Time
-	by   map[destination]*counts
-	fail error
+	at time.Time
+	// started is when the sidecar has begun to count, in Unix time.
+	started float64
+	by      map[destination]*counts
+	fail    error
 }
 
 // read asks all sidecars.
@@ -59,15 +62,26 @@ func (t *traffic) read(ctx context.Context, now func() time.Time, stderr io.Writ
 			return sample{at: at, fail: err}
 		}
 		m, err := readMetrics(body)
-		if err == nil && m["mizzen_agent_build_info"] == nil {
-			err = errors.New("port " + strconv.Itoa(config.AgentPort) + " has no metrics of a sidecar")
+		if err != nil {
+			return sample{at: at, fail: err}
 		}
-		return sample{at: at, by: m.calls(), fail: err}
+		switch up, ok := m.gauge("mizzen_agent_envoy_up"); {
+		case !ok:
+			return sample{at: at, fail: fmt.Errorf("port %d has no metrics of a sidecar", config.AgentPort)}
+		case up == 0:
+			return sample{at: at, fail: errors.New("its Envoy does not answer")}
+		}
+		started, _ := m.gauge("process_start_time_seconds")
+		by, err := m.calls()
+		return sample{at, started, by, err}
 	})
 }
 
-// calls reads the counts of all destinations.
-func (m metrics) calls() map[destination]*counts {
+// informational are answers before the one that ends a request. Envoy counts them, too.
+var informational = []string{"100", "102", "103", "1xx"}
+
+// calls reads the counts of all destinations. A value that is not finite is an error: nobody can add to it.
+func (m metrics) calls() (map[destination]*counts, error) {
 	out := map[destination]*counts{}
 	of := func(to destination) *counts {
 		if out[to] == nil {
@@ -86,21 +100,30 @@ func (m metrics) calls() map[destination]*counts {
 			}
 		}
 	}
+	var wrong error
 	value := func(series *dto.Metric) float64 {
-		return series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
+		v := series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			wrong = fmt.Errorf("a metric has the value %g", v)
+		}
+		return v
 	}
 	add := func(name string, field func(*counts) *float64) {
 		each(name, func(c *counts, _ map[string]string, series *dto.Metric) { *field(c) += value(series) })
 	}
 	each("envoy_cluster_upstream_rq", func(c *counts, labels map[string]string, series *dto.Metric) {
-		c.codes[labels["envoy_response_code"]] += value(series)
+		if code := labels["envoy_response_code"]; !slices.Contains(informational, code) {
+			c.codes[code] += value(series)
+		}
 	})
 	classes := map[*counts]map[string]float64{}
 	each("envoy_cluster_upstream_rq_xx", func(c *counts, labels map[string]string, series *dto.Metric) {
 		if classes[c] == nil {
 			classes[c] = map[string]float64{}
 		}
-		classes[c][labels["envoy_response_code_class"]+"xx"] += value(series)
+		if class := labels["envoy_response_code_class"] + "xx"; !slices.Contains(informational, class) {
+			classes[c][class] += value(series)
+		}
 	})
 	for c, by := range classes {
 		if len(c.codes) == 0 { // a gateway, which has few series
@@ -117,6 +140,10 @@ func (m metrics) calls() map[destination]*counts {
 	})
 	each("envoy_cluster_upstream_rq_time", func(c *counts, _ map[string]string, series *dto.Metric) {
 		for _, b := range series.GetHistogram().GetBucket() {
+			if math.IsNaN(b.GetUpperBound()) {
+				wrong = errors.New("a bucket of a metric has no bound")
+				continue
+			}
 			c.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
 		}
 	})
@@ -126,7 +153,7 @@ func (m metrics) calls() map[destination]*counts {
 	add("envoy_cluster_upstream_cx_tx_bytes_total", func(c *counts) *float64 { return &c.sent })
 	add("envoy_cluster_upstream_cx_rx_bytes_total", func(c *counts) *float64 { return &c.received })
 	add("envoy_cluster_upstream_cx_active", func(c *counts) *float64 { return &c.open })
-	return out
+	return out, wrong
 }
 
 // destinationOf reads the labels of Mizzen's metrics, or the name of a cluster.
@@ -141,9 +168,9 @@ func destinationOf(labels map[string]string) (destination, bool) {
 	return destination{mesh.Key{Namespace: namespace, Name: service}, uint16(n)}, err == nil && service != ""
 }
 
-// less returns what came since before. Counters that went down were set back by a start of the sidecar.
+// less returns what came since before, all if there is no before.
 func (c *counts) less(before *counts) *counts {
-	if before == nil || c.total() < before.total() || c.opened < before.opened {
+	if before == nil {
 		return c
 	}
 	return &counts{
@@ -156,7 +183,7 @@ func (c *counts) less(before *counts) *counts {
 func lessEach[K comparable](after, before map[K]float64) map[K]float64 {
 	out := map[K]float64{}
 	for k, v := range after {
-		out[k] = v - before[k]
+		out[k] = max(v-before[k], 0)
 	}
 	return out
 }
@@ -190,7 +217,7 @@ func (c *counts) total() float64 {
 func (c *counts) failed() float64 {
 	var http, grpc float64
 	for code, n := range c.codes {
-		if strings.HasPrefix(code, "5") {
+		if is5xx(code) {
 			http += n
 		}
 	}
@@ -199,6 +226,14 @@ func (c *counts) failed() float64 {
 	}
 	return max(http, grpc)
 }
+
+// requests returns the number of requests. One is counted when its answer begins, and its gRPC status when that ends: of streams that
+// began before, only the end may be in it.
+func (c *counts) requests() float64 { return max(c.total(), c.failed()) }
+
+func is5xx(code string) bool { return strings.HasPrefix(code, "5") }
+
+func is4xx(code string) bool { return strings.HasPrefix(code, "4") }
 
 // quantile returns the time in milliseconds within which this part of the requests was answered, between the bounds of a bucket
 // as Prometheus's histogram_quantile does it, and false if there was none.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,41 +28,46 @@ func TestStatBetween(t *testing.T) {
 	}
 	at := func(seconds int) time.Time { return goldenNow().Add(time.Duration(seconds) * time.Second) }
 	down := errors.New("away")
+	// of is what a sidecar has counted that started at a time.
+	of := func(seconds int, by map[destination]*counts, started float64) sample {
+		return sample{at(seconds), started, by, nil}
+	}
 	key := func(name string) mesh.Key { return mesh.Key{Namespace: "web", Name: name} }
 	for name, tt := range map[string]struct {
 		before, after    map[mesh.Key]sample
 		requests, failed int64
 		perSecond        float64
 		sidecars         int
+		unanswered       int
 	}{
 		"all since the start": {
-			nil, map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(0), counted(5, 0), nil}},
-			105, 10, 0, 2,
+			nil, map[mesh.Key]sample{key("a"): of(0, counted(90, 10), 1), key("b"): of(0, counted(5, 0), 1)},
+			105, 10, 0, 2, 0,
 		},
 		"over times that differ": {
-			map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(1), counted(0, 0), nil}},
-			map[mesh.Key]sample{key("a"): {at(10), counted(180, 20), nil}, key("b"): {at(21), counted(20, 0), nil}},
-			120, 10, 11, 2,
+			map[mesh.Key]sample{key("a"): of(0, counted(90, 10), 1), key("b"): of(1, counted(0, 0), 1)},
+			map[mesh.Key]sample{key("a"): of(10, counted(180, 20), 1), key("b"): of(21, counted(20, 0), 1)},
+			120, 10, 11, 2, 0,
 		},
-		"set back by a start": {
-			map[mesh.Key]sample{key("a"): {at(0), counted(90, 10), nil}, key("b"): {at(0), counted(0, 0), nil}},
-			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(0, 0), nil}},
-			10, 0, 1, 2,
+		"a start meanwhile": {
+			map[mesh.Key]sample{key("a"): of(0, counted(90, 10), 1), key("b"): of(0, counted(0, 0), 1)},
+			map[mesh.Key]sample{key("a"): of(10, counted(95, 5), 2), key("b"): of(10, counted(0, 0), 1)},
+			100, 5, 10, 2, 0,
 		},
 		"come since": {
-			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}},
-			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(900, 0), nil}},
-			10, 0, 1, 2,
+			map[mesh.Key]sample{key("a"): of(0, counted(0, 0), 1)},
+			map[mesh.Key]sample{key("a"): of(10, counted(10, 0), 1), key("b"): of(10, counted(900, 0), 1)},
+			10, 0, 1, 1, 0,
 		},
 		"gone since": {
-			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}, key("b"): {at(0), counted(0, 0), nil}},
-			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), nil, down}},
-			10, 0, 1, 1,
+			map[mesh.Key]sample{key("a"): of(0, counted(0, 0), 1), key("b"): of(0, counted(0, 0), 1)},
+			map[mesh.Key]sample{key("a"): of(10, counted(10, 0), 1), key("b"): {at: at(10), fail: down}},
+			10, 0, 1, 1, 1,
 		},
 		"did not answer at first": {
-			map[mesh.Key]sample{key("a"): {at(0), counted(0, 0), nil}, key("b"): {at(0), nil, down}},
-			map[mesh.Key]sample{key("a"): {at(10), counted(10, 0), nil}, key("b"): {at(10), counted(900, 0), nil}},
-			10, 0, 1, 2,
+			map[mesh.Key]sample{key("a"): of(0, counted(0, 0), 1), key("b"): {at: at(0), fail: down}},
+			map[mesh.Key]sample{key("a"): of(10, counted(10, 0), 1), key("b"): of(10, counted(900, 0), 1)},
+			10, 0, 1, 1, 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,8 +81,9 @@ func TestStatBetween(t *testing.T) {
 				t.Fatalf("%+v, want calls to one Service", v.Calls)
 			}
 			got := v.Calls[0]
-			if got.Requests != tt.requests || got.Failed != tt.failed || got.PerSecond != tt.perSecond || v.Sidecars != tt.sidecars || len(v.Unanswered) != 2-tt.sidecars {
-				t.Errorf("%+v of %d sidecars, want %d requests, %d failed, %g per second, of %d", got, v.Sidecars, tt.requests, tt.failed, tt.perSecond, tt.sidecars)
+			if got.Requests != tt.requests || got.Failed != tt.failed || got.PerSecond != tt.perSecond || v.Sidecars != tt.sidecars || len(v.Unanswered) != tt.unanswered {
+				t.Errorf("%+v of %d sidecars, %d unanswered, want %d requests, %d failed, %g per second, of %d, %d unanswered",
+					got, v.Sidecars, len(v.Unanswered), tt.requests, tt.failed, tt.perSecond, tt.sidecars, tt.unanswered)
 			}
 		})
 	}
@@ -85,18 +92,20 @@ func TestStatBetween(t *testing.T) {
 // A gRPC call that the sidecar answers has a status of HTTP and one of gRPC, and has failed once.
 func TestStatFailed(t *testing.T) {
 	for name, tt := range map[string]struct {
-		codes, grpc map[string]float64
-		want        float64
+		codes, grpc    map[string]float64
+		want, requests float64
 	}{
-		"none":                    {map[string]float64{"200": 9, "404": 3}, nil, 0},
-		"HTTP":                    {map[string]float64{"200": 9, "500": 1, "503": 2}, nil, 3},
-		"gRPC":                    {map[string]float64{"200": 9}, map[string]float64{"UNAVAILABLE": 2, "INTERNAL": 1}, 3},
-		"the client's fault":      {map[string]float64{"200": 9}, map[string]float64{"NOT_FOUND": 2, "CANCELLED": 1}, 0},
-		"gRPC without an answer":  {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2}, 2},
-		"gRPC of server and mesh": {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2, "UNKNOWN": 1}, 3},
+		"none":                      {map[string]float64{"200": 9, "404": 3}, nil, 0, 12},
+		"HTTP":                      {map[string]float64{"200": 9, "500": 1, "503": 2}, nil, 3, 12},
+		"gRPC":                      {map[string]float64{"200": 9}, map[string]float64{"UNAVAILABLE": 2, "INTERNAL": 1}, 3, 9},
+		"the client's fault":        {map[string]float64{"200": 9}, map[string]float64{"NOT_FOUND": 2, "CANCELLED": 1}, 0, 9},
+		"gRPC without an answer":    {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2}, 2, 11},
+		"gRPC of server and mesh":   {map[string]float64{"200": 9, "503": 2}, map[string]float64{"UNAVAILABLE": 2, "UNKNOWN": 1}, 3, 11},
+		"streams that began before": {map[string]float64{"200": 10}, map[string]float64{"UNAVAILABLE": 50}, 50, 50},
 	} {
-		if got := (&counts{codes: tt.codes, grpc: tt.grpc}).failed(); got != tt.want {
-			t.Errorf("%s: %g have failed, want %g", name, got, tt.want)
+		c := &counts{codes: tt.codes, grpc: tt.grpc}
+		if c.failed() != tt.want || c.requests() != tt.requests {
+			t.Errorf("%s: %g of %g have failed, want %g of %g", name, c.failed(), c.requests(), tt.want, tt.requests)
 		}
 	}
 }
@@ -131,26 +140,49 @@ func (g *growing) log(context.Context, mesh.Key, string, bool) ([]byte, error) {
 
 func (g *growing) page(context.Context, mesh.Key, int, string) ([]byte, error) {
 	g.looks++
-	return []byte("# TYPE mizzen_agent_build_info gauge\nmizzen_agent_build_info 1\n# TYPE envoy_cluster_upstream_rq counter\n" +
+	return []byte("# TYPE mizzen_agent_envoy_up gauge\nmizzen_agent_envoy_up 1\n# TYPE envoy_cluster_upstream_rq counter\n" +
 		`envoy_cluster_upstream_rq{destination_namespace="shop",destination_service="cart",destination_port="80",envoy_response_code="200"} ` +
 		strings.Repeat("1", g.looks) + "\n"), nil
 }
 
-// top goes on until it is interrupted, which is no failure.
+// stat looks twice, and shows what came between.
+func TestStatWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		asked := &growing{}
+		cmd := newCommand(anyClusterOf(t, []byte(meshedPod), nil), func(*clusterFlags) (agents, error) { return asked, nil }, time.Now)
+		cmd.SetArgs([]string{"stat"})
+		cmd.SetOut(&out)
+		if err := cmd.ExecuteContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := "in 10 s, as seen by 1 proxy\n\n" +
+			"TO            FROM           PER SECOND  SUCCESS  P50  P99  RETRIES  WHY\n" +
+			"shop/cart:80  web/Pod/web-1  1.0         100 %    -    -\n"
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("output (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// top goes on until it is interrupted, which is no failure. Each table has what came since the one before.
 func TestTop(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	var out interrupting
-	out.after, out.stop = 2, stop
-	asked := &growing{}
-	cmd := newCommand(anyClusterOf(t, []byte(meshedPod), nil), func(*clusterFlags) (agents, error) { return asked, nil }, time.Now)
-	cmd.SetArgs([]string{"top", "--interval", minWindow.String()})
-	cmd.SetOut(&out)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(out.text.String(), "shop/cart:80  web/Pod/web-1"); got != 2 {
-		t.Errorf("%d tables, want 2:\n%s", got, out.text.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		out := interrupting{after: 2, stop: stop}
+		asked := &growing{}
+		cmd := newCommand(anyClusterOf(t, []byte(meshedPod), nil), func(*clusterFlags) (agents, error) { return asked, nil }, time.Now)
+		cmd.SetArgs([]string{"top", "--interval", "100s"})
+		cmd.SetOut(&out)
+		if err := cmd.ExecuteContext(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for table, rate := range map[int]string{1: "0.1", 2: "1.0"} {
+			if got := strings.Split(out.text.String(), "in 100 s")[table]; !strings.Contains(got, "shop/cart:80  web/Pod/web-1  "+rate+" ") {
+				t.Errorf("table %d: %q, want %s a second", table, got, rate)
+			}
+		}
+	})
 }
 
 // interrupting stops after so many writes.
@@ -177,6 +209,24 @@ spec:
   containers: [{name: app, image: app}]
 status: {phase: Running}
 `
+
+func TestNumbers(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1 kB", 1234567: "1.23 MB", 999_700: "1 MB", 999_400: "999 kB", 3e15: "3e+03 TB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d bytes: %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[float64]string{0: "0.0", 0.01: "<0.1", 0.1: "0.1", 1234.56: "1234.6"} {
+		if got := perSecond(n); got != want {
+			t.Errorf("%g a second: %q, want %q", n, got, want)
+		}
+	}
+	for ms, want := range map[float64]string{0.4: "0.4 ms", 9.94: "9.9 ms", 24.4: "24 ms", 9999: "9999 ms", 30000: "30 s"} {
+		if got := milliseconds(ms); got != want {
+			t.Errorf("%g ms: %q, want %q", ms, got, want)
+		}
+	}
+}
 
 func TestBusiest(t *testing.T) {
 	v := statView{Calls: []callsView{{PerSecond: 1}, {Connections: connectionsView{Sent: 5}}, {PerSecond: 3}, {}}}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
 )
 
 // causesShown of a call are in the table; -o json has all.
@@ -16,23 +18,23 @@ const causesShown = 3
 func renderStat(v statView, p paint) string {
 	var b strings.Builder
 	over := "since each sidecar's start"
-	if v.Seconds > 0 {
-		over = fmt.Sprintf("in %.4g s", v.Seconds)
+	if v.windowed {
+		over = fmt.Sprintf("in %.0f s", v.Seconds)
 	}
 	var requests, connections table
 	for _, c := range v.Calls {
-		if c.Requests > 0 || len(c.Reasons) > 0 {
-			requests.row(c.requestCells(v.Seconds > 0)...)
+		if c.Requests > 0 || len(c.Reasons)+len(c.GRPC) > 0 {
+			requests.row(c.requestCells(v.windowed)...)
 		} else {
 			connections.row(c.connectionCells()...)
 		}
 	}
-	fmt.Fprintf(&b, "%s\n", p.in(dim, fmt.Sprintf("%s, as seen by %s", over, plural(v.Sidecars, "sidecar"))))
+	fmt.Fprintf(&b, "%s\n", p.in(dim, fmt.Sprintf("%s, as seen by %s", over, proxies(v.Sidecars))))
 	if len(v.Calls) == 0 {
 		b.WriteString("no calls\n")
 	}
 	count := "REQUESTS"
-	if v.Seconds > 0 {
+	if v.windowed {
 		count = "PER SECOND"
 	}
 	writeTable(&b, &requests, p, "TO", "FROM", count, "SUCCESS", "P50", "P99", "RETRIES", "WHY")
@@ -50,6 +52,13 @@ func renderStat(v statView, p paint) string {
 	return b.String()
 }
 
+func proxies(n int) string {
+	if n == 1 {
+		return "1 proxy"
+	}
+	return fmt.Sprintf("%d proxies", n)
+}
+
 // writeTable writes a table with a head, if it has rows.
 func writeTable(b *strings.Builder, t *table, p paint, head ...string) {
 	if len(t.rows) == 0 {
@@ -65,7 +74,7 @@ func writeTable(b *strings.Builder, t *table, p paint, head ...string) {
 
 func (c callsView) ends() []cell {
 	return []cell{
-		{fmt.Sprintf("%s/%s:%d", c.To.Namespace, c.To.Service, c.To.Port), bold},
+		{printable(fmt.Sprintf("%s/%s:%d", c.To.Namespace, c.To.Service, c.To.Port)), bold},
 		{text: printable(c.From.Namespace + "/" + c.From.Workload)},
 	}
 }
@@ -73,7 +82,7 @@ func (c callsView) ends() []cell {
 func (c callsView) requestCells(rate bool) []cell {
 	number := strconv.FormatInt(c.Requests, 10)
 	if rate {
-		number = fmt.Sprintf("%.1f", c.PerSecond)
+		number = perSecond(c.PerSecond)
 	}
 	latency := func(ms *float64) cell {
 		if ms == nil {
@@ -86,6 +95,14 @@ func (c callsView) requestCells(rate bool) []cell {
 		retries = strconv.FormatInt(c.Retries, 10)
 	}
 	return append(c.ends(), cell{text: number}, c.success(), latency(c.P50), latency(c.P99), cell{text: retries}, cell{text: c.why()})
+}
+
+// perSecond shows a rate.
+func perSecond(n float64) string {
+	if n > 0 && n < 0.1 {
+		return "<0.1"
+	}
+	return fmt.Sprintf("%.1f", n)
 }
 
 // success is the part that did not fail. It is 100 % only if none failed.
@@ -103,29 +120,30 @@ func (c callsView) success() cell {
 // why names what is not as wanted, the most frequent first: the reasons of the sidecar's own answers, and gRPC statuses and
 // statuses from 400 on that servers have given.
 func (c callsView) why() string {
-	reasons, own := causes(c.Reasons)
-	failures, all := causes(c.GRPC)
-	of5xx, of4xx := map[string]int64{}, map[string]int64{}
+	reasons := causes(c.Reasons)
+	statuses := maps.Clone(c.GRPC)
+	if statuses == nil {
+		statuses = map[string]int64{}
+	}
 	for code, n := range c.Codes {
-		switch {
-		case code >= "500" && all == 0:
-			of5xx[code] = n
-		case code >= "400" && code < "500":
-			of4xx[code] = n
+		if is4xx(code) || is5xx(code) && len(c.GRPC) == 0 { // those of gRPC have both
+			statuses[code] += n
 		}
 	}
-	if all == 0 {
-		failures, all = causes(of5xx)
+	// The sidecar's own answers have statuses, too.
+	for reason, n := range c.Reasons {
+		status := "503"
+		switch {
+		case len(c.GRPC) > 0:
+			status = code.Code_UNAVAILABLE.String()
+		case reason == "timeout":
+			status = "504"
+		}
+		if statuses[status] -= n; statuses[status] <= 0 {
+			delete(statuses, status)
+		}
 	}
-	// The sidecar's own answers are among these, since almost all of them are 5xx.
-	switch {
-	case own > 0 && all > own:
-		failures = []cause{{"other failures", all - own}}
-	case own > 0:
-		failures = nil
-	}
-	others, _ := causes(of4xx)
-	list := slices.Concat(reasons, failures, others)
+	list := slices.Concat(reasons, causes(statuses))
 	slices.SortStableFunc(list, func(a, b cause) int { return cmp.Compare(b.times, a.times) })
 	var out []string
 	for i, r := range list {
@@ -144,13 +162,13 @@ type cause struct {
 	times int64
 }
 
-// causes sorts by name, and adds up.
-func causes(of map[string]int64) (list []cause, sum int64) {
+// causes sorts by name.
+func causes(of map[string]int64) []cause {
+	var list []cause
 	for _, name := range slices.Sorted(maps.Keys(of)) {
 		list = append(list, cause{printable(name), of[name]})
-		sum += of[name]
 	}
-	return list, sum
+	return list
 }
 
 func (c callsView) connectionCells() []cell {
@@ -166,7 +184,7 @@ func (c callsView) connectionCells() []cell {
 func bytesText(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}
 	f, at := float64(n), 0
-	for f >= 1000 && at < len(units)-1 {
+	for f >= 999.5 && at < len(units)-1 {
 		f, at = f/1000, at+1
 	}
 	return fmt.Sprintf("%.3g %s", f, units[at])

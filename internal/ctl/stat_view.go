@@ -20,23 +20,25 @@ type statView struct {
 	Seconds    float64       `json:"seconds"`
 	Calls      []callsView   `json:"calls"`
 	Unanswered []missingView `json:"unanswered,omitempty"`
-	// left is the number of calls that are not shown.
-	left int
+	// windowed is that a time was looked at, and left the number of calls that are not shown.
+	windowed bool
+	left     int
 }
 
 // callsView are the calls of one workload to one port of a Service.
 type callsView struct {
 	From callerView      `json:"from"`
 	To   destinationView `json:"to"`
-	// Requests that have ended, of which Failed have failed; and answers by status, gRPC status and reason.
+	// Requests whose answer has begun, of which Failed have failed; and answers by status (its class, of gateways), gRPC status and
+	// reason.
 	Requests int64            `json:"requests"`
 	Failed   int64            `json:"failed"`
 	Retries  int64            `json:"retries,omitempty"`
 	Codes    map[string]int64 `json:"codes,omitempty"`
 	GRPC     map[string]int64 `json:"grpc,omitempty"`
 	Reasons  map[string]int64 `json:"reasons,omitempty"`
-	// PerSecond is 0 if all since each sidecar's start is shown. Latencies are in milliseconds.
-	PerSecond float64  `json:"perSecond,omitempty"`
+	// PerSecond is 0 if all since each sidecar's start is shown. Latencies are in milliseconds, and missing where Envoy has none yet.
+	PerSecond float64  `json:"perSecond"`
 	P50       *float64 `json:"p50Milliseconds,omitempty"`
 	P99       *float64 `json:"p99Milliseconds,omitempty"`
 	// Connections of sidecars to endpoints.
@@ -62,6 +64,10 @@ type connectionsView struct {
 	Received        int64 `json:"receivedBytes"`
 }
 
+// flushEvery is how often Envoy adds to its histograms, in seconds: what a shorter time has of them is of another time.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/bootstrap/v3/bootstrap.proto (stats_flush_interval)
+const flushEvery = 5
+
 type edge struct {
 	from callerView
 	to   destination
@@ -69,23 +75,26 @@ type edge struct {
 
 // between adds up what the pods of each workload have counted between two samples, or up to the second if there is no first.
 func (t *traffic) between(before, after map[mesh.Key]sample) statView {
-	v := statView{Calls: []callsView{}}
+	v := statView{Calls: []callsView{}, windowed: before != nil}
 	sums, rates := map[edge]*counts{}, map[edge]float64{}
 	for _, p := range t.pods {
 		now := after[p.Key]
 		began, known := before[p.Key]
-		if now.fail != nil {
-			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, now.fail.Error()})
+		if err := cmp.Or(now.fail, began.fail); err != nil {
+			v.Unanswered = append(v.Unanswered, missingView{p.Namespace, p.Name, err.Error()})
 			continue
+		}
+		if before != nil && !known {
+			continue // it has come since, and its time is not known
 		}
 		v.Sidecars++
 		var seconds float64
 		if before != nil {
-			if !known || began.fail != nil {
-				continue // it has come since, and its time is not known
-			}
 			seconds = now.at.Sub(began.at).Seconds()
 			v.Seconds = max(v.Seconds, seconds)
+		}
+		if now.started != began.started {
+			began.by = nil // it counts from its start again
 		}
 		for to, c := range now.by {
 			if !t.wanted(to) {
@@ -98,13 +107,16 @@ func (t *traffic) between(before, after map[mesh.Key]sample) statView {
 			}
 			sums[at].add(part)
 			if seconds > 0 {
-				rates[at] += part.total() / seconds
+				rates[at] += part.requests() / seconds
 			}
 		}
 	}
 	v.Seconds = math.Round(v.Seconds*10) / 10
 	for at, c := range sums {
-		if c.total() > 0 || len(positive(c.reasons)) > 0 || c.opened > 0 || c.open > 0 || c.sent+c.received > 0 || c.failedToConnect > 0 {
+		if c.requests() > 0 || len(positive(c.reasons))+len(positive(c.grpc)) > 0 || c.opened > 0 || c.open > 0 || c.sent+c.received > 0 || c.failedToConnect > 0 {
+			if v.windowed && v.Seconds < flushEvery {
+				c.latency = nil
+			}
 			v.Calls = append(v.Calls, c.view(at, rates[at]))
 		}
 	}
@@ -118,8 +130,8 @@ func (t *traffic) between(before, after map[mesh.Key]sample) statView {
 func (c *counts) view(at edge, perSecond float64) callsView {
 	v := callsView{
 		From: at.from, To: destinationView{at.to.Namespace, at.to.Name, at.to.port},
-		Requests: int64(c.total()), Failed: int64(c.failed()), Retries: int64(c.retries),
-		Codes: positive(c.codes), GRPC: positive(c.grpc), Reasons: positive(c.reasons), PerSecond: math.Round(perSecond*100) / 100,
+		Requests: int64(c.requests()), Failed: int64(c.failed()), Retries: int64(c.retries),
+		Codes: positive(c.codes), GRPC: positive(c.grpc), Reasons: positive(c.reasons), PerSecond: perSecond,
 		Connections: connectionsView{int64(c.open), int64(c.opened), int64(c.failedToConnect), int64(c.sent), int64(c.received)},
 	}
 	for q, into := range map[float64]**float64{0.5: &v.P50, 0.99: &v.P99} {

@@ -16,7 +16,7 @@ var stateCells = map[string]cell{
 func renderStatus(v statusView, p paint) string {
 	var t table
 	for _, c := range v.Checks {
-		t.row(stateCells[c.State], cell{c.Name, bold}, cell{text: c.Text})
+		t.row(stateCells[c.State], cell{c.Name, bold}, cell{text: printable(c.Text)})
 	}
 	var b strings.Builder
 	b.WriteString(t.String(p))
@@ -44,7 +44,7 @@ func renderDetails(c statusCheck, state string, p paint) string {
 		mark := stateCells[state]
 		fmt.Fprintf(&b, "\n%s %s: %s\n", p.in(mark.colour, mark.text), p.in(bold, printable(d.Object)), printable(d.Text))
 		if d.Help != "" {
-			fmt.Fprintf(&b, "  %s\n", p.in(dim, d.Help))
+			fmt.Fprintf(&b, "  %s\n", p.in(dim, printable(d.Help)))
 		}
 	}
 	if left > 0 {

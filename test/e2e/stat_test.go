@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -72,6 +73,21 @@ func TestStat(t *testing.T) {
 		}
 		return got
 	}
+	steady := e.startLoad(other, api.Load{Call: get("server", httpPort, "/"), Rate: 20, Duration: 20 * time.Second})
+	out, _, err := run("stat", "server."+e.ns, "--from", "other."+e.ns, "--window", "6s", "-o", "json")
+	e.must(err)
+	var rates struct {
+		Seconds float64
+		Calls   []struct {
+			PerSecond       float64
+			P50Milliseconds *float64
+		}
+	}
+	e.must(json.Unmarshal([]byte(out), &rates))
+	if len(rates.Calls) != 1 || rates.Seconds < 6 || math.Abs(rates.Calls[0].PerSecond-20) > 4 || rates.Calls[0].P50Milliseconds == nil {
+		t.Errorf("20 calls a second: %s", out)
+	}
+	steady.stop()
 	before := read()
 	slow.Delay = 2 * time.Second
 	var loads []*load

@@ -28,7 +28,8 @@ type redirect struct {
 }
 
 // Redirected says that the agent has redirected the kubelet at source to a port of the application, by this probe or
-// hook. The one call that follows is no caller's. It does nothing for nil, in a mesh without identities.
+// hook. The one call that follows is no caller's. Mostly none follows, as the kubelet is refused, too: then the next call from its
+// address to this port within some seconds is left out in its place. A caller that lasts calls again. It does nothing for nil, in a mesh without identities.
 func (c *Callers) Redirected(probe string, source netip.Addr, port uint16) {
 	if c == nil {
 		return

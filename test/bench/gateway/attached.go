@@ -88,8 +88,11 @@ func (b *bench) writeStatuses(ctx context.Context, n int) (time.Duration, error)
 	err = cluster.Each(ctx, n, func(ctx context.Context, i int) error {
 		route := &list.Items[i]
 		parents, _, err := unstructured.NestedSlice(route.Object, "status", "parents")
-		if err != nil || len(parents) == 0 {
-			return fmt.Errorf("HTTPRoute %s: status.parents: %v, %w", route.GetName(), parents, err)
+		if err != nil {
+			return err
+		}
+		if len(parents) == 0 {
+			return fmt.Errorf("HTTPRoute %s has no status.parents", route.GetName())
 		}
 		other := runtime.DeepCopyJSON(parents[0].(map[string]any))
 		other["controllerName"] = "example.com/bench"
