@@ -3,7 +3,10 @@
 
 const nodeWidth = 190, nodeHeight = 40, columnGap = 150, rowGap = 26;
 
-// columnsOf gives each node the length of the longest way to it. Ways end where they close a circle.
+// deepest is how many columns a drawing has before nodes are placed by the shortest way to them in place of the longest.
+const deepest = 8;
+
+// columnsOf gives each node a column. An edge that would close a circle goes back to the left.
 function columnsOf(nodes, edges) {
   const callees = new Map(nodes.map(n => [n.id, []]));
   const called = new Set();
@@ -13,19 +16,44 @@ function columnsOf(nodes, edges) {
       called.add(e.to);
     }
   }
-  const column = new Map(nodes.map(n => [n.id, 0]));
-  const onWay = new Set();
-  // Each visit that moves a node to the right goes on from it: the number of columns is bounded by the number of nodes.
-  const visit = (id, at) => {
-    if (onWay.has(id) || at < column.get(id) || at >= nodes.length) return;
-    if (at === column.get(id) && at > 0) return;
-    column.set(id, at);
-    onWay.add(id);
-    for (const next of callees.get(id)) visit(next, at + 1);
-    onWay.delete(id);
+  const first = [...nodes.filter(n => !called.has(n.id)), ...nodes].map(n => n.id);
+  const columns = longest(first, callees);
+  return Math.max(...columns.values()) < deepest ? columns : shortest(first, callees);
+}
+
+// longest gives each node the length of the longest way to it.
+function longest(first, callees) {
+  const order = [], state = new Map(), forward = new Map();
+  const visit = id => { // after all that it calls, except where that closes a circle
+    state.set(id, 'on the way');
+    for (const to of callees.get(id)) if (!state.has(to)) visit(to);
+    forward.set(id, callees.get(id).filter(to => state.get(to) === 'done'));
+    state.set(id, 'done');
+    order.push(id);
   };
-  for (const n of nodes) if (!called.has(n.id)) visit(n.id, 0);
-  for (const n of nodes) if (called.has(n.id) && column.get(n.id) === 0) visit(n.id, 0);
+  for (const id of first) if (!state.has(id)) visit(id);
+  const column = new Map(order.map(id => [id, 0]));
+  for (const id of order.reverse()) {
+    for (const to of forward.get(id)) column.set(to, Math.max(column.get(to), column.get(id) + 1));
+  }
+  return column;
+}
+
+// shortest gives each node the length of the shortest way to it from one that nobody calls.
+function shortest(first, callees) {
+  const column = new Map();
+  for (const from of first) {
+    if (column.has(from)) continue;
+    column.set(from, 0);
+    const queue = [from];
+    for (const id of queue) {
+      for (const to of callees.get(id)) {
+        if (column.has(to)) continue;
+        column.set(to, column.get(id) + 1);
+        queue.push(to);
+      }
+    }
+  }
   return column;
 }
 
