@@ -126,7 +126,7 @@ func TestBadRoutes(t *testing.T) {
 		t.Errorf("the good route, from a new pod: %+v", a)
 	}
 	for name, l := range loads {
-		e.noFailures("calls to "+name+" beside bad ones", l.stop(), 300)
+		l.noFailures("calls to " + name + " beside bad ones")
 	}
 	if nacks := e.proxy(client).NACKs; len(nacks) > 0 {
 		t.Errorf("the client's sidecar refused %+v: what Envoy refuses must not be sent", nacks)

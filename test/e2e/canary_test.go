@@ -63,7 +63,7 @@ func TestCanary(t *testing.T) {
 	c.must(c.CoreV1().Services(c.ns).Delete(c.ctx, "web-v2", metav1.DeleteOptions{}))
 	for name, l := range c.loads {
 		c.calls(l, 250, 20*time.Second)
-		c.noFailures("calls by "+name+" through the whole canary", l.stop(), 2500)
+		l.noFailures("calls by " + name + " through the whole canary")
 	}
 }
 

@@ -100,16 +100,18 @@ func (e *env) call(from cluster.Pod, c api.Call) api.Answer {
 
 // load is a load that runs in a pod.
 type load struct {
-	e    *env
-	path string
-	from cluster.Pod
+	e     *env
+	path  string
+	from  cluster.Pod
+	rate  float64
+	began time.Time
 }
 
 func (e *env) startLoad(from cluster.Pod, l api.Load) *load {
 	e.Helper()
 	var id int
 	e.must(e.JSON(e.ctx, "POST", from, api.ControlPort, "/load", l, &id))
-	return &load{e: e, from: from, path: fmt.Sprintf("/load/%d", id)}
+	return &load{e: e, from: from, path: fmt.Sprintf("/load/%d", id), rate: l.Rate, began: time.Now()}
 }
 
 // result gives the figures so far.
@@ -174,6 +176,14 @@ func (e *env) noFailures(what string, r api.Result, atLeast int) {
 	if r.Calls < atLeast {
 		e.Errorf("%s: only %d calls were made, want at least %d: the load itself did not keep up", what, r.Calls, atLeast)
 	}
+}
+
+// noFailures stops a load with a rate and asserts that it went through whole, and kept up with at least 60 % of its rate: beside what
+// some tests do, a machine with two cores has not always CPU for it.
+func (l *load) noFailures(what string) {
+	l.e.Helper()
+	atLeast := int(0.6 * l.rate * time.Since(l.began).Seconds())
+	l.e.noFailures(what, l.stop(), atLeast)
 }
 
 // sweep deletes what killed runs left behind, and waits for it: its pods would take room.

@@ -52,7 +52,7 @@ func TestGatewayAPI(t *testing.T) {
 		took := e.answered(client, httpCall, 30*time.Second, by("server"))
 		figure(t, "CRDs removed: calls go to the Service itself after", took.Round(10*time.Millisecond).String(), "≤ 30 s")
 	}
-	e.noFailures("calls while CRDs came and went", running.stop(), 300)
+	running.noFailures("calls while CRDs came and went")
 	if after := e.controlPlanePods(); !slices.Equal(before, after) {
 		t.Errorf("pods of the control plane, with their restarts: %v, before the CRDs %v", after, before)
 	}

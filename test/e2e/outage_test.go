@@ -88,7 +88,7 @@ func TestOutage(t *testing.T) {
 		}
 		return "", nil
 	})
-	e.noFailures("calls before, during and after the outage", running.stop(), 1500)
+	running.noFailures("calls before, during and after the outage")
 }
 
 // scaleControlPlane sets the replicas of every Deployment of the control plane: to none, or back to what

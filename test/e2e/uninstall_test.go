@@ -72,7 +72,7 @@ func TestUninstall(t *testing.T) {
 		}
 		return "", nil
 	})
-	e.noFailures("calls during and after helm uninstall", running.stop(), 600)
+	running.noFailures("calls during and after helm uninstall")
 	// The namespace keeps its label, and pods are created again, without a sidecar.
 	e.create(e.pod("after", serverPod()))
 	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "after"}, readyTimeout))

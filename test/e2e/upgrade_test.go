@@ -52,7 +52,7 @@ func TestUpgrade(t *testing.T) {
 	if pods < 50 {
 		t.Errorf("%d pods were created, want at least 50 for the test to mean something", pods)
 	}
-	e.noFailures("calls during upgrades", running.stop(), 500)
+	running.noFailures("calls during upgrades")
 	e.create(e.pod("after", serverPod()))
 	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "after"}, readyTimeout))
 }
