@@ -40,8 +40,8 @@ func newBugReportCommand(connect connector, agents agentConnector, now func() ti
 configuration; Gateways, routes and policies; of each replica of the control plane its log, its metrics and its debug pages; and of
 the named pods the sidecar's log, metrics and identity. Without names it takes up to %d pods of the mesh that are not ready or not connected.
 
-It reads no Secret. It leaves out the environment and the containers of applications, annotations of others, and the values of headers and
-query parameters in routes. Names of namespaces, workloads, Services and hosts are in it, and so
+It reads no Secret. It leaves out the environment and the containers of applications, annotations of others, the values of headers and
+query parameters in routes, and what Envoy logs at its levels debug and trace. Names of namespaces, workloads, Services and hosts are in it, and so
 is what Mizzen's own logs say: look through it before you hand it on.
 
 What may not be read is missing, and errors.txt says why. The exit code is 0 if the archive was written, else 1.`, worstPods),

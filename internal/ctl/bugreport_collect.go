@@ -37,12 +37,13 @@ const reportReadme = `A report of mizzenctl bug-report.
 
 status, install-check, stat, version (.yaml)   what these commands say
 mesh.yaml                                      the mesh configuration
-objects/                                       Gateways, routes and policies, without values of headers
+objects/                                       Gateways, routes and policies, without values of headers and what messages quote
 control-plane/POD/                             of each replica: the pod, its log, its metrics, its debug pages
 pods/NAMESPACE/POD/                            of some pods: the pod, the sidecar's log, metrics and identity
 errors.txt                                     what could not be had, and why
 
-No Secret was read. Pods are without the environment and the containers of applications.
+No Secret was read. Pods are without the environment and the containers of applications, and logs without what Envoy logs at its levels
+debug and trace.
 `
 
 func (r *collector) collect(ctx context.Context, named []mesh.Key) {
@@ -52,7 +53,7 @@ func (r *collector) collect(ctx context.Context, named []mesh.Key) {
 		r.failures = append(r.failures, "version.yaml: "+err.Error())
 	}
 	r.view("version.yaml", v)
-	status := readStatus(ctx, r.Client, r.agents, r.system)
+	status := settledStatus(ctx, r.Client, r.agents, r.system)
 	r.view("status.yaml", status.view(r.now()))
 	r.view("install-check.yaml", readPlatform(ctx, r.Client, r.system).view())
 	r.mesh(ctx)
@@ -75,25 +76,53 @@ func (r *collector) collect(ctx context.Context, named []mesh.Key) {
 	} {
 		r.objects(ctx, kind.name, kind.list)
 	}
+	inv := status.inventory.is
 	if status.inventory.err != nil {
-		r.failures = append(r.failures, "pods: "+status.inventory.err.Error())
-		r.errorsFile()
-		return
+		r.failures = append(r.failures, "all pods: "+status.inventory.err.Error())
+		inv = r.some(ctx, named)
+	} else {
+		r.stat(ctx, inv)
 	}
-	r.stat(ctx, status.inventory.is)
-	for _, p := range status.inventory.is.pods {
+	for _, p := range inv.pods {
 		if isReplica(p.source, r.system) {
 			r.replica(ctx, p)
 		}
 	}
-	for _, key := range r.worth(named, status) {
-		if p, err := status.inventory.is.pod(key); err != nil {
+	if len(named) == 0 && status.inventory.err == nil {
+		named = worth(status)
+	}
+	for _, key := range named {
+		switch p, err := inv.pod(key); {
+		case err != nil:
 			r.failures = append(r.failures, "pods/"+key.String()+": "+err.Error())
-		} else {
+		case !hasProxy(p):
+			r.failures = append(r.failures, "pods/"+key.String()+": has no sidecar")
+		default:
 			r.pod(ctx, p)
 		}
 	}
 	r.errorsFile()
+}
+
+// some returns the pods of the control plane and the named ones, for who may not list all.
+func (r *collector) some(ctx context.Context, named []mesh.Key) *inventory {
+	inv := newInventory(r.system)
+	var replicas corev1.PodList
+	if err := r.List(ctx, &replicas, client.InNamespace(r.system)); err != nil {
+		r.failures = append(r.failures, "control-plane: "+err.Error())
+	}
+	for i := range replicas.Items {
+		inv.addPod(&replicas.Items[i])
+	}
+	for _, key := range named {
+		p := &corev1.Pod{}
+		if err := r.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, p); err != nil {
+			r.failures = append(r.failures, "pods/"+key.String()+": "+err.Error())
+		} else {
+			inv.addPod(p)
+		}
+	}
+	return inv
 }
 
 // mesh adds the mesh configuration.
@@ -110,7 +139,7 @@ func (r *collector) objects(ctx context.Context, name string, into client.Object
 		r.add(file, nil, err)
 		return
 	}
-	content, n, err := redactedList(into)
+	content, n, err := redactedList(into, r.Scheme())
 	if n > 0 || err != nil {
 		r.add(file, content, err)
 	}
@@ -120,7 +149,7 @@ func (r *collector) objects(ctx context.Context, name string, into client.Object
 func (r *collector) stat(ctx context.Context, inv *inventory) {
 	t := &traffic{agents: r.agents, wanted: func(destination) bool { return true }}
 	for _, p := range inv.pods {
-		if isProxy(p) {
+		if hasProxy(p) && p.running() {
 			t.pods = append(t.pods, p)
 		}
 	}
@@ -129,8 +158,8 @@ func (r *collector) stat(ctx context.Context, inv *inventory) {
 
 func (r *collector) replica(ctx context.Context, p *podInfo) {
 	dir := "control-plane/" + p.Name + "/"
-	r.yaml(dir+"pod.yaml", redactedPod(p.source, ""))
-	r.logs(ctx, dir, p)
+	r.yaml(dir+"pod.yaml", redactedPod(p.source, controllerContainers))
+	r.logs(ctx, dir, p, controllerContainers)
 	for file, path := range map[string]string{"metrics.txt": "/metrics", "proxies.json": "/debug/proxies", "problems.json": "/debug/problems"} {
 		content, err := r.agents.page(ctx, p.Key, config.ControllerHTTPPort, path)
 		r.add(dir+file, content, err)
@@ -139,18 +168,18 @@ func (r *collector) replica(ctx context.Context, p *podInfo) {
 
 func (r *collector) pod(ctx context.Context, p *podInfo) {
 	dir := fmt.Sprintf("pods/%s/%s/", p.Namespace, p.Name)
-	r.yaml(dir+"pod.yaml", redactedPod(p.source, "mizzen-"))
-	r.logs(ctx, dir, p)
+	r.yaml(dir+"pod.yaml", redactedPod(p.source, sidecarContainers))
+	r.logs(ctx, dir, p, sidecarContainers)
 	for file, path := range map[string]string{"metrics.txt": "/metrics", "identity.json": agentapi.IdentityPath} {
 		content, err := r.agents.page(ctx, p.Key, config.AgentPort, path)
 		r.add(dir+file, content, err)
 	}
 }
 
-// logs adds the logs of Mizzen's containers, and those from before a restart.
-func (r *collector) logs(ctx context.Context, dir string, p *podInfo) {
+// logs adds the logs of containers, and those from before a restart.
+func (r *collector) logs(ctx context.Context, dir string, p *podInfo, containers []string) {
 	for _, s := range slices.Concat(p.source.Status.InitContainerStatuses, p.source.Status.ContainerStatuses) {
-		if !isOurs(s.Name) && !isReplica(p.source, r.system) {
+		if !slices.Contains(containers, s.Name) {
 			continue
 		}
 		for previous, file := range map[bool]string{false: s.Name + ".log", true: s.Name + ".previous.log"} {
@@ -158,7 +187,7 @@ func (r *collector) logs(ctx context.Context, dir string, p *podInfo) {
 				continue
 			}
 			content, err := r.agents.log(ctx, p.Key, s.Name, previous)
-			r.add(dir+file, content, err)
+			r.add(dir+file, redactedLog(content), err)
 		}
 	}
 }
@@ -168,15 +197,12 @@ func (r *collector) yaml(name string, object runtime.Object) {
 	r.add(name, content, err)
 }
 
-// worth returns the named pods, or else some that something is wrong with.
-func (r *collector) worth(named []mesh.Key, status *meshStatus) []mesh.Key {
-	if len(named) > 0 {
-		return named
-	}
+// worth returns some pods that something is wrong with.
+func worth(status *meshStatus) []mesh.Key {
 	unconnected := status.unconnected()
 	var out []mesh.Key
 	for _, p := range status.inventory.is.pods {
-		if len(out) < worstPods && isProxy(p) && (!ready(p.source) || slices.Contains(unconnected, p)) {
+		if len(out) < worstPods && hasProxy(p) && !p.ended() && (!ready(p.source) || slices.Contains(unconnected, p)) {
 			out = append(out, p.Key)
 		}
 	}

@@ -141,7 +141,7 @@ func anyClusterOf(t *testing.T, content []byte, forbidden []string) connector {
 	}
 	c := builder.WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if kinds, _, err := scheme.ObjectKinds(o); err == nil && no(kinds[0].Kind) != nil {
+			if kinds, _, err := scheme.ObjectKinds(o); err == nil && kinds[0].Kind != "Pod" && no(kinds[0].Kind) != nil { // pods of one namespace may be read
 				return no(kinds[0].Kind)
 			}
 			return c.Get(ctx, key, o, opts...)

@@ -169,7 +169,7 @@ func (t *traffic) list(ctx context.Context) error {
 	}
 	t.all, t.pods = inv.pods, nil
 	for _, p := range inv.pods {
-		if isProxy(p) && t.isCaller(p) {
+		if hasProxy(p) && p.running() && t.isCaller(p) {
 			t.pods = append(t.pods, p)
 		}
 	}
@@ -210,9 +210,9 @@ func callers(text string) (namespace string, is func(*podInfo) bool, err error) 
 	}, nil
 }
 
-// isProxy reports whether a pod has a sidecar, or is one of a Gateway, and can be asked.
-func isProxy(p *podInfo) bool {
-	return p.running() && (p.injected || p.source.Labels["app.kubernetes.io/managed-by"] == config.GatewayFieldManager)
+// hasProxy reports whether a pod has a sidecar, or is one of a Gateway.
+func hasProxy(p *podInfo) bool {
+	return p.injected || p.source.Labels["app.kubernetes.io/managed-by"] == config.GatewayFieldManager
 }
 
 func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

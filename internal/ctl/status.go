@@ -74,13 +74,7 @@ func (o *statusOptions) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := readStatus(ctx, c, a, o.system)
-	for range looks {
-		if len(s.unconnected()) == 0 || !waited(ctx, lookAgain) {
-			break
-		}
-		s.look(ctx, a)
-	}
+	s := settledStatus(ctx, c, a, o.system)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -89,6 +83,18 @@ func (o *statusOptions) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	return v.exit()
+}
+
+// settledStatus looks again while a proxy is not connected.
+func settledStatus(ctx context.Context, c client.Client, a agents, system string) *meshStatus {
+	s := readStatus(ctx, c, a, system)
+	for range looks {
+		if len(s.unconnected()) == 0 || !waited(ctx, lookAgain) {
+			break
+		}
+		s.look(ctx, a)
+	}
+	return s
 }
 
 // A proxy may be between two connections, or between two replicas of which one was asked before it came and the other after it left.
