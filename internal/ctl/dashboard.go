@@ -34,7 +34,7 @@ func newDashboardCommand(connect connector, agents agentConnector, now func() ti
 all calls with the reasons of those that failed; and what status says. It prints the page's address and serves it until it is interrupted.
 
 The page is served by mizzenctl on this machine's loopback, at an address that nobody can guess; nothing new listens in the cluster, and it shows
-what you may read. It asks sidecars only while a page is open.
+what you may read. It asks sidecars only while a page is open. There are no latencies with an interval under five seconds.
 
 ` + statRights + ` With the right to list Services the graph knows which workloads
 stand behind a Service. For the state of the mesh it needs what status needs.`,
@@ -63,7 +63,7 @@ func (o *dashboardOptions) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("--port: %w", err)
 	}
-	d := dashboard.New(dashboard.Options{Source: &meshSource{traffic: t, system: o.system, now: o.now}, Interval: o.window})
+	d := dashboard.New(dashboard.Options{Source: &meshSource{traffic: t, system: o.system, now: o.now, longest: 3*o.window + agentTimeout}, Interval: o.window})
 	server := &http.Server{Handler: d.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		<-ctx.Done()
@@ -84,12 +84,16 @@ type meshSource struct {
 	traffic *traffic
 	system  string
 	now     func() time.Time
-	before  map[mesh.Key]sample
+	// before has the last sample of each sidecar that answered.
+	before map[mesh.Key]sample
+	last   time.Time
+	// longest is the longest time between two reads of which one is compared with the other.
+	longest time.Duration
 }
 
 // Status implements dashboard.Source.
 func (s *meshSource) Status(ctx context.Context) (any, error) {
-	return readStatus(ctx, s.traffic.client, s.traffic.agents, s.system).view(s.now()), nil
+	return settledStatus(ctx, s.traffic.client, s.traffic.agents, s.system).view(s.now()), ctx.Err()
 }
 
 // Traffic implements dashboard.Source.
@@ -99,17 +103,38 @@ func (s *meshSource) Traffic(ctx context.Context) (dashboard.Traffic, error) {
 		return out, err
 	}
 	after := s.traffic.read(ctx, s.now, io.Discard)
-	if s.before == nil { // nothing has come since
-		s.before = after
+	// By the clock on the wall: while this machine sleeps, the other one stands still.
+	now := s.now().Round(0)
+	if now.Sub(s.last) > s.longest {
+		s.before = after // nothing has come since
 	}
 	v := s.traffic.between(s.before, after)
-	s.before = after
+	for key, was := range s.before { // what a sidecar counts while it cannot be asked comes when it can
+		if after[key].fail != nil && was.fail == nil {
+			after[key] = was
+		}
+	}
+	s.before, s.last = after, now
 	out.Seconds = v.Seconds
+	plain := map[dashboard.Workload]bool{}
+	for _, p := range s.traffic.pods {
+		if !p.Meshed && p.injected {
+			plain[dashboard.Workload{Namespace: p.Namespace, Name: p.workload}] = true
+		}
+	}
 	for _, c := range v.Calls {
-		out.Calls = append(out.Calls, c.forDashboard())
+		call := c.forDashboard()
+		call.Plain = plain[call.From]
+		out.Calls = append(out.Calls, call)
 	}
 	for _, m := range v.Unanswered {
-		out.Missing = append(out.Missing, fmt.Sprintf("pod %s/%s: %s", m.Namespace, m.Pod, m.Problem))
+		out.Missing = append(out.Missing, fmt.Sprintf("pod %s/%s could not be asked: %s", m.Namespace, m.Pod, m.Problem))
+	}
+	if n := len(out.Missing); n > detailsShown {
+		out.Missing = append(out.Missing[:detailsShown], fmt.Sprintf("and %d more", n-detailsShown))
+	}
+	if s.traffic.namespace != "" {
+		out.Missing = append(out.Missing, "pods of other namespaces than "+s.traffic.namespace+" were not looked at (--from)")
 	}
 	var services corev1.ServiceList
 	if err := s.traffic.client.List(ctx, &services); err != nil {
@@ -123,7 +148,7 @@ func (c callsView) forDashboard() dashboard.Call {
 	return dashboard.Call{
 		From: dashboard.Workload{Namespace: c.From.Namespace, Name: c.From.Workload}, Namespace: c.To.Namespace, Service: c.To.Service, Port: c.To.Port,
 		Requests: c.Requests, Failed: c.Failed, PerSecond: c.PerSecond, P50: c.P50, P99: c.P99, Why: c.why(),
-		Open: c.Connections.Open, Bytes: c.Connections.Sent + c.Connections.Received,
+		Retries: c.Retries, Open: c.Connections.Open, FailedToConnect: c.Connections.FailedToConnect, Bytes: c.Connections.Sent + c.Connections.Received,
 	}
 }
 

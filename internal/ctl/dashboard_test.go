@@ -3,17 +3,20 @@ package ctl
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mizzen-mesh/mizzen/internal/dashboard"
+	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
 const meshedServer = `---
@@ -39,6 +42,55 @@ metadata: {name: cart-2, namespace: shop, labels: {app: cart}}
 spec: {containers: [{name: app, image: app}]}
 status: {phase: Succeeded}
 `
+
+// flaky answers, fails, and answers again.
+type flaky struct {
+	growing
+	fails bool
+}
+
+func (f *flaky) page(ctx context.Context, pod mesh.Key, port int, path string) ([]byte, error) {
+	if f.fails {
+		return nil, errors.New("away")
+	}
+	return f.growing.page(ctx, pod, port, path)
+}
+
+// What a sidecar counts while it cannot be asked comes when it can. After a pause, counting begins anew.
+func TestMeshSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := &flaky{}
+		o := statOptions{connect: anyClusterOf(t, []byte(meshedPod), nil), agents: func(*clusterFlags) (agents, error) { return asked, nil }, output: "table"}
+		reads, err := o.open(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &meshSource{traffic: reads, now: time.Now, longest: time.Minute}
+		read := func(requests int64, perSecond, seconds float64, missing int) {
+			t.Helper()
+			got, err := s.Traffic(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all dashboard.Call
+			for _, c := range got.Calls {
+				all = c
+			}
+			if all.Requests != requests || all.PerSecond != perSecond || got.Seconds != seconds || len(got.Missing) != missing {
+				t.Errorf("%+v, want %d requests, %g a second, in %g s, %d missing", got, requests, perSecond, seconds, missing)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		read(0, 0, 0, 0) // it has counted 1
+		read(10, 1, 10, 0)
+		asked.fails = true
+		read(0, 0, 0, 1)
+		asked.fails = false
+		read(100, 5, 20, 0) // from 11 to 111
+		time.Sleep(time.Hour)
+		read(0, 0, 0, 0)
+	})
+}
 
 // dashboard prints an address, at which the page is, and its data: who calls whom, and what status says.
 func TestDashboard(t *testing.T) {
@@ -100,6 +152,9 @@ func TestDashboard(t *testing.T) {
 	}
 	if len(page.Graph.Edges) != 1 || page.Graph.Edges[0].MTLS != "none" || page.Graph.Edges[0].PerSecond <= 0 || len(page.Calls) != 1 {
 		t.Errorf("%+v, want an edge with requests", page)
+	}
+	if !page.Calls[0].Plain || page.Calls[0].FromNode != "workload/web/Pod/web-1" {
+		t.Errorf("%+v, want a caller without an identity, and its node", page.Calls[0])
 	}
 	stop()
 	if err := <-ended; err != nil {

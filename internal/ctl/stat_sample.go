@@ -44,6 +44,9 @@ func newCounts() *counts {
 	return &counts{codes: map[string]float64{}, grpc: map[string]float64{}, reasons: map[string]float64{}, latency: map[float64]float64{}}
 }
 
+// maxCount is the largest number that a float counts up to.
+const maxCount = 1 << 53
+
 // sample is what one sidecar has counted up to a time.
 type sample struct {
 	at time.Time
@@ -103,7 +106,7 @@ func (m metrics) calls() (map[destination]*counts, error) {
 	var wrong error
 	value := func(series *dto.Metric) float64 {
 		v := series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+		if !(v >= 0 && v <= maxCount) { // not a number is neither
 			wrong = fmt.Errorf("a metric has the value %g", v)
 		}
 		return v
@@ -174,9 +177,9 @@ func (c *counts) less(before *counts) *counts {
 		return c
 	}
 	return &counts{
-		codes: lessEach(c.codes, before.codes), grpc: lessEach(c.grpc, before.grpc), reasons: lessEach(c.reasons, before.reasons), retries: c.retries - before.retries,
-		latency: lessEach(c.latency, before.latency), opened: c.opened - before.opened, failedToConnect: c.failedToConnect - before.failedToConnect,
-		sent: c.sent - before.sent, received: c.received - before.received, open: c.open,
+		codes: lessEach(c.codes, before.codes), grpc: lessEach(c.grpc, before.grpc), reasons: lessEach(c.reasons, before.reasons), latency: lessEach(c.latency, before.latency),
+		retries: max(c.retries-before.retries, 0), opened: max(c.opened-before.opened, 0), failedToConnect: max(c.failedToConnect-before.failedToConnect, 0),
+		sent: max(c.sent-before.sent, 0), received: max(c.received-before.received, 0), open: c.open,
 	}
 }
 

@@ -19,7 +19,7 @@ var web embed.FS
 
 // Source says what the page shows.
 type Source interface {
-	// Traffic returns the calls since the last time, or an empty one the first time.
+	// Traffic returns the calls since the last time. Its Seconds are 0 if that was never, or too long ago.
 	Traffic(ctx context.Context) (Traffic, error)
 	// Status returns what is shown of the mesh's state, as JSON.
 	Status(ctx context.Context) (any, error)
@@ -35,23 +35,24 @@ type Options struct {
 }
 
 const (
-	// watched is how long after the last request of a page the traffic is read.
-	watched = 30 * time.Second
-	// statusEvery is how old a status may be that is shown.
-	statusEvery = 15 * time.Second
+	// watched is how long after the last request of a page the traffic is read, at least: browsers let a page that is not in front
+	// ask once a minute.
+	watched = 90 * time.Second
+	// statusEvery is how old a status may be that is shown, and statusTime bounds the reading of one.
+	statusEvery, statusTime = 15 * time.Second, time.Minute
 )
 
 // Dashboard is the page and its data.
 type Dashboard struct {
 	opt Options
-	// token is part of the address, so that nobody else on this machine reads what the user may read.
+	// token is part of the address, so that this page is for nobody else on this machine.
 	token string
 	asked chan struct{}
 
 	mu      sync.Mutex
 	last    time.Time // of a page's request
 	traffic page
-	history history
+	history *history
 
 	statusMu sync.Mutex
 	status   any
@@ -67,6 +68,8 @@ type page struct {
 	Graph    Graph    `json:"graph"`
 	Calls    []Call   `json:"calls"`
 	Missing  []string `json:"missing,omitempty"`
+	// History has the last reads of the calls of one node, the oldest first.
+	History []Point `json:"history,omitempty"`
 	// Error is why there is nothing newer.
 	Error string `json:"error,omitempty"`
 }
@@ -76,8 +79,8 @@ func New(o Options) *Dashboard {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Dashboard{opt: o, token: rand.Text(), asked: make(chan struct{}, 1), history: history{}}
-	d.traffic = d.page(Traffic{})
+	d := &Dashboard{opt: o, token: rand.Text(), asked: make(chan struct{}, 1)}
+	d.forget()
 	return d
 }
 
@@ -88,6 +91,7 @@ func (d *Dashboard) Path() string { return "/" + d.token + "/" }
 func (d *Dashboard) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if !d.isWatched() {
+			d.forget()
 			select {
 			case <-d.asked:
 			case <-ctx.Done():
@@ -105,7 +109,15 @@ func (d *Dashboard) Run(ctx context.Context) {
 func (d *Dashboard) isWatched() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.opt.Now().Sub(d.last) < watched
+	return d.opt.Now().Sub(d.last) < max(watched, 3*d.opt.Interval)
+}
+
+// forget drops what there was before nobody looked.
+func (d *Dashboard) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.history = newHistory()
+	d.traffic = d.page(Traffic{})
 }
 
 func (d *Dashboard) read(ctx context.Context) {
@@ -118,17 +130,18 @@ func (d *Dashboard) read(ctx context.Context) {
 	}
 	p := d.page(t)
 	if t.Seconds > 0 {
-		d.history.add(p.Graph)
+		d.history.add(p.Graph, t.Seconds)
+	} else {
+		d.history = newHistory()
 	}
-	d.history.fill(&p.Graph)
+	d.history.quiet(&p.Graph)
 	d.traffic = p
 }
 
 // page returns what a page shows of a read. Its lists are never null.
 func (d *Dashboard) page(t Traffic) page {
-	return page{
-		At: d.opt.Now(), Seconds: t.Seconds, Interval: d.opt.Interval.Seconds(), Graph: build(t), Calls: append([]Call{}, t.Calls...), Missing: t.Missing,
-	}
+	graph, calls := build(t)
+	return page{At: d.opt.Now(), Seconds: t.Seconds, Interval: d.opt.Interval.Seconds(), Graph: graph, Calls: calls, Missing: t.Missing}
 }
 
 // Handler serves the page and its data, to a browser on this machine that knows the token.
@@ -164,10 +177,12 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func (d *Dashboard) serveTraffic(w http.ResponseWriter, _ *http.Request) {
+// serveTraffic answers with the last read. The parameter node is the node whose history is wanted.
+func (d *Dashboard) serveTraffic(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	d.last = d.opt.Now()
 	p := d.traffic
+	p.History = d.history.of(r.URL.Query().Get("node"))
 	d.mu.Unlock()
 	select {
 	case d.asked <- struct{}{}:
@@ -181,7 +196,10 @@ func (d *Dashboard) serveStatus(w http.ResponseWriter, r *http.Request) {
 	d.statusMu.Lock()
 	defer d.statusMu.Unlock()
 	if d.status == nil || d.opt.Now().Sub(d.statusAt) > statusEvery {
-		status, err := d.opt.Source.Status(r.Context())
+		// It is for all who ask: one who goes away does not end it.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), statusTime)
+		status, err := d.opt.Source.Status(ctx)
+		cancel()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,18 +16,33 @@ import (
 
 // counting counts the reads.
 type counting struct {
+	mu              sync.Mutex
 	reads, statuses int
 	err             error
 }
 
+func (c *counting) fails(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
+func (c *counting) read() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reads
+}
+
 func (c *counting) Traffic(context.Context) (Traffic, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.reads++
 	return Traffic{Seconds: float64(c.reads - 1), Calls: []Call{{From: Workload{"shop", "Deployment/web"}, Namespace: "shop", Service: "cart", Port: 80, PerSecond: 1}}}, c.err
 }
 
-func (c *counting) Status(context.Context) (any, error) {
+func (c *counting) Status(ctx context.Context) (any, error) {
 	c.statuses++
-	return map[string]int{"asked": c.statuses}, c.err
+	return map[string]int{"asked": c.statuses}, errors.Join(c.err, ctx.Err())
 }
 
 func ask(t *testing.T, d *Dashboard, host, path string) *http.Response {
@@ -88,38 +104,55 @@ func TestRun(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		go d.Run(ctx)
 		time.Sleep(time.Minute)
-		if source.reads != 0 {
-			t.Errorf("%d reads while nobody looks", source.reads)
+		if source.read() != 0 {
+			t.Errorf("%d reads while nobody looks", source.read())
 		}
 		look := func() page {
 			var p page
-			if err := json.Unmarshal([]byte(text(t, ask(t, d, "localhost", d.Path()+"api/traffic"))), &p); err != nil {
+			if err := json.Unmarshal([]byte(text(t, ask(t, d, "localhost", d.Path()+"api/traffic?node="+serviceID("shop", "cart")))), &p); err != nil {
 				t.Fatal(err)
 			}
 			return p
 		}
 		look()
 		time.Sleep(10500 * time.Millisecond)
-		if source.reads != 11 {
-			t.Errorf("%d reads within ten seconds, want 11", source.reads)
+		if source.read() != 11 {
+			t.Errorf("%d reads within ten seconds, want 11", source.read())
 		}
 		p := look()
-		if len(p.Graph.Edges) != 1 || len(p.Graph.Edges[0].History) != 10 || p.Error != "" {
-			t.Errorf("%+v, want an edge with ten points", p)
+		if len(p.Graph.Edges) != 1 || len(p.History) != 10 || p.Error != "" {
+			t.Errorf("%+v, want an edge and ten points", p)
 		}
-		source.err = errors.New("away")
+		source.fails(errors.New("away"))
 		time.Sleep(2 * time.Second)
 		if p = look(); p.Error != "away" || len(p.Graph.Edges) != 1 {
 			t.Errorf("%+v, want what there was, and why", p)
 		}
+		source.fails(nil)
 		time.Sleep(2 * watched)
-		before := source.reads
+		before := source.read()
 		time.Sleep(time.Hour)
-		if source.reads != before {
-			t.Errorf("%d reads within an hour in which nobody looks", source.reads-before)
+		if source.read() != before {
+			t.Errorf("%d reads within an hour in which nobody looks", source.read()-before)
+		}
+		if p = look(); len(p.Graph.Edges) > 0 || len(p.History) > 0 || p.Error != "" {
+			t.Errorf("%+v, want nothing of an hour ago", p)
 		}
 		stop()
 	})
+}
+
+// A page that goes away while the status is read does not spoil it for others.
+func TestStatusOfOneWhoLeaves(t *testing.T) {
+	d := New(Options{Source: &counting{}, Interval: time.Second})
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequest(http.MethodGet, "http://localhost"+d.Path()+"api/status", nil).WithContext(ctx)
+	w := httptest.NewRecorder()
+	d.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("status %d", w.Code)
+	}
 }
 
 // All pages share a status, for a while.

@@ -35,10 +35,17 @@ type Call struct {
 	P50 *float64 `json:"p50,omitempty"`
 	P99 *float64 `json:"p99,omitempty"`
 	// Why says in words what was not answered as wanted.
-	Why string `json:"why,omitempty"`
-	// Connections that are open, and bytes over them both ways.
-	Open  int64 `json:"open"`
-	Bytes int64 `json:"bytes"`
+	Why     string `json:"why,omitempty"`
+	Retries int64  `json:"retries,omitempty"`
+	// Connections that are open and that could not be made, and bytes over them both ways.
+	Open            int64 `json:"open"`
+	FailedToConnect int64 `json:"failedToConnect,omitempty"`
+	Bytes           int64 `json:"bytes"`
+	// Plain is that the caller has no identity of the mesh.
+	Plain bool `json:"plain,omitempty"`
+	// FromNode and ToNode are filled in by the graph.
+	FromNode string `json:"fromNode"`
+	ToNode   string `json:"toNode"`
 }
 
 // Service is a Service with the workloads that it selects.
@@ -62,8 +69,8 @@ type Node struct {
 	Name      string   `json:"name"`
 	Service   bool     `json:"service"`
 	Workloads []string `json:"workloads,omitempty"`
-	Pods      int      `json:"pods,omitempty"`
-	Meshed    int      `json:"meshed,omitempty"`
+	Pods      int      `json:"pods"`
+	Meshed    int      `json:"meshed"`
 }
 
 // Edge has all calls between two nodes.
@@ -74,26 +81,28 @@ type Edge struct {
 	Failed    int64   `json:"failed"`
 	PerSecond float64 `json:"perSecond"`
 	// P99 is the longest of its calls', in milliseconds.
-	P99   *float64 `json:"p99,omitempty"`
-	Open  int64    `json:"open"`
-	Bytes int64    `json:"bytes"`
-	// MTLS is "all", "some" or "none" of the called pods.
+	P99             *float64 `json:"p99,omitempty"`
+	Open            int64    `json:"open"`
+	FailedToConnect int64    `json:"failedToConnect,omitempty"`
+	Bytes           int64    `json:"bytes"`
+	// MTLS is for how many of the called pods calls are mTLS, ports that are excluded from capture aside: "all", "some" or "none".
 	MTLS string `json:"mtls,omitempty"`
-	// History has requests a second, failed ones a second and P99 of the last reads, the oldest first.
-	History []Point `json:"history"`
+	// plain is that some of its callers have no identity.
+	plain bool
 }
 
-// Point is one of a history.
+// Point is one of a history: a time in seconds, with requests and failed ones a second.
 type Point struct {
-	PerSecond float64  `json:"perSecond"`
-	Failed    float64  `json:"failed"`
-	P99       *float64 `json:"p99,omitempty"`
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"perSecond"`
+	Failed    float64 `json:"failed"`
 }
 
 func serviceID(namespace, name string) string { return "service/" + namespace + "/" + name }
 
-// build joins calls into a graph, in which the calls of a workload begin at the first Service that selects it.
-func build(t Traffic) Graph {
+// build joins calls into a graph, in which the calls of a workload begin at the first Service that selects it. It returns the calls with
+// their nodes.
+func build(t Traffic) (Graph, []Call) {
 	nodes := map[string]*Node{}
 	services := map[string]Service{}
 	of := map[Workload]string{}
@@ -132,14 +141,20 @@ func build(t Traffic) Graph {
 		return id
 	}
 	edges := map[[2]string]*Edge{}
+	calls := []Call{}
 	for _, c := range t.Calls {
-		at := [2]string{workloadNode(c.From), serviceNode(c.Namespace, c.Service)}
+		c.FromNode, c.ToNode = workloadNode(c.From), serviceNode(c.Namespace, c.Service)
+		calls = append(calls, c)
+		at := [2]string{c.FromNode, c.ToNode}
 		e := edges[at]
 		if e == nil {
-			e = &Edge{From: at[0], To: at[1], MTLS: mtls(services[at[1]])}
+			e = &Edge{From: at[0], To: at[1]}
 			edges[at] = e
 		}
-		e.Requests, e.Failed, e.PerSecond, e.Open, e.Bytes = e.Requests+c.Requests, e.Failed+c.Failed, e.PerSecond+c.PerSecond, e.Open+c.Open, e.Bytes+c.Bytes
+		e.plain = e.plain || c.Plain
+		e.MTLS = mtls(services[at[1]], e.plain)
+		e.Requests, e.Failed, e.PerSecond = e.Requests+c.Requests, e.Failed+c.Failed, e.PerSecond+c.PerSecond
+		e.Open, e.FailedToConnect, e.Bytes = e.Open+c.Open, e.FailedToConnect+c.FailedToConnect, e.Bytes+c.Bytes
 		if c.P99 != nil && (e.P99 == nil || *c.P99 > *e.P99) {
 			e.P99 = c.P99
 		}
@@ -148,19 +163,20 @@ func build(t Traffic) Graph {
 	for _, n := range nodes {
 		g.Nodes = append(g.Nodes, *n)
 	}
-	slices.SortFunc(g.Nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
 	for _, e := range edges {
 		g.Edges = append(g.Edges, *e)
 	}
-	slices.SortFunc(g.Edges, func(a, b Edge) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
-	return g
+	sortGraph(&g)
+	return g, calls
 }
 
-// mtls says for how many of a Service's pods calls of the mesh are mTLS. It is empty where no pods are known.
-func mtls(s Service) string {
+// mtls says for how many of a Service's pods calls are mTLS. It is empty where no pods are known.
+func mtls(s Service, plain bool) string {
 	switch {
 	case s.Pods == 0:
 		return ""
+	case plain:
+		return "none"
 	case s.Meshed == s.Pods:
 		return "all"
 	case s.Meshed > 0:

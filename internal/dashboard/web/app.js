@@ -5,6 +5,7 @@ const legible = 60;
 
 const $ = id => document.getElementById(id);
 let data = null;      // the last answer
+let drawn = '';       // what was drawn last
 let chosen = null;    // the id of a node
 let shown = 'graph';
 
@@ -20,7 +21,7 @@ function element(name, attributes = {}, ...children) {
   return e;
 }
 
-const rate = n => n === 0 ? '0' : n < 10 ? n.toFixed(1) : Math.round(n).toString();
+const rate = n => n === 0 ? '0' : n < 0.1 ? '<0.1' : n < 10 ? n.toFixed(1) : Math.round(n).toString();
 const milliseconds = ms => ms === undefined ? '' : ms < 10 ? ms.toFixed(1) + ' ms' : ms < 10000 ? Math.round(ms) + ' ms' : Math.round(ms / 1000) + ' s';
 
 function size(bytes) {
@@ -42,52 +43,63 @@ function quality(requests, failed) {
   return failed === 0 ? 'good' : failed / requests < 0.01 ? 'poor' : 'bad';
 }
 
+const fails = e => e.failed > 0 || e.failedToConnect > 0;
+
 // visible returns what the filters leave of the graph.
 function visible() {
   const namespace = $('namespace').value, search = $('search').value.trim().toLowerCase(), failing = $('failing').checked;
-  let edges = data.graph.edges.filter(e => !failing || e.failed > 0);
-  let ids = new Set(data.graph.nodes.map(n => n.id));
-  const near = wanted => {
-    edges = edges.filter(e => wanted.has(e.from) || wanted.has(e.to));
-    ids = new Set([...wanted, ...edges.flatMap(e => [e.from, e.to])]);
-  };
-  if (namespace !== '') near(new Set(data.graph.nodes.filter(n => n.namespace === namespace).map(n => n.id)));
-  if (search !== '') near(new Set(data.graph.nodes.filter(n => (n.namespace + '/' + n.name).toLowerCase().includes(search)).map(n => n.id)));
+  let edges = data.graph.edges.filter(e => !failing || fails(e));
+  let wanted = data.graph.nodes;
+  if (namespace !== '') wanted = wanted.filter(n => n.namespace === namespace);
+  if (search !== '') wanted = wanted.filter(n => (n.namespace + '/' + n.name).toLowerCase().includes(search));
+  if (data.graph.nodes.length > legible && chosen !== null) wanted = wanted.filter(n => n.id === chosen);
+  let ids = new Set(wanted.map(n => n.id));
+  if (wanted.length < data.graph.nodes.length) { // with those that they call, and that call them
+    edges = edges.filter(e => ids.has(e.from) || ids.has(e.to));
+    ids = new Set([...ids, ...edges.flatMap(e => [e.from, e.to])]);
+  }
   if (failing) ids = new Set(edges.flatMap(e => [e.from, e.to]));
-  if (data.graph.nodes.length > legible && chosen !== null) near(new Set([chosen]));
   const nodes = data.graph.nodes.filter(n => ids.has(n.id));
-  if (nodes.length > legible) return {...byNamespace(nodes, edges), joined: true};
-  return {nodes, edges, joined: false};
+  const all = {nodes, edges, calls: edges};
+  if (nodes.length <= legible) return all;
+  return {...byNamespace(nodes, edges, namespace), calls: edges};
 }
 
 function drawEdge(e, position) {
   const a = position.get(e.from), b = position.get(e.to);
   const x1 = a.x + nodeWidth, y1 = a.y + nodeHeight / 2, x2 = b.x, y2 = b.y + nodeHeight / 2;
   const itself = e.from === e.to;
-  const forward = x2 > x1;
-  const bend = forward ? (x2 - x1) / 2 : columnGap / 2;
+  const bend = x2 > x1 ? (x2 - x1) / 2 : columnGap / 2;
   const path = itself
-    ? `M ${a.x + nodeWidth - 30} ${a.y + nodeHeight} c 0 22, 24 22, 24 0`
-    : `M ${x1} ${y1} C ${x1 + bend} ${y1}, ${x2 - bend} ${y2}, ${x2} ${y2}`;
+    ? `M ${a.x + nodeWidth - 34} ${a.y + nodeHeight} c 0 22, 24 22, 24 2`
+    : `M ${x1} ${y1} C ${x1 + bend} ${y1}, ${x2 - bend} ${y2}, ${x2 - 4} ${y2}`;
   const width = 1.2 + Math.min(4, Math.log10(1 + e.perSecond) * 1.5);
-  const words = e.requests > 0 ? `${rate(e.perSecond)}/s ${success(e.requests, e.failed)}` : e.open > 0 || e.bytes > 0 ? `${e.open} open, ${size(e.bytes)}` : '';
-  const spoken = `${words || 'no calls now'}${e.p99 === undefined ? '' : ', p99 ' + milliseconds(e.p99)}${e.mtls === 'all' ? ', mTLS' : e.mtls ? ', mTLS to ' + e.mtls + ' pods' : ''}`;
-  const g = element('g', {}, element('title', {}, spoken), element('path', {class: 'edge ' + quality(e.requests, e.failed), d: path, 'stroke-width': width}));
-  if (words !== '' && !itself) {
-    const x = (x1 + x2) / 2, y = (y1 + y2) / 2 - 6;
-    g.append(element('text', {class: 'label', x: x, y: y, 'text-anchor': 'middle'}, words));
-    if (e.mtls === 'all') g.append(element('text', {class: 'label good', x: x, y: y + 18, 'text-anchor': 'middle'}, 'mTLS'));
+  const words = e.requests > 0 ? `${rate(e.perSecond)}/s ${success(e.requests, e.failed)}`
+    : e.failedToConnect > 0 ? `${e.failedToConnect} failed to connect`
+    : e.open > 0 || e.bytes > 0 ? `${e.open} open, ${size(e.bytes)}` : '';
+  const more = [e.p99 === undefined ? '' : 'p99 ' + milliseconds(e.p99), e.mtls === 'all' ? 'mTLS' : ''].filter(t => t !== '').join(', ');
+  const spoken = `${words || 'no calls now'}${more && ', ' + more}${e.mtls === 'some' ? ', mTLS to some pods' : ''}`;
+  const g = element('g', {}, element('title', {}, spoken),
+    element('path', {class: 'wide', d: path}),
+    element('path', {class: 'edge ' + edgeQuality(e), d: path, 'stroke-width': width, 'marker-end': 'url(#arrow)'}));
+  if (words !== '') { // near the caller, where edges of others seldom are
+    const x = itself ? a.x + nodeWidth - 60 : x1 + 6, y = itself ? a.y + nodeHeight + 16 : y1 + (y2 - y1) * 0.12 - 6;
+    g.append(element('text', {class: 'label', x, y, 'text-anchor': itself ? 'end' : 'start'}, words));
+    if (more !== '' && !itself) g.append(element('text', {class: 'label', x, y: y + 18}, more));
   }
   return g;
+}
+
+function edgeQuality(e) {
+  return e.failedToConnect > 0 && e.requests === 0 ? 'bad' : quality(e.requests, e.failed);
 }
 
 function drawNode(n, at) {
   const label = n.joins ? `${n.joins} in ${n.namespace}` : n.name;
   const under = n.joins ? 'namespace' : n.service ? n.namespace + (n.pods ? ` · ${n.pods} pod${n.pods === 1 ? '' : 's'}` : '') : n.namespace;
   const open = () => {
-    if (n.joins) { $('namespace').value = n.namespace; draw(); return; }
-    chosen = chosen === n.id ? null : n.id;
-    draw();
+    if (n.joins) { $('namespace').value = n.namespace; draw(); $('namespace').focus(); return; }
+    choose(chosen === n.id ? null : n.id);
   };
   const short = text => text.length > 26 ? text.slice(0, 25) + '…' : text;
   return element('g', {
@@ -98,29 +110,38 @@ function drawNode(n, at) {
   element('text', {x: 10, y: 17}, short(label)), element('text', {class: 'label', x: 10, y: 32}, short(under)));
 }
 
+// arrow is the end of each edge.
+function arrow() {
+  const defs = document.createElementNS('http://www.w3.org/2000/svg', 'defs');
+  const marker = document.createElementNS('http://www.w3.org/2000/svg', 'marker');
+  for (const [key, value] of Object.entries({id: 'arrow', viewBox: '0 0 8 8', refX: 6, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: 'userSpaceOnUse', orient: 'auto'})) marker.setAttribute(key, value);
+  marker.append(element('path', {class: 'arrow', d: 'M 0 0 L 8 4 L 0 8 z'}));
+  defs.append(marker);
+  return defs;
+}
+
 function drawGraph() {
   const {nodes, edges} = visible();
   $('empty').hidden = nodes.length > 0;
+  $('empty').textContent = data.graph.nodes.length > 0 ? 'Nothing matches the filters.' : 'No calls yet. The page shows what sidecars and gateways count from now on.';
   const {position, width, height} = place(nodes, edges);
   const margin = 8, svg = $('drawing');
-  const focused = document.activeElement?.dataset?.id;
   svg.setAttribute('viewBox', `${-margin} ${-margin} ${width + 2 * margin} ${height + 2 * margin}`);
   svg.setAttribute('width', width + 2 * margin);
   svg.setAttribute('height', height + 2 * margin);
-  svg.replaceChildren(...edges.map(e => drawEdge(e, position)), ...nodes.map(n => drawNode(n, position.get(n.id))));
-  if (focused) svg.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+  svg.replaceChildren(arrow(), ...edges.map(e => drawEdge(e, position)), ...nodes.map(n => drawNode(n, position.get(n.id))));
 }
 
 function callsTable(calls, columns) {
   const cell = (tag, c, text) => element(tag, {class: c}, text);
-  const head = [['To', ''], ['From', ''], ['Per second', 'n'], ['Success', 'n'], ['p50', 'n'], ['p99', 'n'], ['Connections', 'n'], ['Why', 'why']].filter(h => columns.includes(h[0]));
+  const head = [['To', ''], ['From', ''], ['Per second', 'n'], ['Success', 'n'], ['p50', 'n'], ['p99', 'n'], ['Retries', 'n'], ['Connections', 'n'], ['Why', 'why']].filter(h => columns.includes(h[0]));
   const table = element('table', {}, element('thead', {}, element('tr', {}, ...head.map(h => cell('th', h[1], h[0])))));
   const body = element('tbody');
   for (const c of calls) {
     const texts = {
       To: [`${c.namespace}/${c.service}:${c.port}`, ''], From: [`${c.from.namespace}/${c.from.name}`, ''], 'Per second': [rate(c.perSecond), 'n'],
       Success: [success(c.requests, c.failed), 'n ' + quality(c.requests, c.failed)], p50: [milliseconds(c.p50), 'n'], p99: [milliseconds(c.p99), 'n'],
-      Connections: [String(c.open), 'n'], Why: [c.why || '', 'why'],
+      Retries: [c.retries ? String(c.retries) : '', 'n'], Connections: [c.open + (c.failedToConnect ? `, ${c.failedToConnect} failed` : ''), 'n'], Why: [c.why || '', 'why'],
     };
     body.append(element('tr', {}, ...head.map(h => cell('td', texts[h[0]][1], texts[h[0]][0]))));
   }
@@ -129,55 +150,45 @@ function callsTable(calls, columns) {
 }
 
 function drawCalls() {
-  const {nodes, joined} = visible();
-  const names = new Set(nodes.map(n => n.service ? n.namespace + '/' + n.name : ''));
-  const failing = $('failing').checked;
-  const calls = data.calls.filter(c => (joined || names.has(c.namespace + '/' + c.service)) && (!failing || c.failed > 0));
-  $('calls').replaceChildren(callsTable(calls, ['To', 'From', 'Per second', 'Success', 'p50', 'p99', 'Connections', 'Why']));
+  const edges = new Set(visible().calls.map(e => e.from + ' ' + e.to)), failing = $('failing').checked;
+  const calls = data.calls.filter(c => edges.has(c.fromNode + ' ' + c.toNode) && (!failing || fails(c)));
+  $('calls').replaceChildren(calls.length ? callsTable(calls, ['To', 'From', 'Per second', 'Success', 'p50', 'p99', 'Retries', 'Connections', 'Why']) : element('p', {class: 'soft'}, 'No calls now.'));
 }
 
-function spark(points, of) {
-  const values = points.map(of), most = Math.max(...values, 0.001), w = 240, h = 40;
-  const line = values.map((v, i) => `${values.length < 2 ? 0 : i * w / (values.length - 1)},${h - 2 - v / most * (h - 4)}`).join(' ');
+// spark draws values from the oldest to the newest, from 0 to the highest.
+function spark(values) {
+  const most = Math.max(...values, 0), w = 240, h = 40;
+  const line = values.map((v, i) => `${values.length < 2 ? 0 : i * w / (values.length - 1)},${h - 2 - (most > 0 ? v / most : 0) * (h - 4)}`).join(' ');
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('width', w);
   svg.setAttribute('height', h);
   svg.setAttribute('role', 'img');
-  svg.setAttribute('aria-label', `from ${rate(values[0] ?? 0)} to ${rate(values.at(-1) ?? 0)}, at most ${rate(Math.max(...values, 0))}`);
+  svg.setAttribute('aria-label', `from ${rate(values[0] ?? 0)} to ${rate(values.at(-1) ?? 0)}, at most ${rate(most)}`);
   svg.append(element('polyline', {class: 'spark', points: line}));
-  return svg;
+  return element('p', {class: 'soft'}, svg, ` now ${rate(values.at(-1) ?? 0)}, at most ${rate(most)}`);
 }
 
-function sum(edges, of) {
-  const longest = Math.max(0, ...edges.map(e => e.history.length));
-  return Array.from({length: longest}, (_, i) => edges.reduce((all, e) => {
-    const at = i - (longest - e.history.length);
-    return at < 0 ? all : all + of(e.history[at]);
-  }, 0));
-}
+const pods = n => `${n} pod${n === 1 ? '' : 's'}`;
 
 function drawDetails() {
   const n = data.graph.nodes.find(n => n.id === chosen), aside = $('details');
   aside.hidden = !n;
   if (!n) return;
-  const into = data.graph.edges.filter(e => e.to === n.id);
-  const calls = data.calls.filter(c => n.service && c.namespace === n.namespace && c.service === n.name);
-  const mine = new Set(n.service ? n.workloads || [] : [n.name]);
-  const out = data.calls.filter(c => c.from.namespace === n.namespace && mine.has(c.from.name));
+  const calls = data.calls.filter(c => c.toNode === n.id), out = data.calls.filter(c => c.fromNode === n.id);
   const parts = [
-    element('button', {class: 'close', onclick: () => { chosen = null; draw(); }}, 'Close'),
+    element('button', {class: 'close', 'data-id': 'close', onclick: () => { choose(null); $('search').focus(); }}, 'Close'),
     element('h2', {}, `${n.service ? 'Service' : 'Workload'} ${n.namespace}/${n.name}`),
   ];
-  if (n.service) parts.push(element('p', {class: 'soft'}, n.pods ? `${n.pods} pods, ${n.meshed} with mTLS of the mesh${n.workloads ? ': ' + n.workloads.join(', ') : ''}` : 'no pods are known'));
-  if (into.length > 0) {
-    const seconds = Math.round(Math.max(...into.map(e => e.history.length)) * data.interval);
-    parts.push(element('h3', {}, `Requests a second, last ${seconds} s`), spark(sum(into, p => p.perSecond), v => v));
-    parts.push(element('h3', {}, 'Failed a second'), spark(sum(into, p => p.failed), v => v));
+  if (n.service) parts.push(element('p', {class: 'soft'}, n.pods ? `${pods(n.pods)}, ${n.meshed} with an identity of the mesh${n.workloads ? ': ' + n.workloads.join(', ') : ''}` : 'no pods are known'));
+  const history = data.history || [];
+  if (history.length > 0) {
+    const seconds = Math.round(history.reduce((all, p) => all + p.seconds, 0));
+    parts.push(element('h3', {}, `Requests a second, last ${seconds} s`), spark(history.map(p => p.perSecond)));
+    parts.push(element('h3', {}, 'Failed a second'), spark(history.map(p => p.failed)));
   }
   parts.push(element('h3', {}, 'Called by'), calls.length ? callsTable(calls, ['From', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nobody now'));
-  parts.push(element('h3', {}, 'Calls'), out.length ? callsTable(out, ['To', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nobody now'));
-  const target = n.service ? `${n.name}.${n.namespace}` : '';
-  if (n.service) parts.push(element('h3', {}, 'More'), element('pre', {}, `mizzenctl routes ${target}\nmizzenctl stat ${target}`));
+  parts.push(element('h3', {}, 'Calls'), out.length ? callsTable(out, ['To', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nothing now'));
+  if (n.service) parts.push(element('h3', {}, 'More'), element('pre', {}, `mizzenctl routes ${n.name}.${n.namespace}\nmizzenctl stat ${n.name}.${n.namespace}`));
   aside.replaceChildren(...parts);
 }
 
@@ -187,7 +198,9 @@ function drawStatus(status) {
   const order = ['error', 'unknown', 'warning', 'ok'];
   const worst = order.find(s => status.checks.some(c => c.state === s)) || 'ok';
   const bad = status.checks.filter(c => c.state !== 'ok').map(c => c.name);
-  $('state').replaceChildren(element('span', {class: marks[worst][1]}, marks[worst][0] + ' '), bad.length ? 'look at: ' + bad.join(', ') : 'the mesh is well');
+  const said = bad.length ? 'look at: ' + bad.join(', ') : 'the mesh is well';
+  if ($('state').dataset.said !== worst + said) $('state').replaceChildren(element('span', {class: marks[worst][1]}, marks[worst][0] + ' '), said);
+  $('state').dataset.said = worst + said;
   const table = element('table', {}, element('tbody', {}, ...status.checks.map(c =>
     element('tr', {}, element('td', {class: marks[c.state][1]}, marks[c.state][0]), element('th', {scope: 'row'}, c.name), element('td', {class: 'why'}, c.text)))));
   const details = status.checks.flatMap(c => c.details || []).sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
@@ -195,24 +208,41 @@ function drawStatus(status) {
     element('h3', {class: marks[d.state][1]}, `${marks[d.state][0]} ${d.object}`), element('p', {}, d.text), d.help ? element('pre', {}, d.help) : null)));
 }
 
+// choose takes another node, whose history comes with the next answer.
+function choose(id) {
+  chosen = id;
+  data.history = [];
+  draw();
+  if (id !== null) refresh();
+}
+
+// say sets a text that is read out only if it is another one.
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 function draw() {
   if (!data) return;
-  const names = [...new Set(data.graph.nodes.map(n => n.namespace))].sort();
+  if (!data.graph.nodes.some(n => n.id === chosen)) chosen = null;
   const select = $('namespace'), before = select.value;
+  const names = [...new Set([...data.graph.nodes.map(n => n.namespace), before].filter(n => n !== ''))].sort();
   if ([...select.options].slice(1).map(o => o.value).join() !== names.join()) {
     select.replaceChildren(element('option', {value: ''}, 'all'), ...names.map(n => element('option', {value: n}, n)));
-    select.value = names.includes(before) ? before : '';
+    select.value = before;
   }
   for (const view of ['graph', 'calls', 'mesh']) {
     $(view).hidden = view !== shown;
     $('tab-' + view).setAttribute('aria-selected', String(view === shown));
+    $('tab-' + view).tabIndex = view === shown ? 0 : -1;
   }
+  const focused = document.activeElement?.dataset?.id;
   if (shown === 'graph') drawGraph();
   if (shown === 'calls') drawCalls();
   drawDetails();
-  $('time').textContent = data.seconds > 0 ? `${new Date(data.at).toLocaleTimeString()}, the last ${data.seconds.toFixed(0)} s` : 'counting since now';
+  if (focused) document.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus({preventScroll: true});
+  $('time').textContent = data.seconds > 0 ? `${new Date(data.at).toLocaleTimeString()}, the last ${data.seconds.toFixed(0)} s` : 'counting from now on';
   $('problem').hidden = !data.error;
-  $('problem').textContent = data.error ? 'Nothing newer: ' + data.error : '';
+  say('problem', data.error ? 'Not up to date: ' + data.error : '');
   $('missing').replaceChildren(...(data.missing || []).map(m => element('li', {}, m)));
 }
 
@@ -222,15 +252,26 @@ async function load(path) {
   return answer.json();
 }
 
-async function traffic() {
+// refresh asks for what is new, and draws it.
+async function refresh() {
   try {
-    data = await load('traffic');
-    draw();
+    const asked = chosen;
+    const next = await load('traffic' + (asked === null ? '' : '?node=' + encodeURIComponent(asked)));
+    if (asked !== chosen) return;
+    data = next;
+    const now = JSON.stringify([data.at, data.error, asked]);
+    if (now !== drawn) draw();
+    drawn = now;
   } catch (e) {
     $('problem').hidden = false;
-    $('problem').textContent = `Nothing newer: ${e.message}. Does mizzenctl dashboard still run?`;
+    say('problem', `Not up to date: ${e.message}. Does mizzenctl dashboard still run?`);
+    drawn = '';
   }
-  setTimeout(traffic, data && data.seconds > 0 ? Math.max(1000, data.interval * 500) : 1000);
+}
+
+async function traffic() {
+  await refresh();
+  setTimeout(traffic, data && data.seconds > 0 ? Math.min(10000, Math.max(1000, data.interval * 500)) : 1000);
 }
 
 async function status() {
@@ -243,6 +284,14 @@ async function status() {
 }
 
 for (const id of ['namespace', 'search', 'failing']) $(id).addEventListener('input', () => { chosen = null; draw(); });
-for (const view of ['graph', 'calls', 'mesh']) $('tab-' + view).addEventListener('click', () => { shown = view; draw(); });
+const views = ['graph', 'calls', 'mesh'];
+for (const [i, view] of views.entries()) {
+  const show = view => { shown = view; draw(); $('tab-' + view).focus(); };
+  $('tab-' + view).addEventListener('click', () => show(view));
+  $('tab-' + view).addEventListener('keydown', event => {
+    const by = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+    if (by) show(views[(i + by + views.length) % views.length]);
+  });
+}
 traffic();
 status();

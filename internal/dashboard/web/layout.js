@@ -85,22 +85,22 @@ function place(nodes, edges) {
   return {position, width: Math.max(x - columnGap, nodeWidth), height: Math.max(height - rowGap, nodeHeight)};
 }
 
-// byNamespace joins the nodes of each namespace into one, for graphs that would be too large to read.
-function byNamespace(nodes, edges) {
+// byNamespace joins the nodes of each namespace into one, for graphs that would be too large to read; those of one namespace stay.
+function byNamespace(nodes, edges, stays) {
   const joined = new Map();
   const of = new Map();
   for (const n of nodes) {
-    const id = 'namespace/' + n.namespace;
+    const id = n.namespace === stays ? n.id : 'namespace/' + n.namespace;
     of.set(n.id, id);
-    if (!joined.has(id)) joined.set(id, {id, namespace: n.namespace, name: n.namespace, joins: 0});
-    joined.get(id).joins++;
+    if (n.namespace === stays) joined.set(id, n);
+    else if (joined.has(id)) joined.get(id).joins++;
+    else joined.set(id, {id, namespace: n.namespace, name: n.namespace, joins: 1});
   }
   const between = new Map();
   for (const e of edges) {
     const from = of.get(e.from), to = of.get(e.to), key = from + ' ' + to;
-    if (from === to) continue;
-    const sum = between.get(key) || {from, to, requests: 0, failed: 0, perSecond: 0, open: 0, bytes: 0, mtls: e.mtls, history: []};
-    for (const field of ['requests', 'failed', 'perSecond', 'open', 'bytes']) sum[field] += e[field];
+    const sum = between.get(key) || {from, to, requests: 0, failed: 0, perSecond: 0, open: 0, failedToConnect: 0, bytes: 0, mtls: e.mtls};
+    for (const field of ['requests', 'failed', 'perSecond', 'open', 'failedToConnect', 'bytes']) sum[field] += e[field] || 0;
     if (e.p99 !== undefined) sum.p99 = Math.max(sum.p99 ?? 0, e.p99);
     if (sum.mtls !== e.mtls) sum.mtls = 'some';
     between.set(key, sum);
