@@ -134,12 +134,12 @@ function drawGraph() {
 
 function callsTable(calls, columns) {
   const cell = (tag, c, text) => element(tag, {class: c}, text);
-  const head = [['To', ''], ['From', ''], ['Per second', 'n'], ['Success', 'n'], ['p50', 'n'], ['p99', 'n'], ['Retries', 'n'], ['Connections', 'n'], ['Why', 'why']].filter(h => columns.includes(h[0]));
+  const head = [['To', ''], ['Port', 'n'], ['From', ''], ['Per second', 'n'], ['Success', 'n'], ['p50', 'n'], ['p99', 'n'], ['Retries', 'n'], ['Connections', 'n'], ['Why', 'why']].filter(h => columns.includes(h[0]));
   const table = element('table', {}, element('thead', {}, element('tr', {}, ...head.map(h => cell('th', h[1], h[0])))));
   const body = element('tbody');
   for (const c of calls) {
     const texts = {
-      To: [`${c.namespace}/${c.service}:${c.port}`, ''], From: [`${c.from.namespace}/${c.from.name}`, ''], 'Per second': [rate(c.perSecond), 'n'],
+      To: [`${c.namespace}/${c.service}:${c.port}`, ''], Port: [String(c.port), 'n'], From: [`${c.from.namespace}/${c.from.name}`, ''], 'Per second': [rate(c.perSecond), 'n'],
       Success: [success(c.requests, c.failed), 'n ' + quality(c.requests, c.failed)], p50: [milliseconds(c.p50), 'n'], p99: [milliseconds(c.p99), 'n'],
       Retries: [c.retries ? String(c.retries) : '', 'n'], Connections: [c.open + (c.failedToConnect ? `, ${c.failedToConnect} failed` : ''), 'n'], Why: [c.why || '', 'why'],
     };
@@ -186,7 +186,7 @@ function drawDetails() {
     parts.push(element('h3', {}, `Requests a second, last ${seconds} s`), spark(history.map(p => p.perSecond)));
     parts.push(element('h3', {}, 'Failed a second'), spark(history.map(p => p.failed)));
   }
-  parts.push(element('h3', {}, 'Called by'), calls.length ? callsTable(calls, ['From', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nobody now'));
+  parts.push(element('h3', {}, 'Called by'), calls.length ? callsTable(calls, ['Port', 'From', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nobody now'));
   parts.push(element('h3', {}, 'Calls'), out.length ? callsTable(out, ['To', 'Per second', 'Success', 'p99', 'Why']) : element('p', {class: 'soft'}, 'nothing now'));
   if (n.service) parts.push(element('h3', {}, 'More'), element('pre', {}, `mizzenctl routes ${n.name}.${n.namespace}\nmizzenctl stat ${n.name}.${n.namespace}`));
   aside.replaceChildren(...parts);

@@ -1,7 +1,7 @@
 'use strict';
 // Places the nodes of a graph in columns, so that calls go from left to right where they can. It knows no page.
 
-const nodeWidth = 190, nodeHeight = 40, columnGap = 150, rowGap = 26;
+const nodeWidth = 190, nodeHeight = 40, columnGap = 170, rowGap = 44;
 
 // deepest is how many columns a drawing has before nodes are placed by the shortest way to them in place of the longest.
 const deepest = 8;
