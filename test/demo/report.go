@@ -144,8 +144,9 @@ Try next:
   export KUBECONFIG=%[1]s
   # is the mesh well?
   %[6]s status
-  # who calls whom, and how does it go?
+  # who calls whom, and how does it go? dashboard shows it in the browser, live
   %[6]s stat --window 0
+  %[6]s dashboard
   # the sidecar, in a pod that nobody changed
   %[2]s get pod -n %[3]s -o json | jq -r '.items[].spec | (.initContainers + .containers)[].name'
   # more pods: they get their share within two seconds
