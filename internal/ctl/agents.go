@@ -60,13 +60,12 @@ func (f *clusterFlags) connectAgents() (agents, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &forwardedAgents{config: cfg, client: pods, pods: pods.RESTClient()}, nil
+	return &forwardedAgents{config: cfg, core: pods}, nil
 }
 
 type forwardedAgents struct {
 	config *rest.Config
-	client typedcorev1.PodsGetter
-	pods   rest.Interface
+	core   typedcorev1.CoreV1Interface
 }
 
 func (a *forwardedAgents) ask(ctx context.Context, pod mesh.Key, path string, into any) error {
@@ -93,7 +92,7 @@ func (a *forwardedAgents) page(ctx context.Context, pod mesh.Key, port int, path
 func (a *forwardedAgents) log(ctx context.Context, pod mesh.Key, container string, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
-	return a.client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
+	return a.core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
 		Container: container, Previous: previous, TailLines: new(int64(maxLogLines)), LimitBytes: new(int64(maxLog)),
 	}).DoRaw(ctx)
 }
@@ -120,7 +119,7 @@ func (a *forwardedAgents) through(ctx context.Context, pod mesh.Key, port int, f
 
 // forward returns a local address that is forwarded to a pod's port until ctx ends.
 func (a *forwardedAgents) forward(ctx context.Context, pod mesh.Key, port int) (string, error) {
-	url := a.pods.Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
+	url := a.core.RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(a.config)
 	if err != nil {
 		return "", err

@@ -52,8 +52,8 @@ stand behind a Service. For the state of the mesh it needs what status needs.`,
 }
 
 func (o *dashboardOptions) run(ctx context.Context, stdout io.Writer) error {
-	if o.window < minWindow {
-		return fmt.Errorf("--interval: %s: want %s or more", o.window, minWindow)
+	if err := o.checkInterval(); err != nil {
+		return err
 	}
 	t, err := o.open(ctx, nil) // mistakes are told at once
 	if err != nil {

@@ -56,8 +56,8 @@ Without a reason all are listed. No cluster is needed.`,
 }
 
 func (o *explainOptions) run(stdout io.Writer, args []string) error {
-	if !slices.Contains(outputs, o.output) {
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	if len(args) == 0 {
 		var all []explanation

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,8 +56,8 @@ Of a workload (deploy/cart, sts/cart, ds/cart, …) or a Service (svc/cart) one 
 }
 
 func (o *identityOptions) run(ctx context.Context, name string, stdout, stderr io.Writer) error {
-	if !slices.Contains(outputs, o.output) {
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	t, err := o.parseTarget(name, "Pod", o.defaultNamespace)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -52,8 +51,8 @@ cluster.`,
 }
 
 func (o *installCheckOptions) run(ctx context.Context, stdout io.Writer) error {
-	if !slices.Contains(outputs, o.output) {
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	c, err := o.connect(&o.clusterFlags)
 	if err != nil {

@@ -24,11 +24,7 @@ const oldestKubernetes = "1.30.0"
 var architectures = []string{"amd64", "arm64"}
 
 func (p *platform) view() statusView {
-	v := statusView{}
-	for _, c := range []struct {
-		name  string
-		check func(*statusCheck)
-	}{
+	return viewOf([]namedCheck{
 		{"kubernetes", p.checkKubernetes},
 		{"nodes", p.checkNodes},
 		{"gateway api", p.checkGatewayAPI},
@@ -37,12 +33,7 @@ func (p *platform) view() statusView {
 		{"kube-proxy", p.checkSockets},
 		{"cni plugin", p.checkCNI},
 		{"mizzen", p.checkMizzen},
-	} {
-		check := statusCheck{Name: c.name, State: stateOK}
-		c.check(&check)
-		v.Checks = append(v.Checks, check)
-	}
-	return v
+	})
 }
 
 // checkKubernetes looks at the kubelets: none is newer than the API server, and sidecars need both.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -37,9 +36,8 @@ func (o *lookOptions) addFlags(flags *pflag.FlagSet, namespace, lookedFor string
 
 // open checks the flags, and reads the inventory of the cluster.
 func (o *lookOptions) open(ctx context.Context) (c client.Client, a agents, inv *inventory, err error) {
-	switch {
-	case !slices.Contains(outputs, o.output):
-		err = fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	switch err = checkOutput(o.output); {
+	case err != nil:
 	case o.all && o.namespace != "":
 		err = errors.New("--all-namespaces: want no --namespace")
 	case o.since < 0:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -16,6 +17,14 @@ import (
 var outputs = []string{"table", "json", "yaml"}
 
 const wantOutput = "table, json or yaml"
+
+// checkOutput checks the flag --output.
+func checkOutput(format string) error {
+	if !slices.Contains(outputs, format) {
+		return fmt.Errorf("--output: %q: want %s", format, wantOutput)
+	}
+	return nil
+}
 
 // write writes a view in one of the formats.
 func write(out io.Writer, format string, view any, table func(paint) string) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -95,8 +94,8 @@ func (o *routesOptions) run(ctx context.Context, args []string, stdin io.Reader,
 		return errors.New("want a Service, such as cart.shop, a Gateway, such as gateway/public.edge, -n NAMESPACE for all of a namespace, or -A for all")
 	case o.all && (len(args) > 0 || o.namespace != ""):
 		return errors.New("--all-namespaces: want no Service and no --namespace")
-	case !slices.Contains(outputs, o.output):
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	case checkOutput(o.output) != nil:
+		return checkOutput(o.output)
 	case len(o.headers) > 0 && o.request == "":
 		return errors.New("--header: want --request, too")
 	case o.request != "":

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,7 +29,7 @@ func checkSockets(ctx context.Context, c client.Client) (found []finding, err er
 	var cilium corev1.ConfigMap
 	switch failed := c.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "cilium-config"}, &cilium); {
 	case failed != nil:
-		err = unless(apierrors.IsNotFound, failed)
+		err = client.IgnoreNotFound(failed)
 	default:
 		// https://docs.cilium.io/en/stable/network/kubernetes/kubeproxy-free/
 		const hostOnly = "bpf-lb-sock-hostns-only"
@@ -42,8 +41,9 @@ func checkSockets(ctx context.Context, c client.Client) (found []finding, err er
 	var calico unstructured.Unstructured
 	calico.SetGroupVersionKind(felix)
 	switch failed := c.Get(ctx, client.ObjectKey{Name: "default"}, &calico); {
+	case apimeta.IsNoMatchError(failed):
 	case failed != nil:
-		err = errors.Join(err, unless(func(err error) bool { return apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) }, failed))
+		err = errors.Join(err, client.IgnoreNotFound(failed))
 	default:
 		on, _, _ := unstructured.NestedBool(calico.Object, "spec", "bpfEnabled")
 		balancing, _, _ := unstructured.NestedString(calico.Object, "spec", "bpfConnectTimeLoadBalancing")
@@ -52,12 +52,4 @@ func checkSockets(ctx context.Context, c client.Client) (found []finding, err er
 		}
 	}
 	return found, err
-}
-
-// unless returns an error that is not of a kind.
-func unless(is func(error) bool, err error) error {
-	if is(err) {
-		return nil
-	}
-	return err
 }

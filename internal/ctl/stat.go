@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -131,10 +130,10 @@ type traffic struct {
 // open checks the flags, and finds the pods to ask.
 func (o *statOptions) open(ctx context.Context, args []string) (*traffic, error) {
 	t := &traffic{from: o.from, wanted: func(to destination) bool { return o.namespace == "" || to.Namespace == o.namespace }}
-	switch {
-	case !slices.Contains(outputs, o.output):
-		return nil, fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
-	case o.all && o.namespace != "":
+	if err := checkOutput(o.output); err != nil {
+		return nil, err
+	}
+	if o.all && o.namespace != "" {
 		return nil, errors.New("--all-namespaces: want no --namespace")
 	}
 	if len(args) == 1 {
@@ -240,10 +239,18 @@ func (o *statOptions) run(ctx context.Context, args []string, stdout, stderr io.
 	return write(stdout, o.output, v, func(p paint) string { return renderStat(v, p) })
 }
 
-// repeat shows a table again and again until ctx ends.
-func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// checkInterval checks the flag --interval of top and dashboard.
+func (o *statOptions) checkInterval() error {
 	if o.window < minWindow {
 		return fmt.Errorf("--interval: %s: want %s or more", o.window, minWindow)
+	}
+	return nil
+}
+
+// repeat shows a table again and again until ctx ends.
+func (o *statOptions) repeat(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if err := o.checkInterval(); err != nil {
+		return err
 	}
 	t, err := o.open(ctx, args)
 	if err != nil {

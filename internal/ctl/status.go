@@ -63,8 +63,8 @@ cluster.`,
 }
 
 func (o *statusOptions) run(ctx context.Context, stdout io.Writer) error {
-	if !slices.Contains(outputs, o.output) {
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	c, err := o.connect(&o.clusterFlags)
 	if err != nil {

@@ -62,11 +62,7 @@ func (c *statusCheck) unknown(err error) {
 }
 
 func (s *meshStatus) view(now time.Time) statusView {
-	v := statusView{}
-	for _, c := range []struct {
-		name  string
-		check func(*statusCheck)
-	}{
+	return viewOf([]namedCheck{
 		{"control plane", s.checkControlPlane},
 		{"webhook", s.checkWebhook},
 		{"proxies", s.checkProxies},
@@ -75,7 +71,18 @@ func (s *meshStatus) view(now time.Time) statusView {
 		{"certificates", func(c *statusCheck) { s.checkCertificates(c, now) }},
 		{"gateways", s.checkGateways},
 		{"problems", s.checkProblems},
-	} {
+	})
+}
+
+type namedCheck struct {
+	name  string
+	check func(*statusCheck)
+}
+
+// viewOf carries out checks, each of which is ok unless it says something else.
+func viewOf(checks []namedCheck) statusView {
+	v := statusView{}
+	for _, c := range checks {
 		check := statusCheck{Name: c.name, State: stateOK}
 		c.check(&check)
 		v.Checks = append(v.Checks, check)

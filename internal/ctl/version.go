@@ -60,8 +60,8 @@ Without a cluster, or with --client, it is mizzenctl's own alone.`,
 }
 
 func (o *versionOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if !slices.Contains(outputs, o.output) {
-		return fmt.Errorf("--output: %q: want %s", o.output, wantOutput)
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	v := versionView{Client: version.Version}
 	var unread error

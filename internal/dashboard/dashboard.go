@@ -1,17 +1,18 @@
 // Package dashboard serves a page in the browser with the calls of the mesh, live. It knows no Kubernetes: a Source says what there
-// is. It may import the standard library only.
+// is. It may import internal/httpjson of this module only.
 package dashboard
 
 import (
 	"context"
 	"crypto/rand"
 	"embed"
-	"encoding/json"
 	"io/fs"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/mizzen-mesh/mizzen/internal/httpjson"
 )
 
 //go:embed web
@@ -188,7 +189,7 @@ func (d *Dashboard) serveTraffic(w http.ResponseWriter, r *http.Request) {
 	case d.asked <- struct{}{}:
 	default:
 	}
-	writeJSON(w, p)
+	_ = httpjson.Write(w, http.StatusOK, p)
 }
 
 // serveStatus answers with a status that is not too old, and reads it for all who ask.
@@ -206,15 +207,5 @@ func (d *Dashboard) serveStatus(w http.ResponseWriter, r *http.Request) {
 		}
 		d.status, d.statusAt = status, d.opt.Now()
 	}
-	writeJSON(w, d.status)
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b)
+	_ = httpjson.Write(w, http.StatusOK, d.status)
 }

@@ -159,7 +159,7 @@ func TestStatusOfOneWhoLeaves(t *testing.T) {
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(Options{Source: &counting{}, Interval: time.Second})
-		for _, want := range []string{`{"asked":1}`, `{"asked":1}`, `{"asked":2}`} {
+		for _, want := range []string{"{\"asked\":1}\n", "{\"asked\":1}\n", "{\"asked\":2}\n"} {
 			if got := text(t, ask(t, d, "localhost", d.Path()+"api/status")); got != want {
 				t.Errorf("%s, want %s", got, want)
 			}

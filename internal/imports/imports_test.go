@@ -55,7 +55,7 @@ var rules = []struct {
 	{"/internal/rotation", []string{kubernetes, envoyProto, grpc, module + "/xds", module + "/webhook"}},
 	{"/internal/spiffe", []string{clientGo, runtime, envoyProto, grpc, module}},
 	{"/internal/gateway", []string{envoyProto, grpc, module + "/webhook", module + "/internal/agent", module + "/xds/envoy", module + "/xds/server"}},
-	{"/internal/dashboard", []string{kubernetes, kubeSIGs, envoyProto, grpc, module}},
+	{"/internal/dashboard", []string{kubernetes, kubeSIGs, envoyProto, grpc, module + "/api", module + "/config", module + "/xds", module + "/webhook", module + "/internal/agent", module + "/internal/ctl"}},
 	{"/internal/httpjson", []string{kubernetes, envoyProto, grpc, module}},
 	{"/internal/kubescheme", []string{runtime, envoyProto, grpc, module + "/config", module + "/xds", module + "/webhook", module + "/internal"}},
 	{"/internal/listentest", []string{kubernetes, envoyProto, grpc, module}},

@@ -29,7 +29,9 @@ type redirect struct {
 
 // Redirected says that the agent has redirected the kubelet at source to a port of the application, by this probe or
 // hook. The one call that follows is no caller's. Mostly none follows, as the kubelet is refused, too: then the next call from its
-// address to this port within some seconds is left out in its place. A caller that lasts calls again. It does nothing for nil, in a mesh without identities.
+// address to this port within some seconds is left out in its place. A caller that lasts calls again.
+//
+// It does nothing for nil, in a mesh without identities.
 func (c *Callers) Redirected(probe string, source netip.Addr, port uint16) {
 	if c == nil {
 		return
@@ -44,7 +46,7 @@ func (r *redirects) called(at key) bool {
 	return r.first(at, func(r *redirect) *bool { return &r.called })
 }
 
-// judged is called for refusals in dry run.
+// judged is called, for the refusal of a call in dry run, which is another report.
 func (r *redirects) judged(at key) bool {
 	return r.first(at, func(r *redirect) *bool { return &r.judged })
 }
