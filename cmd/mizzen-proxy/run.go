@@ -55,8 +55,8 @@ Serves on port 15020: /readyz, /startupz (the same, but waits a moment for it), 
 the application's probes under /app-health/, and readiness as a gRPC health check, whose answer has the
 reason in words. What a start waits for is also logged.
 
-Exits with Envoy's own code (128 + the signal) if Envoy ends by itself, 2 if flags or environment are
-wrong, and 0 after SIGTERM or SIGINT.`,
+Starts Envoy again if it has served and ends by itself. Exits with Envoy's own code (128 + the signal) if
+Envoy ends before it has served, 2 if flags or environment are wrong, and 0 after SIGTERM or SIGINT.`,
 		Example: "  mizzen-proxy run --control-plane=mizzen-controller.mizzen-system.svc.cluster.local:15010",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

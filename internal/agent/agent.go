@@ -35,17 +35,17 @@ type agent struct {
 	prober *probe.Prober
 	// plain are the pod's callers without mTLS; nil in a mesh without identities, and in a gateway.
 	plain *plaintext.Callers
-	// configured is set once Envoy has accepted its first listeners.
-	configured atomic.Bool
-	draining   atomic.Bool
-	// missing is awaitReady's last result, nil while it does not run.
-	missing atomic.Pointer[string]
-	// startDone is closed once the proxy has been ready.
-	startDone chan struct{}
+	// life is Envoy's present one.
+	life atomic.Pointer[life]
+	// onStart is called before each start of Envoy: what is known of the one before is forgotten.
+	onStart []func()
+	// served is set once an Envoy of this agent has been ready.
+	served   atomic.Bool
+	draining atomic.Bool
 }
 
-// Run starts Envoy and the agent's HTTP server. When ctx ends, it drains and stops Envoy and returns nil. If Envoy ends
-// by itself, the error is an *ExitError.
+// Run starts Envoy and the agent's HTTP server. An Envoy that has served and ends by itself is started again. When ctx ends, Run drains
+// and stops Envoy and returns nil. If Envoy ends before it has served, the error is an *ExitError.
 func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.MemoryLimit == 0 {
 		s.MemoryLimit = containerLimit(cgroups)
@@ -58,14 +58,7 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err := writeBootstrap(s); err != nil {
 		return err
 	}
-	a := &agent{
-		settings: s,
-		log:      log,
-		admin:    newAdminClient(s.adminSocket()),
-		metrics:  newMetrics(prometheus.NewRegistry()),
-
-		startDone: make(chan struct{}),
-	}
+	a := newAgent(s, log)
 	if s.IdentityAddress != "" {
 		if err := a.setUpIdentity(); err != nil { //nolint:contextcheck // a Unix socket needs no wait
 			return err
@@ -79,24 +72,14 @@ func Run(ctx context.Context, s Settings, log *slog.Logger) error {
 	if a.identity != nil {
 		defer a.runIdentity(ctx, failed)()
 	}
-	envoy, err := startEnvoy(s)
-	if err != nil {
-		return err
-	}
-	log.Info("Envoy started", "pid", envoy.cmd.Process.Pid, "controlPlane", s.ControlPlane, "node", s.Node.ID())
-	go a.awaitReady(ctx)
-	select {
-	case <-envoy.done:
-		return envoy.exitError()
-	case err := <-failed:
-		envoy.stop(stopGrace)
-		return err
-	case <-ctx.Done():
-		a.draining.Store(true)
-		s.kind().drain(ctx, a, envoy)
-		envoy.stop(stopGrace)
-		return nil
-	}
+	return a.live(ctx, failed)
+}
+
+// newAgent makes one without identity, whose Envoy has not been started.
+func newAgent(s Settings, log *slog.Logger) *agent {
+	a := &agent{settings: s, log: log, admin: newAdminClient(s.adminSocket()), metrics: newMetrics(prometheus.NewRegistry())}
+	a.life.Store(newLife())
+	return a
 }
 
 func writeBootstrap(s Settings) error {
@@ -106,10 +89,6 @@ func writeBootstrap(s Settings) error {
 	}
 	if err := os.WriteFile(s.bootstrapFile(), raw, 0o600); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
-	}
-	// A killed container leaves its socket behind if a volume survives the container.
-	if err := os.Remove(s.adminSocket()); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("old admin socket: %w", err)
 	}
 	return nil
 }

@@ -197,33 +197,6 @@ func TestReadinessTellsOfRefusedConfiguration(t *testing.T) {
 	start(t, cp.addr, nil).awaitReady(503, "refused what the control plane")
 }
 
-func TestEnvoyEndsByItself(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		end  func(r *running)
-		code int
-		how  string
-	}{
-		{"crash", func(r *running) { _ = syscall.Kill(r.envoyPID(), syscall.SIGSEGV) }, 128 + 11, "segmentation fault"},
-		{"out of memory", func(r *running) { _ = syscall.Kill(r.envoyPID(), syscall.SIGKILL) }, 128 + 9, "killed"},
-		{"leaves", func(r *running) { _ = syscall.Kill(r.envoyPID(), syscall.SIGTERM) }, 1, "exit status 0"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			cp := startControlPlane(t, listentest.FreeAddress(t))
-			cp.send(clusterType)
-			cp.send(listenerType)
-			r := start(t, cp.addr, nil)
-			r.awaitReady(200, "ready")
-			tt.end(r)
-			err, ok := r.wait(10 * time.Second)
-			var exit *ExitError
-			if !ok || !errors.As(err, &exit) || exit.Code != tt.code || !strings.Contains(exit.Error(), tt.how) {
-				t.Errorf("Run returned %v, want code %d and %q", err, tt.code, tt.how)
-			}
-		})
-	}
-}
-
 func TestEnvoyCannotStart(t *testing.T) {
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
 	s.EnvoyPath, s.Dir, s.Listen = "/no/such/envoy", t.TempDir(), listentest.FreeAddress(t)

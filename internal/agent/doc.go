@@ -1,4 +1,4 @@
-// Package agent runs beside Envoy in the sidecar and in the pods of Gateways (kind): it writes Envoy's bootstrap, starts and watches Envoy, answers the
+// Package agent runs beside Envoy in the sidecar and in the pods of Gateways (kind): it writes Envoy's bootstrap, starts Envoy, again where it ends by itself, answers the
 // kubelet and Prometheus on one HTTP port, and drains Envoy at the end.
 //
 // Every pod pays for the agent's memory, so imports are kept few: nothing of Kubernetes; of Envoy's Go types only those

@@ -19,14 +19,14 @@ const listenerDrainTime = 24 * time.Hour
 // logFormat makes Envoy's lines look like the agent's. %j is the message escaped as in JSON.
 const logFormat = `time=%Y-%m-%dT%T.%e%z level=%l source=envoy.%n msg="%j"`
 
-// ExitError says that Envoy ended unexpectedly.
+// ExitError says that Envoy ended by itself.
 type ExitError struct {
 	// Code is what the agent should exit with: Envoy's own code, or 128 + the signal, never 0.
 	Code int
 	how  string
 }
 
-func (e *ExitError) Error() string { return "Envoy ended unexpectedly: " + e.how }
+func (e *ExitError) Error() string { return "Envoy ended by itself: " + e.how }
 
 // envoyProcess is a running Envoy.
 type envoyProcess struct {
@@ -41,7 +41,7 @@ func envoyArgs(s Settings) []string {
 		"-c", s.bootstrapFile(),
 		"-l", s.LogLevel,
 		"--log-format", logFormat,
-		// One Envoy for the life of the container. Hot restart would need shared memory.
+		// One Envoy at a time. Hot restart would need shared memory.
 		"--disable-hot-restart",
 		"--drain-time-s", strconv.Itoa(int(listenerDrainTime.Seconds())),
 		// Do not drain gradually at the end of a pod: send all clients elsewhere with the next response.

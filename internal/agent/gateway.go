@@ -42,7 +42,7 @@ func (gateway) pages(*agent, *http.ServeMux) {}
 // because some may still be on their way, and answers their requests.
 func (gateway) drain(ctx context.Context, a *agent, envoy *envoyProcess) {
 	ctx = context.WithoutCancel(ctx)
-	if !a.configured.Load() {
+	if !a.served.Load() {
 		return // nobody has been sent here
 	}
 	a.log.Info("not ready any more, serving as before", "delay", a.settings.DrainDelay)

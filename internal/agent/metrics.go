@@ -35,6 +35,7 @@ type metrics struct {
 	registry registry
 	scrapes  chan struct{}
 	envoyUp  prometheus.Gauge
+	restarts prometheus.Counter
 	probes   *prometheus.CounterVec
 }
 
@@ -52,6 +53,10 @@ func newMetrics(r registry) *metrics {
 			Name: "mizzen_agent_envoy_up",
 			Help: "1 if Envoy answered this scrape, else 0. At 1 Envoy's metrics follow.",
 		}),
+		restarts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "mizzen_agent_envoy_restarts_total",
+			Help: "How often Envoy has ended by itself and the agent has started it again. The container's restarts do not count these.",
+		}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mizzen_agent_app_probes_total",
 			Help: "Probes and lifecycle hooks that the agent ran for the kubelet, by result: success, failure, or refused because the caller was not the kubelet.",
@@ -64,7 +69,7 @@ func newMetrics(r registry) *metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.envoyUp, m.probes, build,
+		m.envoyUp, m.restarts, m.probes, build,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -24,9 +24,13 @@ func (a *agent) readiness(ctx context.Context) error {
 			return errors.New(missing)
 		}
 	}
+	now := a.life.Load()
+	if down := now.down.Load(); down != nil {
+		return errors.New(*down)
+	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	if !a.configured.Load() {
+	if !now.configured.Load() {
 		stats, err := a.admin.stats(ctx, firstConfigStats)
 		if err != nil {
 			return notAnswered(err)
@@ -42,7 +46,8 @@ func (a *agent) readiness(ctx context.Context) error {
 	if state != "LIVE" {
 		return fmt.Errorf("Envoy is %s: waiting for the listeners to start", state) //nolint:staticcheck // a name
 	}
-	a.configured.Store(true)
+	now.configured.Store(true)
+	a.served.Store(true)
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	accessdatav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -28,10 +27,8 @@ func TestRedirectedProbeIsNoCaller(t *testing.T) {
 	path := appprobe.Path("app", appprobe.Readiness)
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
 	s.Probes, s.ProbeKey = appprobe.Handlers{path: {HTTPGet: &appprobe.HTTPGet{Path: "/", Port: int32(port)}}}, "the-key"
-	a := &agent{
-		settings: s, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), prober: probe.New(s.Node.IPs[0], false),
-		plain: plaintext.New(plaintext.Options{Registerer: prometheus.NewRegistry()}),
-	}
+	a := newAgent(s, slog.New(slog.DiscardHandler))
+	a.prober, a.plain = probe.New(s.Node.IPs[0], false), plaintext.New(plaintext.Options{Registerer: a.metrics.registry})
 	server := httptest.NewServer(http.HandlerFunc(a.serveProbe))
 	t.Cleanup(server.Close)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)

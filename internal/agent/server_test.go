@@ -15,7 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -28,13 +27,7 @@ func serveAgent(t *testing.T, probes appprobe.Handlers) string {
 	t.Helper()
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
 	s.Dir, s.Probes, s.ProbeKey = t.TempDir(), probes, "the-key"
-	a := &agent{
-		settings: s,
-		log:      slog.New(slog.DiscardHandler),
-		admin:    newAdminClient(s.adminSocket()),
-		metrics:  newMetrics(prometheus.NewRegistry()),
-	}
-	server := httptest.NewServer(a.handler())
+	server := httptest.NewServer(newAgent(s, slog.New(slog.DiscardHandler)).handler())
 	t.Cleanup(server.Close)
 	return server.URL
 }

@@ -82,6 +82,7 @@ func (sidecar) identityParts(a *agent) (func(grpc.ServiceRegistrar), []func(cont
 		a.plain.Register(r)
 		addresses.Register(r)
 	}
+	a.onStart = append(a.onStart, a.plain.EnvoyStarts, ends.EnvoyStarts)
 	return register, []func(context.Context){addresses.Run, ends.Run}, nil
 }
 

@@ -60,8 +60,8 @@ func await(ctx context.Context, check func(context.Context) error, missing func(
 	}
 }
 
-// awaitReady polls until the sidecar is ready or ctx ends. It logs what it waits for.
-func (a *agent) awaitReady(ctx context.Context) {
+// awaitReady polls until Envoy is ready, its life is over, or ctx ends. It logs what it waits for.
+func (a *agent) awaitReady(ctx context.Context, of *life) {
 	say := complaint{log: a.log, next: time.Now().Add(sayAfter)}
 	if a.identity != nil {
 		for waiting := true; waiting; {
@@ -77,11 +77,14 @@ func (a *agent) awaitReady(ctx context.Context) {
 			}
 		}
 	}
-	defer a.missing.Store(nil)
+	defer of.missing.Store(nil)
 	last, pause := "", FirstAsk
 	before, reached := "", FirstAsk // of the reason before last, and how long the pauses were by then
 	for {
 		err := a.readiness(ctx)
+		if a.life.Load() != of {
+			return // the next one has its own
+		}
 		if err == nil {
 			break
 		}
@@ -91,7 +94,7 @@ func (a *agent) awaitReady(ctx context.Context) {
 			} else { // something goes on
 				before, last, reached, pause = last, reason, pause, FirstAsk
 			}
-			a.missing.Store(&reason)
+			of.missing.Store(&reason)
 		}
 		select {
 		case <-time.After(pause):
@@ -101,7 +104,7 @@ func (a *agent) awaitReady(ctx context.Context) {
 		}
 		say.waiting(last)
 	}
-	close(a.startDone)
+	close(of.ready)
 	say.ended()
 }
 
@@ -127,19 +130,19 @@ func (c *complaint) ended() {
 	}
 }
 
-// started waits, for at most this time, until the sidecar has been ready once. Otherwise the error says what is
-// missing.
+// started waits, for at most this time, until Envoy has been ready once since its last start. Otherwise the error says what is missing.
 func (a *agent) started(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	now := a.life.Load()
 	select {
-	case <-a.startDone:
+	case <-now.ready:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
 	}
-	if missing := a.missing.Load(); missing != nil {
+	if missing := now.missing.Load(); missing != nil {
 		return errors.New(*missing) // as of a moment ago: nobody but awaitReady need ask Envoy
 	}
 	return a.readiness(ctx)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,8 @@ type Ends struct {
 
 	// quiet says that there was no open connection at the last look.
 	quiet bool
+	// anew says that another Envoy has started since the last look.
+	anew atomic.Bool
 	// known says that admission is current as of this number of updates.
 	known     bool
 	updates   uint64
@@ -125,6 +128,9 @@ func (e *Ends) Run(ctx context.Context) {
 		}
 	}
 }
+
+// EnvoyStarts forgets what the Envoy before used: another one counts its updates anew.
+func (e *Ends) EnvoyStarts() { e.anew.Store(true) }
 
 // look reads the open connections first and the current configuration second, so that it never judges a connection by
 // an older configuration.
@@ -200,6 +206,9 @@ func reason(c plaintext.Connection) string {
 
 // refresh reads the current configuration if it may have changed.
 func (e *Ends) refresh(ctx context.Context) error {
+	if e.anew.Swap(false) {
+		e.known = false
+	}
 	updates, err := e.o.Envoy.ListenerUpdates(ctx)
 	if err != nil || e.known && updates == e.updates {
 		return err

@@ -268,3 +268,21 @@ func TestUnknown(t *testing.T) {
 	w.fail = nil
 	w.want(time.Second, "10.0.0.5:1")
 }
+
+// Another Envoy counts its updates from the beginning, and has none of the connections of the one before.
+func TestAnotherEnvoy(t *testing.T) {
+	w := newWorld(t)
+	w.use(strict)
+	w.says(sds.PlainTextLog, begins, "10.0.0.5:1", "")
+	w.want(0, "10.0.0.5:1")
+	w.o.Callers.EnvoyStarts()
+	w.EnvoyStarts()
+	w.use(open)
+	w.envoy.updates = 1 // as the one before had
+	w.says(sds.PlainTextLog, begins, "10.0.0.5:2", "")
+	w.says(sds.MTLSLog, begins, "10.0.0.6:1", caller)
+	w.want(nameAgain)
+	if live := w.o.Callers.Live(); len(live) != 2 {
+		t.Errorf("%+v live, want the two of the new Envoy", live)
+	}
+}

@@ -132,6 +132,15 @@ func (c *Callers) Live() []Connection {
 	return out
 }
 
+// EnvoyStarts forgets the connections of an Envoy that has ended.
+func (c *Callers) EnvoyStarts() {
+	for _, of := range []*Callers{c, c.meshed.callers} {
+		of.mu.Lock()
+		clear(of.live)
+		of.mu.Unlock()
+	}
+}
+
 // Heard receives after something was heard of a connection that lives. It is for one receiver.
 func (c *Callers) Heard() <-chan struct{} { return c.heard }
 

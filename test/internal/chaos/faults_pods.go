@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/config/fixed"
 	"github.com/mizzen-mesh/mizzen/test/e2e/testapp/api"
 	"github.com/mizzen-mesh/mizzen/test/internal/cluster"
 )
@@ -243,20 +245,31 @@ func scaled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
 }
 
 func envoyKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
-	return s.proxyKilled(ctx, draw, "envoy")
-}
-
-func agentKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
-	return s.proxyKilled(ctx, draw, "mizzen-proxy")
-}
-
-// proxyKilled kills a program of the sidecar of a server.
-func (s *suite) proxyKilled(ctx context.Context, draw *rand.Rand, program string) (*harm, error) {
 	deployment, pod, err := s.ofSome(ctx, draw, gone)
 	if err != nil {
 		return nil, err
 	}
-	p, err := processOf(pod, program)
+	p, err := processOf(pod, envoyProgram)
+	if err != nil {
+		return nil, err
+	}
+	h := &harm{target: "pod/" + pod.Name, excuses: killed(deployment, time.Now())}
+	h.settle = func(ctx context.Context) error {
+		if err := s.envoyAgain(ctx, pod, p); err != nil {
+			return err
+		}
+		return s.complete(deployment)(ctx)
+	}
+	return h, p.signal(syscall.SIGKILL)
+}
+
+// agentKilled ends the container, and its Envoy with it.
+func agentKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
+	deployment, pod, err := s.ofSome(ctx, draw, gone)
+	if err != nil {
+		return nil, err
+	}
+	p, err := processOf(pod, "mizzen-proxy")
 	if err != nil {
 		return nil, err
 	}
@@ -264,17 +277,54 @@ func (s *suite) proxyKilled(ctx context.Context, draw *rand.Rand, program string
 	return h, p.signal(syscall.SIGKILL)
 }
 
-// callerEnvoyKilled excuses all that the caller does until it has a sidecar again: its calls have no other way.
+// callerEnvoyKilled excuses all that the caller does until it has an Envoy again: its calls have no other way.
 func callerEnvoyKilled(ctx context.Context, s *suite, _ *rand.Rand) (*harm, error) {
 	pod, err := s.CoreV1().Pods(s.ns).Get(ctx, callerPod, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
-	p, err := processOf(pod, "envoy")
+	p, err := processOf(pod, envoyProgram)
 	if err != nil {
 		return nil, err
 	}
-	h := &harm{target: "pod/" + pod.Name, settle: s.restarted(pod, config.ProxyContainer, "")}
-	h.excuses = []excuse{{why: "the caller had no sidecar", of: madeBy(callerPod), from: time.Now()}}
+	h := &harm{target: "pod/" + pod.Name, excuses: []excuse{{why: "the caller had no Envoy", of: madeBy(callerPod), from: time.Now()}}}
+	h.settle = func(ctx context.Context) error {
+		err := s.envoyAgain(ctx, pod, p)
+		h.excuses[0].until = time.Now()
+		return err
+	}
 	return h, p.signal(syscall.SIGKILL)
+}
+
+const envoyProgram = "envoy"
+
+// envoyTime is for the agent to start an Envoy again, at once or after a pause of ten seconds at most, and for that one to be ready.
+const envoyTime = 15 * time.Second
+
+// envoyAgain waits until another Envoy than one that was killed is ready in a pod, in the same container.
+func (s *suite) envoyAgain(ctx context.Context, pod *corev1.Pod, before process) error {
+	err := cluster.Poll(ctx, envoyTime, func(ctx context.Context) (string, error) {
+		if now, err := processOf(pod, envoyProgram); err != nil || now == before {
+			return "no other Envoy", nil //nolint:nilerr // it may come soon
+		}
+		status, body, err := s.Get(ctx, s.pod(pod.Name), fixed.AgentPort, "readyz")
+		if err != nil {
+			return err.Error(), nil //nolint:nilerr // it may answer soon
+		}
+		if status != http.StatusOK {
+			return strings.TrimSpace(string(body)), nil
+		}
+		return "", nil
+	})
+	if err != nil {
+		return fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	now, err := s.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if n := restarts(now, config.ProxyContainer) - restarts(pod, config.ProxyContainer); n > 0 {
+		return fmt.Errorf("pod %s/%s: the container %s was started again, want only its Envoy", pod.Namespace, pod.Name, config.ProxyContainer)
+	}
+	return nil
 }

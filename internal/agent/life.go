@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// Pauses before Envoy is started again. The first end that follows a life of steadyAfter costs none. Those that follow soon cost ever
+// more, but never what the kubelet's back-off would: that grows to five minutes, in which the application reaches nobody.
+// https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy
+const (
+	steadyAfter  = 10 * time.Second
+	firstPause   = 100 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+// restarts counts the short lives in a row.
+type restarts struct{ short int }
+
+// pause returns the one that follows a life.
+func (r *restarts) pause(lived time.Duration) time.Duration {
+	if lived >= steadyAfter {
+		r.short = 0
+	}
+	pause := time.Duration(0)
+	for range r.short {
+		pause = min(max(2*pause, firstPause), longestPause)
+	}
+	if pause < longestPause { // so that the count ends
+		r.short++
+	}
+	return pause
+}
+
+// life is one of Envoy's, from before its process starts.
+type life struct {
+	// down says why there is no process; nil where there is one.
+	down atomic.Pointer[string]
+	// configured is set once Envoy has accepted its first listeners.
+	configured atomic.Bool
+	// missing is awaitReady's last result, nil while it does not run.
+	missing atomic.Pointer[string]
+	// ready is closed once Envoy has been ready.
+	ready chan struct{}
+}
+
+func newLife() *life { return &life{ready: make(chan struct{})} }
+
+// live starts Envoy, and starts it again where it ends after it has served, so that the pod does not wait for the kubelet. Who has never
+// served is left to the kubelet, which shows that something is wrong. When ctx ends, it drains and stops Envoy and returns nil.
+// An error from failed ends Envoy, too.
+func (a *agent) live(ctx context.Context, failed <-chan error) error {
+	for r := (restarts{}); ; {
+		envoy, err := a.startLife(ctx)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		select {
+		case <-envoy.done:
+			if !a.served.Load() {
+				return envoy.exitError()
+			}
+		case err := <-failed:
+			envoy.stop(stopGrace)
+			return err
+		case <-ctx.Done():
+			a.draining.Store(true)
+			a.settings.kind().drain(ctx, a, envoy)
+			envoy.stop(stopGrace)
+			return nil
+		}
+		pause := r.pause(time.Since(began))
+		a.endLife(ctx, envoy.exitError(), time.Since(began), pause)
+		select {
+		case <-time.After(pause):
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *agent) startLife(ctx context.Context) (*envoyProcess, error) {
+	// A killed Envoy leaves its socket behind.
+	if err := os.Remove(a.settings.adminSocket()); err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("old admin socket: %w", err)
+	}
+	for _, forget := range a.onStart {
+		forget()
+	}
+	envoy, err := startEnvoy(a.settings)
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("Envoy started", "pid", envoy.cmd.Process.Pid, "controlPlane", a.settings.ControlPlane, "node", a.settings.Node.ID())
+	now := a.life.Load()
+	now.down.Store(nil)
+	go a.awaitReady(ctx, now)
+	return envoy, nil
+}
+
+// endLife tells of an end, and begins the next life.
+func (a *agent) endLife(ctx context.Context, how error, lived, pause time.Duration) {
+	a.metrics.restarts.Inc()
+	args := []any{"reason", how, "lived", lived.Round(time.Millisecond), "pause", pause}
+	if n := oomKills(cgroups); n > 0 {
+		args = append(args, "oomKills", n, "memoryLimit", a.settings.MemoryLimit)
+	}
+	a.log.ErrorContext(ctx, "Envoy is started again", args...)
+	next, why := newLife(), fmt.Sprintf("%s; it is started again after %s", how, pause)
+	next.down.Store(&why)
+	a.life.Store(next)
+}
