@@ -79,7 +79,7 @@ func CheckPodLabels(labels map[string]string) error {
 			errs = append(errs, err)
 			continue
 		}
-		// The injection label is the only one so far, see TestTableIsComplete.
+		// The injection label is a pod's only one so far, see TestTableIsComplete.
 		if v := labels[name]; v != InjectionEnabled && v != InjectionDisabled {
 			errs = append(errs, key.errorf(v, "want %s", key.Values))
 		}

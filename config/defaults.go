@@ -47,7 +47,7 @@ func (m *Mesh) setDefaults() {
 	m.TypeMeta = metav1.TypeMeta{APIVersion: APIVersion, Kind: Kind}
 	setDefault(&m.ClusterDomain, "cluster.local")
 	setDefault(&m.ControlPlaneAddress, net.JoinHostPort(
-		"mizzen-controller."+SystemNamespace+".svc."+m.ClusterDomain, strconv.Itoa(XDSPort)))
+		OfRevision(ControllerService, m.Revision)+"."+SystemNamespace+".svc."+m.ClusterDomain, strconv.Itoa(XDSPort)))
 
 	setDefault(&m.TrustDomain, "cluster.local")
 	setDefault(&m.Identity.Enabled, new(true))
@@ -79,6 +79,7 @@ func (m *Mesh) setDefaults() {
 	setDefault(&m.OnDemand.WholeMesh, new(int32(100)))
 	setDefault(&m.OnDemand.Namespace, new(int32(50)))
 
+	setDefault(&m.Gateways.Enabled, new(m.Revision == ""))
 	m.Gateways.setDefaults()
 
 	setDefault(&m.Sidecar.LogLevel, "warning")
@@ -97,7 +98,6 @@ func (m *Mesh) setDefaults() {
 const defaultGatewayReplicas = 2
 
 func (g *Gateways) setDefaults() {
-	setDefault(&g.Enabled, new(true))
 	setDefault(&g.CreateClass, new(true))
 	setDefault(&g.ClassName, "mizzen")
 	setDefault(&g.Defaults.ServiceType, corev1.ServiceTypeLoadBalancer)

@@ -16,7 +16,7 @@ const GatewayParametersKey = "mizzen.yaml"
 
 // Gateways says how Gateways are served.
 type Gateways struct {
-	// Enabled makes the control plane deploy pods for the Gateways of its classes. Default true.
+	// Enabled makes the control plane deploy pods for the Gateways of its classes. Default true, but false in a revision.
 	Enabled *bool `json:"enabled,omitempty"`
 	// CreateClass makes the control plane create a GatewayClass once the cluster has the Gateway API. It never changes a
 	// GatewayClass that exists. Default true.

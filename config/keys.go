@@ -11,6 +11,9 @@ const (
 	// LabelInjection turns injection on or off for a namespace. On a pod it overrides the namespace's label.
 	LabelInjection = Group + "/injection"
 
+	// LabelRevision names the control plane that injects the pods of a namespace, if it is not the main one.
+	LabelRevision = Group + "/revision"
+
 	AnnotationCPURequest           = Group + "/proxy-cpu-request"
 	AnnotationCPULimit             = Group + "/proxy-cpu-limit"
 	AnnotationMemoryRequest        = Group + "/proxy-memory-request"
@@ -124,6 +127,12 @@ var Keys = []Key{
 		Values:  `"enabled" or "disabled"`,
 		Default: "off for a namespace; a pod follows its namespace",
 		Doc:     "Turns the injection of the sidecar on or off. The pod's label overrides the namespace's.",
+	},
+	{
+		Name: LabelRevision, Kind: Label, On: []Object{OnNamespace},
+		Values: wantRevision, Default: "the main control plane",
+		Doc: "The control plane that injects the namespace's pods: one beside the main one, to try another version or configuration (operations.md). " +
+			"If there is none of this name, it is the main one.",
 	},
 	{
 		Name: AnnotationCPURequest, Kind: Annotation, On: []Object{OnNamespace, OnPod},

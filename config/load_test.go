@@ -98,6 +98,8 @@ func TestParseRefuses(t *testing.T) {
 		"unknown fields, all of them": {"sidecar: {imge: x}\ntrafic: {}\n", []string{
 			`sidecar.imge: Invalid value: "x": unknown field`, "trafic: Invalid value: {}: unknown field"}}, //nolint:misspell // on purpose
 		"fields are case sensitive":  {"ClusterDomain: x", []string{"ClusterDomain: Invalid value"}},
+		"revision":                   {"revision: Next.1", []string{"revision", "Next.1", "want a DNS label of at most 32 characters"}},
+		"Gateways of a revision":     {"revision: canary\ngateway: {enabled: true}", []string{"gateway.enabled", "true", "want false in a revision"}},
 		"duplicate":                  {"clusterDomain: a\nclusterDomain: b\n", []string{"line 2", `"clusterDomain" already set`}},
 		"two documents":              {"clusterDomain: a\n---\nclusterDomain: b\n", []string{"more than one YAML document"}},
 		"not a mapping":              {"- a\n", []string{"want a mapping of fields"}},

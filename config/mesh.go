@@ -21,6 +21,10 @@ type Mesh struct {
 	// ControlPlaneAddress is the host:port at which sidecars reach the ADS server.
 	// Default "mizzen-controller.mizzen-system.svc.<clusterDomain>:15010".
 	ControlPlaneAddress string `json:"controlPlaneAddress,omitempty"`
+	// Revision is the name of this control plane, if it is not the mesh's main one. A revision injects the pods of the
+	// namespaces with the label mizzen.dev/revision=<name>, and serves their sidecars. All else, such as statuses, Gateways
+	// and the CA, is the main one's. A DNS label of at most 32 characters. Default: none.
+	Revision string `json:"revision,omitempty"`
 	// ServiceCIDRs are the ranges of Service addresses, used if the cluster has no ServiceCIDR
 	// objects (Kubernetes before 1.33). Default: none.
 	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`

@@ -50,8 +50,10 @@ func mistakes(on Object, kind KeyKind, found map[string]string) []Mistake {
 // allows reports whether a namespace's or a pod's key may have a value.
 func (k Key) allows(value string) bool {
 	switch {
+	case k.Name == LabelRevision:
+		return validRevision(value)
 	case k.Kind == Label:
-		return value == InjectionEnabled || value == InjectionDisabled // the only label so far
+		return value == InjectionEnabled || value == InjectionDisabled
 	case k.setMTLS != nil:
 		return k.setMTLS(&MTLS{}, value)
 	case k.set != nil:

@@ -8,6 +8,17 @@ const Group = "mizzen.dev"
 // ControllerName names Mizzen in GatewayClasses, and in the statuses of Gateway API objects.
 const ControllerName = Group + "/controller"
 
+// ControllerService is the name of the main control plane's Service and Deployment.
+const ControllerService = "mizzen-controller"
+
+// OfRevision returns the name that an object of the main control plane has in a revision. The main one is the empty revision.
+func OfRevision(name, revision string) string {
+	if revision == "" {
+		return name
+	}
+	return name + "-" + revision
+}
+
 // GatewayAPIVersions begins the versions of the Gateway API's CRDs that Mizzen is made for.
 const GatewayAPIVersions = "v1.6."
 

@@ -76,6 +76,7 @@ func (m *Mesh) validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("controlPlaneAddress"), m.ControlPlaneAddress,
 			`want "<host>:<port>", such as mizzen-controller.mizzen-system.svc:15010`))
 	}
+	errs = append(errs, m.validateRevision(field.NewPath("revision"))...)
 	errs = append(errs, checkCIDRs(field.NewPath("serviceCIDRs"), m.ServiceCIDRs)...)
 	for _, msg := range validation.IsDNS1123Subdomain(m.TrustDomain) {
 		errs = append(errs, field.Invalid(field.NewPath("trustDomain"), m.TrustDomain, msg))
@@ -88,6 +89,28 @@ func (m *Mesh) validate() field.ErrorList {
 	errs = append(errs, checkDuration(field.NewPath("mtls", "drainTime"), m.MTLS.DrainTime, 2*time.Second, time.Hour)...)
 	errs = append(errs, m.Gateways.validate(field.NewPath("gateway"))...)
 	return append(errs, m.Sidecar.validate(field.NewPath("sidecar"))...)
+}
+
+// maxRevision leaves room in the name of a Service for the control plane's.
+const maxRevision = 32
+
+const wantRevision = "a DNS label of at most 32 characters, such as canary"
+
+func validRevision(name string) bool {
+	return len(name) <= maxRevision && len(validation.IsDNS1123Label(name)) == 0
+}
+
+func (m *Mesh) validateRevision(path *field.Path) field.ErrorList {
+	if m.Revision == "" {
+		return nil
+	}
+	if !validRevision(m.Revision) {
+		return field.ErrorList{field.Invalid(path, m.Revision, "want "+wantRevision)}
+	}
+	if *m.Gateways.Enabled {
+		return field.ErrorList{field.Invalid(field.NewPath("gateway", "enabled"), true, "want false in a revision: the main control plane serves Gateways")}
+	}
+	return nil
 }
 
 func (g Gateways) validate(path *field.Path) field.ErrorList {

@@ -37,5 +37,6 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	"$cluster" images --load
 	# Only this test needs the image with the real servers and clients.
 	if grep -q '^Programs$' <<<"$selected"; then "$cluster" programs; fi
+	if grep -q '^UpgradeFromPrevious$' <<<"$selected"; then "$cluster" previous; fi
 fi
 MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 60m -v ./test/e2e -run "$run"

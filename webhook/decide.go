@@ -13,7 +13,7 @@ import (
 // Reason says why a pod gets no sidecar. It is a metric label, so it never holds names or values.
 type Reason string
 
-// The reasons of Decide, and AlreadyInjected, which Inject finds.
+// The reasons of Decide, AlreadyInjected, which Inject finds, and OtherRevision, which the handler finds.
 const (
 	ControlPlanePod     Reason = "control-plane-pod"
 	SystemNamespace     Reason = "system-namespace"
@@ -23,6 +23,7 @@ const (
 	HostNetwork         Reason = "host-network"
 	Windows             Reason = "windows"
 	AlreadyInjected     Reason = "already-injected"
+	OtherRevision       Reason = "other-revision"
 )
 
 // Reasons of the handler: the request does not concern injection.
@@ -40,6 +41,7 @@ var explanations = map[Reason]string{
 	HostNetwork:         "hostNetwork: the capture rules would apply to the whole node",
 	Windows:             "traffic capture needs Linux",
 	AlreadyInjected:     "the pod already has the sidecar",
+	OtherRevision:       "a control plane beside this one has injected it, as its namespace's label " + config.LabelRevision + " says",
 	NotAPod:             "the object is not a pod",
 	NotACreation:        "only a pod that is being created can get a sidecar",
 }

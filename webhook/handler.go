@@ -18,6 +18,7 @@ import (
 	sjson "sigs.k8s.io/json"
 
 	"github.com/mizzen-mesh/mizzen/config"
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 )
 
 // Paths at which the API server calls the handler of NewHandler. The path says whether an init container or the node's
@@ -43,6 +44,9 @@ type Options struct {
 	// Namespace returns the settings and rules of an injected pod's namespace, from a cache. An error refuses the pod.
 	// If the function is nil, namespaces have none.
 	Namespace func(ctx context.Context, name string) (Namespace, error)
+	// Revision returns the revision of the control plane that injects a namespace's pods; empty if it is this one. An error
+	// refuses a pod that another revision has injected. If the function is nil, there are no others.
+	Revision func(ctx context.Context, namespace string) (string, error)
 	// TrustBundle returns the mesh's roots in PEM for each pod. An error refuses the pod, because without roots its
 	// sidecar could not start. The function is nil in a mesh without identities.
 	TrustBundle func() ([]byte, error)
@@ -120,6 +124,13 @@ func (h *injector) Handle(ctx context.Context, req admission.Request) admission.
 		return h.restore(req, pod)
 	}
 
+	left, err := h.leave(ctx, pod)
+	if err != nil {
+		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
+	}
+	if left {
+		return h.skipped(OtherRevision)
+	}
 	decision, err := h.decide(ctx, pod)
 	if err != nil {
 		return h.errored(http.StatusInternalServerError, fmt.Errorf("mizzen: pod %s: %w", displayName(pod), err))
@@ -232,6 +243,21 @@ func (h *injector) decide(ctx context.Context, pod *corev1.Pod) (Decision, error
 		}
 	}
 	return Decide(labels, pod, h.ControlPlaneNamespace), nil
+}
+
+// leave reports whether the pod has the sidecar of another revision, which its namespace wants. The API server asks both control
+// planes. So this one injects what the other one has not injected: no pod stays without a sidecar, whatever the other one does, and
+// in whatever order they are asked. The other one replaces the sidecar with its own.
+func (h *injector) leave(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	has := sidecar.Revision(&pod.Spec)
+	if has == h.Config.Revision || h.Revision == nil {
+		return false, nil
+	}
+	want, err := h.Revision(ctx, pod.Namespace)
+	if err != nil {
+		return false, fmt.Errorf("read the revision of namespace %s: %w", pod.Namespace, err)
+	}
+	return has == want, nil
 }
 
 func (h *injector) rejected(pod *corev1.Pod, why string) admission.Response {

@@ -147,6 +147,9 @@ func sidecarContainers(cfg *config.Mesh, s config.Sidecar, workload string, iden
 		ConfigScope: s.ConfigScope, AwaitCapture: identity && !byCNI, CaptureByCNI: byCNI,
 	}.Args(captured)
 	proxy := proxyContainer(s, args, workload)
+	if cfg.Revision != "" {
+		proxy.Env = append(proxy.Env, corev1.EnvVar{Name: contract.RevisionEnv, Value: cfg.Revision})
+	}
 	if byCNI {
 		return []corev1.Container{holdsStart(proxy)}, nil
 	}

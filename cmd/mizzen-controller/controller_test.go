@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -146,6 +148,69 @@ func TestNamespaceLabelsAskTheAPIServerWhereTheCacheSaysNo(t *testing.T) {
 	}
 	if _, err := labels(t.Context(), "nowhere"); err == nil {
 		t.Error("no error for a namespace that does not exist")
+	}
+}
+
+func TestRevisions(t *testing.T) {
+	namespace := func(name, revision string) *corev1.Namespace {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if revision != "" {
+			ns.Labels = map[string]string{config.LabelRevision: revision}
+		}
+		return ns
+	}
+	service := func(namespace, name string) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	}
+	cached := fake.NewClientBuilder().WithObjects(
+		namespace("none", ""), namespace("installed", "canary"), namespace("gone", "old"), namespace("stale", ""),
+		service("mizzen-system", "mizzen-controller"), service("mizzen-system", "mizzen-controller-canary"), service("shop", "mizzen-controller-old"),
+	).Build()
+	live := fake.NewClientBuilder().WithObjects(namespace("none", ""), namespace("stale", "canary"), namespace("fresh", "canary")).Build()
+	of := revisions(cached, live, "mizzen-system")
+	for name, want := range map[string]string{"none": "", "installed": "canary", "gone": "", "stale": "canary", "fresh": "canary", "nowhere": ""} {
+		if got, err := of(t.Context(), name); got != want || err != nil {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
+// The objects of a revision are its own, but for the CA and the identity, which are the mesh's.
+func TestNamesOfARevision(t *testing.T) {
+	o := defaultOptions()
+	o.namespace, o.config = "mizzen-system", filepath.Join(t.TempDir(), "mesh.yaml")
+	if err := os.WriteFile(o.config, []byte("revision: canary\nsidecar: {image: x}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mesh, err := o.complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{o.webhookConfigName, o.webhookService, o.webhookSecret, o.identitySecret, o.serviceAccount, mesh.ControlPlaneAddress}
+	want := []string{"mizzen-canary", "mizzen-controller-canary", "mizzen-webhook-ca-canary", "mizzen-ca", "mizzen-controller", "mizzen-controller-canary.mizzen-system.svc.cluster.local:15010"}
+	if !slices.Equal(got, want) || *mesh.Gateways.Enabled {
+		t.Errorf("%q, want %q; Gateways %t", got, want, *mesh.Gateways.Enabled)
+	}
+}
+
+// Replicas of all control planes are asked, so that a root is not used before all sidecars of the mesh trust it.
+func TestReplicasOfAllRevisions(t *testing.T) {
+	slice := func(namespace, service, pod, address string) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: service, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+			Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{address}, TargetRef: &corev1.ObjectReference{Name: pod}}},
+		}
+	}
+	o := defaultOptions()
+	o.namespace, o.podName = "mizzen-system", "own"
+	in := fake.NewClientBuilder().WithObjects(
+		slice("mizzen-system", "mizzen-controller", "main-1", "10.0.0.1"), slice("mizzen-system", "mizzen-controller-canary", "canary-1", "10.0.0.2"),
+		slice("mizzen-system", "mizzen-controller-own", "own", "10.0.0.3"), slice("mizzen-system", "other", "other-1", "10.0.0.4"), slice("shop", "mizzen-controller", "x", "10.0.0.5"),
+	).Build()
+	got, err := listReplicas(in, o, 15012)(t.Context())
+	slices.Sort(got)
+	if want := []string{"10.0.0.1:15012", "10.0.0.2:15012"}; !slices.Equal(got, want) || err != nil {
+		t.Errorf("%q, %v, want %q", got, err, want)
 	}
 }
 

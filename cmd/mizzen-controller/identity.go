@@ -69,7 +69,7 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	out := &identity{refused: refusals(c.mgr.GetEventRecorder("mizzen-controller"))}
 	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
 	out.authority, err = authority.New(authority.Options{
-		Options:     c.caOptions(c.opts.identitySecret, identityLifetimes(mesh), log),
+		Options:     c.caOptions(c.opts.identitySecret, identityLifetimes(mesh), c.leader, log),
 		TrustDomain: mesh.TrustDomain, Serving: serving, Keep: c.opts.keepCA,
 		Agents: func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 	})

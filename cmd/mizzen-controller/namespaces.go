@@ -41,6 +41,33 @@ func cachedLabels(cached, live client.Reader) func(context.Context, string) (map
 	}
 }
 
+// revisions returns a function that returns the revision that injects a namespace's pods; empty if the namespace names none, or one
+// that is not installed. The question is rare: it is asked of pods that a revision has injected. So the API server is asked where the
+// cache says no.
+func revisions(cached, live client.Reader, controlPlane string) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, namespace string) (string, error) {
+		revision := ""
+		for _, in := range []client.Reader{cached, live} {
+			ns := kube.NamespaceMetadata()
+			if err := in.Get(ctx, types.NamespacedName{Name: namespace}, ns); client.IgnoreNotFound(err) != nil {
+				return "", err
+			}
+			if revision = ns.Labels[config.LabelRevision]; revision != "" {
+				break
+			}
+		}
+		if revision == "" {
+			return "", nil
+		}
+		var service corev1.Service
+		key := types.NamespacedName{Namespace: controlPlane, Name: config.OfRevision(config.ControllerService, revision)}
+		if err := cached.Get(ctx, key, &service, client.UnsafeDisableDeepCopy); err != nil {
+			return "", client.IgnoreNotFound(err)
+		}
+		return revision, nil
+	}
+}
+
 // namespaceRules returns a function that reads a namespace's rules for its pods from the manager's cache.
 func namespaceRules(ctx context.Context, mgr ctrl.Manager) (func(context.Context, string) (webhook.Namespace, error), error) {
 	for _, o := range []client.Object{&corev1.ResourceQuota{}, &corev1.LimitRange{}} {

@@ -40,7 +40,7 @@ func defaultOptions() *options {
 		namespace:         os.Getenv("POD_NAMESPACE"),
 		podName:           os.Getenv("POD_NAME"),
 		webhookConfigName: "mizzen",
-		webhookService:    "mizzen-controller",
+		webhookService:    config.ControllerService,
 		webhookSecret:     "mizzen-webhook-ca",
 		identitySecret:    "mizzen-ca",
 		keepCA:            true,
@@ -60,7 +60,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.config, "config", o.config, "mesh configuration file")
 	f.StringVar(&o.namespace, "namespace", o.namespace, "namespace of the control plane (default: $POD_NAMESPACE)")
 	f.StringVar(&o.podName, "pod-name", o.podName, "name of this replica in leader election (default: $POD_NAME, else the host's name)")
-	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle the control plane writes")
+	f.StringVar(&o.webhookConfigName, "webhook-config-name", o.webhookConfigName, "MutatingWebhookConfiguration whose caBundle the control plane writes; in a revision followed by its name, as the next two")
 	f.StringVar(&o.webhookService, "webhook-service", o.webhookService, "Service of the webhook, which owns the objects that the control plane creates")
 	f.StringVar(&o.webhookSecret, "webhook-ca-secret", o.webhookSecret, "Secret that holds the webhook's CA")
 	f.StringVar(&o.identitySecret, "identity-ca-secret", o.identitySecret, "Secret that holds the CA of the mesh's identities")
@@ -116,7 +116,16 @@ func (o *options) complete() (*config.Mesh, error) {
 	if err := mesh.ValidateForInjection(); err != nil {
 		return nil, fmt.Errorf("--config: %s: %w", o.config, err)
 	}
+	o.nameFor(mesh.Revision)
 	return mesh, nil
+}
+
+// nameFor gives the objects of a revision names of their own. Its identity is that of every control plane: sidecars and replicas
+// trust all alike.
+func (o *options) nameFor(revision string) {
+	for _, name := range []*string{&o.webhookConfigName, &o.webhookService, &o.webhookSecret} {
+		*name = config.OfRevision(*name, revision)
+	}
 }
 
 func (o *options) checkPorts() error {

@@ -7,15 +7,18 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mizzen-mesh/mizzen/config"
 )
 
 // listReplicas returns the addresses, with a port, of the other ready replicas.
 func listReplicas(in client.Reader, o *options, port int) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {
-		endpoints, err := ownSlices(ctx, in, o)
+		endpoints, err := controlPlaneSlices(ctx, in, o)
 		if err != nil {
 			return nil, err
 		}
@@ -35,7 +38,7 @@ func listReplicas(in client.Reader, o *options, port int) func(context.Context) 
 // isReplica reports whether an address belongs to a replica, ready or not.
 func isReplica(in client.Reader, o *options) func(context.Context, netip.Addr) bool {
 	return func(ctx context.Context, from netip.Addr) bool {
-		endpoints, err := ownSlices(ctx, in, o)
+		endpoints, err := controlPlaneSlices(ctx, in, o)
 		if err != nil {
 			return false // only a hint is lost
 		}
@@ -53,12 +56,14 @@ func isReplica(in client.Reader, o *options) func(context.Context, netip.Addr) b
 	}
 }
 
-// ownSlices lists the EndpointSlices of our own Service.
-func ownSlices(ctx context.Context, in client.Reader, o *options) ([]discoveryv1.EndpointSlice, error) {
+// controlPlaneSlices lists the EndpointSlices of the Services of all control planes of the mesh, the main one and revisions.
+func controlPlaneSlices(ctx context.Context, in client.Reader, o *options) ([]discoveryv1.EndpointSlice, error) {
 	var list discoveryv1.EndpointSliceList
-	err := in.List(ctx, &list, client.InNamespace(o.namespace), client.MatchingLabels{discoveryv1.LabelServiceName: o.webhookService}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, fmt.Errorf("list the EndpointSlices of Service %s/%s: %w", o.namespace, o.webhookService, err)
+	if err := in.List(ctx, &list, client.InNamespace(o.namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the EndpointSlices of the control plane in namespace %s: %w", o.namespace, err)
 	}
-	return list.Items, nil
+	return slices.DeleteFunc(list.Items, func(s discoveryv1.EndpointSlice) bool {
+		service := s.Labels[discoveryv1.LabelServiceName]
+		return service != o.webhookService && service != config.ControllerService && !strings.HasPrefix(service, config.ControllerService+"-")
+	}), nil
 }

@@ -34,10 +34,13 @@ import (
 
 // controller is the process: its parts, and the order in which they stop.
 type controller struct {
-	opts    *options
-	log     logr.Logger
-	mgr     ctrl.Manager
+	opts *options
+	log  logr.Logger
+	mgr  ctrl.Manager
+	// leader does what only one replica of the mesh may do, and own what only one of this control plane may do: it is another elector
+	// in a revision, which leaves the former to the main control plane.
 	leader  *leader.Elector
+	own     *leader.Elector
 	api     *apiHealth
 	ready   *readiness
 	webhook *server
@@ -75,12 +78,15 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 		return nil, err
 	}
 	c := &controller{opts: o, log: log, mgr: mgr, ready: newReadiness(log)}
-	c.leader = leader.Alone()
+	c.own = leader.Alone()
 	if o.leaderElect {
-		c.leader = leader.New(leader.Options{
-			Client: clients.CoordinationV1(), Namespace: o.namespace, Name: "mizzen-controller",
+		c.own = leader.New(leader.Options{
+			Client: clients.CoordinationV1(), Namespace: o.namespace, Name: config.OfRevision(config.ControllerService, mesh.Revision),
 			Identity: o.podName, Owner: c.owner, Log: log.WithName("leader"),
 		})
+	}
+	if c.leader = c.own; mesh.Revision != "" {
+		c.leader = leader.Never()
 	}
 	if c.api, err = newAPIHealth(clients.Discovery().RESTClient(), ctrlmetrics.Registry, log); err != nil {
 		return nil, err
@@ -115,17 +121,17 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 }
 
 // caOptions are those of each CA that is kept in a Secret.
-func (c *controller) caOptions(secret string, l rotation.Lifetimes, log logr.Logger) casecret.Options {
+func (c *controller) caOptions(secret string, l rotation.Lifetimes, leader *leader.Elector, log logr.Logger) casecret.Options {
 	return casecret.Options{
 		Namespace: c.opts.namespace, SecretName: secret, Lifetimes: l,
-		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: c.leader.IsLeader,
+		Client: c.mgr.GetClient(), Reader: c.mgr.GetAPIReader(), Owner: c.owner, IsLeader: leader.IsLeader,
 		Recorder: c.mgr.GetEventRecorder(casecret.FieldManager), Registerer: ctrlmetrics.Registry, Log: log, Now: time.Now,
 	}
 }
 
 func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identity *identity) error {
 	cert, err := webhookcert.New(webhookcert.Options{
-		Options:       c.caOptions(c.opts.webhookSecret, c.opts.certificates, c.log.WithName("webhook-certificate")),
+		Options:       c.caOptions(c.opts.webhookSecret, c.opts.certificates, c.own, c.log.WithName("webhook-certificate")),
 		ServiceName:   c.opts.webhookService,
 		ConfigName:    c.opts.webhookConfigName,
 		ClusterDomain: mesh.ClusterDomain,
@@ -133,7 +139,7 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identi
 	if err != nil {
 		return err
 	}
-	if err := cert.SetupWithManager(c.mgr, c.leader.OnLead); err != nil {
+	if err := cert.SetupWithManager(c.mgr, c.own.OnLead); err != nil {
 		return err
 	}
 	c.ready.add("webhook-certificate", func() (string, error) { return cert.Note(), cert.Ready() })
@@ -154,6 +160,9 @@ func (c *controller) setupWebhook(ctx context.Context, mesh *config.Mesh, identi
 		Recorder:              c.mgr.GetEventRecorder("mizzen-injector"),
 		Registerer:            ctrlmetrics.Registry,
 		Log:                   c.log.WithName("webhook"),
+	}
+	if mesh.Revision == "" {
+		options.Revision = revisions(c.mgr.GetCache(), c.mgr.GetAPIReader(), c.opts.namespace)
 	}
 	if identity != nil {
 		options.TrustBundle = identity.trustBundle
@@ -207,7 +216,7 @@ func (c *controller) start(ctx, serving context.Context, failed chan<- error) (e
 	for _, part := range []func() error{
 		c.webhook.run,
 		c.status.run,
-		func() error { return c.leader.Run(ctx) },
+		func() error { return c.own.Run(ctx) },
 	} {
 		go func() {
 			if err := part(); err != nil {

@@ -144,6 +144,15 @@ status: {phase: Succeeded}
 apiVersion: v1
 kind: Pod
 metadata: {name: plain, namespace: shop}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: mizzen-controller-canary-1, namespace: mizzen-system, labels: {app.kubernetes.io/name: mizzen-controller, app.kubernetes.io/version: "1.2", mizzen.dev/revision: canary}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: bank-1, namespace: bank, annotations: {mizzen.dev/injected: "1.2"}}
+spec: {initContainers: [{name: mizzen-capture, image: p, args: [capture]}, {name: mizzen-proxy, image: p, args: [run], restartPolicy: Always, env: [{name: MIZZEN_REVISION, value: canary}]}]}
 `
 	var out bytes.Buffer
 	cmd := newCommand(anyClusterOf(t, []byte(cluster), nil), noAgents, goldenNow)
@@ -152,7 +161,11 @@ metadata: {name: plain, namespace: shop}
 	if err := cmd.Execute(); err != nil {
 		t.Fatal(err)
 	}
-	want := "client         " + version.Version + "\ncontrol plane  1.1 (1 pod)\nsidecars       1.0 (1 pod), 1.1 (1 pod)\n"
+	want := "client                          " + version.Version + "\n" +
+		"control plane                   1.1 (1 pod)\n" +
+		"sidecars                        1.0 (1 pod), 1.1 (1 pod)\n" +
+		"control plane, revision canary  1.2 (1 pod)\n" +
+		"sidecars, revision canary       1.2 (1 pod)\n"
 	if out.String() != want {
 		t.Errorf("%s\nwant\n%s", out.String(), want)
 	}

@@ -29,9 +29,33 @@ type versionOptions struct {
 // versionView is the result of version, and the format of -o json and yaml.
 type versionView struct {
 	Client string `json:"client"`
-	// ControlPlane and Sidecars are the numbers of pods by version.
+	versionCounts
+	// Revisions are control planes beside the main one, by name.
+	Revisions map[string]*versionCounts `json:"revisions,omitempty"`
+}
+
+// versionCounts are the numbers of pods by version, of a control plane and of the sidecars that it has injected.
+type versionCounts struct {
 	ControlPlane map[string]int `json:"controlPlane,omitempty"`
 	Sidecars     map[string]int `json:"sidecars,omitempty"`
+}
+
+func newVersionCounts() *versionCounts {
+	return &versionCounts{ControlPlane: map[string]int{}, Sidecars: map[string]int{}}
+}
+
+// of returns the counts of a revision; empty is the main control plane.
+func (v *versionView) of(revision string) *versionCounts {
+	if revision == "" {
+		return &v.versionCounts
+	}
+	if v.Revisions == nil {
+		v.Revisions = map[string]*versionCounts{}
+	}
+	if v.Revisions[revision] == nil {
+		v.Revisions[revision] = newVersionCounts()
+	}
+	return v.Revisions[revision]
 }
 
 // unknownVersion is the version of a pod that does not state one.
@@ -87,14 +111,14 @@ func (v *versionView) read(ctx context.Context, c client.Client, system string) 
 	if err := c.List(ctx, &pods); err != nil {
 		return fmt.Errorf("list Pods: %w", err)
 	}
-	v.ControlPlane, v.Sidecars = map[string]int{}, map[string]int{}
+	v.versionCounts = *newVersionCounts()
 	for i := range pods.Items {
 		switch p := &pods.Items[i]; {
 		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
 		case isReplica(p, system):
-			v.ControlPlane[cmp.Or(p.Labels[versionLabel], unknownVersion)]++
+			v.of(p.Labels[config.LabelRevision]).ControlPlane[cmp.Or(p.Labels[versionLabel], unknownVersion)]++
 		case sidecar.Has(p):
-			v.Sidecars[sidecarVersion(p)]++
+			v.of(sidecar.Revision(&p.Spec)).Sidecars[sidecarVersion(p)]++
 		}
 	}
 	return nil
@@ -102,7 +126,7 @@ func (v *versionView) read(ctx context.Context, c client.Client, system string) 
 
 // controllerName is the name of the control plane's Deployment, and versionLabel the chart's label with its version.
 const (
-	controllerName = "mizzen-controller"
+	controllerName = config.ControllerService
 	versionLabel   = "app.kubernetes.io/version"
 )
 
@@ -122,6 +146,10 @@ func renderVersion(v versionView, p paint) string {
 	if v.ControlPlane != nil {
 		t.row(cell{text: "control plane"}, cell{text: byVersion(v.ControlPlane)})
 		t.row(cell{text: "sidecars"}, cell{text: byVersion(v.Sidecars)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Revisions)) {
+		t.row(cell{text: "control plane, revision " + printable(name)}, cell{text: byVersion(v.Revisions[name].ControlPlane)})
+		t.row(cell{text: "sidecars, revision " + printable(name)}, cell{text: byVersion(v.Revisions[name].Sidecars)})
 	}
 	return t.String(p)
 }

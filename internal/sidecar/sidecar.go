@@ -63,6 +63,19 @@ func TrustBundle(spec *corev1.PodSpec) (string, bool) {
 	return "", false
 }
 
+// Revision returns the revision of the control plane that has injected a pod; empty for the main one, and for a pod without a
+// sidecar.
+func Revision(spec *corev1.PodSpec) string {
+	if proxy := Proxy(spec); proxy != nil {
+		for _, e := range proxy.Env {
+			if e.Name == contract.RevisionEnv {
+				return e.Value
+			}
+		}
+	}
+	return ""
+}
+
 // CapturedByCNI reports whether the node's CNI plugin captures the pod's traffic.
 func CapturedByCNI(pod *corev1.Pod) bool {
 	found, _ := Find(&pod.Spec)

@@ -239,3 +239,33 @@ func TestVersionsAreInStep(t *testing.T) {
 		t.Errorf("chart version %q, appVersion %q, code %q", chart.Version, chart.AppVersion, version.Version)
 	}
 }
+
+// A revision installs nothing that the main control plane has installed already, so that both can be there.
+func TestRevisionBesideTheMainOne(t *testing.T) {
+	type object struct {
+		APIVersion, Kind string
+		Metadata         struct{ Name, Namespace string }
+	}
+	objects := func(rendered []byte) map[object]bool {
+		out := map[object]bool{}
+		for _, doc := range strings.Split(string(rendered), "\n---\n") {
+			var o object
+			if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
+				t.Fatal(err)
+			}
+			if o.Kind != "" {
+				out[o] = true
+			}
+		}
+		return out
+	}
+	main, revision := objects(render(t, "--set", "cni.enabled=true")), objects(render(t, "--set", "cni.enabled=true,revision=canary"))
+	if len(revision) < 10 {
+		t.Errorf("%d objects", len(revision))
+	}
+	for o := range revision {
+		if main[o] {
+			t.Errorf("both have %+v", o)
+		}
+	}
+}

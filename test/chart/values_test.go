@@ -192,8 +192,8 @@ func TestEveryMeshFieldIsAValue(t *testing.T) {
 				continue
 			case name == "" || p == "mesh.sidecar.image" || p == "mesh.sidecar.imagePullPolicy":
 				continue // proxy.image gives these
-			case p == "mesh.cni":
-				continue // cni.enabled gives it
+			case p == "mesh.cni", p == "mesh.revision":
+				continue // cni.enabled and revision give them
 			case p == "mesh.gateway":
 				check(typ.Field(i).Type, root.Properties["gateway"], "gateway")
 			case s.Properties[name] == nil:

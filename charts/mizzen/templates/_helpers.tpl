@@ -1,9 +1,15 @@
-{{- /* Names are fixed, whatever the release is called: a cluster has one mesh. */}}
-{{- define "mizzen.name" -}}mizzen-controller{{- end }}
+{{- /*
+Names are fixed, whatever the release is called: a cluster has one mesh. A revision, which is a control plane beside the main one, has names of its own.
+*/}}
+{{- define "mizzen.suffix" -}}{{ with .Values.revision }}-{{ . }}{{ end }}{{- end }}
+{{- define "mizzen.name" -}}mizzen-controller{{ include "mizzen.suffix" . }}{{- end }}
+
+{{- /* "true" in the main control plane where it serves Gateways. */}}
+{{- define "mizzen.gateways" -}}{{ if and .Values.gateway.enabled (not .Values.revision) }}true{{ end }}{{- end }}
 
 {{- define "mizzen.selector" -}}
 app.kubernetes.io/name: mizzen-controller
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}{{ include "mizzen.suffix" . }}
 {{- end }}
 
 {{- define "mizzen.labels" -}}
@@ -57,6 +63,10 @@ seccompProfile:
 {{- $_ := set $mesh "cni" (dict "enabled" true) }}
 {{- end }}
 {{- $gateway := deepCopy .Values.gateway }}
+{{- with .Values.revision }}
+{{- $_ := set $mesh "revision" . }}
+{{- $_ := set $gateway "enabled" false }}
+{{- end }}
 {{- range list "affinity" "autoscaling" }}
 {{- if not (index $gateway.defaults .) }}
 {{- $_ := unset $gateway.defaults . }}

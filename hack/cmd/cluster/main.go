@@ -34,6 +34,8 @@ const usage = `usage: cluster COMMAND
   images [--load] [--only NAME]...
                           build images from them (and load them into the cluster);
                           NAME is a target of a Dockerfile
+  previous                build the images of the release before, from which
+                          upgrades are tested, and load them into the cluster
   conformance             build the images that the Gateway API's conformance
                           suite needs, and load them into the cluster
   programs                build the image with the real programs that the
@@ -87,6 +89,16 @@ func run(args []string) error {
 		return b.Bin()
 	case "images":
 		return buildImages(c, args)
+	case "previous":
+		b, err := imageBuilder(c)
+		if err != nil {
+			return err
+		}
+		archives, err := b.Previous()
+		if err != nil {
+			return err
+		}
+		return c.Load(archives...)
 	case "conformance":
 		return extra(c, (*tools.Builder).Conformance)
 	case "programs":

@@ -70,15 +70,19 @@ type Builder struct {
 	Version string // put into binaries and image labels
 }
 
-// Bin builds the Go binaries and puts Envoy beside them. A package that does
+// Bin builds the Go binaries, of these packages or of all, and puts Envoy beside them. A package that does
 // not build does not stop the others, but is an error at the end.
-func (b *Builder) Bin() error {
+func (b *Builder) Bin(only ...string) error {
 	if err := os.MkdirAll(b.Build("bin"), 0o755); err != nil {
 		return err
 	}
 	began := time.Now()
 	var present []string
-	for _, p := range append(slices.Clone(Programs), examples...) {
+	all := append(slices.Clone(Programs), examples...)
+	if len(only) > 0 {
+		all = only
+	}
+	for _, p := range all {
 		if files, _ := filepath.Glob(filepath.Join(b.Root, p, "*.go")); len(files) > 0 {
 			present = append(present, p)
 		}

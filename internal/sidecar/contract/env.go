@@ -22,6 +22,8 @@ const (
 	// KeepKeyEnv is the key with which the agent authenticates the roots that it stored in fixed.KeepDir. Without it
 	// the agent stores nothing.
 	KeepKeyEnv = "MIZZEN_KEEP_KEY"
+	// RevisionEnv is the revision of the control plane that has injected the pod. The main one writes none. It is for readers of pods.
+	RevisionEnv = "MIZZEN_REVISION"
 )
 
 const (

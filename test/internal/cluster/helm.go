@@ -63,8 +63,30 @@ func (c *Cluster) run(ctx context.Context, stdin, tool string, args []string) (s
 // "key=value", after those of $MIZZEN_HELM_SET (with commas between): the images, where they have other names than those
 // that `make images` builds and the chart names.
 func (c *Cluster) InstallMizzen(ctx context.Context, values ...string) error {
+	return c.InstallChart(ctx, Release, Chart, values...)
+}
+
+// Chart is the chart of the checkout, and PreviousChart that of the release before, where its images are loaded
+// (hack/cmd/cluster, "previous"). Both are paths in the checkout.
+const (
+	Chart         = "charts/mizzen"
+	PreviousChart = ".build/previous/charts/mizzen"
+)
+
+// HasPrevious reports whether the chart and the images of the release before are there.
+func (c *Cluster) HasPrevious() bool {
+	for _, file := range []string{PreviousChart + "/Chart.yaml", ".build/previous/.build/images/controller.tar", ".build/previous/.build/images/proxy.tar"} {
+		if _, err := os.Stat(filepath.Join(c.Root, file)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// InstallChart installs or upgrades a release as InstallMizzen does, with the chart at a path in the checkout.
+func (c *Cluster) InstallChart(ctx context.Context, release, chart string, values ...string) error {
 	defer meta.MaybeResetRESTMapper(c.mapper) // the chart brings a CRD
-	args := []string{"upgrade", "--install", Release, "charts/mizzen", "-n", SystemNamespace, "--create-namespace", "--reset-values", "--wait", "--timeout", "3m"}
+	args := []string{"upgrade", "--install", release, chart, "-n", SystemNamespace, "--create-namespace", "--reset-values", "--wait", "--timeout", "3m"}
 	_, err := c.Helm(ctx, append(args, settings(values)...)...)
 	return err
 }
@@ -87,7 +109,10 @@ func settings(values []string) []string {
 }
 
 // UninstallMizzen removes the release and waits until its objects are gone.
-func (c *Cluster) UninstallMizzen(ctx context.Context) error {
-	_, err := c.Helm(ctx, "uninstall", Release, "-n", SystemNamespace, "--wait", "--timeout", "2m")
+func (c *Cluster) UninstallMizzen(ctx context.Context) error { return c.UninstallRelease(ctx, Release) }
+
+// UninstallRelease does so for any release in the control plane's namespace.
+func (c *Cluster) UninstallRelease(ctx context.Context, release string) error {
+	_, err := c.Helm(ctx, "uninstall", release, "-n", SystemNamespace, "--wait", "--timeout", "2m", "--ignore-not-found")
 	return err
 }
