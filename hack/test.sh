@@ -108,6 +108,7 @@ older_tests() {
 }
 
 step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
+step 'browser' "$cluster" browser
 step 'gofmt' formatted
 step 'go vet' vetted
 step 'go mod tidy' tidy

@@ -26,12 +26,7 @@ import (
 // mizzenctl is built from the tree.
 func (e *env) mizzenctl() (run func(args ...string) (stdout string, code int, err error)) {
 	e.Helper()
-	binary := filepath.Join(e.TempDir(), "mizzenctl")
-	build := exec.CommandContext(e.ctx, "go", "build", "-o", binary, "./cmd/mizzenctl")
-	build.Dir = e.Root
-	if out, err := build.CombinedOutput(); err != nil {
-		e.Fatalf("build mizzenctl: %v\n%s", err, out)
-	}
+	binary := e.buildMizzenctl()
 	return func(args ...string) (string, int, error) {
 		ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
 		defer cancel()
@@ -166,4 +161,16 @@ func (e *env) identityMatches(run func(...string) (string, int, error), pod clus
 			e.Errorf("%s over the network: %d %s", path, status, body)
 		}
 	}
+}
+
+// buildMizzenctl returns the path of the program.
+func (e *env) buildMizzenctl() string {
+	e.Helper()
+	binary := filepath.Join(e.TempDir(), "mizzenctl")
+	build := exec.CommandContext(e.ctx, "go", "build", "-o", binary, "./cmd/mizzenctl")
+	build.Dir = e.Root
+	if out, err := build.CombinedOutput(); err != nil {
+		e.Fatalf("build mizzenctl: %v\n%s", err, out)
+	}
+	return binary
 }

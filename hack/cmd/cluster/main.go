@@ -30,6 +30,7 @@ const usage = `usage: cluster COMMAND
   logs COMPONENT [-f]     show the log of a component
   load IMAGE.tar...       import image archives
   tools                   build and fetch everything the cluster needs
+  browser                 install the browser that tests of pages drive
   bin                     build this repository's binaries, into .build/bin
   images [--load] [--only NAME]...
                           build images from them (and load them into the cluster);
@@ -81,6 +82,12 @@ func run(args []string) error {
 	case "tools":
 		_, err := buildTools(c)
 		return err
+	case "browser":
+		b, err := tools.NewBuilder(c.Hack(), c.Log)
+		if err != nil {
+			return err
+		}
+		return b.Install(tools.BrowserNeeds...)
 	case "bin":
 		b, err := imageBuilder(c)
 		if err != nil {

@@ -28,6 +28,9 @@ var ClusterNeeds = []Need{
 	{Command: "openssl", Package: "openssl"}, // makes certificates for tests
 }
 
+// BrowserNeeds are for the tests of pages. The headless shell is the smallest that Debian has.
+var BrowserNeeds = []Need{{Command: "chromium-headless-shell", Package: "chromium-headless-shell"}}
+
 // ImageNeeds are the programs that the image build calls.
 var ImageNeeds = []Need{{Command: "buildah", Package: "buildah"}}
 

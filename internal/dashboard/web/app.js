@@ -11,7 +11,7 @@ let shown = 'graph';
 
 // element makes one with text; nothing that comes from a cluster is ever read as HTML.
 function element(name, attributes = {}, ...children) {
-  const svg = ['g', 'rect', 'path', 'text', 'polyline', 'title'].includes(name);
+  const svg = ['g', 'rect', 'path', 'text', 'tspan', 'polyline', 'title'].includes(name);
   const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith('on')) e.addEventListener(key.slice(2), value);
@@ -65,29 +65,49 @@ function visible() {
   return {...byNamespace(nodes, edges, namespace), calls: edges};
 }
 
-function drawEdge(e, position) {
-  const a = position.get(e.from), b = position.get(e.to);
-  const x1 = a.x + nodeWidth, y1 = a.y + nodeHeight / 2, x2 = b.x, y2 = b.y + nodeHeight / 2;
-  const itself = e.from === e.to;
-  const bend = x2 > x1 ? (x2 - x1) / 2 : columnGap / 2;
-  const path = itself
-    ? `M ${a.x + nodeWidth - 34} ${a.y + nodeHeight} c 0 22, 24 22, 24 2`
-    : `M ${x1} ${y1} C ${x1 + bend} ${y1}, ${x2 - bend} ${y2}, ${x2 - 4} ${y2}`;
-  const width = 1.2 + Math.min(4, Math.log10(1 + e.perSecond) * 1.5);
-  const words = e.requests > 0 ? `${rate(e.perSecond)}/s ${success(e.requests, e.failed)}`
+// Sizes of the text of a label.
+const letter = 6.2, line = 15;
+
+// wordsOf says of an edge how its calls go, in at most two lines.
+function wordsOf(e) {
+  const first = e.requests > 0 ? `${rate(e.perSecond)}/s ${success(e.requests, e.failed)}`
     : e.failedToConnect > 0 ? `${e.failedToConnect} failed to connect`
     : e.open > 0 || e.bytes > 0 ? `${e.open} open, ${size(e.bytes)}` : '';
-  const more = [e.p99 === undefined ? '' : 'p99 ' + milliseconds(e.p99), e.mtls === 'all' ? 'mTLS' : ''].filter(t => t !== '').join(', ');
-  const spoken = `${words || 'no calls now'}${more && ', ' + more}${e.mtls === 'some' ? ', mTLS to some pods' : ''}`;
-  const g = element('g', {}, element('title', {}, spoken),
+  const second = [e.p99 === undefined ? '' : 'p99 ' + milliseconds(e.p99), e.mtls === 'all' ? 'mTLS' : ''].filter(t => t !== '').join(', ');
+  return first === '' ? [] : second === '' ? [first] : [first, second];
+}
+
+function drawEdge(e, position) {
+  const [[x1, y1], [bx1, by1], [bx2, by2], [x2, y2]] = curveOf(e, position);
+  const path = e.from === e.to
+    ? `M ${x1 - 34} ${y1 + nodeHeight / 2} c 0 22, 24 22, 24 2`
+    : `M ${x1} ${y1} C ${bx1} ${by1}, ${bx2} ${by2}, ${x2} ${y2}`;
+  const width = 1.2 + Math.min(4, Math.log10(1 + e.perSecond) * 1.5);
+  const words = wordsOf(e);
+  if (words.length === 0) words.push('no calls now', ...(e.mtls === 'all' ? ['mTLS'] : []));
+  const spoken = words.join(', ') + (e.mtls === 'some' ? ', mTLS to some pods' : '');
+  return element('g', {}, element('title', {}, spoken),
     element('path', {class: 'wide', d: path}),
     element('path', {class: 'edge ' + edgeQuality(e), d: path, 'stroke-width': width, 'marker-end': 'url(#arrow)'}));
-  if (words !== '') { // near the caller, where edges of others seldom are
-    const x = itself ? a.x + nodeWidth - 60 : x1 + 6, y = itself ? a.y + nodeHeight + 16 : y1 + (y2 - y1) * 0.12 - 6;
-    g.append(element('text', {class: 'label', x, y, 'text-anchor': itself ? 'end' : 'start'}, words));
-    if (more !== '' && !itself) g.append(element('text', {class: 'label', x, y: y + 18}, more));
+}
+
+// drawLabels draws the words of all edges, above all lines.
+function drawLabels(edges, position) {
+  const labels = edges.map(e => ({edge: e, words: wordsOf(e)})).filter(l => l.words.length > 0);
+  for (const l of labels) {
+    l.width = Math.max(...l.words.map(w => w.length)) * letter;
+    l.height = l.words.length * line;
   }
-  return g;
+  const text = (l, x, y) => element('text', {class: 'label', x, y, 'text-anchor': 'middle'}, ...l.words.map((w, i) => element('tspan', {x, dy: i === 0 ? 0 : line}, w)));
+  const between = labels.filter(l => l.edge.from !== l.edge.to);
+  const places = placeLabels(between, position);
+  return [
+    ...between.map((l, i) => text(l, places[i][0], places[i][1] - l.height / 2 + line - 4)),
+    ...labels.filter(l => l.edge.from === l.edge.to).map(l => {
+      const at = position.get(l.edge.from);
+      return text({words: l.words.slice(0, 1)}, at.x + nodeWidth - 60 - l.words[0].length * letter / 2, at.y + nodeHeight + 16);
+    }),
+  ];
 }
 
 function edgeQuality(e) {
@@ -129,7 +149,7 @@ function drawGraph() {
   svg.setAttribute('viewBox', `${-margin} ${-margin} ${width + 2 * margin} ${height + 2 * margin}`);
   svg.setAttribute('width', width + 2 * margin);
   svg.setAttribute('height', height + 2 * margin);
-  svg.replaceChildren(arrow(), ...edges.map(e => drawEdge(e, position)), ...nodes.map(n => drawNode(n, position.get(n.id))));
+  svg.replaceChildren(arrow(), ...edges.map(e => drawEdge(e, position)), ...drawLabels(edges, position), ...nodes.map(n => drawNode(n, position.get(n.id))));
 }
 
 function callsTable(calls, columns) {
@@ -213,6 +233,8 @@ function choose(id) {
   chosen = id;
   data.history = [];
   draw();
+  // The details take part of the width.
+  document.querySelector('#drawing .chosen')?.scrollIntoView({block: 'nearest', inline: 'center'});
   if (id !== null) refresh();
 }
 

@@ -85,6 +85,42 @@ function place(nodes, edges) {
   return {position, width: Math.max(x - columnGap, nodeWidth), height: Math.max(height - rowGap, nodeHeight)};
 }
 
+// curveOf returns the points of the curve that draws an edge: its two ends, each with the point that it bends towards.
+function curveOf(e, position) {
+  const a = position.get(e.from), b = position.get(e.to);
+  const x1 = a.x + nodeWidth, y1 = a.y + nodeHeight / 2, x2 = b.x - 4, y2 = b.y + nodeHeight / 2;
+  const bend = x2 > x1 ? (x2 - x1) / 2 : columnGap / 2;
+  return [[x1, y1], [x1 + bend, y1], [x2 - bend, y2], [x2, y2]];
+}
+
+// along returns the point of a curve at a part of it, from 0 to 1.
+function along([a, b, c, d], t) {
+  const at = i => (1 - t) ** 3 * a[i] + 3 * (1 - t) ** 2 * t * b[i] + 3 * (1 - t) * t ** 2 * c[i] + t ** 3 * d[i];
+  return [at(0), at(1)];
+}
+
+// Where on its edge a label may be, the best first.
+const labelPlaces = [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8];
+
+// placeLabels returns where the middle of each label is, [x, y]. A label has an edge, a width and a height. It lies on its edge, at a place
+// where it covers no node and no other label if there is one, or else the least of them.
+function placeLabels(labels, position) {
+  const taken = [...position.values()].map(p => ({x: p.x, y: p.y, width: nodeWidth, height: nodeHeight}));
+  const common = (a, b) => Math.max(0, Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x)) * Math.max(0, Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y));
+  return labels.map(({edge, width, height}) => {
+    const curve = curveOf(edge, position);
+    let best = null;
+    for (const t of labelPlaces) {
+      const [x, y] = along(curve, t), box = {x: x - width / 2, y: y - height / 2, width, height};
+      const covered = taken.reduce((sum, other) => sum + common(box, other), 0);
+      if (best === null || covered < best.covered) best = {at: [x, y], box, covered};
+      if (covered === 0) break;
+    }
+    taken.push(best.box);
+    return best.at;
+  });
+}
+
 // byNamespace joins the nodes of each namespace into one, for graphs that would be too large to read; those of one namespace stay.
 function byNamespace(nodes, edges, stays) {
   const joined = new Map();
