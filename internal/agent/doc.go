@@ -3,5 +3,5 @@
 //
 // Every pod pays for the agent's memory, so imports are kept few: nothing of Kubernetes; of Envoy's Go types only those
 // of the services that the agent has for Envoy; of this module only config/fixed, internal/node, internal/appprobe,
-// internal/version, internal/agentapi, internal/sds, internal/ca, internal/identity/api and the packages below this one.
+// internal/version, internal/agentapi, internal/sds, internal/ca, internal/callmetrics, internal/identity/api and the packages below this one.
 package agent

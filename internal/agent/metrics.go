@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -16,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
-	"github.com/mizzen-mesh/mizzen/internal/answers"
+	"github.com/mizzen-mesh/mizzen/internal/callmetrics"
 	"github.com/mizzen-mesh/mizzen/internal/version"
 )
 
@@ -76,8 +77,8 @@ func newMetrics(r registry) *metrics {
 	return m
 }
 
-// serveMetrics answers with one exposition: the agent's metrics, and then Envoy's, unchanged. If Envoy does not answer,
-// the agent's metrics still come.
+// serveMetrics answers with one exposition: the agent's metrics, and then Envoy's, those of calls to Services under names of our own. If
+// Envoy does not answer, the agent's metrics still come.
 func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), scrapeTimeout)
 	defer cancel()
@@ -114,7 +115,8 @@ func (a *agent) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	if envoy == nil {
 		return
 	}
-	if err := copyLines(out, envoy); err != nil {
+	node := a.settings.Node
+	if err := copyLines(callmetrics.NewWriter(out, node.Namespace, cmp.Or(node.Workload, "Pod/"+node.Pod)), envoy); err != nil {
 		a.log.Debug("metrics: scrape interrupted", "error", err)
 	}
 }
@@ -146,25 +148,26 @@ func (a *agent) writeOwnMetrics(w io.Writer, envoyUp bool) error {
 }
 
 // copyLines copies whole lines: if Envoy ends in the middle, what Prometheus has read is still valid.
-func copyLines(w io.Writer, r io.Reader) error {
+func copyLines(w *callmetrics.Writer, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 32<<10)
+	var begun []byte // of a line that is longer than the buffer
 	for {
 		line, err := in.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			// Longer than any series of ours: copy it as it is.
-			if _, err := w.Write(line); err != nil {
-				return err
-			}
+		if len(begun) > 0 || errors.Is(err, bufio.ErrBufferFull) {
+			begun = append(begun, line...)
+			line = begun
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
 			continue
+		case err == io.EOF && len(bytes.TrimSpace(line)) == 0:
+			return w.Flush()
+		case err != nil:
+			return errors.Join(w.Flush(), err)
 		}
-		if err == io.EOF && len(bytes.TrimSpace(line)) == 0 {
-			return nil
-		}
-		if err != nil {
+		if err := w.Line(line); err != nil {
 			return err
 		}
-		if _, err := w.Write(answers.Rename(line)); err != nil {
-			return err
-		}
+		begun = begun[:0]
 	}
 }

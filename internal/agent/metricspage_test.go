@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/internal/agent/identity/authoritytest"
 	"github.com/mizzen-mesh/mizzen/internal/answers"
+	"github.com/mizzen-mesh/mizzen/internal/callmetrics"
 	"github.com/mizzen-mesh/mizzen/internal/metricsdoc"
 )
 
@@ -25,7 +28,44 @@ func TestMetricsPageIsFresh(t *testing.T) {
 	if err := a.setUpIdentity(); err != nil {
 		t.Fatal(err)
 	}
-	metricsdoc.Check(t, "../../docs/metrics.md", "sidecar", r, answersMetric(t))
+	metricsdoc.Check(t, "../../docs/metrics.md", "sidecar", r, append(callMetrics(t), answersMetric(t))...)
+}
+
+// callMetrics are the statistics of calls that the agent renames.
+func callMetrics(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
+	var text bytes.Buffer
+	w := callmetrics.NewWriter(&text, "shop", "Deployment/web")
+	line := func(text string) {
+		if err := w.Line([]byte(text + "\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const to = `destination_namespace="shop",destination_service="cart",destination_port="80"`
+	for _, m := range callmetrics.All {
+		line("# TYPE " + m.Envoy + " " + m.Kind)
+		switch {
+		case m.Kind == "histogram":
+			line(m.Envoy + `_bucket{` + to + `,le="+Inf"} 1`)
+			line(m.Envoy + `_sum{` + to + `} 1`)
+			line(m.Envoy + `_count{` + to + `} 1`)
+		case m.Name == callmetrics.GRPCErrors:
+			line(m.Envoy + `{grpc_status="14",destination="outbound/shop/cart/80"} 1`)
+		case m.Name == callmetrics.Requests:
+			line(m.Envoy + `{envoy_response_code="200",` + to + `} 1`)
+		default:
+			line(m.Envoy + `{` + to + `} 1`)
+		}
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) != len(callmetrics.All) {
+		t.Fatalf("%d families, want %d", len(families), len(callmetrics.All))
+	}
+	return slices.Collect(maps.Values(families))
 }
 
 // answersMetric is the statistic of Envoy that the agent renames, of a Service and of what is none.

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/mizzen-mesh/mizzen/internal/appprobe"
+	"github.com/mizzen-mesh/mizzen/internal/callmetrics"
 )
 
 // serveAgent gives the agent's HTTP server without an Envoy, and its URL.
@@ -212,8 +213,9 @@ func TestMetrics(t *testing.T) {
 			`envoy_cluster_membership_healthy{envoy_cluster_name=mizzen-control-plane}`,
 			`envoy_cluster_upstream_rq_total{destination_namespace=shop destination_port=8080 destination_service=cart}`,
 			`envoy_cluster_upstream_rq_xx{destination_namespace=shop destination_port=8080 destination_service=cart envoy_response_code_class=2}`,
-			`envoy_outbound_grpc_errors{destination=outbound/shop/cart/8080 grpc_status=14}`,
-			`envoy_cluster_upstream_rq_time{destination_namespace=shop destination_port=8080 destination_service=cart}`,
+			`mizzen_outbound_requests_total{destination_namespace=shop destination_port=8080 destination_service=cart http_response_status_code=200 source_namespace=shop source_workload=Pod/cart-7d4b9-x2x}`,
+			`mizzen_outbound_grpc_errors_total{destination_namespace=shop destination_port=8080 destination_service=cart rpc_response_status_code=UNAVAILABLE source_namespace=shop source_workload=Pod/cart-7d4b9-x2x}`,
+			`mizzen_outbound_request_duration_seconds{destination_namespace=shop destination_port=8080 destination_service=cart source_namespace=shop source_workload=Pod/cart-7d4b9-x2x}`,
 		} {
 			if !hasSeries(families, want) {
 				t.Errorf("no series %s (encoding %q)", want, encoding)
@@ -227,13 +229,13 @@ func TestMetrics(t *testing.T) {
 func checkCardinality(t *testing.T, families map[string]*dto.MetricFamily) {
 	t.Helper()
 	perService, others := 0, 0
-	if n := len(families["envoy_outbound_grpc_errors"].GetMetric()); n != 16 {
+	if n := len(families[callmetrics.GRPCErrors].GetMetric()); n != 16 {
 		t.Errorf("%d series of gRPC statuses, want 16", n)
 	}
 	for name, f := range families {
 		for _, m := range f.GetMetric() {
 			switch {
-			case name == "envoy_outbound_grpc_errors": // those that have been seen
+			case name == callmetrics.GRPCErrors: // those that have been seen
 			case label(m, "destination_service") != "":
 				perService++
 			case strings.HasPrefix(name, "envoy_"):
@@ -303,7 +305,7 @@ func TestCopyLinesKeepsWholeLines(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			err := copyLines(&out, strings.NewReader(tt.in))
+			err := copyLines(callmetrics.NewWriter(&out, "shop", "Deployment/web"), strings.NewReader(tt.in))
 			if out.String() != tt.want {
 				t.Errorf("got %d bytes, want %d", out.Len(), len(tt.want))
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mizzen-mesh/mizzen/config"
 	"github.com/mizzen-mesh/mizzen/internal/answers"
+	"github.com/mizzen-mesh/mizzen/internal/callmetrics"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -83,7 +84,8 @@ func (t *traffic) read(ctx context.Context, now func() time.Time, stderr io.Writ
 // informational are answers before the one that ends a request. Envoy counts them, too.
 var informational = []string{"100", "102", "103", "1xx"}
 
-// calls reads the counts of all destinations. A value that is not finite is an error: nobody can add to it.
+// calls reads the counts of all destinations, under the names of package callmetrics or, from sidecars of earlier versions and
+// gateways, those of Envoy. A value that is not finite is an error: nobody can add to it.
 func (m metrics) calls() (map[destination]*counts, error) {
 	out := map[destination]*counts{}
 	of := func(to destination) *counts {
@@ -103,6 +105,11 @@ func (m metrics) calls() (map[destination]*counts, error) {
 			}
 		}
 	}
+	// A sidecar has each metric under one of its two names.
+	either := func(name string, f func(c *counts, labels map[string]string, series *dto.Metric)) {
+		each(name, f)
+		each(callmetrics.EnvoyName(name), f)
+	}
 	var wrong error
 	value := func(series *dto.Metric) float64 {
 		v := series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
@@ -112,10 +119,10 @@ func (m metrics) calls() (map[destination]*counts, error) {
 		return v
 	}
 	add := func(name string, field func(*counts) *float64) {
-		each(name, func(c *counts, _ map[string]string, series *dto.Metric) { *field(c) += value(series) })
+		either(name, func(c *counts, _ map[string]string, series *dto.Metric) { *field(c) += value(series) })
 	}
-	each("envoy_cluster_upstream_rq", func(c *counts, labels map[string]string, series *dto.Metric) {
-		if code := labels["envoy_response_code"]; !slices.Contains(informational, code) {
+	either(callmetrics.Requests, func(c *counts, labels map[string]string, series *dto.Metric) {
+		if code := cmp.Or(labels[callmetrics.StatusCode], labels["envoy_response_code"]); !slices.Contains(informational, code) {
 			c.codes[code] += value(series)
 		}
 	})
@@ -133,29 +140,33 @@ func (m metrics) calls() (map[destination]*counts, error) {
 			c.codes = by
 		}
 	}
-	each("envoy_outbound_grpc_errors", func(c *counts, labels map[string]string, series *dto.Metric) {
-		c.grpc[grpcName(labels["grpc_status"])] += value(series)
+	either(callmetrics.GRPCErrors, func(c *counts, labels map[string]string, series *dto.Metric) {
+		c.grpc[cmp.Or(labels[callmetrics.GRPCStatus], callmetrics.StatusName(labels["grpc_status"]))] += value(series)
 	})
 	each(answers.Metric, func(c *counts, labels map[string]string, series *dto.Metric) {
 		if labels["side"] == "outbound" {
 			c.reasons[labels["reason"]] += value(series)
 		}
 	})
-	each("envoy_cluster_upstream_rq_time", func(c *counts, _ map[string]string, series *dto.Metric) {
-		for _, b := range series.GetHistogram().GetBucket() {
-			if math.IsNaN(b.GetUpperBound()) {
-				wrong = errors.New("a bucket of a metric has no bound")
-				continue
+	latencies := func(name string, unit float64) {
+		each(name, func(c *counts, _ map[string]string, series *dto.Metric) {
+			for _, b := range series.GetHistogram().GetBucket() {
+				if math.IsNaN(b.GetUpperBound()) {
+					wrong = errors.New("a bucket of a metric has no bound")
+					continue
+				}
+				c.latency[math.Round(b.GetUpperBound()*unit*1000)/1000] += float64(b.GetCumulativeCount())
 			}
-			c.latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
-		}
-	})
-	add("envoy_cluster_upstream_rq_retry", func(c *counts) *float64 { return &c.retries })
-	add("envoy_cluster_upstream_cx_total", func(c *counts) *float64 { return &c.opened })
-	add("envoy_cluster_upstream_cx_connect_fail", func(c *counts) *float64 { return &c.failedToConnect })
-	add("envoy_cluster_upstream_cx_tx_bytes_total", func(c *counts) *float64 { return &c.sent })
-	add("envoy_cluster_upstream_cx_rx_bytes_total", func(c *counts) *float64 { return &c.received })
-	add("envoy_cluster_upstream_cx_active", func(c *counts) *float64 { return &c.open })
+		})
+	}
+	latencies(callmetrics.Duration, 1000)
+	latencies(callmetrics.EnvoyName(callmetrics.Duration), 1)
+	add(callmetrics.Retries, func(c *counts) *float64 { return &c.retries })
+	add(callmetrics.ConnectionsOpened, func(c *counts) *float64 { return &c.opened })
+	add(callmetrics.ConnectFailures, func(c *counts) *float64 { return &c.failedToConnect })
+	add(callmetrics.BytesSent, func(c *counts) *float64 { return &c.sent })
+	add(callmetrics.BytesReceived, func(c *counts) *float64 { return &c.received })
+	add(callmetrics.Connections, func(c *counts) *float64 { return &c.open })
 	return out, wrong
 }
 

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mizzen-mesh/mizzen/internal/callmetrics"
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -234,5 +235,62 @@ func TestBusiest(t *testing.T) {
 	want := []callsView{{PerSecond: 3}, {PerSecond: 1}, {Connections: connectionsView{Sent: 5}}}
 	if diff := cmp.Diff(want, v.Calls); diff != "" || v.left != 1 {
 		t.Errorf("%d left, diff (-want +got):\n%s", v.left, diff)
+	}
+}
+
+// Under the names of this version and under Envoy's, a sidecar says the same.
+func TestCallsByEitherName(t *testing.T) {
+	const to = `destination_namespace="shop",destination_service="cart",destination_port="80"`
+	const envoys = `# TYPE envoy_cluster_upstream_rq counter
+envoy_cluster_upstream_rq{` + to + `,envoy_response_code="100"} 2
+envoy_cluster_upstream_rq{` + to + `,envoy_response_code="200"} 7
+envoy_cluster_upstream_rq{` + to + `,envoy_response_code="503"} 1
+# TYPE envoy_outbound_grpc_errors counter
+envoy_outbound_grpc_errors{grpc_status="14",destination="outbound/shop/cart/80"} 3
+# TYPE envoy_cluster_upstream_rq_time histogram
+envoy_cluster_upstream_rq_time_bucket{` + to + `,le="2.5"} 3
+envoy_cluster_upstream_rq_time_bucket{` + to + `,le="300000"} 8
+envoy_cluster_upstream_rq_time_bucket{` + to + `,le="+Inf"} 8
+envoy_cluster_upstream_rq_time_sum{` + to + `} 12
+envoy_cluster_upstream_rq_time_count{` + to + `} 8
+# TYPE envoy_cluster_upstream_rq_retry counter
+envoy_cluster_upstream_rq_retry{` + to + `} 4
+# TYPE envoy_cluster_upstream_cx_total counter
+envoy_cluster_upstream_cx_total{` + to + `} 9
+# TYPE envoy_cluster_upstream_cx_active gauge
+envoy_cluster_upstream_cx_active{` + to + `} 2
+# TYPE envoy_cluster_upstream_cx_connect_fail counter
+envoy_cluster_upstream_cx_connect_fail{` + to + `} 1
+# TYPE envoy_cluster_upstream_cx_tx_bytes_total counter
+envoy_cluster_upstream_cx_tx_bytes_total{` + to + `} 1000
+# TYPE envoy_cluster_upstream_cx_rx_bytes_total counter
+envoy_cluster_upstream_cx_rx_bytes_total{` + to + `} 2000
+`
+	var ours bytes.Buffer
+	w := callmetrics.NewWriter(&ours, "edge", "Deployment/web")
+	for line := range strings.Lines(envoys) {
+		if err := w.Line([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Contains(ours.String(), "envoy_") {
+		t.Fatalf("not all has a new name:\n%s", ours.String())
+	}
+	want := &counts{
+		codes: map[string]float64{"200": 7, "503": 1}, grpc: map[string]float64{"UNAVAILABLE": 3}, reasons: map[string]float64{},
+		latency: map[float64]float64{2.5: 3, 300000: 8, math.Inf(1): 8}, retries: 4, opened: 9, open: 2, failedToConnect: 1, sent: 1000, received: 2000,
+	}
+	for name, text := range map[string]string{"Envoy's": envoys, "ours": ours.String()} {
+		m, err := readMetrics([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.calls()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[destination]*counts{{mesh.Key{Namespace: "shop", Name: "cart"}, 80}: want}, got, cmp.AllowUnexported(counts{}, destination{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/code"
-
 	"github.com/mizzen-mesh/mizzen/xds/mesh"
 )
 
@@ -171,15 +169,6 @@ func (v *statView) busiest(most int) {
 // grpcFailures are the statuses that say that the server's side has failed.
 // https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 var grpcFailures = []string{"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-
-// grpcName returns the name of a gRPC status, or the number where it has none.
-func grpcName(number string) string {
-	n, err := strconv.ParseInt(number, 10, 32)
-	if name := code.Code_name[int32(n)]; err == nil && name != "" {
-		return name
-	}
-	return number
-}
 
 // milliseconds shows a latency with two digits that matter.
 func milliseconds(ms float64) string {
