@@ -18,7 +18,7 @@ unit() {
 		grep -vE '/test/(e2e|feature)$' | awk '!seen[$0]++')
 	local log=.build/unit.log
 	# shellcheck disable=SC2086
-	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm go test $packages 2>&1 | tee "$log" || {
+	MIZZEN_ENVOY=$tools/envoy MIZZEN_HELM=$tools/helm MIZZEN_PROMETHEUS=$tools go test $packages 2>&1 | tee "$log" || {
 		printf '\n── what failed\n'
 		without_passes "$log"
 		return 1
@@ -108,7 +108,7 @@ older_tests() {
 }
 
 step 'tools: Kubernetes, containerd, Envoy, Helm' "$cluster" tools
-step 'browser' "$cluster" browser
+step 'what tests need beside: a browser, Prometheus' "$cluster" test-tools
 step 'gofmt' formatted
 step 'go vet' vetted
 step 'go mod tidy' tidy

@@ -30,7 +30,8 @@ const usage = `usage: cluster COMMAND
   logs COMPONENT [-f]     show the log of a component
   load IMAGE.tar...       import image archives
   tools                   build and fetch everything the cluster needs
-  browser                 install the browser that tests of pages drive
+  test-tools              install the browser that tests of pages drive, and
+                          fetch the Prometheus that tests of rules ask
   bin                     build this repository's binaries, into .build/bin
   images [--load] [--only NAME]...
                           build images from them (and load them into the cluster);
@@ -82,12 +83,8 @@ func run(args []string) error {
 	case "tools":
 		_, err := buildTools(c)
 		return err
-	case "browser":
-		b, err := tools.NewBuilder(c.Hack(), c.Log)
-		if err != nil {
-			return err
-		}
-		return b.Install(tools.BrowserNeeds...)
+	case "test-tools":
+		return testTools(c)
 	case "bin":
 		b, err := imageBuilder(c)
 		if err != nil {
@@ -176,6 +173,22 @@ func buildImages(c cluster.Cluster, args []string) error {
 		return err
 	}
 	return c.Load(archives...)
+}
+
+// testTools are those that tests without a cluster need beside Envoy and Helm.
+func testTools(c cluster.Cluster) error {
+	b, err := tools.NewBuilder(c.Hack(), c.Log)
+	if err != nil {
+		return err
+	}
+	if err := b.Install(tools.BrowserNeeds...); err != nil {
+		return err
+	}
+	dir, err := b.Prometheus()
+	if err != nil {
+		return err
+	}
+	return tools.LinkInto(c.Build("tools"), dir, "prometheus", "promtool")
 }
 
 // extra loads images that one kind of test alone needs, and that take a minute to build.

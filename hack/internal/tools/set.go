@@ -41,16 +41,21 @@ func (s Set) Link(dir, containerdSocket string) error {
 	for name, target := range map[string]string{
 		"kubectl": s.Bin("kube", "kubectl"), "helm": s.Bin("helm", "helm"), "envoy": s.Bin("envoy", "envoy"),
 	} {
-		if now, err := os.Readlink(filepath.Join(dir, name)); err == nil && now == target {
-			continue
-		}
-		tmp := filepath.Join(dir, "."+name+".tmp")
-		_ = os.Remove(tmp)
-		errs = append(errs, os.Symlink(target, tmp), os.Rename(tmp, filepath.Join(dir, name)))
+		errs = append(errs, link(target, filepath.Join(dir, name)))
 	}
 	script := fmt.Sprintf("#!/bin/sh\n# The cluster's containerd, in the namespace that Kubernetes uses.\n"+
 		"CONTAINERD_ADDRESS=%s CONTAINERD_NAMESPACE=k8s.io exec %s \"$@\"\n", containerdSocket, s.Bin("containerd", "ctr"))
 	tmp := filepath.Join(dir, ".ctr.tmp")
 	errs = append(errs, os.WriteFile(tmp, []byte(script), 0o755), os.Rename(tmp, filepath.Join(dir, "ctr")))
 	return errors.Join(errs...)
+}
+
+// link makes a symbolic link, or replaces one.
+func link(target, path string) error {
+	if now, err := os.Readlink(path); err == nil && now == target {
+		return nil
+	}
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp")
+	_ = os.Remove(tmp)
+	return errors.Join(os.Symlink(target, tmp), os.Rename(tmp, path))
 }
