@@ -86,17 +86,6 @@ older() {
 	"$cluster" up --emulated-version 1.34 && "$cluster" images --load && older_tests && "$cluster" down && started=
 }
 
-# From and to which TestUpgradeFromPrevious goes. A clone without its history does not have it.
-previous() {
-	local commit
-	commit=$(grep -oE 'from commit `[0-9a-f]{40}`' CHANGELOG.md | grep -oE '[0-9a-f]{40}' || true)
-	if [ -n "$commit" ] && ! git cat-file -e "$commit^{commit}" 2>/dev/null; then
-		echo "not run: this clone does not have $commit (git fetch --unshallow)"
-		return
-	fi
-	"$cluster" previous
-}
-
 older_tests() {
 	local log=.build/older.log
 	MIZZEN_E2E=1 PATH=$tools:$PATH go test -count=1 -timeout 15m -v ./test/e2e \
@@ -125,7 +114,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	step 'images' "$cluster" images --load
 	step "the conformance suite's images" "$cluster" conformance
 	step 'the image of the real programs' "$cluster" programs
-	step 'the release before' previous
+	step 'the release before' "$cluster" previous
 fi
 step 'conformance suite of the Gateway API' conformance
 

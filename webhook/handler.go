@@ -82,6 +82,7 @@ func NewHandler(o Options) http.Handler {
 		Name: "mizzen_injection_total",
 		Help: "Admission requests by result (injected, restored, skipped, removed, rejected, error), with the reason if skipped or removed.",
 	}, []string{"result", "reason"})}
+	h.total.WithLabelValues(resultError, "") // so that the first one is an increase
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "mizzen_webhook_refused_requests_total",
 		Help: "Requests refused before admission, by reason: too many at a time (busy), a body that is too large (size), too slow (slow) or not an AdmissionReview (body), a wrong method (method) or content type (content-type).",

@@ -193,6 +193,41 @@ func TestNamesOfARevision(t *testing.T) {
 	}
 }
 
+// A revision with another trust domain would refuse, and be refused by, all others.
+func TestRevisionHasToFitTheMainOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		main string // empty for none
+		want []string
+	}{
+		"the same":             {"trustDomain: cluster.local\nclusterDomain: cluster.local\nidentity: {enabled: true}\nmtls: {mode: strict}\nfieldOfAnotherVersion: 1\n", nil},
+		"nothing said":         {"sidecar: {image: x}\n", nil},
+		"another trust domain": {"trustDomain: other.example\n", []string{"mesh.trustDomain", "cluster.local", "want other.example", "mizzen-mesh"}},
+		"another domain":       {"clusterDomain: other.example\n", []string{"mesh.clusterDomain", "want other.example"}},
+		"no identities":        {"identity: {enabled: false}\n", []string{"mesh.identity.enabled: true", "want false"}},
+		"not YAML":             {"a: b: c\n", []string{"mesh.yaml"}},
+		"no main one":          {"", []string{"main control plane", "not found"}},
+	} {
+		b := fake.NewClientBuilder()
+		if c.main != "" {
+			b = b.WithObjects(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "mizzen-system", Name: mainConfig}, Data: map[string]string{mainConfigKey: c.main}})
+		}
+		mesh, err := config.Parse([]byte("revision: canary\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = checkRevision(t.Context(), b.Build(), "mizzen-system", mesh)
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v does not say %q", name, err, want)
+			}
+		}
+	}
+}
+
 // Replicas of all control planes are asked, so that a root is not used before all sidecars of the mesh trust it.
 func TestReplicasOfAllRevisions(t *testing.T) {
 	slice := func(namespace, service, pod, address string) *discoveryv1.EndpointSlice {

@@ -68,8 +68,10 @@ func setupIdentity(ctx context.Context, c *controller, mesh *config.Mesh, restCo
 	}
 	out := &identity{refused: refusals(c.mgr.GetEventRecorder("mizzen-controller"))}
 	pods := &identitykube.Pods{Cache: c.mgr.GetCache(), Live: c.mgr.GetAPIReader()}
+	options := c.caOptions(c.opts.identitySecret, identityLifetimes(mesh), c.leader, log)
+	options.ReadOnly = mesh.Revision != ""
 	out.authority, err = authority.New(authority.Options{
-		Options:     c.caOptions(c.opts.identitySecret, identityLifetimes(mesh), c.leader, log),
+		Options:     options,
 		TrustDomain: mesh.TrustDomain, Serving: serving, Keep: c.opts.keepCA,
 		Agents: func(ctx context.Context) authority.Agents { return askAgents(ctx, out.issuer, out.replicas, pods) },
 	})

@@ -77,6 +77,11 @@ func newController(ctx context.Context, o *options, mesh *config.Mesh, log logr.
 	if err != nil {
 		return nil, err
 	}
+	if mesh.Revision != "" {
+		if err := checkRevision(ctx, mgr.GetAPIReader(), o.namespace, mesh); err != nil {
+			return nil, err
+		}
+	}
 	c := &controller{opts: o, log: log, mgr: mgr, ready: newReadiness(log)}
 	c.own = leader.Alone()
 	if o.leaderElect {

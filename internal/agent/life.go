@@ -61,7 +61,10 @@ func (a *agent) live(ctx context.Context, failed <-chan error) error {
 		began := time.Now()
 		select {
 		case <-envoy.done:
-			if !a.served.Load() {
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case !a.served.Load():
 				return envoy.exitError()
 			}
 		case err := <-failed:
@@ -80,6 +83,8 @@ func (a *agent) live(ctx context.Context, failed <-chan error) error {
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 	}

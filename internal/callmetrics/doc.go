@@ -44,7 +44,7 @@ var All = []Metric{
 	{"envoy_cluster_upstream_rq", Requests, "counter", "Requests to a Service, by the status of the answer that the application got. A try that another one follows is not counted here."},
 	{"envoy_cluster_upstream_rq_time", Duration, "histogram", "Time from a request to the end of its answer, in seconds."},
 	{"envoy_outbound_grpc_errors", GRPCErrors, "counter", "gRPC calls that ended with another status than OK."},
-	{"envoy_cluster_upstream_rq_retry", Retries, "counter", "Requests that were tried again."},
+	{"envoy_cluster_upstream_rq_retry", Retries, "counter", "Tries beyond the first one of requests."},
 	{"envoy_cluster_upstream_cx_active", Connections, "gauge", "Open connections to the pods of a Service."},
 	{"envoy_cluster_upstream_cx_total", ConnectionsOpened, "counter", "Connections that were opened to the pods of a Service, those that failed included."},
 	{"envoy_cluster_upstream_cx_connect_fail", ConnectFailures, "counter", "Connections that could not be made."},

@@ -130,7 +130,9 @@ var (
 	code     = []byte(`envoy_response_code="`)
 	ourCode  = []byte(StatusCode + `="`)
 	grpcCall = regexp.MustCompile(`^(?:grpc_status="([^"]*)",destination="outbound/([^/"]+)/([^/"]+)/([0-9]+)"|destination="outbound/([^/"]+)/([^/"]+)/([0-9]+)",grpc_status="([^"]*)")$`)
-	bound    = regexp.MustCompile(`le="([0-9.e+-]+)"`)
+	// informational are answers before the one that ends a request.
+	informational = regexp.MustCompile(`envoy_response_code="10[0-9]"`)
+	bound         = regexp.MustCompile(`le="([0-9.e+-]+)"`)
 )
 
 // labels returns those of a series of a Service.
@@ -158,6 +160,9 @@ func (w *Writer) labels(in []byte) ([]byte, bool) {
 			}
 			return bytes.Join([][]byte{in[:at[2]], s, in[at[3]:]}, nil), true
 		}
+	}
+	if informational.Match(in) {
+		return nil, false
 	}
 	return bytes.Replace(in, code, ourCode, 1), true
 }

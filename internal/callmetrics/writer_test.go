@@ -17,6 +17,7 @@ envoy_cluster_upstream_cx_active{destination_namespace="shop",destination_servic
 # TYPE envoy_cluster_upstream_rq counter
 envoy_cluster_upstream_rq{envoy_response_code="200",destination_namespace="shop",destination_service="cart",destination_port="80"} 7
 envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="passthrough"} 2
+envoy_cluster_upstream_rq{envoy_response_code="100",destination_namespace="shop",destination_service="cart",destination_port="80"} 5
 envoy_cluster_upstream_rq{destination_namespace="shop",destination_service="cart",destination_port="80",envoy_response_code="503"} 1
 # TYPE envoy_cluster_upstream_rq_total counter
 envoy_cluster_upstream_rq_total{destination_namespace="shop",destination_service="cart",destination_port="80"} 8
@@ -52,6 +53,7 @@ mizzen_outbound_requests_total{` + source + `http_response_status_code="200",` +
 mizzen_outbound_requests_total{` + source + to + `,http_response_status_code="503"} 1
 # TYPE envoy_cluster_upstream_rq counter
 envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="passthrough"} 2
+envoy_cluster_upstream_rq{envoy_response_code="100",destination_namespace="shop",destination_service="cart",destination_port="80"} 5
 # TYPE envoy_cluster_upstream_rq_total counter
 envoy_cluster_upstream_rq_total{` + to + `} 8
 # HELP mizzen_outbound_grpc_errors_total gRPC calls that ended with another status than OK.

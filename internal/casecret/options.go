@@ -37,7 +37,9 @@ type Options struct {
 	// uninstalled, so nothing is created then.
 	Owner func(context.Context) (metav1.OwnerReference, error)
 	// IsLeader reports whether this replica may rotate the CA.
-	IsLeader   func() bool
+	IsLeader func() bool
+	// ReadOnly is that this replica writes nothing: the CA is another control plane's. It waits until there is one.
+	ReadOnly   bool
 	Recorder   events.EventRecorder
 	Registerer prometheus.Registerer
 	Log        logr.Logger

@@ -140,10 +140,16 @@ func (s *Store) SetOwners(ctx context.Context, owners []metav1.OwnerReference) e
 	return nil
 }
 
+// errNotMade is that of a Secret that only another control plane may make.
+var errNotMade = errors.New("is not there")
+
 func (s *Store) read(ctx context.Context, before Before) (*corev1.Secret, rotation.State, error) {
 	secret := &corev1.Secret{}
 	err := s.opts.Reader.Get(ctx, s.opts.Key(), secret)
-	if apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err) && s.opts.ReadOnly:
+		return nil, rotation.State{}, s.opts.Missing("0", errNotMade, "the main control plane makes it")
+	case apierrors.IsNotFound(err):
 		return s.create(ctx, before)
 	}
 	if err != nil {

@@ -30,6 +30,14 @@ func (m metrics) gauge(name string) (float64, bool) {
 	return 0, false
 }
 
+// counter returns the value of a counter without labels, and whether the process has it.
+func (m metrics) counter(name string) (float64, bool) {
+	if f := m[name]; f != nil && len(f.Metric) == 1 && f.Metric[0].Counter != nil {
+		return f.Metric[0].Counter.GetValue(), true
+	}
+	return 0, false
+}
+
 // label returns the label of a metric with one series, or "".
 func (m metrics) label(name, label string) string {
 	if f := m[name]; f != nil && len(f.Metric) == 1 {

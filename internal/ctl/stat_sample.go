@@ -51,11 +51,14 @@ const maxCount = 1 << 53
 // sample is what one sidecar has counted up to a time.
 type sample struct {
 	at time.Time
-	// started is when the sidecar has begun to count, in Unix time.
-	started float64
+	// started says since when the sidecar has counted.
+	started start
 	by      map[destination]*counts
 	fail    error
 }
+
+// start is another one after each start of the agent and of its Envoy: the time of the former, and how often the latter was started again.
+type start struct{ process, envoys float64 }
 
 // read asks all sidecars.
 func (t *traffic) read(ctx context.Context, now func() time.Time, stderr io.Writer) map[mesh.Key]sample {
@@ -75,7 +78,9 @@ func (t *traffic) read(ctx context.Context, now func() time.Time, stderr io.Writ
 		case up == 0:
 			return sample{at: at, fail: errors.New("its Envoy does not answer")}
 		}
-		started, _ := m.gauge("process_start_time_seconds")
+		var started start
+		started.process, _ = m.gauge("process_start_time_seconds")
+		started.envoys, _ = m.counter("mizzen_agent_envoy_restarts_total")
 		by, err := m.calls()
 		return sample{at, started, by, err}
 	})

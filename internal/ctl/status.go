@@ -128,17 +128,19 @@ type meshStatus struct {
 	classes    read[*gatewayv1.GatewayClassList]
 	gateways   read[*gatewayv1.GatewayList]
 	replicas   []replicaStatus
+	// revisions are control planes beside the main one.
+	revisions map[string]*revision
 	// proxies are those that a replica has had in one of the looks, by pod.
 	proxies map[string]connectedProxy
 }
 
 // replicaStatus is what one replica of the control plane says.
 type replicaStatus struct {
-	pod, version string
-	proxies      []connectedProxy
-	problems     map[string][]string
-	metrics      metrics
-	err          error
+	pod, version, revision string
+	proxies                []connectedProxy
+	problems               map[string][]string
+	metrics                metrics
+	err                    error
 }
 
 // connectedProxy is one of /debug/proxies.
@@ -164,6 +166,7 @@ func readStatus(ctx context.Context, c client.Client, a agents, system string) *
 	s.classes.err = listOptional(ctx, c, s.classes.is, "GatewayClasses")
 	s.gateways = read[*gatewayv1.GatewayList]{is: &gatewayv1.GatewayList{}}
 	s.gateways.err = listOptional(ctx, c, s.gateways.is, "Gateways")
+	s.readRevisions(ctx, c)
 	s.look(ctx, a)
 	return s
 }
@@ -197,7 +200,7 @@ func get[T client.Object](ctx context.Context, c client.Client, key client.Objec
 }
 
 func askReplica(ctx context.Context, a agents, p *podInfo) replicaStatus {
-	r := replicaStatus{pod: p.Name, version: p.source.Labels[versionLabel]}
+	r := replicaStatus{pod: p.Name, version: p.source.Labels[versionLabel], revision: p.source.Labels[config.LabelRevision]}
 	page := func(path string) []byte {
 		if r.err != nil {
 			return nil

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/mizzen-mesh/mizzen/internal/sidecar"
 	"github.com/mizzen-mesh/mizzen/webhook"
 )
 
@@ -62,7 +63,7 @@ func (c *statusCheck) unknown(err error) {
 }
 
 func (s *meshStatus) view(now time.Time) statusView {
-	return viewOf([]namedCheck{
+	checks := []namedCheck{
 		{"control plane", s.checkControlPlane},
 		{"webhook", s.checkWebhook},
 		{"proxies", s.checkProxies},
@@ -71,7 +72,11 @@ func (s *meshStatus) view(now time.Time) statusView {
 		{"certificates", func(c *statusCheck) { s.checkCertificates(c, now) }},
 		{"gateways", s.checkGateways},
 		{"problems", s.checkProblems},
-	})
+	}
+	if len(s.revisions) > 0 {
+		checks = append(checks, namedCheck{"revisions", s.checkRevisions})
+	}
+	return viewOf(checks)
 }
 
 type namedCheck struct {
@@ -240,11 +245,15 @@ func (s *meshStatus) checkVersions(c *statusCheck) {
 	}
 	control := map[string]int{}
 	for _, r := range s.replicas {
-		control[cmp.Or(r.version, unknownVersion)]++
+		if r.revision == "" { // checkRevisions has the others
+			control[cmp.Or(r.version, unknownVersion)]++
+		}
 	}
 	sidecars := map[string]int{}
 	for _, p := range s.inventory.is.sidecars() {
-		sidecars[sidecarVersion(p.source)]++
+		if sidecar.Revision(&p.source.Spec) == "" {
+			sidecars[sidecarVersion(p.source)]++
+		}
 	}
 	c.Text = "control plane " + byVersion(control) + "; sidecars " + byVersion(sidecars)
 	if len(control) > 1 {

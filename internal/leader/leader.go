@@ -43,7 +43,6 @@ type Options struct {
 // Elector stands for election until it is stopped.
 type Elector struct {
 	opts    Options
-	never   bool
 	leading atomic.Bool
 	mu      sync.Mutex
 	tasks   []func(context.Context)
@@ -57,8 +56,8 @@ func New(o Options) *Elector { return &Elector{opts: o} }
 // Alone gives an elector that leads as long as Run runs, without a Lease: for one replica only.
 func Alone() *Elector { return &Elector{} }
 
-// Never gives an elector that never leads, and stands for no election: for a replica that leaves the writes to others.
-func Never() *Elector { return &Elector{never: true} }
+// Never gives an elector that never leads, because nobody runs it: for a replica that leaves the writes to others.
+func Never() *Elector { return &Elector{} }
 
 // IsLeader tells whether this replica leads now.
 func (e *Elector) IsLeader() bool { return e.leading.Load() }
@@ -74,10 +73,6 @@ func (e *Elector) OnLead(task func(context.Context)) {
 // Run stands for election, again and again, until ctx ends. It then gives the Lease back, so that
 // another replica leads at once, and waits for the tasks.
 func (e *Elector) Run(ctx context.Context) error {
-	if e.never {
-		<-ctx.Done()
-		return nil
-	}
 	if e.opts.Client == nil {
 		e.lead(ctx)
 		return nil

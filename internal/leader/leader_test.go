@@ -92,15 +92,3 @@ func wait(t *testing.T, c <-chan struct{}, what string) {
 		t.Fatal("waited in vain for " + what)
 	}
 }
-
-func TestNeverLeads(t *testing.T) {
-	e := leader.Never()
-	e.OnLead(func(context.Context) { t.Error("it leads") })
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- e.Run(ctx) }()
-	cancel()
-	if err := <-ended; err != nil || e.IsLeader() {
-		t.Errorf("%v, leads %t", err, e.IsLeader())
-	}
-}

@@ -259,7 +259,8 @@ func TestRevisionBesideTheMainOne(t *testing.T) {
 		}
 		return out
 	}
-	main, revision := objects(render(t, "--set", "cni.enabled=true")), objects(render(t, "--set", "cni.enabled=true,revision=canary"))
+	everything := []string{"-f", "testdata/everything/values.yaml"}
+	main, revision := objects(render(t, everything...)), objects(render(t, append(everything, "--set", "revision=canary")...))
 	if len(revision) < 10 {
 		t.Errorf("%d objects", len(revision))
 	}

@@ -223,6 +223,7 @@ func ofRevision(rights map[string]string, revision string) map[string]string {
 		}
 		out[right] = verbs
 	}
+	out["mizzen-system /configmaps mizzen-mesh"] = "get" // cmd/mizzen-controller: what it has to have in common with the main one
 	return out
 }
 

@@ -31,7 +31,7 @@ func TestUpgradeFromPrevious(t *testing.T) {
 	tags := map[string]string{cluster.Chart: version.Version, cluster.PreviousChart: "previous"} // of images: the appVersion of the chart
 	e := newEnv(t, true)
 	e.installChart(cluster.PreviousChart, tags[cluster.PreviousChart])
-	e.annotate(config.AnnotationMTLS, string(config.Strict))
+	e.annotate(config.AnnotationMTLSPorts, fmt.Sprintf("%d=strict,%d=strict", httpPort, grpcPort)) // the control port is open to the test
 	e.server("server", 3)
 	client := e.client()
 	e.ready("server")
@@ -45,6 +45,9 @@ func TestUpgradeFromPrevious(t *testing.T) {
 		{"down, sidecars first", cluster.Chart, true},
 		{"down, then the control plane", cluster.PreviousChart, false},
 	} {
+		if i == 5 { // a control plane that knows no revisions refuses the label, and leaves one that is there
+			e.revise(revisionName)
+		}
 		start := time.Now()
 		sidecars := tags[s.chart]
 		if s.otherSidecars {
@@ -59,7 +62,6 @@ func TestUpgradeFromPrevious(t *testing.T) {
 	}
 	// A control plane of this version beside one of the version before, which knows no revisions.
 	e.installRevision(cluster.Chart)
-	e.revise(revisionName)
 	e.restartServers(revisionName)
 	e.servedBy(revisionName)
 	for _, l := range running {

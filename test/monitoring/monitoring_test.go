@@ -181,7 +181,7 @@ func prometheus(t *testing.T) string {
 	})
 	base := "http://" + address
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if n, err := query(base, `count_over_time(mizzen_controller_build_info[5m]) >= 2 and on () mizzen:requests:rate5m > 0`); err == nil && n > 0 {
+		if n, err := query(base, `count_over_time(mizzen_controller_build_info[5m]) >= 2 and on () mizzen:requests:rate5m > 0`); err == nil && len(n) > 0 {
 			return base
 		}
 		if time.Now().After(deadline) {
@@ -190,24 +190,28 @@ func prometheus(t *testing.T) string {
 	}
 }
 
-// query returns the number of results.
-func query(base, expression string) (int, error) {
+// query returns the labels of each result.
+func query(base, expression string) ([]map[string]string, error) {
 	res, err := http.Get(base + "/api/v1/query?query=" + url.QueryEscape(expression))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer res.Body.Close()
 	var answer struct {
 		Error string
-		Data  struct{ Result []json.RawMessage }
+		Data  struct{ Result []struct{ Metric map[string]string } }
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if answer.Error != "" {
-		return 0, fmt.Errorf("%s: %s", expression, answer.Error)
+		return nil, fmt.Errorf("%s: %s", expression, answer.Error)
 	}
-	return len(answer.Data.Result), nil
+	var out []map[string]string
+	for _, r := range answer.Data.Result {
+		out = append(out, r.Metric)
+	}
+	return out, nil
 }
 
 // dashboard is what the test reads of Grafana's format.
@@ -215,7 +219,7 @@ type dashboard struct {
 	UID, Title string
 	Panels     []struct {
 		Title   string
-		Targets []struct{ Expr string }
+		Targets []struct{ Expr, LegendFormat string }
 	}
 	Templating struct {
 		List []struct {
@@ -227,13 +231,29 @@ type dashboard struct {
 
 var labelValues = regexp.MustCompile(`^label_values\((.*), ([a-z_]+)\)$`)
 
+var (
+	summed = regexp.MustCompile(`(?:sum|max|min|count) by \(([a-z_, ]+)\)`)
+	legend = regexp.MustCompile(`\{\{([a-z_]+)\}\}`)
+)
+
 // Every query finds something. A name that is misspelt, or that the programs no longer have, does not.
 func TestEveryQueryFindsData(t *testing.T) {
 	base := prometheus(t)
-	finds := func(what, expression string) {
+	// Results have the labels by which they are summed up: without one, a sum by it is the sum of all.
+	finds := func(what, expression string, labels ...string) {
 		t.Helper()
-		if n, err := query(base, expression); err != nil || n == 0 {
-			t.Errorf("%s: %s: %d results, %v", what, expression, n, err)
+		results, err := query(base, expression)
+		if err != nil || len(results) == 0 {
+			t.Errorf("%s: %s: %d results, %v", what, expression, len(results), err)
+			return
+		}
+		for _, m := range summed.FindAllStringSubmatch(expression, -1) {
+			labels = append(labels, strings.Split(m[1], ", ")...)
+		}
+		for _, label := range labels {
+			if label != "le" && results[0][label] == "" {
+				t.Errorf("%s: %s: results have no label %q: %v", what, expression, label, results[0])
+			}
 		}
 	}
 	for _, r := range rules(t) {
@@ -278,7 +298,11 @@ func TestEveryQueryFindsData(t *testing.T) {
 				if strings.Contains(expression, "$") {
 					t.Errorf("%s, %s: an unknown variable in %s", d.Title, p.Title, target.Expr)
 				}
-				finds(d.Title+", "+p.Title, expression)
+				var labels []string
+				for _, m := range legend.FindAllStringSubmatch(target.LegendFormat, -1) {
+					labels = append(labels, m[1])
+				}
+				finds(d.Title+", "+p.Title, expression, labels...)
 				queries++
 			}
 		}

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mizzen-mesh/mizzen/xds/envoy"
@@ -53,6 +55,9 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Help:    "Time from the publication of a change to its acknowledgement by one sidecar, by resource type.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, byType),
 	}
+	for _, typeURL := range served {
+		m.nacks.WithLabelValues(shortType(typeURL)) // so that the first one is an increase
+	}
 	if r == nil {
 		return m
 	}
@@ -76,13 +81,15 @@ func (m *metrics) sent(typeURL string, c cause, set []*entry) {
 	m.bytes.WithLabelValues(label).Add(float64(size))
 }
 
+// served are the types of resources that Mizzen serves.
+var served = []string{
+	envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType, envoy.SecretType, envoy.VirtualHostType,
+}
+
 // typeLabel returns the short name of a type that Mizzen serves, and "other" for any other that a client asks for.
 func typeLabel(typeURL string) string {
-	switch typeURL {
-	case envoy.ClusterType, envoy.EndpointType, envoy.RouteType, envoy.ScopedRouteType, envoy.ListenerType, envoy.PodAddressType,
-		envoy.SecretType, envoy.VirtualHostType:
+	if slices.Contains(served, typeURL) {
 		return shortType(typeURL)
-	default:
-		return "other"
 	}
+	return "other"
 }

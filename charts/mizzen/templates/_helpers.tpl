@@ -9,7 +9,10 @@ Names are fixed, whatever the release is called: a cluster has one mesh. A revis
 
 {{- define "mizzen.selector" -}}
 app.kubernetes.io/name: mizzen-controller
-app.kubernetes.io/instance: {{ .Release.Name }}{{ include "mizzen.suffix" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- with .Values.revision }}
+mizzen.dev/revision: {{ . | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "mizzen.labels" -}}

@@ -23,15 +23,22 @@ var previousPrograms = []string{"./cmd/mizzen-controller", "./cmd/mizzen-proxy"}
 var previousTargets = []string{"controller", "proxy"}
 
 // Previous builds the images of the previous release, from and to which upgrades are tested, and returns their archives. Its source,
-// with the chart, is in .build/previous then. The chart names the images.
+// with the chart, is in .build/previous then. The chart names the images. A clone without its history has none.
 func (b *Builder) Previous() ([]string, error) {
 	changelog, err := os.ReadFile(filepath.Join(b.Root, "CHANGELOG.md"))
 	if err != nil {
 		return nil, err
 	}
-	revision, err := previousRevision(string(changelog))
-	if err != nil {
-		return nil, err
+	revision := ""
+	for _, candidate := range previousRevisions(string(changelog)) {
+		if b.isBefore(candidate) {
+			revision = candidate
+			break
+		}
+	}
+	if revision == "" {
+		b.Log.Printf("no release before this one: CHANGELOG.md names none that is in this clone (git fetch --unshallow --tags)")
+		return nil, nil
 	}
 	source := b.Build("previous")
 	if err := b.extract(revision, source); err != nil {
@@ -52,15 +59,28 @@ var (
 	testedCommit   = regexp.MustCompile("from commit `([0-9a-f]{40})`")
 )
 
-// previousRevision returns the tag of the last release in a changelog or, before the first one, the commit that it names.
-func previousRevision(changelog string) (string, error) {
-	if match := releaseHeading.FindStringSubmatch(changelog); match != nil {
-		return "v" + match[1], nil
+// previousRevisions returns the tags of the releases in a changelog, the last one first, and then the commit that it names.
+func previousRevisions(changelog string) []string {
+	var out []string
+	for _, match := range releaseHeading.FindAllStringSubmatch(changelog, -1) {
+		out = append(out, "v"+match[1])
 	}
 	if match := testedCommit.FindStringSubmatch(changelog); match != nil {
-		return match[1], nil
+		out = append(out, match[1])
 	}
-	return "", errors.New("CHANGELOG.md: neither a release nor a commit from which upgrades are tested")
+	return out
+}
+
+// isBefore reports whether the clone has a revision, and is at another one: a release that is being cut is none before itself.
+func (b *Builder) isBefore(revision string) bool {
+	commit := func(of string) string {
+		git := exec.Command("git", "rev-parse", "--quiet", "--verify", of+"^{commit}")
+		git.Dir = b.Root
+		out, _ := git.Output() // nothing where there is none
+		return string(out)
+	}
+	at := commit(revision)
+	return at != "" && at != commit("HEAD")
 }
 
 // extract replaces a directory with the files of a revision. What is built there stays.
@@ -69,7 +89,7 @@ func (b *Builder) extract(revision, to string) error {
 	git := exec.Command("git", "archive", revision)
 	git.Dir, git.Stdout, git.Stderr = b.Root, &archive, &problem
 	if err := git.Run(); err != nil {
-		return fmt.Errorf("git archive %s: %w: %s (a clone without history? git fetch --unshallow --tags)", revision, err, strings.TrimSpace(problem.String()))
+		return fmt.Errorf("git archive %s: %w: %s", revision, err, strings.TrimSpace(problem.String()))
 	}
 	entries, err := os.ReadDir(to)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

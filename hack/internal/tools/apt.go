@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 // Need is a Debian package and how to see that it (or its like, on another
 // system) is installed.
 type Need struct {
-	Command string // a program in PATH, or
-	File    string // an existing file
+	Command string   // a program in PATH, or
+	Or      []string // one that does as well, or
+	File    string   // an existing file
 	Package string
 }
 
@@ -29,15 +31,17 @@ var ClusterNeeds = []Need{
 }
 
 // BrowserNeeds are for the tests of pages. The headless shell is the smallest that Debian has.
-var BrowserNeeds = []Need{{Command: "chromium-headless-shell", Package: "chromium-headless-shell"}}
+var BrowserNeeds = []Need{{Command: "chromium-headless-shell", Or: []string{"chromium", "google-chrome"}, Package: "chromium-headless-shell"}}
 
 // ImageNeeds are the programs that the image build calls.
 var ImageNeeds = []Need{{Command: "buildah", Package: "buildah"}}
 
 func (n Need) met() bool {
 	if n.Command != "" {
-		_, err := exec.LookPath(n.Command)
-		return err == nil
+		return slices.ContainsFunc(append([]string{n.Command}, n.Or...), func(command string) bool {
+			_, err := exec.LookPath(command)
+			return err == nil
+		})
 	}
 	_, err := os.Stat(n.File)
 	return err == nil

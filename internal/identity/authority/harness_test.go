@@ -42,8 +42,8 @@ var (
 
 type world struct {
 	*casecrettest.World
-	// keep is Options.Keep of the replicas that come.
-	keep   bool
+	// keep and readOnly are Options.Keep and ReadOnly of the replicas that come.
+	keep, readOnly bool
 	policy rotation.Lifetimes
 	// agents are what the replicas are told of the agents.
 	agents func() Agents
@@ -67,6 +67,7 @@ func (w *world) replica(leader bool) *replica {
 	serving := ServingLeaf(id, testService)
 	serving.Lifetime = w.policy.LeafLifetime
 	r, o := w.Replica(leader, w.policy)
+	o.ReadOnly = w.readOnly
 	m, err := New(Options{
 		Options: o, TrustDomain: "cluster.local", Serving: serving, Keep: w.keep,
 		Agents: func(context.Context) Agents { return w.agents() },

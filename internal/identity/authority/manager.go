@@ -128,8 +128,10 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	case err != nil:
 		return reconcile.Result{}, err
 	case current:
-		if err := m.own(ctx); err != nil {
-			return reconcile.Result{}, err
+		if !m.opts.ReadOnly {
+			if err := m.own(ctx); err != nil {
+				return reconcile.Result{}, err
+			}
 		}
 		m.memory = m.memory.take(m.secret.State(), managed(m.secret.Secret()))
 	}
@@ -138,7 +140,7 @@ func (m *Manager) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile
 	}
 	m.use()
 	res, err := m.rotate(ctx, current)
-	if current {
+	if current && !m.opts.ReadOnly {
 		err = errors.Join(err, m.writeRecord(ctx))
 	}
 	return res, err

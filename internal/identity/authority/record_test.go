@@ -203,3 +203,42 @@ func TestOwnersOfSomebodyElsesSecret(t *testing.T) {
 		t.Errorf("ready %v, owners %v", r.Ready(), w.Secret().OwnerReferences)
 	}
 }
+
+// A revision uses the CA of the main control plane and writes nothing, whatever is missing and whoever owns what is there.
+func TestReadOnly(t *testing.T) {
+	w := newWorld(t)
+	w.readOnly = true
+	revision := w.replica(false)
+	w.reconcile(revision)
+	if err := revision.Ready(); err == nil || !strings.Contains(err.Error(), "the main control plane makes it") || w.HasSecret() {
+		t.Fatalf("ready: %v, Secret %t; want neither", err, w.HasSecret())
+	}
+	w.readOnly, w.keep = false, true
+	main := w.replica(true)
+	w.reconcile(main, revision)
+	if err := revision.Ready(); err != nil || revision.Signer() != main.Signer() {
+		t.Fatalf("ready: %v, it signs with %s, want %s", err, revision.Signer(), main.Signer())
+	}
+	before, record := w.Secret(), &corev1.ConfigMap{}
+	key := client.ObjectKeyFromObject(before)
+	if err := w.Client.Get(t.Context(), key, record); err != nil {
+		t.Fatal(err)
+	}
+	// This replica was not told to keep the CA, and would give it an owner.
+	w.after(testPolicy.CALifetime, revision)
+	after, recordAfter := w.Secret(), &corev1.ConfigMap{}
+	if err := w.Client.Get(t.Context(), key, recordAfter); err != nil {
+		t.Fatal(err)
+	}
+	if before.ResourceVersion != after.ResourceVersion || record.ResourceVersion != recordAfter.ResourceVersion {
+		t.Errorf("it has written the Secret (version %s, was %s) or the record (%s, was %s)", after.ResourceVersion, before.ResourceVersion, recordAfter.ResourceVersion, record.ResourceVersion)
+	}
+	// The Secret that is gone is restored by others only.
+	if err := w.Client.Delete(t.Context(), after); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(revision)
+	if w.HasSecret() || revision.Signer() == "" {
+		t.Errorf("Secret restored: %t, signer %q; want none, and that it goes on with the CA in memory", w.HasSecret(), revision.Signer())
+	}
+}
