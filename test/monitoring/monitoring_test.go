@@ -199,7 +199,9 @@ func query(base, expression string) ([]map[string]string, error) {
 	defer res.Body.Close()
 	var answer struct {
 		Error string
-		Data  struct{ Result []struct{ Metric map[string]string } }
+		Data  struct {
+			Result []struct{ Metric map[string]string }
+		}
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
 		return nil, err
