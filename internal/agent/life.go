@@ -63,7 +63,7 @@ func (a *agent) live(ctx context.Context, failed <-chan error) error {
 		case <-envoy.done:
 			switch {
 			case ctx.Err() != nil:
-				return nil
+				return nil //nolint:nilerr // the pod ends
 			case !a.served.Load():
 				return envoy.exitError()
 			}
@@ -85,7 +85,7 @@ func (a *agent) live(ctx context.Context, failed <-chan error) error {
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the pod ends
 		}
 	}
 }

@@ -51,7 +51,7 @@ func browser(t *testing.T) context.Context {
 	ctx, end = chromedp.NewContext(ctx)
 	t.Cleanup(end)
 	said := chromedp.Console(ctx)
-	do(t, ctx, chromedp.Navigate("about:blank")) // starts the browser, which lives as long as this context
+	do(ctx, t, chromedp.Navigate("about:blank")) // starts the browser, which lives as long as this context
 	var listening sync.WaitGroup
 	t.Cleanup(listening.Wait)
 	listening.Go(func() {
@@ -102,14 +102,14 @@ func open(t *testing.T, s *scene) context.Context {
 	running, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
 	go d.Run(running)
-	do(t, ctx, chromedp.Navigate(server.URL+d.Path()))
+	do(ctx, t, chromedp.Navigate(server.URL+d.Path()))
 	if len(s.traffic.Calls) > 0 {
-		await(t, ctx, `document.querySelectorAll("#drawing .node").length > 0`)
+		await(ctx, t, `document.querySelectorAll("#drawing .node").length > 0`)
 	}
 	return ctx
 }
 
-func do(t *testing.T, ctx context.Context, actions ...chromedp.Action[chromedp.Void]) {
+func do(ctx context.Context, t *testing.T, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		t.Fatal(err)
@@ -117,9 +117,9 @@ func do(t *testing.T, ctx context.Context, actions ...chromedp.Action[chromedp.V
 }
 
 // await waits until an expression is true in the page.
-func await(t *testing.T, ctx context.Context, expression string) {
+func await(ctx context.Context, t *testing.T, expression string) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !value[bool](t, ctx, expression); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); !value[bool](ctx, t, expression); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 15 s: %s", expression)
 		}
@@ -127,7 +127,7 @@ func await(t *testing.T, ctx context.Context, expression string) {
 }
 
 // value returns what an expression is in the page.
-func value[T any](t *testing.T, ctx context.Context, expression string) T {
+func value[T any](ctx context.Context, t *testing.T, expression string) T {
 	t.Helper()
 	out, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 	if err != nil {
@@ -137,9 +137,9 @@ func value[T any](t *testing.T, ctx context.Context, expression string) T {
 }
 
 // texts returns the text of each element that a selector selects.
-func texts(t *testing.T, ctx context.Context, selector string) []string {
+func texts(ctx context.Context, t *testing.T, selector string) []string {
 	t.Helper()
-	return value[[]string](t, ctx, fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.textContent)`, selector))
+	return value[[]string](ctx, t, fmt.Sprintf(`[...document.querySelectorAll(%q)].map(e => e.textContent)`, selector))
 }
 
 // shop is a mesh in which one thing goes wrong.
@@ -170,12 +170,12 @@ func shop() *scene {
 
 func TestPageShowsTheMesh(t *testing.T) {
 	ctx := open(t, shop())
-	nodes := value[[]string](t, ctx, `[...document.querySelectorAll("#drawing .node")].map(e => e.getAttribute("aria-label"))`)
+	nodes := value[[]string](ctx, t, `[...document.querySelectorAll("#drawing .node")].map(e => e.getAttribute("aria-label"))`)
 	want := []string{"ledger, bank · 2 pods", "cart, shop · 2 pods", "prices, shop · 2 pods", "web, shop · 2 pods", "Gateway/public, edge"}
 	if strings.Join(nodes, "|") != strings.Join(want, "|") {
 		t.Errorf("nodes %q, want %q", nodes, want)
 	}
-	edges := texts(t, ctx, "#drawing > text.label tspan, #drawing g > title")
+	edges := texts(ctx, t, "#drawing > text.label tspan, #drawing g > title")
 	for _, text := range []string{
 		"40/s 100 %, p99 8.1 ms, mTLS", "30/s 80 %, p99 740 ms, mTLS", "80/s 99.75 %, p99 8.1 ms, mTLS to some pods", "3 open, 48.0 kB, mTLS", // for screen readers
 		"30/s 80 %", "p99 740 ms, mTLS", "3 open, 48.0 kB",
@@ -184,45 +184,45 @@ func TestPageShowsTheMesh(t *testing.T) {
 			t.Errorf("no edge says %q: %q", text, edges)
 		}
 	}
-	if got := value[map[string]int](t, ctx, `Object.fromEntries(["good", "poor", "bad"].map(q => [q, document.querySelectorAll("#drawing .edge." + q).length]))`); got["good"] != 1 || got["poor"] != 1 || got["bad"] != 1 {
+	if got := value[map[string]int](ctx, t, `Object.fromEntries(["good", "poor", "bad"].map(q => [q, document.querySelectorAll("#drawing .edge." + q).length]))`); got["good"] != 1 || got["poor"] != 1 || got["bad"] != 1 {
 		t.Errorf("edges by how they go: %v, want one of each", got)
 	}
-	if !value[bool](t, ctx, fmt.Sprintf(apart, "#drawing .node rect, #drawing > text.label")) {
+	if !value[bool](ctx, t, fmt.Sprintf(apart, "#drawing .node rect, #drawing > text.label")) {
 		t.Error("labels lie on one another, or on nodes")
 	}
-	await(t, ctx, `document.getElementById("state").textContent === "✗ look at: proxies"`)
-	if got := texts(t, ctx, "#missing li"); len(got) != 1 || !strings.Contains(got[0], "shop/old-1") {
+	await(ctx, t, `document.getElementById("state").textContent === "✗ look at: proxies"`)
+	if got := texts(ctx, t, "#missing li"); len(got) != 1 || !strings.Contains(got[0], "shop/old-1") {
 		t.Errorf("what is missing: %q", got)
 	}
 
-	do(t, ctx, chromedp.Click(chromedp.CSS(`[data-id="service/shop/cart"]`)))
-	await(t, ctx, `document.querySelector("#details h2")?.textContent === "Service shop/cart"`)
-	if !value[bool](t, ctx, `(() => { const box = document.querySelector("#drawing .chosen").getBoundingClientRect(), of = document.getElementById("graph").getBoundingClientRect(); return box.left >= of.left && box.right <= of.right; })()`) {
+	do(ctx, t, chromedp.Click(chromedp.CSS(`[data-id="service/shop/cart"]`)))
+	await(ctx, t, `document.querySelector("#details h2")?.textContent === "Service shop/cart"`)
+	if !value[bool](ctx, t, `(() => { const box = document.querySelector("#drawing .chosen").getBoundingClientRect(), of = document.getElementById("graph").getBoundingClientRect(); return box.left >= of.left && box.right <= of.right; })()`) {
 		t.Error("the chosen node is out of sight")
 	}
-	details := value[string](t, ctx, `document.getElementById("details").innerText`)
+	details := value[string](ctx, t, `document.getElementById("details").innerText`)
 	for _, text := range []string{"2 pods, 2 with an identity of the mesh: Deployment/cart", "UNAVAILABLE 20 %", "740 ms", "bank/ledger:5432", "mizzenctl routes cart.shop"} {
 		if !strings.Contains(details, text) {
 			t.Errorf("the details do not say %q:\n%s", text, details)
 		}
 	}
 	// The past comes with the next answer.
-	await(t, ctx, `document.getElementById("details").innerText.includes("Requests a second, last")`)
-	await(t, ctx, `document.querySelector("#details svg").getAttribute("aria-label") === "from 30 to 30, at most 30"`)
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#details .close`)))
-	await(t, ctx, `document.getElementById("details").hidden`)
+	await(ctx, t, `document.getElementById("details").innerText.includes("Requests a second, last")`)
+	await(ctx, t, `document.querySelector("#details svg").getAttribute("aria-label") === "from 30 to 30, at most 30"`)
+	do(ctx, t, chromedp.Click(chromedp.CSS(`#details .close`)))
+	await(ctx, t, `document.getElementById("details").hidden`)
 
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#tab-calls`)))
-	rows := texts(t, ctx, "#calls tbody tr")
+	do(ctx, t, chromedp.Click(chromedp.CSS(`#tab-calls`)))
+	rows := texts(ctx, t, "#calls tbody tr")
 	if len(rows) != 4 || !slices.Contains(rows, "shop/cart:8080shop/Deployment/web3080 %2.4 ms740 ms72UNAVAILABLE 20 %") {
 		t.Errorf("calls: %q", rows)
 	}
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#failing`)))
-	if rows := texts(t, ctx, "#calls tbody tr"); len(rows) != 2 {
+	do(ctx, t, chromedp.Click(chromedp.CSS(`#failing`)))
+	if rows := texts(ctx, t, "#calls tbody tr"); len(rows) != 2 {
 		t.Errorf("calls that fail: %q, want two", rows)
 	}
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#tab-mesh`)))
-	mesh := value[string](t, ctx, `document.getElementById("mesh").innerText`)
+	do(ctx, t, chromedp.Click(chromedp.CSS(`#tab-mesh`)))
+	mesh := value[string](ctx, t, `document.getElementById("mesh").innerText`)
 	for _, text := range []string{"2 of 2 replicas are ready", "Pod shop/old-1", "kubectl -n shop describe pod old-1"} {
 		if !strings.Contains(mesh, text) {
 			t.Errorf("the state of the mesh does not say %q:\n%s", text, mesh)
@@ -239,52 +239,52 @@ const apart = `(() => {
 func TestPageFilters(t *testing.T) {
 	ctx := open(t, shop())
 	shown := func() string {
-		return strings.Join(value[[]string](t, ctx, `[...document.querySelectorAll("#drawing .node")].map(e => e.dataset.id)`), " ")
+		return strings.Join(value[[]string](ctx, t, `[...document.querySelectorAll("#drawing .node")].map(e => e.dataset.id)`), " ")
 	}
 	choose := func(namespace string) {
-		value[bool](t, ctx, fmt.Sprintf(`(e => { e.value = %q; return e.dispatchEvent(new Event("input")); })(document.getElementById("namespace"))`, namespace))
+		value[bool](ctx, t, fmt.Sprintf(`(e => { e.value = %q; return e.dispatchEvent(new Event("input")); })(document.getElementById("namespace"))`, namespace))
 	}
 	choose("bank")
 	if got := shown(); got != "service/bank/ledger service/shop/cart" {
 		t.Errorf("of namespace bank: %s", got)
 	}
 	choose("")
-	do(t, ctx, chromedp.SendKeys(chromedp.CSS(`#search`), "PRIC"))
+	do(ctx, t, chromedp.SendKeys(chromedp.CSS(`#search`), "PRIC"))
 	if got := shown(); got != "service/shop/prices service/shop/web" {
 		t.Errorf("by a part of a name: %s", got)
 	}
-	do(t, ctx, chromedp.SendKeys(chromedp.CSS(`#search`), "xyz"))
-	await(t, ctx, `!document.getElementById("empty").hidden && document.getElementById("empty").textContent === "Nothing matches the filters."`)
+	do(ctx, t, chromedp.SendKeys(chromedp.CSS(`#search`), "xyz"))
+	await(ctx, t, `!document.getElementById("empty").hidden && document.getElementById("empty").textContent === "Nothing matches the filters."`)
 }
 
 // Everything can be reached and chosen with the keyboard.
 func TestPageByKeyboard(t *testing.T) {
 	ctx := open(t, shop())
 	focused := func() string {
-		return value[string](t, ctx, `document.activeElement.id || document.activeElement.dataset.id || document.activeElement.tagName`)
+		return value[string](ctx, t, `document.activeElement.id || document.activeElement.dataset.id || document.activeElement.tagName`)
 	}
 	var order []string
 	for range 9 {
-		do(t, ctx, chromedp.KeyEvent(kb.Tab))
+		do(ctx, t, chromedp.KeyEvent(kb.Tab))
 		order = append(order, focused())
 	}
 	want := "namespace search failing tab-graph service/bank/ledger service/shop/cart service/shop/prices service/shop/web workload/edge/Gateway/public"
 	if strings.Join(order, " ") != want {
 		t.Errorf("the order of Tab: %q, want %s", order, want)
 	}
-	do(t, ctx, chromedp.KeyEvent(kb.Enter))
-	await(t, ctx, `document.querySelector("#details h2")?.textContent === "Workload edge/Gateway/public"`)
-	if got := value[string](t, ctx, `document.querySelector('[data-id="workload/edge/Gateway/public"]').getAttribute("aria-pressed")`); got != "true" {
+	do(ctx, t, chromedp.KeyEvent(kb.Enter))
+	await(ctx, t, `document.querySelector("#details h2")?.textContent === "Workload edge/Gateway/public"`)
+	if got := value[string](ctx, t, `document.querySelector('[data-id="workload/edge/Gateway/public"]').getAttribute("aria-pressed")`); got != "true" {
 		t.Errorf("aria-pressed is %s", got)
 	}
 	// The page draws anew, and the focus stays.
-	at := value[string](t, ctx, `document.getElementById("time").textContent + JSON.stringify(data.at)`)
-	await(t, ctx, fmt.Sprintf(`document.getElementById("time").textContent + JSON.stringify(data.at) !== %q`, at))
+	at := value[string](ctx, t, `document.getElementById("time").textContent + JSON.stringify(data.at)`)
+	await(ctx, t, fmt.Sprintf(`document.getElementById("time").textContent + JSON.stringify(data.at) !== %q`, at))
 	if got := focused(); got != "workload/edge/Gateway/public" {
 		t.Errorf("the focus went to %s", got)
 	}
-	do(t, ctx, chromedp.Focus(chromedp.CSS(`#tab-graph`)), chromedp.KeyEvent(kb.ArrowRight))
-	if got := focused(); got != "tab-calls" || value[bool](t, ctx, `document.getElementById("calls").hidden`) {
+	do(ctx, t, chromedp.Focus(chromedp.CSS(`#tab-graph`)), chromedp.KeyEvent(kb.ArrowRight))
+	if got := focused(); got != "tab-calls" || value[bool](ctx, t, `document.getElementById("calls").hidden`) {
 		t.Errorf("the arrow goes to %s", got)
 	}
 }
@@ -297,11 +297,11 @@ func TestPageTakesNamesForText(t *testing.T) {
 	s.traffic.Missing = []string{name}
 	ctx := open(t, s)
 	for _, view := range []string{"#tab-calls", "#tab-mesh", "#tab-graph"} {
-		do(t, ctx, chromedp.Click(chromedp.CSS(view)))
+		do(ctx, t, chromedp.Click(chromedp.CSS(view)))
 	}
-	value[bool](t, ctx, fmt.Sprintf(`choose(%q) === undefined`, serviceID(name, name)))
-	await(t, ctx, `document.querySelector("#details h2")?.textContent.includes("<img")`)
-	if value[bool](t, ctx, `window.taken === 1 || document.querySelector("main img, main b, footer img") !== null`) {
+	value[bool](ctx, t, fmt.Sprintf(`choose(%q) === undefined`, serviceID(name, name)))
+	await(ctx, t, `document.querySelector("#details h2")?.textContent.includes("<img")`)
+	if value[bool](ctx, t, `window.taken === 1 || document.querySelector("main img, main b, footer img") !== null`) {
 		t.Error("a name was read as HTML")
 	}
 }
@@ -311,12 +311,12 @@ func TestPageSaysWhatIsOld(t *testing.T) {
 	s := shop()
 	ctx := open(t, s)
 	s.set(func(s *scene) { s.err = errors.New("the API server does not answer") })
-	await(t, ctx, `!document.getElementById("problem").hidden && document.getElementById("problem").textContent.includes("the API server does not answer")`)
-	if n := value[int](t, ctx, `document.querySelectorAll("#drawing .node").length`); n != 5 {
+	await(ctx, t, `!document.getElementById("problem").hidden && document.getElementById("problem").textContent.includes("the API server does not answer")`)
+	if n := value[int](ctx, t, `document.querySelectorAll("#drawing .node").length`); n != 5 {
 		t.Errorf("%d nodes, want what there was", n)
 	}
 	s.set(func(s *scene) { s.err = nil })
-	await(t, ctx, `document.getElementById("problem").hidden`)
+	await(ctx, t, `document.getElementById("problem").hidden`)
 }
 
 // Three hundred Services stay legible: first by namespace, then those of one, and one with its neighbours.
@@ -333,21 +333,21 @@ func TestPageWithManyServices(t *testing.T) {
 	ctx := open(t, s)
 	check := func(what string, most int) {
 		t.Helper()
-		if n := value[int](t, ctx, `document.querySelectorAll("#drawing .node").length`); n == 0 || n > most {
+		if n := value[int](ctx, t, `document.querySelectorAll("#drawing .node").length`); n == 0 || n > most {
 			t.Errorf("%s: %d nodes, want some, and at most %d", what, n, most)
 		}
-		if !value[bool](t, ctx, fmt.Sprintf(apart, "#drawing .node rect")) {
+		if !value[bool](ctx, t, fmt.Sprintf(apart, "#drawing .node rect")) {
 			t.Errorf("%s: nodes lie on one another", what)
 		}
 	}
 	check("by namespace", 12)
-	took := value[float64](t, ctx, `(() => { const begun = performance.now(); draw(); return performance.now() - begun; })()`)
+	took := value[float64](ctx, t, `(() => { const begun = performance.now(); draw(); return performance.now() - begun; })()`)
 	t.Logf("drawn in %.1f ms", took)
-	do(t, ctx, chromedp.Click(chromedp.CSS(`[data-id="namespace/team-03"]`)))
+	do(ctx, t, chromedp.Click(chromedp.CSS(`[data-id="namespace/team-03"]`)))
 	check("one namespace", 25+11)
-	do(t, ctx, chromedp.Click(chromedp.CSS(`[data-id="service/team-03/service-003"]`)))
-	await(t, ctx, `document.querySelector("#details h2")?.textContent === "Service team-03/service-003"`)
-	if n := value[int](t, ctx, `document.querySelectorAll("#calls tbody tr").length`); n != 0 {
+	do(ctx, t, chromedp.Click(chromedp.CSS(`[data-id="service/team-03/service-003"]`)))
+	await(ctx, t, `document.querySelector("#details h2")?.textContent === "Service team-03/service-003"`)
+	if n := value[int](ctx, t, `document.querySelectorAll("#calls tbody tr").length`); n != 0 {
 		t.Errorf("a view that is not shown has %d rows", n)
 	}
 }
@@ -377,33 +377,33 @@ func TestPageContrast(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, view := range []string{"graph", "calls", "mesh"} {
-			do(t, ctx, chromedp.Click(chromedp.CSS("#tab-"+view)))
+			do(ctx, t, chromedp.Click(chromedp.CSS("#tab-"+view)))
 			got := value[struct {
 				Ratio float64
 				Text  string
-			}](t, ctx, least)
+			}](ctx, t, least)
 			t.Logf("%s, %s: %.1f, of %q", scheme, view, got.Ratio, got.Text)
 			if got.Ratio < 4.5 {
 				t.Errorf("%s, %s: the contrast of %q is %.2f, want at least 4.5", scheme, view, got.Text, got.Ratio)
 			}
 		}
 		if *screenshots {
-			screenshot(t, ctx, scheme)
+			screenshot(ctx, t, scheme)
 		}
 	}
 }
 
 // screenshot writes the graph with the details of what goes wrong.
-func screenshot(t *testing.T, ctx context.Context, scheme string) {
+func screenshot(ctx context.Context, t *testing.T, scheme string) {
 	t.Helper()
-	do(t, ctx, chromedp.Click(chromedp.CSS("#tab-graph")), chromedp.Click(chromedp.CSS(`[data-id="service/shop/cart"]`)))
-	await(t, ctx, `document.querySelector("#details h2") !== null && data.history.length > 20`)
-	value[bool](t, ctx, `document.activeElement.blur() === undefined`)
+	do(ctx, t, chromedp.Click(chromedp.CSS("#tab-graph")), chromedp.Click(chromedp.CSS(`[data-id="service/shop/cart"]`)))
+	await(ctx, t, `document.querySelector("#details h2") !== null && data.history.length > 20`)
+	value[bool](ctx, t, `document.activeElement.blur() === undefined`)
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		t.Fatal(err)
 	}
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#details .close`)))
+	do(ctx, t, chromedp.Click(chromedp.CSS(`#details .close`)))
 	if err := os.WriteFile(filepath.Join("..", "..", "docs", "images", "dashboard-"+scheme+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ type world struct {
 	*casecrettest.World
 	// keep and readOnly are Options.Keep and ReadOnly of the replicas that come.
 	keep, readOnly bool
-	policy rotation.Lifetimes
+	policy         rotation.Lifetimes
 	// agents are what the replicas are told of the agents.
 	agents func() Agents
 }
