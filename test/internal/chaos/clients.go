@@ -15,7 +15,7 @@ const (
 	// patience of a call: what is looked for is a failure, not a delay.
 	patience = 10 * time.Second
 	// kept is how many failures of a client are known in full.
-	kept = 2000
+	kept = 20_000
 	// ask bounds one question to a pod, which may be answered by nobody while the API server or a sidecar is away.
 	ask = 5 * time.Second
 )

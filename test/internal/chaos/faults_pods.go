@@ -277,7 +277,8 @@ func agentKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) 
 	return h, p.signal(syscall.SIGKILL)
 }
 
-// callerEnvoyKilled excuses all that the caller does until it has an Envoy again: its calls have no other way.
+// callerEnvoyKilled excuses all that the caller does until it has an Envoy again, and its clients have connected again: its calls have no other
+// way. gRPC libraries wait for a second or more after a connection that was refused, and fail all calls until then.
 func callerEnvoyKilled(ctx context.Context, s *suite, _ *rand.Rand) (*harm, error) {
 	pod, err := s.CoreV1().Pods(s.ns).Get(ctx, callerPod, metav1.GetOptions{})
 	if err != nil {
@@ -288,18 +289,14 @@ func callerEnvoyKilled(ctx context.Context, s *suite, _ *rand.Rand) (*harm, erro
 		return nil, err
 	}
 	h := &harm{target: "pod/" + pod.Name, excuses: []excuse{{why: "the caller had no Envoy", of: madeBy(callerPod), from: time.Now()}}}
-	h.settle = func(ctx context.Context) error {
-		err := s.envoyAgain(ctx, pod, p)
-		h.excuses[0].until = time.Now()
-		return err
-	}
+	h.settle = func(ctx context.Context) error { return s.envoyAgain(ctx, pod, p) }
 	return h, p.signal(syscall.SIGKILL)
 }
 
 const envoyProgram = "envoy"
 
-// envoyTime is for the agent to start an Envoy again, at once or after a pause of ten seconds at most, and for that one to be ready.
-const envoyTime = 15 * time.Second
+// envoyTime is for the agent to start an Envoy again, at once or after a pause of two seconds at most, and for that one to be ready.
+const envoyTime = 5 * time.Second
 
 // envoyAgain waits until another Envoy than one that was killed is ready in a pod, in the same container.
 func (s *suite) envoyAgain(ctx context.Context, pod *corev1.Pod, before process) error {
