@@ -204,6 +204,7 @@ func TestRevisionHasToFitTheMainOne(t *testing.T) {
 		"another trust domain": {"trustDomain: other.example\n", []string{"mesh.trustDomain", "cluster.local", "want other.example", "mizzen-mesh"}},
 		"another domain":       {"clusterDomain: other.example\n", []string{"mesh.clusterDomain", "want other.example"}},
 		"no identities":        {"identity: {enabled: false}\n", []string{"mesh.identity.enabled: true", "want false"}},
+		"the same address":     {"controlPlaneAddress: mizzen-controller-canary.mizzen-system.svc.cluster.local:15010\n", []string{"mesh.controlPlaneAddress", "want another one"}},
 		"not YAML":             {"a: b: c\n", []string{"mesh.yaml"}},
 		"no main one":          {"", []string{"main control plane", "not found"}},
 	} {
