@@ -18,21 +18,16 @@ const (
 	longestPause = 2 * time.Second
 )
 
-// restarts counts the short lives in a row.
-type restarts struct{ short int }
+// restarts knows the pause after the next short life.
+type restarts struct{ next time.Duration }
 
 // pause returns the one that follows a life.
 func (r *restarts) pause(lived time.Duration) time.Duration {
 	if lived >= steadyAfter {
-		r.short = 0
+		r.next = 0
 	}
-	pause := time.Duration(0)
-	for range r.short {
-		pause = min(max(2*pause, firstPause), longestPause)
-	}
-	if pause < longestPause { // so that the count ends
-		r.short++
-	}
+	pause := r.next
+	r.next = min(max(2*pause, firstPause), longestPause)
 	return pause
 }
 
@@ -78,7 +73,7 @@ func (a *agent) live(ctx context.Context, failed <-chan error) error {
 			return nil
 		}
 		pause := r.pause(time.Since(began))
-		a.endLife(ctx, envoy.exitError(), time.Since(began), pause)
+		a.endLife(envoy.exitError(), time.Since(began), pause)
 		select {
 		case <-time.After(pause):
 		case err := <-failed:
@@ -111,13 +106,13 @@ func (a *agent) startLife(ctx context.Context) (*envoyProcess, error) {
 }
 
 // endLife tells of an end, and begins the next life.
-func (a *agent) endLife(ctx context.Context, how error, lived, pause time.Duration) {
+func (a *agent) endLife(how error, lived, pause time.Duration) {
 	a.metrics.restarts.Inc()
 	args := []any{"reason", how, "lived", lived.Round(time.Millisecond), "pause", pause}
 	if n := oomKills(cgroups); n > 0 {
 		args = append(args, "oomKills", n, "memoryLimit", a.settings.MemoryLimit)
 	}
-	a.log.ErrorContext(ctx, "Envoy is started again", args...)
+	a.log.Error("Envoy is started again", args...)
 	next, why := newLife(), fmt.Sprintf("%s; it is started again after %s", how, pause)
 	next.down.Store(&why)
 	a.life.Store(next)

@@ -111,7 +111,7 @@ func TestReadinessBetweenTwoEnvoys(t *testing.T) {
 	s := testSettings("127.0.0.1:1", "127.0.0.1")
 	s.Dir = t.TempDir()
 	a := newAgent(s, slog.New(slog.DiscardHandler))
-	a.endLife(t.Context(), errors.New("Envoy ended by itself: killed by signal: killed"), time.Second, 400*time.Millisecond)
+	a.endLife(errors.New("Envoy ended by itself: killed by signal: killed"), time.Second, 400*time.Millisecond)
 	const want = "Envoy ended by itself: killed by signal: killed; it is started again after 400ms"
 	if err := a.readiness(t.Context()); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)

@@ -36,9 +36,6 @@ type Metric struct {
 	Envoy, Name, Kind, Help string
 }
 
-// milliseconds reports whether the bounds and the sum of Envoy's histogram are milliseconds.
-func (m *Metric) milliseconds() bool { return m.Kind == "histogram" }
-
 // All are the metrics of calls.
 var All = []Metric{
 	{"envoy_cluster_upstream_rq", Requests, "counter", "Requests to a Service, by the status of the answer that the application got. A try that another one follows is not counted here."},

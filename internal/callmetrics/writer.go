@@ -109,7 +109,7 @@ func (w *Writer) rename(line []byte) ([]byte, bool) {
 		return nil, false
 	}
 	value := rest[end+1:]
-	if w.now.milliseconds() && string(suffix) == "_sum" {
+	if w.now.Name == Duration && string(suffix) == "_sum" { // Envoy counts milliseconds
 		if value, ok = seconds(bytes.TrimSpace(value)); !ok {
 			return nil, false
 		}
@@ -138,33 +138,36 @@ var (
 // labels returns those of a series of a Service.
 func (w *Writer) labels(in []byte) ([]byte, bool) {
 	if w.now.Name == GRPCErrors {
-		m := grpcCall.FindSubmatch(in)
-		switch {
-		case m == nil:
-			return nil, false
-		case len(m[2]) == 0: // the other order
-			m[1], m[2], m[3], m[4] = m[8], m[5], m[6], m[7]
-		}
-		return []byte(DestinationNamespace + `="` + string(m[2]) + `",` + DestinationService + `="` + string(m[3]) + `",` +
-			DestinationPort + `="` + string(m[4]) + `",` + GRPCStatus + `="` + StatusName(string(m[1])) + `"`), true
+		return grpcLabels(in)
 	}
 	if !bytes.Contains(in, service) {
 		return nil, false
 	}
-	if w.now.milliseconds() {
+	switch w.now.Name {
+	case Duration:
 		at := bound.FindSubmatchIndex(in)
-		if at != nil {
-			s, ok := seconds(in[at[2]:at[3]])
-			if !ok {
-				return nil, false
-			}
-			return bytes.Join([][]byte{in[:at[2]], s, in[at[3]:]}, nil), true
+		if at == nil {
+			return in, true
 		}
+		s, ok := seconds(in[at[2]:at[3]])
+		return bytes.Join([][]byte{in[:at[2]], s, in[at[3]:]}, nil), ok
+	case Requests:
+		return bytes.Replace(in, code, ourCode, 1), !informational.Match(in)
 	}
-	if informational.Match(in) {
+	return in, true
+}
+
+// grpcLabels returns those of a series by gRPC status, which Envoy gives in either order.
+func grpcLabels(in []byte) ([]byte, bool) {
+	m := grpcCall.FindSubmatch(in)
+	switch {
+	case m == nil:
 		return nil, false
+	case len(m[2]) == 0: // the other order
+		m[1], m[2], m[3], m[4] = m[8], m[5], m[6], m[7]
 	}
-	return bytes.Replace(in, code, ourCode, 1), true
+	return []byte(DestinationNamespace + `="` + string(m[2]) + `",` + DestinationService + `="` + string(m[3]) + `",` +
+		DestinationPort + `="` + string(m[4]) + `",` + GRPCStatus + `="` + StatusName(string(m[1])) + `"`), true
 }
 
 // seconds returns a number of milliseconds as seconds.

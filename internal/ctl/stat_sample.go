@@ -177,7 +177,7 @@ func (m metrics) calls() (map[destination]*counts, error) {
 
 // destinationOf reads the labels of Mizzen's metrics, or the name of a cluster.
 func destinationOf(labels map[string]string) (destination, bool) {
-	namespace, service, port := labels["destination_namespace"], labels["destination_service"], labels["destination_port"]
+	namespace, service, port := labels[callmetrics.DestinationNamespace], labels[callmetrics.DestinationService], labels[callmetrics.DestinationPort]
 	if cluster, ok := strings.CutPrefix(labels["destination"], "outbound/"); ok {
 		if parts := strings.Split(cluster, "/"); len(parts) == 3 {
 			namespace, service, port = parts[0], parts[1], parts[2]

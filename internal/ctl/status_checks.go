@@ -158,12 +158,9 @@ func (s *meshStatus) checkWebhook(c *statusCheck) {
 		return
 	}
 	c.Text = "registered"
-	for _, w := range s.webhook.is.Webhooks {
-		if len(w.ClientConfig.CABundle) == 0 {
-			c.Text = "registered, but not in use"
-			c.add(stateError, object, fmt.Sprintf("%s has no caBundle, so that the API server trusts no replica", w.Name), "the control plane writes it: kubectl logs -n "+s.system+" deploy/mizzen-controller")
-			return
-		}
+	if name := withoutBundle(s.webhook.is); name != "" {
+		c.Text = "registered, but not in use"
+		c.add(stateError, object, name+" has no caBundle, so that the API server trusts no replica", "the control plane writes it: kubectl logs -n "+s.system+" deploy/mizzen-controller")
 	}
 }
 

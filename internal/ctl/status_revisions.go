@@ -95,22 +95,24 @@ func (s *meshStatus) checkRevisions(c *statusCheck) {
 			c.add(stateError, object, "no replica is ready: new pods of its namespaces are refused, and changes reach none of its sidecars",
 				fmt.Sprintf("kubectl logs -n %s deploy/%s", s.system, r.controller.is.Name))
 		}
-		switch bundle, err := caBundle(r.webhook); {
+		switch err := r.webhook.err; {
 		case apierrors.IsNotFound(err):
 			c.add(stateError, object, "its webhook is not registered: it injects no pod", "helm upgrade")
 		case err != nil:
 			c.add(stateUnknown, object, "its webhook cannot be told: "+err.Error(), "")
-		case !bundle:
+		case withoutBundle(r.webhook.is) != "":
 			c.add(stateError, object, "its webhook has no caBundle, so that the API server trusts no replica", fmt.Sprintf("kubectl logs -n %s deploy/%s", s.system, r.controller.is.Name))
 		}
 	}
 	c.Text = strings.Join(texts, "; ")
 }
 
-// caBundle reports whether all webhooks of a configuration have one.
-func caBundle(of read[*admissionv1.MutatingWebhookConfiguration]) (bool, error) {
-	if of.err != nil {
-		return false, of.err
+// withoutBundle returns the name of a webhook that has no caBundle, if there is one.
+func withoutBundle(c *admissionv1.MutatingWebhookConfiguration) string {
+	for _, w := range c.Webhooks {
+		if len(w.ClientConfig.CABundle) == 0 {
+			return w.Name
+		}
 	}
-	return !slices.ContainsFunc(of.is.Webhooks, func(w admissionv1.MutatingWebhook) bool { return len(w.ClientConfig.CABundle) == 0 }), nil
+	return ""
 }

@@ -53,27 +53,26 @@ func Captured(spec *corev1.PodSpec) (contract.Captured, error) {
 // TrustBundle returns the mesh's roots from a pod's injection, and false if the pod has no sidecar, or its sidecar
 // has no identity.
 func TrustBundle(spec *corev1.PodSpec) (string, bool) {
-	if proxy := Proxy(spec); proxy != nil {
-		for _, e := range proxy.Env {
-			if e.Name == contract.TrustBundleEnv {
-				return e.Value, true
-			}
-		}
-	}
-	return "", false
+	return variable(spec, contract.TrustBundleEnv)
 }
 
 // Revision returns the revision of the control plane that has injected a pod; empty for the main one, and for a pod without a
 // sidecar.
 func Revision(spec *corev1.PodSpec) string {
+	revision, _ := variable(spec, contract.RevisionEnv)
+	return revision
+}
+
+// variable returns one of the proxy's, and false if there is none.
+func variable(spec *corev1.PodSpec, name string) (string, bool) {
 	if proxy := Proxy(spec); proxy != nil {
 		for _, e := range proxy.Env {
-			if e.Name == contract.RevisionEnv {
-				return e.Value
+			if e.Name == name {
+				return e.Value, true
 			}
 		}
 	}
-	return ""
+	return "", false
 }
 
 // CapturedByCNI reports whether the node's CNI plugin captures the pod's traffic.

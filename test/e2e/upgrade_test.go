@@ -44,14 +44,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		timings.add(fmt.Sprintf("  one upgrade and one restart of the control plane %v", values), time.Since(start))
 	}
-	pods, problems := created()
-	figure(t, "pods created during upgrades", fmt.Sprintf("%d, %d with a problem", pods, len(problems)), "0 problems")
-	for _, p := range problems {
-		t.Error(p)
-	}
-	if pods < 50 {
-		t.Errorf("%d pods were created, want at least 50 for the test to mean something", pods)
-	}
+	created("pods created during upgrades", 50)
 	running.noFailures("calls during upgrades")
 	e.create(e.pod("after", serverPod()))
 	e.must(e.WaitPodReady(e.ctx, cluster.Pod{Namespace: e.ns, Name: "after"}, readyTimeout))
@@ -68,10 +61,10 @@ func (e *env) controlPlane() []string {
 	return names
 }
 
-// createPods creates pods at a rate until the function that it returns is called, which gives their number
-// and what was wrong with them. The pods carry a scheduling gate: they are admitted as any pod and never
+// createPods creates pods at a rate until the function that it returns is called, which reports what was
+// wrong with them. The pods carry a scheduling gate: they are admitted as any pod and never
 // run, so that the test needs no room for them.
-func (e *env) createPods(rate int) func() (int, []string) {
+func (e *env) createPods(rate int) func(what string, atLeast int) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -97,10 +90,17 @@ func (e *env) createPods(rate int) func() (int, []string) {
 			})
 		}
 	})
-	return func() (int, []string) {
+	return func(what string, atLeast int) {
+		e.Helper()
 		cancel()
 		wg.Wait()
-		return n, problems
+		figure(e.T, what, fmt.Sprintf("%d, %d with a problem", n, len(problems)), "0 problems")
+		for _, p := range problems {
+			e.Error(p)
+		}
+		if n < atLeast {
+			e.Errorf("%d pods were created, want at least %d for the test to mean something", n, atLeast)
+		}
 	}
 }
 

@@ -244,12 +244,16 @@ func scaled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
 	return h, s.WaitDeployment(ctx, s.ns, deployment, readyTimeout)
 }
 
-func envoyKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
-	deployment, pod, err := s.ofSome(ctx, draw, gone)
-	if err != nil {
-		return nil, err
+// processOfSome draws a Deployment of servers, and finds a program of the sidecar of a pod of it.
+func (s *suite) processOfSome(ctx context.Context, draw *rand.Rand, program string) (deployment string, pod *corev1.Pod, p process, err error) {
+	if deployment, pod, err = s.ofSome(ctx, draw, gone); err == nil {
+		p, err = processOf(pod, program)
 	}
-	p, err := processOf(pod, envoyProgram)
+	return deployment, pod, p, err
+}
+
+func envoyKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
+	deployment, pod, p, err := s.processOfSome(ctx, draw, envoyProgram)
 	if err != nil {
 		return nil, err
 	}
@@ -265,11 +269,7 @@ func envoyKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) 
 
 // agentKilled ends the container, and its Envoy with it.
 func agentKilled(ctx context.Context, s *suite, draw *rand.Rand) (*harm, error) {
-	deployment, pod, err := s.ofSome(ctx, draw, gone)
-	if err != nil {
-		return nil, err
-	}
-	p, err := processOf(pod, "mizzen-proxy")
+	deployment, pod, p, err := s.processOfSome(ctx, draw, "mizzen-proxy")
 	if err != nil {
 		return nil, err
 	}
